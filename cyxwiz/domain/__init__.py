@@ -1,0 +1,1 @@
+"""The vocabulary of CyxWiz: values, states, events and errors. Standard library only."""

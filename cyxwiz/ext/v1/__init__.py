@@ -1,0 +1,1 @@
+"""Generated from proto/cyxwiz/ext/v1."""

@@ -1,0 +1,124 @@
+"""Running one job on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything a child process needs to run one job. All paths are local to the node."""
+
+    job_id: str
+    job_type: str
+    model: str
+    dataset_uri: str
+    hyperparameters: Mapping[str, str]
+    epochs: int
+    batch_size: int
+    seed: int
+    device: str  # "cpu" or "cuda:0"
+    threads: int
+    work_dir: Path
+    data_roots: tuple[Path, ...] = ()
+    dataset_path: Path | None = None  # where a blob:// dataset was fetched to
+    max_duration_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The child is up and has taken the job."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStep:
+    """The first training step was taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A point of the training curve. `epoch` counts from 1, `progress` is 0 to 1; NaN never occurs in `metrics`."""
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    progress: float
+    metrics: Mapping[str, float]
+    elapsed_seconds: float
+    remaining_seconds: float
+    epoch_ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    level: str  # "debug", "info", "warning", "error"
+    message: str
+    source: str = "job"  # "job", "stdout", "stderr", "node"
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    name: str
+    path: Path
+    sha256: str  # hex
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job's own end, successful. `artefacts[0]` is the model's weights."""
+
+    artefacts: tuple[Artefact, ...]
+    final_metrics: Mapping[str, float]
+    epochs_completed: int
+    compute_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job's own end, unsuccessful. `retryable` says whether another node may do better (a crash) or not (a bad job)."""
+
+    code: str
+    message: str
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The job was ended by `Run.cancel`."""
+
+
+Report = Started | FirstStep | Progressed | Logged | Finished | Failed | Cancelled
+
+
+class Run(Protocol):
+    """One job in a child process.
+
+    `reports()` yields every report in order and ends after exactly one of Finished, Failed or Cancelled, also when the
+    child dies by a signal (Failed, retryable, naming the signal). It is iterated once.
+    `cancel()` ends the child and all its descendants within two seconds; it is idempotent, and a no-op after the end.
+    """
+
+    def reports(self) -> AsyncIterator[Report]: ...
+
+    async def cancel(self) -> None: ...
+
+
+class Executor(Protocol):
+    """Starts runs. `start` returns once a child has the job or raises CyxError; `aclose` ends every child.
+
+    `warm()` prepares a child ahead of need and returns at once.
+    """
+
+    async def start(self, work: Work) -> Run: ...
+
+    def warm(self) -> None: ...
+
+    async def aclose(self) -> None: ...

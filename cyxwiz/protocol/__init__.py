@@ -1,0 +1,1 @@
+"""Generated from proto/cyxwiz/protocol: the public wire contract."""
