@@ -1,0 +1,145 @@
+"""Facts, in the past tense. Each is stored with a sequence number in the commit that made it true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base. `kind` is its name on every door; `topic` the thing it is about."""
+
+    kind: ClassVar[str]
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def data(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent(Event):
+    job_id: str
+    owner_id: str
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        return ("jobs", f"job:{self.job_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class JobSubmitted(JobEvent):
+    kind: ClassVar[str] = "job.submitted"
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobAssigned(JobEvent):
+    kind: ClassVar[str] = "job.assigned"
+    node_id: str = ""
+    token: str = ""
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted(JobEvent):
+    kind: ClassVar[str] = "job.started"
+    node_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequeued(JobEvent):
+    kind: ClassVar[str] = "job.requeued"
+    node_id: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRevived(JobEvent):
+    kind: ClassVar[str] = "job.revived"
+    node_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobCompleted(JobEvent):
+    kind: ClassVar[str] = "job.completed"
+    node_id: str = ""
+    weights_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed(JobEvent):
+    kind: ClassVar[str] = "job.failed"
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelled(JobEvent):
+    kind: ClassVar[str] = "job.cancelled"
+    by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobDeleted(JobEvent):
+    kind: ClassVar[str] = "job.deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent(Event):
+    node_id: str
+    name: str
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        return ("nodes", f"node:{self.node_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeJoined(NodeEvent):
+    kind: ClassVar[str] = "node.joined"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCameOnline(NodeEvent):
+    kind: ClassVar[str] = "node.online"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWentOffline(NodeEvent):
+    kind: ClassVar[str] = "node.offline"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCordoned(NodeEvent):
+    kind: ClassVar[str] = "node.cordoned"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUncordoned(NodeEvent):
+    kind: ClassVar[str] = "node.uncordoned"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeBanned(NodeEvent):
+    kind: ClassVar[str] = "node.banned"
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as the store keeps it: what every door sends."""
+
+    seq: int
+    kind: str
+    at: datetime
+    topics: tuple[str, ...]
+    owner_id: str  # empty: anybody signed in may see it
+    data: Mapping[str, Any]

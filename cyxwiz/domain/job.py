@@ -1,0 +1,196 @@
+"""Jobs and the leases that nodes hold on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
+from cyxwiz.domain.states import (
+    JOB,
+    LEASE,
+    LIVE_LEASE_STATES,
+    TERMINAL_JOB_STATES,
+    JobState,
+    JobTrigger,
+    LeaseState,
+    LeaseTrigger,
+    advance,
+)
+
+
+class JobType(StrEnum):
+    TRAINING = "training"
+    INFERENCE = "inference"
+    EVALUATION = "evaluation"
+    PREPROCESSING = "preprocessing"
+
+
+class Priority(StrEnum):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        return list(Priority).index(self)
+
+
+class Device(StrEnum):
+    """What a job asks for; ANY takes whatever is there."""
+
+    ANY = "any"
+    CPU = "cpu"
+    CUDA = "cuda"
+    OPENCL = "opencl"
+    METAL = "metal"
+    VULKAN = "vulkan"
+
+
+class Phase(StrEnum):
+    """What a job is doing within its state, for people."""
+
+    AWAITING_PAYMENT = "awaiting_payment"
+    QUEUED = "queued"
+    STARTING = "starting"
+    TRAINING = "training"
+    UPLOADING = "uploading"
+    VERIFYING = "verifying"
+    NONE = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    device: Device = Device.ANY
+    vram_bytes: int = 0
+    ram_bytes: int = 1 << 30
+    max_duration_seconds: float = 3600.0
+    regions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What the owner asked for. Never changes after the submit."""
+
+    name: str
+    type: JobType
+    dataset_uri: str
+    model: str  # a model definition: JSON text
+    epochs: int = 10
+    batch_size: int = 32
+    seed: int = 0
+    priority: Priority = Priority.NORMAL
+    hyperparameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    resources: Resources = Resources()
+    max_price_units: int = 0  # 0: the quote
+    payment_address: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    id: JobId
+    owner_id: UserId
+    spec: JobSpec
+    created_at: datetime
+    state: JobState = JobState.PENDING
+    phase: Phase = Phase.QUEUED
+    progress: float = 0.0
+    epoch: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    node_id: NodeId | None = None
+    token: Token | None = None  # of the newest lease, live or not
+    attempts: int = 0  # leases issued
+    retry_count: int = 0  # failures charged to the job
+    node_losses: int = 0  # nodes that went away under it: never charged as a failure
+    not_before: datetime | None = None  # back-off
+    reason: str = ""  # why it waits
+    error: str = ""
+    error_code: str = ""
+    estimated_cost_units: int = 0
+    actual_cost_units: int = 0
+    compute_seconds: float = 0.0
+    started_at: datetime | None = None
+    first_step_at: datetime | None = None
+    completed_at: datetime | None = None
+    version: int = 0  # raised by each write, which is guarded by it
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL_JOB_STATES
+
+    def move(self, trigger: JobTrigger, **changes: object) -> Job:
+        """The job after `trigger`, with other changes made at the same time."""
+        state = advance(JOB, self.state, trigger, subject=f"Job {self.id}")
+        return replace(self, state=state, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A node's claim on a job. It is fenced by the existence of a newer one, not by time."""
+
+    job_id: JobId
+    token: Token
+    node_id: NodeId
+    issued_at: datetime
+    boot_id: str = ""  # the run of the node that took it; empty until it accepted
+    state: LeaseState = LeaseState.OFFERED
+    last_seq: int = 0  # highest report committed
+    ended_at: datetime | None = None
+    end_reason: str = ""
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE_LEASE_STATES
+
+    def move(self, trigger: LeaseTrigger, **changes: object) -> Lease:
+        state = advance(LEASE, self.state, trigger, subject=f"Lease {self.token} of job {self.job_id}")
+        return replace(self, state=state, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPoint:
+    """A point of a job's training curve; offsets count from 1 a job."""
+
+    offset: int
+    at: datetime
+    attempt: int
+    epoch: int
+    progress: float
+    epoch_ended: bool
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    offset: int
+    at: datetime
+    level: str
+    source: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """The one accepted result of a job. `files[0]` is the model's weights."""
+
+    job_id: JobId
+    node_id: NodeId
+    token: Token
+    files: tuple[ResultFile, ...]
+    weights_uri: str
+    weights_hash: str  # "sha256:" + hex
+    weights_size: int
+    final_metrics: Mapping[str, float]
+    compute_seconds: float
+    accepted_at: datetime

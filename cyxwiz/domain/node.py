@@ -1,0 +1,171 @@
+"""Nodes: machines that run jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from cyxwiz.domain.ids import NodeId, UserId
+from cyxwiz.domain.job import Device
+from cyxwiz.domain.states import NODE, NodeState, NodeTrigger, advance
+
+P2P_SERVICE = "cyxwiz.protocol.JobExecutionService"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """One compute device. A size that could not be read is None, never 0."""
+
+    kind: Device
+    name: str
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    compute_units: int | None = None
+    supports_fp64: bool = False
+    supports_fp16: bool = False
+    driver_version: str = ""
+    cuda_version: str = ""
+    pcie_generation: int | None = None
+    pcie_lanes: int | None = None
+    compute_capability: float | None = None
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.kind is not Device.CPU
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    cpu_model: str
+    cpu_cores: int
+    ram_total_bytes: int
+    ram_available_bytes: int
+    devices: tuple[DeviceInfo, ...] = ()
+    unknown: tuple[str, ...] = ()  # "what: why it could not be read"
+
+    @property
+    def gpus(self) -> tuple[DeviceInfo, ...]:
+        return tuple(device for device in self.devices if device.is_gpu)
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """A node's prices in CYXWIZ. Defaults follow from the hardware when the owner sets none."""
+
+    per_hour: float
+    per_epoch: float = 0.01
+    per_job_base: float = 0.0
+    per_inference: float = 0.001
+    minimum_charge: float = 0.05
+    minimum_minutes: int = 10
+    billing_model: int = 0
+    discount_1h: float = 0.10
+    discount_24h: float = 0.20
+    discount_bulk: float = 0.05
+    usd_equivalent: float = 0.0
+    free_tier: bool = False
+    free_tier_minutes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    id: NodeId
+    owner_id: UserId
+    name: str
+    hardware: Hardware
+    registered_at: datetime
+    last_seen_at: datetime
+    state: NodeState = NodeState.OFFLINE
+    public_key: bytes = b""
+    legacy: bool = False  # speaks only the unary calls and is pushed its jobs
+    identity: str = ""  # a legacy node's: digest of its registration, unique an owner
+    region: str = ""
+    host: str = ""
+    port: int = 0
+    wallet_address: str = ""
+    version: str = ""
+    boot_id: str = ""
+    max_concurrent_jobs: int = 1
+    services: tuple[str, ...] = ()
+    certificate_fingerprint: str = ""
+    cordoned: bool = False  # drained: takes no new jobs
+    banned_until: datetime | None = None
+    reputation: float = 0.75  # 0 to 1
+    stake_units: int = 0
+    jobs_completed: int = 0
+    jobs_failed: int = 0
+    compute_seconds: float = 0.0
+    online_seconds: float = 0.0  # up to last_seen_at
+    pricing: Pricing | None = None
+    extras: Mapping[str, object] = field(default_factory=dict[str, object])
+    load: int = 0  # live leases; derived, not stored
+    version_number: int = 0
+
+    @property
+    def endpoint(self) -> str:
+        """host:port as registered, or empty."""
+        if not self.host or not self.port:
+            return ""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def status(self) -> str:
+        """For people: offline, online, busy, draining or banned."""
+        if self.state is not NodeState.ONLINE:
+            return str(self.state)
+        if self.cordoned:
+            return "draining"
+        return "busy" if self.load >= self.max_concurrent_jobs else "online"
+
+    @property
+    def load_fraction(self) -> float:
+        return min(1.0, self.load / max(1, self.max_concurrent_jobs))
+
+    def uptime(self, now: datetime) -> float:
+        """Share of the time since registration that the node was online, 0 to 1."""
+        age = (now - self.registered_at).total_seconds()
+        online = self.online_seconds
+        if self.state is NodeState.ONLINE:
+            online += max(0.0, (now - self.last_seen_at).total_seconds())
+        return 1.0 if age <= 0 else max(0.0, min(1.0, online / age))
+
+    def price(self) -> Pricing:
+        return self.pricing or default_pricing(self.hardware)
+
+    def compute_score(self) -> float:
+        """Reference formula: (cores·10 + ram_gb·5 + best device) · (0.5 + 0.5·reputation)."""
+        score = self.hardware.cpu_cores * 10 + self.hardware.ram_total_bytes / 2**30 * 5
+        best = 0.0
+        for gpu in self.hardware.gpus:
+            vram = (gpu.memory_total_bytes or 0) / 2**30
+            best = max(best, 500 + 20 * vram if gpu.kind is Device.CUDA else 200 + 15 * vram)
+        return (score + best) * (0.5 + 0.5 * self.reputation)
+
+    def move(self, trigger: NodeTrigger, **changes: object) -> Node:
+        state = advance(NODE, self.state, trigger, subject=f"Node {self.id}")
+        return replace(self, state=state, **changes)  # type: ignore[arg-type]
+
+
+def default_pricing(hardware: Hardware) -> Pricing:
+    """Price an hour from the hardware: CUDA 0.25+0.02·GB, other GPU 0.15+0.01·GB, CPU 0.05+0.005·cores."""
+    for gpu in hardware.gpus:
+        vram = (gpu.memory_total_bytes or 0) / 2**30
+        per_hour = 0.25 + 0.02 * vram if gpu.kind is Device.CUDA else 0.15 + 0.01 * vram
+        return Pricing(per_hour=round(per_hour, 6))
+    return Pricing(per_hour=round(0.05 + 0.005 * hardware.cpu_cores, 6))
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSample:
+    """One sample of a node's load. Fractions are 0 to 1; what could not be read is None."""
+
+    at: datetime
+    cpu_usage: float | None = None
+    memory_usage: float | None = None
+    gpu_usage: float | None = None
+    gpu_memory_usage: float | None = None
+    network_rx_bytes_per_second: float | None = None
+    network_tx_bytes_per_second: float | None = None
+    power_watts: float | None = None
+    active_jobs: int = 0
