@@ -1,0 +1,1 @@
+"""Use cases. Doors call these; nothing here knows a transport."""

@@ -1,0 +1,82 @@
+"""The contract of everything that runs for long, and the way a process of such things lives and dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """A loop with a start, a ready signal, a soft stop and a hard stop.
+
+    A subclass writes `run`: it calls `self.ready()` once it can serve and returns soon after `self.stopping` is set.
+    `start` returns when the loop is ready, or raises what it died of. `stop` asks softly, waits `grace` seconds and then
+    cancels; it tolerates a service never started, a second stop and a stop from several tasks. A loop that dies on its
+    own is told to the owner by `died`.
+    """
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    async def run(self) -> None:
+        raise NotImplementedError
+
+    def ready(self) -> None:
+        self._ready.set()
+
+    async def start(self) -> None:
+        if self._task is not None or self.stopping.is_set():
+            return
+        self._task = asyncio.get_running_loop().create_task(self.run(), name=self.name)
+        waiter = asyncio.get_running_loop().create_task(self._ready.wait(), name=f"{self.name} ready")
+        try:
+            await asyncio.wait({self._task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+        if self._task.done() and not self._task.cancelled() and (error := self._task.exception()) is not None:
+            raise error
+
+    async def stop(self, grace: float = 5.0) -> None:
+        self.stopping.set()
+        task = self._task
+        if task is None:
+            return
+        done, _ = await asyncio.wait({task}, timeout=grace)
+        if not done:
+            log.warning("%s did not stop within %.1f s: cancelled", self.name, grace)
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s ended with an error", self.name, exc_info=error)
+
+    async def died(self) -> BaseException:
+        """Waits until the loop ends without having been asked to, and returns why."""
+        assert self._task is not None, f"{self.name} was not started"
+        await asyncio.wait({self._task})
+        if self.stopping.is_set():
+            await asyncio.Event().wait()  # a wanted end is no death: the owner cancels this wait
+        if self._task.cancelled():
+            return RuntimeError(f"{self.name} was cancelled")
+        return self._task.exception() or RuntimeError(f"{self.name} ended on its own")
+
+
+async def first_death(*services: Service) -> BaseException:
+    """Why the first of the services to die did."""
+    tasks: set[asyncio.Task[Any]] = {
+        asyncio.get_running_loop().create_task(service.died(), name=f"{service.name} watch") for service in services
+    }
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(iter(done)).result()  # type: ignore[no-any-return]
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,79 @@
+"""Hard filters: whether a node can run a job at all, and if not, why in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cyxwiz.domain.ids import NodeId
+from cyxwiz.domain.job import Device, JobSpec
+from cyxwiz.domain.node import DeviceInfo, Node
+from cyxwiz.domain.states import NodeState
+
+PROBATION = 0.25  # reputation below which a node gets nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node as the policy sees it: what is left of it after the leases it holds."""
+
+    node: Node
+    free_slots: int
+    free_ram_bytes: int
+    free_gpus: tuple[DeviceInfo, ...]
+    uptime: float  # 0 to 1
+    connected: bool = True
+
+    @property
+    def id(self) -> NodeId:
+        return self.node.id
+
+
+def needs_gpu(spec: JobSpec) -> bool:
+    return spec.resources.device not in (Device.ANY, Device.CPU) or spec.resources.vram_bytes > 0
+
+
+def fitting_gpus(spec: JobSpec, candidate: Candidate) -> tuple[DeviceInfo, ...]:
+    """Free GPUs of the wanted kind with enough memory; one of unknown size fits only a job that asks for none."""
+    wanted = spec.resources.device
+    return tuple(
+        gpu
+        for gpu in candidate.free_gpus
+        if (wanted in (Device.ANY, Device.CPU) or gpu.kind is wanted)
+        and (gpu.memory_total_bytes or 0) >= spec.resources.vram_bytes
+    )
+
+
+def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
+    """The first reason why the node can't take the job now, or None. Lasting reasons come before passing ones."""
+    node, resources = candidate.node, spec.resources
+    if node.state is NodeState.BANNED or node.reputation < PROBATION:
+        return "banned"
+    if node.state is not NodeState.ONLINE or not candidate.connected:
+        return "offline"
+    if node.cordoned:
+        return "draining"
+    if resources.regions and node.region not in resources.regions:
+        return f"not in {', '.join(resources.regions)}"
+    if resources.ram_bytes > node.hardware.ram_total_bytes:
+        return f"less than {_size(resources.ram_bytes)} of RAM"
+    if needs_gpu(spec):
+        kind = resources.device if resources.device is not Device.ANY else "GPU"
+        wanted = [gpu for gpu in node.hardware.gpus if resources.device is Device.ANY or gpu.kind is resources.device]
+        if not wanted:
+            return f"no {kind} device"
+        if all((gpu.memory_total_bytes or 0) < resources.vram_bytes for gpu in wanted):
+            return f"no {kind} device with {_size(resources.vram_bytes)}"
+    if candidate.free_slots < 1:
+        return "all slots busy"
+    if resources.ram_bytes > candidate.free_ram_bytes:
+        return "RAM in use by other jobs"
+    if needs_gpu(spec) and not fitting_gpus(spec, candidate):
+        return "GPU in use by another job"
+    return None
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count} bytes"

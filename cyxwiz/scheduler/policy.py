@@ -1,0 +1,127 @@
+"""The scheduler's decision: an immutable snapshot in, a plan out. No await, no clock, no randomness."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from cyxwiz.domain.ids import JobId, NodeId
+from cyxwiz.domain.job import Job, JobSpec
+from cyxwiz.domain.node import DeviceInfo, Node
+from cyxwiz.scheduler.feasible import Candidate, fitting_gpus, needs_gpu, why_not
+from cyxwiz.scheduler.rank import Weights, score, terms
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known at one moment. Jobs come in the order in which they should be served."""
+
+    jobs: Sequence[Job]
+    candidates: Sequence[Candidate]
+    weights: Weights = Weights()
+    # Nodes on which a job already failed, was refused or was lost: taken only if no other node fits.
+    avoid: Mapping[JobId, frozenset[NodeId]] = field(default_factory=dict[JobId, frozenset[NodeId]])
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    job_id: JobId
+    node_id: NodeId
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    placements: Sequence[Placement]
+    waiting: Mapping[JobId, str]  # why each other job stays pending
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One node's answer to one job, for `explain`."""
+
+    node_id: NodeId
+    name: str
+    reason: str | None
+    score: float
+    terms: Mapping[str, float]
+
+
+def candidate(node: Node, held: Iterable[JobSpec], uptime: float, connected: bool = True) -> Candidate:
+    """A node less what the jobs it holds use: a slot and RAM each, and a GPU each that needs one."""
+    specs = list(held)
+    gpus: list[DeviceInfo] = list(node.hardware.gpus)
+    for _ in range(min(len(gpus), sum(needs_gpu(spec) for spec in specs))):
+        gpus.pop(0)
+    return Candidate(
+        node=node,
+        free_slots=node.max_concurrent_jobs - len(specs),
+        free_ram_bytes=node.hardware.ram_total_bytes - sum(spec.resources.ram_bytes for spec in specs),
+        free_gpus=tuple(gpus),
+        uptime=uptime,
+        connected=connected,
+    )
+
+
+def plan(snapshot: Snapshot) -> Plan:
+    """Serves the jobs in order, each on the feasible node with the highest score; ties go to the lowest node id.
+
+    Jobs that ask for the same thing get the same answer, so a class of jobs that found no node is not tried again until
+    the candidates change (they only shrink within a plan).
+    """
+    candidates = {c.id: c for c in sorted(snapshot.candidates, key=lambda c: c.id)}
+    placements: list[Placement] = []
+    waiting: dict[JobId, str] = {}
+    hopeless: dict[tuple[object, ...], str] = {}
+    for job in snapshot.jobs:
+        need = _need(job.spec)
+        if need in hopeless:
+            waiting[job.id] = hopeless[need]
+            continue
+        fitting = [c for c in candidates.values() if why_not(job.spec, c) is None]
+        if not fitting:
+            waiting[job.id] = hopeless[need] = _reason(job.spec, candidates.values())
+            continue
+        avoided = snapshot.avoid.get(job.id, frozenset())
+        choice = max(
+            [c for c in fitting if c.id not in avoided] or fitting,
+            key=lambda c: score(job.spec, c, snapshot.weights),
+        )
+        placements.append(Placement(job.id, choice.id, score(job.spec, choice, snapshot.weights)))
+        candidates[choice.id] = _less(choice, job.spec)
+    return Plan(placements, waiting)
+
+
+def explain(spec: JobSpec, candidates: Iterable[Candidate], weights: Weights) -> Sequence[Verdict]:
+    """Every node's answer, the best first, then those that can't and why."""
+    verdicts = [
+        Verdict(c.id, c.node.name, why_not(spec, c), score(spec, c, weights), terms(spec, c)) for c in candidates
+    ]
+    return sorted(verdicts, key=lambda v: (v.reason is not None, -v.score, v.node_id))
+
+
+def _need(spec: JobSpec) -> tuple[object, ...]:
+    r = spec.resources
+    return (r.device, r.vram_bytes, r.ram_bytes, r.regions)
+
+
+def _less(c: Candidate, spec: JobSpec) -> Candidate:
+    gpus = list(c.free_gpus)
+    if needs_gpu(spec):
+        gpus.remove(fitting_gpus(spec, c)[0])
+    return replace(
+        c,
+        free_slots=c.free_slots - 1,
+        free_ram_bytes=c.free_ram_bytes - spec.resources.ram_bytes,
+        free_gpus=tuple(gpus),
+    )
+
+
+def _reason(spec: JobSpec, candidates: Iterable[Candidate]) -> str:
+    reasons = Counter(why_not(spec, c) or "" for c in candidates)
+    if not reasons:
+        return "no node has joined yet"
+    total = sum(reasons.values())
+    parts = [f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))]
+    return f"none of {total} node{'s' if total > 1 else ''} can take it: " + ", ".join(parts)

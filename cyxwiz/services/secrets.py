@@ -1,0 +1,40 @@
+"""Secrets that every replica of central shares: from the settings, else generated once and kept in the store."""
+
+from __future__ import annotations
+
+import secrets as random
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from cyxwiz.config import Auth
+from cyxwiz.ports.store import Store, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    jwt: str
+    p2p: str
+    admin: str
+
+    def p2p_for(self, node_id: str, *, legacy: bool) -> bytes:
+        """The secret shared with one node: HKDF-SHA256 of the root and the node's id, so that none can forge another's.
+
+        A node of the earlier kind has the root itself in its configuration and can't be handed another.
+        """
+        if legacy:
+            return self.p2p.encode()
+        return HKDF(SHA256(), 32, salt=None, info=b"cyxwiz-p2p-v1" + node_id.encode()).derive(self.p2p.encode())
+
+
+async def load_secrets(store: Store, auth: Auth) -> Secrets:
+    def unit(tx: Tx) -> Secrets:
+        def kept(name: str, given: str | None) -> str:
+            return given or tx.put_setting(f"secret.{name}", random.token_urlsafe(48))
+
+        return Secrets(
+            jwt=kept("jwt", auth.jwt_secret), p2p=kept("p2p", auth.p2p_secret), admin=kept("admin", auth.admin_secret)
+        )
+
+    return await store.write(unit)
