@@ -1,0 +1,1 @@
+"""Running work on this machine. Nothing here is imported by central: torch and numpy load lazily, in the child."""

@@ -99,8 +99,9 @@ def _topological(idents: Sequence[str], wires: _Links) -> list[str]:
 
 def _cycle(left: set[str], wires: _Links) -> CyxError:
     # Every node left over has one left over before it, so that walking back must come round.
-    walk = [min(left)]
-    while walk.count(walk[-1]) == 1:
+    walk, seen = [min(left)], set[str]()
+    while walk[-1] not in seen:
+        seen.add(walk[-1])
         walk.append(next(ident for ident in wires.before[walk[-1]] if ident in left))
     circle = walk[walk.index(walk[-1]) :][::-1]
     shown = circle if len(circle) <= 10 else [*circle[:9], "…"]
@@ -245,7 +246,7 @@ def _held_out(node: Node, params: Mapping[str, ParamValue]) -> float:
         raise invalid(f"{node.describe()}: the ratios {shares} add up to more than 1.", node=node.id)
     held_out = round(1 - shares["train_ratio"], 9)
     if held_out > 0.9:
-        raise invalid(f"{node.describe()}: train_ratio is {shares['train_ratio']}; at least 0.1 is needed.", node=node.id)
+        raise invalid(f"{node.describe()}: train_ratio is {shares['train_ratio']}; it must be 0.1 to 1.", node=node.id)
     return held_out
 
 

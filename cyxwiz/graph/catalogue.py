@@ -63,7 +63,7 @@ class NodeType:
 MAX_UNITS = 1_048_576
 MAX_BATCH = 1_048_576
 
-_NAMES = (
+_NAMES_IN_ORDER = (
     "Dense Conv1D Conv2D Conv3D DepthwiseConv2D MaxPool2D AvgPool2D GlobalMaxPool GlobalAvgPool AdaptiveAvgPool "
     "BatchNorm LayerNorm GroupNorm InstanceNorm Dropout Flatten RNN LSTM GRU Bidirectional TimeDistributed Embedding "
     "MultiHeadAttention SelfAttention CrossAttention LinearAttention TransformerEncoder TransformerDecoder "
@@ -73,7 +73,8 @@ _NAMES = (
     "SGD Adam AdamW RMSprop Adagrad NAdam StepLR CosineAnnealing ReduceOnPlateau ExponentialLR WarmupScheduler "
     "L1Regularization L2Regularization ElasticNet Lambda Identity Constant Parameter "
     "DatasetInput DataLoader Augmentation DataSplit TensorReshape Normalize OneHotEncode Subgraph"
-).split()
+)
+_NAMES = _NAMES_IN_ORDER.split()
 
 LEARNING_RATE = Param("float", 0.001, 0.0, 1e3, above=True, aliases=("lr",))
 WEIGHT_DECAY = Param("float", 0.0, 0.0, 1e3, aliases=("l2",))
@@ -87,7 +88,6 @@ SHUFFLE = Param("bool", True)
 _STEP: dict[str, Param] = {"learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
 _MOMENTS: dict[str, Param] = {**_STEP, "beta1": BETA1, "beta2": BETA2, "eps": EPS}
 _SLOPE = Param("float", 0.01, -1e3, 1e3, aliases=("slope", "alpha"))
-_SHARE = {"low": 0.0, "high": 1.0}
 
 # A parameter without a default here is left out when the node does not state it, so that the job's own
 # hyperparameters and the optimizer's defaults can fill it in.
@@ -111,19 +111,20 @@ _PARAMS: dict[str, dict[str, Param]] = {
     "DatasetInput": {"input_shape": Param("shape", aliases=("shape",))},
     "DataLoader": {"batch_size": Param("int", None, 1, MAX_BATCH), "shuffle": Param("bool")},
     "DataSplit": {
-        "train_ratio": Param("float", 0.8, **_SHARE, above=True, aliases=("train", "train_split")),
-        "val_ratio": Param("float", None, **_SHARE, aliases=("val", "val_split")),
-        "test_ratio": Param("float", None, **_SHARE, aliases=("test", "test_split")),
+        "train_ratio": Param("float", 0.8, 0.0, 1.0, above=True, aliases=("train", "train_split")),
+        "val_ratio": Param("float", None, 0.0, 1.0, aliases=("val", "val_split")),
+        "test_ratio": Param("float", None, 0.0, 1.0, aliases=("test", "test_split")),
     },
     "Normalize": {"mean": Param("float", 0.0, -1e9, 1e9), "std": Param("float", 1.0, 0.0, 1e9, above=True)},
     "OneHotEncode": {"num_classes": Param("int", None, 1, MAX_UNITS, aliases=("classes",))},
 }
 
-_SUPPORTED = frozenset(
+_SUPPORTED_NAMES = (
     "Dense Dropout Flatten Identity Output ReLU LeakyReLU PReLU ELU SELU GELU Swish Mish Sigmoid Tanh Softmax "
     "MSELoss CrossEntropyLoss BCELoss BCEWithLogits L1Loss SmoothL1Loss HuberLoss NLLLoss "
-    "SGD Adam AdamW RMSprop Adagrad NAdam DatasetInput DataLoader DataSplit Normalize OneHotEncode".split()
+    "SGD Adam AdamW RMSprop Adagrad NAdam DatasetInput DataLoader DataSplit Normalize OneHotEncode"
 )
+_SUPPORTED = frozenset(_SUPPORTED_NAMES.split())
 
 _ALIASES = {
     "linear": "Dense", "fullyconnected": "Dense", "fc": "Dense", "silu": "Swish", "input": "DatasetInput",
@@ -164,20 +165,28 @@ _BY_KEY = {_key(name): node_type for name, node_type in BY_NAME.items()} | {
 }
 
 
+def lookup(name: str) -> NodeType | None:
+    """The type of that name, however written; None when there is none."""
+    return _BY_KEY.get(_key(name[:100]))
+
+
 def find_type(value: object, where: str = "type") -> NodeType:
     """The type with that number or name; CyxError INVALID when there is none."""
     if isinstance(value, str) and not value.strip().isdigit():
-        found = _BY_KEY.get(_key(value[:100]))
+        found = lookup(value)
         if found is None:
             raise invalid(
                 f"{where}: there is no layer type {values.quote(value)}. Known: {', '.join(_NAMES)}.",
-                where=where, value=values.quote(value),
-            )  # fmt: skip
+                where=where,
+                value=values.quote(value),
+            )
         return found
     return BY_NUMBER[values.integer(f"{where}: type", value, 0, len(BY_NUMBER) - 1)]
 
 
-def read_params(node_type: NodeType, where: str, given: Mapping[str, object]) -> tuple[dict[str, ParamValue], list[str]]:
+def read_params(
+    node_type: NodeType, where: str, given: Mapping[str, object]
+) -> tuple[dict[str, ParamValue], list[str]]:
     """The parameters of one node, defaults filled in, and the names given that have no effect on this type."""
     params: dict[str, ParamValue] = {}
     used: set[str] = set()

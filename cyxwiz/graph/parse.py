@@ -41,10 +41,13 @@ def parse(definition: str) -> Graph:
         )
     if "nodes" in document:
         return assemble(_nodes(document), _links(document))
-    kind = values.clean(str(document.get("type", document.get("architecture", "sequential")))).strip().lower()
+    stated = document.get("type", document.get("architecture", "sequential"))
+    kind = stated.strip().lower() if isinstance(stated, str) else ""
     if kind not in ("mlp", "sequential"):
         raise unsupported(
-            f"The model type {values.quote(kind)} cannot be built; supported: mlp. {_FORMS}", type=kind, supported=["mlp"]
+            f"The model type {values.quote(stated)} cannot be built; supported: mlp. {_FORMS}",
+            type=values.quote(stated),
+            supported=["mlp"],
         )
     if "layers" in document:
         return assemble(_listed(document), None)
@@ -91,7 +94,8 @@ def _table(value: object, where: str) -> Table:
 
 
 def _ident(value: object, where: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | str) or value == "" or len(values.quote(value)) > 90:
+    plain = isinstance(value, str) and 0 < len(value) <= 80
+    if not plain and (isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63):
         raise invalid(f"{where} is {values.quote(value)}; it must be a whole number or a short text.", where=where)
     return values.clean(str(value))
 
@@ -199,7 +203,7 @@ def _parts(document: Table) -> list[Node]:
         value = document.get(key)
         if value is None:
             continue
-        entry = _table(value, key) if isinstance(value, dict) else {"type": value}
+        entry = _table({"type": value} if isinstance(value, str | int) else value, key)
         node_type = find_type(entry.get("type"), key)
         if node_type.role != key:
             raise invalid(f"{key} is {node_type.name}, which is no {key}.", where=key)

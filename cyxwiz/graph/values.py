@@ -42,7 +42,7 @@ def integer(where: str, value: object, low: int, high: int) -> int:
         number = int(value.strip().split(".")[0])
     elif isinstance(value, int) and not isinstance(value, bool):
         number = value
-    elif isinstance(value, float) and math.isfinite(value) and value == int(value):
+    elif isinstance(value, float) and value.is_integer():
         number = int(value)
     if number is None or not low <= number <= high:
         raise _refused(where, value, f"a whole number from {low} to {high}")
@@ -67,7 +67,7 @@ def decimal(where: str, value: object, low: float, high: float, *, above: bool =
 def flag(where: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
-    word = str(value).strip().lower() if isinstance(value, str) or value in (0, 1) else ""
+    word = str(value).strip().lower() if isinstance(value, str | int) and not _is_long(value) else ""
     if word not in _TRUE | _FALSE:
         raise _refused(where, value, "true or false")
     return word in _TRUE

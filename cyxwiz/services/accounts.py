@@ -77,13 +77,12 @@ class Accounts:
             if self.open:
                 return OPEN_USER
             raise _unauthenticated("Missing credentials: send 'Authorization: Bearer <token or API key>'")
+        is_key = bearer.startswith(KEY_PREFIX)
+        claims = {} if is_key else self._decode(bearer, "access", "node")
         held = self._cache.get(bearer)
         if held and held[0] > self._clock.monotonic():
             return held[1]
-        if bearer.startswith(KEY_PREFIX):
-            principal = await self._by_key(bearer)
-        else:
-            principal = await self._by_token(bearer, "access", "node")
+        principal = await (self._by_key(bearer) if is_key else self._by_claims(claims))
         if len(self._cache) > 10_000:
             self._cache.clear()
         self._cache[bearer] = (self._clock.monotonic() + CACHE_SECONDS, principal)
@@ -99,9 +98,7 @@ class Accounts:
 
         return await self._store.read(unit)
 
-    async def _by_token(self, token: str, *kinds: str) -> Principal:
-        claims = self._decode(token, *kinds)
-
+    async def _by_claims(self, claims: Mapping[str, Any]) -> Principal:
         def unit(tx: Tx) -> Principal:
             if tx.revoked(claims["jti"]):
                 raise _unauthenticated("This token was revoked; log in again")

@@ -1,0 +1,357 @@
+"""Central's end of a node's stream: whoever carries the messages hands them to `NodeGateway.serve`.
+
+The rows of leases say what a node should run; the gateway works off the difference to what the node runs. It keeps no
+truth of its own: a stream that breaks and comes back goes on from the store and the node's journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
+from cyxwiz.domain.job import Job, Lease
+from cyxwiz.domain.node import LoadSample, Node
+from cyxwiz.domain.states import LeaseState
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.bus import Bus
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.store import Store, Tx
+from cyxwiz.runtime.tasks import spawn
+from cyxwiz.services import leases
+from cyxwiz.services.accounts import Accounts
+from cyxwiz.services.hardware import hardware_of
+from cyxwiz.services.nodes import Nodes, Registration, verify_proof
+from cyxwiz.services.reports import Reporting, held, instant, token_of, token_to
+from cyxwiz.services.secrets import Secrets
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = 1
+HANDSHAKE_SECONDS = 20.0
+MAX_QUEUED = 1000  # messages of one node not yet applied; beyond, its stream is not read
+Key = tuple[JobId, Token]
+
+
+class Sender(Protocol):
+    def __call__(self, message: pb.CentralMessage) -> Awaitable[None]: ...
+
+
+@dataclass(slots=True)
+class _Session:
+    node: Node
+    boot_id: str
+    send: Sender
+    given: set[Key] = field(default_factory=set)  # what the node has, as far as it was told or said itself
+    superseded: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class NodeGateway:
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        nodes: Nodes,
+        accounts: Accounts,
+        secrets: Secrets,
+        reporting: Reporting,
+        *,
+        poll_seconds: float,
+        nonce: Callable[[], bytes] = lambda: os.urandom(32),
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._clock = clock
+        self._nodes = nodes
+        self._accounts = accounts
+        self._secrets = secrets
+        self._reporting = reporting
+        self._poll = poll_seconds
+        self._nonce = nonce
+        self._sessions: dict[NodeId, _Session] = {}
+
+    async def serve(
+        self, incoming: AsyncIterator[pb.NodeMessage], send: Sender, *, peer_host: str = "", local: bool = False
+    ) -> None:
+        """Serves one stream until the node leaves, the stream ends or a newer stream of the same node takes over.
+
+        `local` is true for a node that shares central's process or data directory.
+
+        Raises:
+            CyxError: what the stream is to be ended with.
+        """
+        session = await self._greet(incoming, send, peer_host, local)
+        node_id = session.node.id
+        previous = self._sessions.get(node_id)
+        if previous is not None:
+            previous.superseded.set()
+        self._sessions[node_id] = session
+        try:
+            await self._converse(session, incoming)
+        finally:
+            if self._sessions.get(node_id) is session:
+                del self._sessions[node_id]
+                self._nodes.liveness.cut(node_id)
+
+    # handshake
+
+    async def _greet(
+        self, incoming: AsyncIterator[pb.NodeMessage], send: Sender, peer_host: str, local: bool
+    ) -> _Session:
+        hello = (await self._next(incoming, "hello")).hello
+        if not hello.protocol_min <= PROTOCOL <= hello.protocol_max:
+            raise CyxError(
+                Code.UNSUPPORTED,
+                f"This central speaks protocol {PROTOCOL}, the node {hello.protocol_min} to {hello.protocol_max}",
+            )
+        node_id = parse_node_id(hello.node_id)
+        nonce = self._nonce()
+        await send(pb.CentralMessage(challenge=pb.Challenge(nonce=nonce)))
+        proof = (await self._next(incoming, "proof")).proof
+        verify_proof(hello.public_key, nonce, hello.node_id, proof.signature)
+        registration = _registration(hello, peer_host)
+        claims = [(JobId(h.job_id), token_of(h.token)) for h in hello.held]
+
+        def unit(tx: Tx) -> tuple[Node, list[pb.Ack], set[Key]]:
+            node = self._nodes.join(tx, node_id, registration, hello.join_token, local=local)
+            acks, given = self._resume(tx, node, claims)
+            self._nodes.reconcile(tx, node, claims)
+            return node, acks, given
+
+        node, acks, given = await self._store.write(unit)
+        timeout = self._nodes.liveness.timeout_seconds
+        await send(
+            pb.CentralMessage(
+                welcome=pb.Welcome(
+                    protocol=PROTOCOL,
+                    node_id=node.id,
+                    heartbeat_interval_ms=max(50, int(timeout * 1000 / 3)),
+                    lease_timeout_ms=int(timeout * 1000),
+                    session_token=self._accounts.node_session(node.id),
+                    p2p_secret=self._secrets.p2p_for(node.id, legacy=False),
+                    acks=acks,
+                )
+            )
+        )
+        return _Session(node, hello.boot_id, send, given)
+
+    async def _next(self, incoming: AsyncIterator[pb.NodeMessage], kind: str) -> pb.NodeMessage:
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            async for message in incoming:
+                if message.WhichOneof("body") != kind:
+                    raise invalid(f"The stream must go on with {kind}, not {message.WhichOneof('body') or 'nothing'}")
+                return message
+        raise CyxError(Code.UNAVAILABLE, f"The stream ended before {kind}")
+
+    def _resume(self, tx: Tx, node: Node, claims: list[Key]) -> tuple[list[pb.Ack], set[Key]]:
+        """What was committed of each lease that the node says it has; a silent one that still counts revives."""
+        acks: list[pb.Ack] = []
+        given: set[Key] = set()
+        for job_id, token in claims:
+            given.add((job_id, token))
+            lease = tx.lease(job_id, token)
+            if lease is None or lease.node_id != node.id:
+                continue
+            acks.append(pb.Ack(job_id=job_id, token=token_to(token), seq=lease.last_seq))
+            if lease.state is LeaseState.EXPIRED:
+                try:
+                    job, lease = held(tx, node.id, job_id, token)
+                except CyxError as error:
+                    log.info("lease %s of job %s stays expired: %s", token, job_id, error.message)
+                else:
+                    leases.revive(tx, job, lease)
+        return acks, given
+
+    # conversation
+
+    async def _converse(self, session: _Session, incoming: AsyncIterator[pb.NodeMessage]) -> None:
+        queue: asyncio.Queue[pb.NodeMessage | None] = asyncio.Queue(MAX_QUEUED)
+        try:
+            async with asyncio.TaskGroup() as group:
+                name = session.node.name
+                directing = spawn(self._direct(session), name=f"gateway direct {name}", group=group)
+                reading = spawn(self._read(incoming, queue), name=f"gateway read {name}", group=group)
+                displaced = spawn(session.superseded.wait(), name=f"gateway displaced {name}", group=group)
+                applying = spawn(self._apply_all(session, queue), name=f"gateway apply {name}", group=group)
+                await asyncio.wait({applying, displaced}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (directing, reading, displaced, applying):
+                    task.cancel()
+        except BaseExceptionGroup as many:
+            raise many.exceptions[0] from None
+
+    async def _read(self, incoming: AsyncIterator[pb.NodeMessage], queue: asyncio.Queue[pb.NodeMessage | None]) -> None:
+        try:
+            async for message in incoming:
+                await queue.put(message)
+        finally:
+            await queue.put(None)
+
+    async def _direct(self, session: _Session) -> None:
+        """Tells the node what to run and what to stop, whenever its leases change."""
+        with_hints = self._bus.subscribe(leases.lease_topic(session.node.id))
+        try:
+            while True:
+                await self._settle(session)
+                await with_hints.changed(self._poll)
+        finally:
+            with_hints.close()
+
+    async def _settle(self, session: _Session) -> None:
+        node_id = session.node.id
+
+        def unit(tx: Tx) -> tuple[dict[Key, Lease], dict[JobId, Job]]:
+            live = {(lease.job_id, lease.token): lease for lease in tx.live_leases(node_id)}
+            wanted = {job_id: job for job_id, token in live if (job_id, token) not in session.given and (job := tx.job(job_id))}
+            return live, wanted
+
+        live, jobs = await self._store.read(unit)
+        for key in live:
+            if key not in session.given and key[0] in jobs:
+                session.given.add(key)
+                await session.send(pb.CentralMessage(assign=assignment(jobs[key[0]], live[key])))
+        for key in [key for key in session.given if key not in live]:
+            session.given.discard(key)
+            await session.send(pb.CentralMessage(cancel=await self._why_stop(node_id, key)))
+
+    async def _why_stop(self, node_id: NodeId, key: Key) -> pb.Cancel:
+        def unit(tx: Tx) -> tuple[pb.Cancel.Reason.ValueType, str]:
+            job, lease = tx.job(key[0]), tx.lease(*key)
+            if job is None or lease is None or job.token != key[1]:
+                return pb.Cancel.STALE, "another node has this job now"
+            return (pb.Cancel.STALE if lease.state is LeaseState.EXPIRED else pb.Cancel.CANCELLED), lease.end_reason
+
+        reason, message = await self._store.read(unit)
+        return pb.Cancel(job_id=key[0], token=token_to(key[1]), reason=reason, message=message)
+
+    async def _apply_all(self, session: _Session, queue: asyncio.Queue[pb.NodeMessage | None]) -> None:
+        """Applies messages in order, all that wait in one unit."""
+        while True:
+            batch = [await queue.get()]
+            while not queue.empty():
+                batch.append(queue.get_nowait())
+            self._nodes.liveness.heard(session.node.id)
+            over = None in batch
+            messages = [message for message in batch if message is not None]
+            reports: dict[Key, list[pb.Report]] = {}
+            for message in messages:
+                kind = message.WhichOneof("body")
+                if kind == "report":
+                    key = (JobId(message.report.job_id), token_of(message.report.token))
+                    reports.setdefault(key, []).append(message.report)
+                elif kind == "beat":
+                    await self._beat(session, message.beat)
+                elif kind == "refusal":
+                    await self._refused(session, message.refusal)
+                elif kind == "farewell":
+                    await self._apply(session, reports)
+                    await self._nodes.farewell(session.node.id, message.farewell.message)
+                    return
+                else:
+                    raise invalid(f"Unexpected message {kind or 'without a body'}: this central doesn't know it")
+            await self._apply(session, reports)
+            if over:
+                return
+
+    async def _apply(self, session: _Session, reports: dict[Key, list[pb.Report]]) -> None:
+        """Every lease's reports in a unit of its own: one that is stale or wrong takes nothing of the others along."""
+        results = await asyncio.gather(
+            *(self._apply_one(session, key, batch) for key, batch in reports.items()), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _apply_one(self, session: _Session, key: Key, batch: list[pb.Report]) -> None:
+        def unit(tx: Tx) -> tuple[int, bool]:
+            seq = self._reporting.apply(tx, session.node.id, session.boot_id, batch)
+            lease = tx.lease(*key)
+            return seq, lease is None or lease.state is LeaseState.ENDED
+
+        try:
+            seq, over = await self._store.write(unit)
+        except CyxError as error:
+            if error.code is not Code.STALE:
+                raise
+            session.given.discard(key)
+            cancel = pb.Cancel(job_id=key[0], token=token_to(key[1]), reason=pb.Cancel.STALE, message=error.message)
+            await session.send(pb.CentralMessage(cancel=cancel))
+            return
+        if over:
+            session.given.discard(key)
+        await session.send(pb.CentralMessage(ack=pb.Ack(job_id=key[0], token=token_to(key[1]), seq=seq)))
+
+    async def _beat(self, session: _Session, beat: pb.Beat) -> None:
+        await session.send(pb.CentralMessage(pulse=pb.Pulse(at_ms=int(self._clock.now().timestamp() * 1000))))
+        sample = load_sample(beat, self._clock)
+        await self._store.write(lambda tx: tx.add_load(session.node.id, sample))
+
+    async def _refused(self, session: _Session, refusal: pb.Refusal) -> None:
+        key = (JobId(refusal.job_id), token_of(refusal.token))
+
+        def unit(tx: Tx) -> None:
+            try:
+                job, lease = held(tx, session.node.id, *key)
+            except CyxError as error:
+                log.info("refusal of a lease that no longer counts: %s", error.message)
+                return
+            if lease.state is LeaseState.OFFERED:
+                leases.decline(tx, job, lease, self._nodes.policy, refusal.message or "no reason given")
+
+        session.given.discard(key)
+        await self._store.write(unit)
+
+
+def assignment(job: Job, lease: Lease) -> pb.Assign:
+    spec = job.spec
+    return pb.Assign(
+        job_id=job.id,
+        token=token_to(lease.token),
+        job_type=str(spec.type),
+        model=spec.model,
+        dataset_uri=spec.dataset_uri,
+        hyperparameters=dict(spec.hyperparameters),
+        epochs=spec.epochs,
+        batch_size=spec.batch_size,
+        seed=spec.seed,
+        device=str(spec.resources.device),
+        ram_bytes=spec.resources.ram_bytes,
+        vram_bytes=spec.resources.vram_bytes,
+        max_duration_seconds=spec.resources.max_duration_seconds,
+        name=spec.name,
+    )
+
+
+def load_sample(beat: pb.Beat, clock: Clock) -> LoadSample:
+    names = (
+        "cpu_usage",
+        "memory_usage",
+        "gpu_usage",
+        "gpu_memory_usage",
+        "network_rx_bytes_per_second",
+        "network_tx_bytes_per_second",
+        "power_watts",
+    )
+    values = {name: getattr(beat, name) for name in names if beat.HasField(name)}
+    return LoadSample(at=instant(beat.at_ms, clock.now()), active_jobs=beat.active_jobs, **values)
+
+
+def _registration(hello: pb.Hello, peer_host: str) -> Registration:
+    return Registration(
+        name=hello.name,
+        hardware=hardware_of(hello.hardware),
+        region=hello.region,
+        host=hello.advertise_host or peer_host,
+        port=hello.advertise_port,
+        version=hello.version,
+        max_concurrent_jobs=hello.max_concurrent_jobs,
+        services=tuple(hello.services),
+        certificate_fingerprint=hello.certificate_fingerprint,
+        public_key=hello.public_key,
+        boot_id=hello.boot_id,
+    )

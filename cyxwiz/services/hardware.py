@@ -1,0 +1,78 @@
+"""Hardware between the wire and the domain. On the wire 0 means unknown; inside, unknown is None."""
+
+from __future__ import annotations
+
+from cyxwiz.domain.job import Device
+from cyxwiz.domain.node import DeviceInfo, Hardware
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.protocol import common_pb2 as common
+
+DEVICE_TO_WIRE = {
+    Device.ANY: common.DEVICE_UNKNOWN,
+    Device.CPU: common.DEVICE_CPU,
+    Device.CUDA: common.DEVICE_CUDA,
+    Device.OPENCL: common.DEVICE_OPENCL,
+    Device.METAL: common.DEVICE_METAL,
+    Device.VULKAN: common.DEVICE_VULKAN,
+}
+DEVICE_FROM_WIRE = {number: device for device, number in DEVICE_TO_WIRE.items()}
+
+
+def device_of(caps: common.DeviceCaps) -> DeviceInfo:
+    return DeviceInfo(
+        kind=DEVICE_FROM_WIRE.get(caps.device_type, Device.CPU) if caps.device_type else Device.CPU,
+        name=caps.gpu_model or caps.device_name,
+        memory_total_bytes=caps.vram_total or caps.memory_total or None,
+        memory_available_bytes=caps.vram_available or caps.memory_available or None,
+        compute_units=caps.compute_units or None,
+        supports_fp64=caps.supports_fp64,
+        supports_fp16=caps.supports_fp16,
+        driver_version=caps.driver_version,
+        cuda_version=caps.cuda_version,
+        pcie_generation=caps.pcie_generation or None,
+        pcie_lanes=caps.pcie_lanes or None,
+        compute_capability=caps.compute_capability or None,
+    )
+
+
+def device_to(device: DeviceInfo) -> common.DeviceCaps:
+    total, available = device.memory_total_bytes or 0, device.memory_available_bytes or 0
+    return common.DeviceCaps(
+        device_type=DEVICE_TO_WIRE[device.kind],
+        device_name=device.name,
+        memory_total=total,
+        memory_available=available,
+        compute_units=device.compute_units or 0,
+        supports_fp64=device.supports_fp64,
+        supports_fp16=device.supports_fp16,
+        gpu_model=device.name if device.is_gpu else "",
+        vram_total=total if device.is_gpu else 0,
+        vram_available=available if device.is_gpu else 0,
+        driver_version=device.driver_version,
+        cuda_version=device.cuda_version,
+        pcie_generation=device.pcie_generation or 0,
+        pcie_lanes=device.pcie_lanes or 0,
+        compute_capability=device.compute_capability or 0.0,
+    )
+
+
+def hardware_of(report: pb.Hardware) -> Hardware:
+    return Hardware(
+        cpu_model=report.cpu_model,
+        cpu_cores=report.cpu_cores,
+        ram_total_bytes=report.ram_total_bytes,
+        ram_available_bytes=report.ram_available_bytes,
+        devices=tuple(device_of(caps) for caps in report.devices),
+        unknown=tuple(report.unknown),
+    )
+
+
+def hardware_to(hardware: Hardware) -> pb.Hardware:
+    return pb.Hardware(
+        cpu_model=hardware.cpu_model,
+        cpu_cores=hardware.cpu_cores,
+        ram_total_bytes=hardware.ram_total_bytes,
+        ram_available_bytes=hardware.ram_available_bytes,
+        devices=[device_to(device) for device in hardware.devices],
+        unknown=list(hardware.unknown),
+    )

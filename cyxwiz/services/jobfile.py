@@ -1,0 +1,202 @@
+"""The job file: one strict schema for REST, gRPC and the command line, turned into a `JobSpec`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
+from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources
+from cyxwiz.domain.money import parse_cyxwiz
+from cyxwiz.graph import check_dataset_uri, check_model_fits, parse, parse_hyperparameters
+from cyxwiz.ports.store import Tx
+
+MAX_MODEL_BYTES = 8 << 20
+MAX_EPOCHS = 1_000_000
+MAX_BATCH = 1_000_000
+_SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_size(value: Any) -> int:
+    """Bytes for '512MiB', '8GB' or a whole number."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(value))
+    unit = _SIZES.get(match[2].lower()) if match else None
+    if match is None or unit is None or isinstance(value, bool):
+        raise ValueError("must be a size such as 512MiB, 8GB or a number of bytes")
+    size = float(match[1]) * unit
+    if size > 2**62:
+        raise ValueError("is larger than any machine")
+    return int(size)
+
+
+def parse_span(value: Any) -> float:
+    """Seconds for '90s', '1h', '2d'."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", str(value))
+    if match is None or isinstance(value, bool):
+        raise ValueError("must be a span of time such as 90s, 30m, 1h or 2d")
+    seconds = float(match[1]) * _SPANS[match[2]]
+    if not 0 < seconds <= 366 * 86400:
+        raise ValueError("must be above 0 and at most a year")
+    return seconds
+
+
+def _plain(value: Any) -> Any:
+    """Hyperparameters may be written as numbers or booleans; they travel as text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return json.dumps(value)
+    return value
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Span = Annotated[float, BeforeValidator(parse_span)]
+Text = Annotated[str, Field(max_length=10_000)]
+Plain = Annotated[Text, BeforeValidator(_plain)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Model(_Part):
+    graph: dict[str, Any] | str | None = None
+    layers: list[Any] | None = None
+    script: str | None = None
+    source: str | None = None
+    definition: str | None = None  # any of the shapes of the wire contract, as JSON text
+
+
+class _Resources(_Part):
+    device: Literal["any", "cpu", "cuda", "opencl", "metal", "vulkan"] = "any"
+    vram: Size = 0
+    ram: Size = 1 << 30
+    nodes: int = Field(1, ge=1, le=1)
+    max_duration: Span = 3600.0
+    regions: list[Annotated[str, Field(max_length=64)]] = Field(default_factory=list, max_length=100)
+
+
+class _Payment(_Part):
+    max_price: Annotated[str, BeforeValidator(_plain)] = "0"
+    address: Annotated[str, Field(max_length=200)] = ""
+
+
+class _Checkpoint(_Part):
+    every: str | None = None
+
+
+class _Verify(_Part):
+    mode: Literal["none"] = "none"
+
+
+class JobFile(_Part):
+    name: str = Field("", max_length=200)
+    type: Literal["training", "inference", "evaluation", "preprocessing"] = "training"
+    dataset: Text = ""
+    epochs: int = Field(10, ge=1, le=MAX_EPOCHS)
+    batch_size: int = Field(32, ge=1, le=MAX_BATCH)
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
+    priority: Literal["low", "normal", "high", "critical"] = "normal"
+    model: _Model = _Model()
+    hyperparameters: dict[Annotated[str, Field(max_length=100)], Plain] = Field(default_factory=dict, max_length=200)
+    resources: _Resources = _Resources()
+    payment: _Payment = _Payment()
+    checkpoint: _Checkpoint = _Checkpoint()
+    verify: _Verify = _Verify()
+    labels: dict[Annotated[str, Field(max_length=100)], Annotated[str, Field(max_length=200)]] = Field(
+        default_factory=dict, max_length=50
+    )
+
+
+def parse_jobfile(data: object) -> JobSpec:
+    """A checked spec from the job file's fields.
+
+    Raises:
+        CyxError: INVALID naming the field and what it must be; UNSUPPORTED for what this version can't run.
+    """
+    try:
+        file = JobFile.model_validate(data)
+    except ValidationError as error:
+        raise _first(error) from None
+    spec = JobSpec(
+        name=file.name,
+        type=JobType(file.type),
+        dataset_uri=file.dataset,
+        model=_definition(file.model),
+        epochs=file.epochs,
+        batch_size=file.batch_size,
+        seed=file.seed,
+        priority=Priority(file.priority),
+        hyperparameters=file.hyperparameters,
+        resources=Resources(
+            device=Device(file.resources.device),
+            vram_bytes=file.resources.vram,
+            ram_bytes=file.resources.ram,
+            max_duration_seconds=file.resources.max_duration,
+            regions=tuple(file.resources.regions),
+        ),
+        max_price_units=parse_cyxwiz(file.payment.max_price, "payment.max_price"),
+        payment_address=file.payment.address,
+        labels=file.labels,
+    )
+    if file.checkpoint.every is not None:
+        raise unsupported("checkpoint.every: checkpoints are not built yet; leave it out", field="checkpoint.every")
+    check_spec(spec)
+    return spec
+
+
+def check_spec(spec: JobSpec) -> None:
+    """Refuses at submit whatever no node could run: every door's last word.
+
+    Raises:
+        CyxError: INVALID or UNSUPPORTED, naming the field, layer or URI.
+    """
+    if spec.type is not JobType.TRAINING:
+        raise unsupported(f"type: {spec.type} jobs are not built yet; training is", field="type")
+    if not 1 <= spec.epochs <= MAX_EPOCHS:
+        raise invalid(f"epochs: must be from 1 to {MAX_EPOCHS}, not {spec.epochs}", field="epochs")
+    if not 1 <= spec.batch_size <= MAX_BATCH:
+        raise invalid(f"batch_size: must be from 1 to {MAX_BATCH}, not {spec.batch_size}", field="batch_size")
+    if len(spec.model.encode(errors="replace")) > MAX_MODEL_BYTES:
+        raise invalid(f"model: the definition is larger than {MAX_MODEL_BYTES} bytes", field="model")
+    if not spec.dataset_uri:
+        raise invalid("dataset: missing; name one such as builtin:digits", field="dataset")
+    graph = parse(spec.model)
+    parse_hyperparameters(spec.hyperparameters)
+    check_dataset_uri(spec.dataset_uri)
+    check_model_fits(graph, spec.dataset_uri)
+
+
+def check_blob_dataset(tx: Tx, spec: JobSpec, owner_id: str) -> None:
+    """A blob:// data set must be stored here, and be the caller's."""
+    if spec.dataset_uri.startswith("blob://sha256/"):
+        info = tx.blob(spec.dataset_uri.removeprefix("blob://sha256/"))
+        if info is None or owner_id not in info.owners:
+            raise CyxError(
+                Code.NOT_FOUND, f"dataset: {spec.dataset_uri} is not stored here; upload it with POST /api/blobs"
+            )
+
+
+def _definition(model: _Model) -> str:
+    given = {k: v for k, v in model.model_dump().items() if v is not None}
+    if "script" in given or "source" in given:
+        raise unsupported("model.script and model.source: user code is not built yet; declare layers or a graph")
+    if len(given) != 1:
+        raise invalid("model: give exactly one of graph, layers or definition", field="model")
+    if "layers" in given:
+        return json.dumps({"layers": given["layers"]})
+    value = given.get("graph", given.get("definition"))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _first(error: ValidationError) -> CyxError:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "job"
+    message = first["msg"].removeprefix("Value error, ")
+    details: Mapping[str, Any] = {"field": field, "problems": error.error_count()}
+    return invalid(f"{field}: {message}", **details)

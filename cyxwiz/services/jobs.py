@@ -1,0 +1,313 @@
+"""Jobs as their owners see them: submit, look, explain, cancel, delete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+
+from cyxwiz.domain.account import Principal, Role
+from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
+from cyxwiz.domain.events import JobDeleted, JobSubmitted
+from cyxwiz.domain.ids import JobId, UserId, parse_job_id
+from cyxwiz.domain.job import Job, JobResult, JobSpec, Lease, LogLine, MetricPoint
+from cyxwiz.domain.node import P2P_SERVICE, Node
+from cyxwiz.domain.payment import Tariff
+from cyxwiz.domain.states import JobState
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.store import BlobInfo, JobQuery, NodeQuery, Page, Store, Tx
+from cyxwiz.scheduler.feasible import Candidate, needs_gpu
+from cyxwiz.scheduler.policy import Verdict, candidate, explain
+from cyxwiz.scheduler.rank import Weights
+from cyxwiz.services import leases
+from cyxwiz.services.accounts import Accounts
+from cyxwiz.services.audit import record
+from cyxwiz.services.jobfile import check_blob_dataset, check_spec
+from cyxwiz.services.leases import QUEUE
+from cyxwiz.services.liveness import Liveness
+
+MAX_KEY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a job would cost at most: its tariff for `seconds`, capped by max_price."""
+
+    seconds: float
+    units_per_second: float
+    cost_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """How the owner reaches the node that runs the job, directly."""
+
+    node: Node
+    endpoint: str
+    token: str
+    expires_at: int  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    job: Job
+    verdicts: Sequence[Verdict]
+    leases: Sequence[Lease]
+    ahead: int  # jobs that are served before it
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was used and what it would cost; nothing is charged without a ledger."""
+
+    job: Job
+    result: JobResult | None
+    node: Node | None
+    gpu: bool
+
+
+class Jobs:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        accounts: Accounts,
+        liveness: Liveness,
+        tariff: Tariff,
+        weights: Weights,
+        *,
+        max_pending_per_user: int,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._accounts = accounts
+        self._liveness = liveness
+        self._tariff = tariff
+        self._weights = weights
+        self._max_pending = max_pending_per_user
+
+    # submit
+
+    def estimate(self, spec: JobSpec) -> Estimate:
+        """Cost of the job's whole allowed duration."""
+        gpu, resources = needs_gpu(spec), spec.resources
+        rate = self._tariff.units_per_second(gpu=gpu, ram_bytes=resources.ram_bytes)
+        cost = self._tariff.cost_units(resources.max_duration_seconds, gpu=gpu, ram_bytes=resources.ram_bytes)
+        if spec.max_price_units:
+            cost = min(cost, spec.max_price_units)
+        return Estimate(resources.max_duration_seconds, rate, cost)
+
+    async def submit(self, actor: Principal, spec: JobSpec, key: str = "") -> tuple[Job, bool]:
+        """Stores a job and wakes the scheduler. Returns (job, whether it is new): a repeated key gets the first job.
+
+        Raises:
+            CyxError: INVALID or UNSUPPORTED as `check_spec`; CONFLICT for a key used with other content; EXHAUSTED when
+                too many of the caller's jobs wait.
+        """
+        actor.require(Role.USER, Role.OPERATOR)
+        check_spec(spec)
+        digest = _digest(spec)
+        if len(key) > MAX_KEY:
+            raise CyxError(Code.INVALID, f"idempotency-key: at most {MAX_KEY} characters", {"field": "idempotency-key"})
+        job = Job(
+            id=JobId(str(uuid.uuid4())),
+            owner_id=actor.id,
+            spec=spec,
+            created_at=self._clock.now(),
+            estimated_cost_units=self.estimate(spec).cost_units,
+            reason="waiting for the scheduler",
+        )
+
+        def unit(tx: Tx) -> tuple[Job, bool]:
+            if key and (seen := tx.remembered(f"submit:{actor.id}", key)):
+                if seen[0] != digest:
+                    raise conflict("This idempotency key was used for another job; take a new one", key=key)
+                first = tx.job(JobId(seen[1]))
+                if first is None:
+                    raise not_found("job", seen[1])
+                return first, False
+            check_blob_dataset(tx, spec, actor.id)
+            waiting = JobQuery(owner_id=actor.id, states=frozenset({JobState.PENDING}), limit=0)
+            if tx.jobs(waiting).total >= self._max_pending:
+                raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
+            tx.add_job(job)
+            if key:
+                tx.remember(f"submit:{actor.id}", key, digest, job.id)
+            tx.emit(JobSubmitted(job.id, actor.id, spec.name), private_to=actor.id)
+            record(tx, actor.name, "job.submit", f"job:{job.id}")
+            tx.hint(QUEUE)
+            return job, True
+
+        return await self._store.write(unit)
+
+    async def plan(self, actor: Principal, spec: JobSpec) -> tuple[Estimate, Sequence[Verdict]]:
+        """What a submit would meet: the price and every node's answer. Stores nothing."""
+        actor.require(Role.USER, Role.OPERATOR)
+        check_spec(spec)
+
+        def unit(tx: Tx) -> Sequence[Candidate]:
+            check_blob_dataset(tx, spec, actor.id)
+            return self.candidates(tx)
+
+        return self.estimate(spec), explain(spec, await self._store.read(unit), self._weights)
+
+    def candidates(self, tx: Tx) -> list[Candidate]:
+        """Every node with what is left of it."""
+        held: dict[str, list[JobSpec]] = {}
+        for lease in tx.live_leases():
+            job = tx.job(lease.job_id)
+            if job is not None:
+                held.setdefault(lease.node_id, []).append(job.spec)
+        return [
+            candidate(node, held.get(node.id, ()), node.uptime(tx.now), self._liveness.connected(node.id))
+            for node in tx.nodes(NodeQuery(limit=None)).items
+        ]
+
+    # look
+
+    async def get(self, actor: Principal, job_id: str) -> Job:
+        parsed = parse_job_id(job_id)
+        return await self._store.read(lambda tx: owned(tx, actor, parsed))
+
+    async def list(self, actor: Principal, query: JobQuery) -> Page[Job]:
+        """The caller's jobs; an admin may ask for anybody's, or all."""
+        if not actor.is_admin:
+            if query.owner_id not in (None, actor.id):
+                raise forbidden("You can list only your own jobs")
+            query = replace(query, owner_id=actor.id)
+        return await self._store.read(lambda tx: tx.jobs(query))
+
+    async def metrics(self, actor: Principal, job_id: str, after: int, limit: int) -> Sequence[MetricPoint]:
+        parsed = parse_job_id(job_id)
+        return await self._store.read(lambda tx: tx.metrics(owned(tx, actor, parsed).id, after, limit))
+
+    async def logs(self, actor: Principal, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
+        parsed = parse_job_id(job_id)
+        return await self._store.read(lambda tx: tx.logs(owned(tx, actor, parsed).id, after, limit))
+
+    async def result(self, actor: Principal, job_id: str) -> JobResult:
+        parsed = parse_job_id(job_id)
+
+        def unit(tx: Tx) -> JobResult:
+            job = owned(tx, actor, parsed)
+            result = tx.result(job.id)
+            if result is None:
+                raise conflict(f"Job {job.id} has no result: it is {job.state}", state=str(job.state))
+            return result
+
+        return await self._store.read(unit)
+
+    async def receipt(self, actor: Principal, job_id: str) -> Receipt:
+        parsed = parse_job_id(job_id)
+
+        def unit(tx: Tx) -> Receipt:
+            job = owned(tx, actor, parsed)
+            if not job.ended:
+                raise conflict(f"Job {job.id} is {job.state}: a receipt is written at its end", state=str(job.state))
+            result = tx.result(job.id)
+            node = tx.node(result.node_id) if result else None
+            return Receipt(job, result, node, needs_gpu(job.spec))
+
+        return await self._store.read(unit)
+
+    async def explain(self, actor: Principal, job_id: str) -> Explanation:
+        """Why a job waits, or where it went: every node's answer and every lease so far."""
+        parsed = parse_job_id(job_id)
+
+        def unit(tx: Tx) -> Explanation:
+            job = owned(tx, actor, parsed)
+            verdicts = explain(job.spec, self.candidates(tx), self._weights)
+            ahead = 0
+            if job.state is JobState.PENDING:
+                due = [other.id for other in tx.due_jobs(1000)]
+                ahead = due.index(job.id) if job.id in due else len(due)
+            return Explanation(job, verdicts, tx.leases_of(job.id), ahead)
+
+        return await self._store.read(unit)
+
+    async def assignment(self, actor: Principal, job: Job, keep: timedelta) -> Assignment | None:
+        """The way to the job's node, if that node serves clients itself; for as long as it keeps the weights."""
+        if job.state in (JobState.PENDING, JobState.CANCELLED, JobState.FAILED):
+            return None
+        if job.completed_at is not None and job.completed_at + keep < self._clock.now():
+            return None
+
+        def unit(tx: Tx) -> Node | None:
+            result = tx.result(job.id)
+            node_id = result.node_id if result else job.node_id
+            return tx.node(node_id) if node_id else None
+
+        node = await self._store.read(unit)
+        if node is None or not node.endpoint or P2P_SERVICE not in node.services:
+            return None
+        token, expires = self._accounts.p2p_token(job.owner_id, job.id, node.id, legacy=node.legacy)
+        return Assignment(node, node.endpoint, token, expires)
+
+    # end
+
+    async def cancel(self, actor: Principal, job_id: str, reason: str = "") -> Job:
+        """Ends a job that has not ended. Raises CONFLICT if it has."""
+        parsed = parse_job_id(job_id)
+
+        def unit(tx: Tx) -> Job:
+            job = owned(tx, actor, parsed)
+            if job.ended:
+                raise conflict(f"Job cannot be cancelled: it is {job.state}", state=str(job.state))
+            job = leases.cancel(tx, job, actor.name, reason[:500] or "cancelled by its owner")
+            record(tx, actor.name, "job.cancel", f"job:{job.id}", reason=reason[:500])
+            return job
+
+        return await self._store.write(unit)
+
+    async def delete(self, actor: Principal, job_id: str) -> None:
+        """Forgets an ended job with its curve, logs and result. Raises CONFLICT while it has not ended."""
+        parsed = parse_job_id(job_id)
+
+        def unit(tx: Tx) -> None:
+            job = owned(tx, actor, parsed)
+            if not job.ended:
+                raise conflict(f"Job {job.id} is {job.state}: cancel it first", state=str(job.state))
+            tx.delete_job(job.id)
+            tx.emit(JobDeleted(job.id, job.owner_id), private_to=job.owner_id)
+            record(tx, actor.name, "job.delete", f"job:{job.id}")
+
+        await self._store.write(unit)
+
+    # blobs
+
+    async def record_blob(self, owner_id: UserId | None, sha256: str, size: int) -> None:
+        await self._store.write(lambda tx: tx.add_blob(BlobInfo(sha256, size, tx.now), owner_id))
+
+    async def may_read_blob(self, actor: Principal, sha256: str) -> None:
+        """Raises NOT_FOUND unless the blob is the caller's, or named by a live lease of the calling node."""
+
+        def unit(tx: Tx) -> bool:
+            info = tx.blob(sha256)
+            if info is None:
+                return False
+            if actor.node_id is not None:
+                uri = f"blob://sha256/{sha256}"
+                jobs = [tx.job(lease.job_id) for lease in tx.live_leases(actor.node_id)]
+                return any(job is not None and job.spec.dataset_uri == uri for job in jobs)
+            return actor.is_admin or actor.id in info.owners
+
+        if not await self._store.read(unit):
+            raise not_found("blob", sha256[:64])
+
+
+def owned(tx: Tx, actor: Principal, job_id: JobId) -> Job:
+    """The job, if the caller may see it. Raises NOT_FOUND or FORBIDDEN."""
+    job = tx.job(job_id)
+    if job is None:
+        raise not_found("job", job_id)
+    if actor.role is Role.NODE or not actor.owns(job.owner_id):
+        raise forbidden(f"Job {job_id} is not yours")
+    return job
+
+
+def _digest(spec: JobSpec) -> str:
+    return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True, default=str).encode()).hexdigest()
+

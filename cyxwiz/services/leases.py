@@ -1,0 +1,168 @@
+"""Moving a job between its owner, the queue and the nodes: the transitions that more than one use case needs.
+
+All of it runs inside a unit of the store. A lease is fenced by the existence of a newer one: one that expired revives
+when its node speaks again before the job was given away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from cyxwiz.config import Scheduler
+from cyxwiz.domain.events import JobAssigned, JobCancelled, JobFailed, JobRequeued, JobRevived, JobStarted
+from cyxwiz.domain.ids import NodeId
+from cyxwiz.domain.job import Job, Lease, Phase
+from cyxwiz.domain.states import JobTrigger, LeaseState, LeaseTrigger
+from cyxwiz.ports.store import Tx
+
+QUEUE = "queue"  # hint: something may be placed now
+LEASES = "leases"  # hint prefix: the set of leases of a node changed
+
+
+def lease_topic(node_id: NodeId) -> str:
+    return f"{LEASES}:{node_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    max_retries: int
+    max_node_losses: int
+    backoff: timedelta
+    backoff_max: timedelta
+
+    @staticmethod
+    def of(config: Scheduler) -> RetryPolicy:
+        return RetryPolicy(
+            config.max_retries,
+            config.max_node_losses,
+            timedelta(milliseconds=config.retry_backoff_ms),
+            timedelta(milliseconds=config.retry_backoff_max_ms),
+        )
+
+    def wait(self, failures: int) -> timedelta:
+        """The wait before try number `failures` + 1: doubles each time, up to the maximum."""
+        return min(self.backoff_max, self.backoff * 2 ** min(30, max(0, failures - 1)))
+
+
+def issue(tx: Tx, job: Job, node_id: NodeId) -> Lease:
+    """Gives a pending job to a node. Raises CONFLICT or STALE if it is no longer there to give."""
+    lease = Lease(job.id, tx.next_token(), node_id, tx.now)
+    tx.save_job(
+        job.move(
+            JobTrigger.LEASE,
+            node_id=node_id,
+            token=lease.token,
+            attempts=job.attempts + 1,
+            phase=Phase.STARTING,
+            not_before=None,
+            reason="",
+        )
+    )
+    tx.add_lease(lease)
+    tx.emit(
+        JobAssigned(job.id, job.owner_id, node_id, str(lease.token), job.attempts + 1), private_to=job.owner_id
+    )
+    tx.hint(lease_topic(node_id))
+    return lease
+
+
+def accept(tx: Tx, job: Job, lease: Lease, boot_id: str) -> tuple[Job, Lease]:
+    """The node's child is up."""
+    lease = lease.move(LeaseTrigger.ACCEPT, boot_id=boot_id)
+    tx.save_lease(lease)
+    job = tx.save_job(job.move(JobTrigger.ACCEPT, phase=Phase.STARTING, started_at=job.started_at or tx.now))
+    tx.emit(JobStarted(job.id, job.owner_id, lease.node_id), private_to=job.owner_id)
+    return job, lease
+
+
+def end(tx: Tx, lease: Lease, reason: str) -> Lease:
+    """The lease is over: its node gets nothing more for it, and its slot is free."""
+    lease = lease.move(LeaseTrigger.END, ended_at=tx.now, end_reason=reason)
+    tx.save_lease(lease)
+    tx.hint(lease_topic(lease.node_id), QUEUE)
+    return lease
+
+
+def expire(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> Job:
+    """The node went silent: the job waits for another, or for that one to speak again."""
+    tx.save_lease(lease.move(LeaseTrigger.EXPIRE, ended_at=tx.now, end_reason=reason))
+    tx.hint(lease_topic(lease.node_id))
+    return lose(tx, job, lease.node_id, policy, reason)
+
+
+def lose(tx: Tx, job: Job, node_id: NodeId, policy: RetryPolicy, reason: str, *, charged: bool = True) -> Job:
+    """Back to the queue without a failure charged; after too many lost nodes the job fails."""
+    losses = job.node_losses + charged
+    if losses > policy.max_node_losses:
+        message = f"{losses} nodes went away under this job, the last one because: {reason}"
+        return fail(tx, job, "UNAVAILABLE", message, node_losses=losses)
+    return _requeue(tx, job, JobTrigger.LOSE, node_id, reason, node_losses=losses)
+
+
+def decline(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> Job:
+    """The node would not take it: elsewhere, after a short wait, uncharged."""
+    end(tx, lease, f"declined: {reason}")
+    return _requeue(
+        tx, job, JobTrigger.DECLINE, lease.node_id, f"declined: {reason}", not_before=tx.now + policy.wait(1)
+    )
+
+
+def retry_or_fail(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, code: str, message: str, retryable: bool) -> Job:
+    """The run failed. Another try is charged to the job, until `max_retries` are used up."""
+    end(tx, lease, f"failed: {message}"[:500])
+    if not retryable or job.retry_count >= policy.max_retries:
+        return fail(tx, job, code, message)
+    failures = job.retry_count + 1
+    return _requeue(
+        tx,
+        job,
+        JobTrigger.RETRY,
+        lease.node_id,
+        message,
+        retry_count=failures,
+        not_before=tx.now + policy.wait(failures),
+    )
+
+
+def fail(tx: Tx, job: Job, code: str, message: str, **changes: object) -> Job:
+    job = tx.save_job(
+        job.move(
+            JobTrigger.FAIL, phase=Phase.NONE, error=message, error_code=code, reason="", completed_at=tx.now, **changes
+        )
+    )
+    tx.emit(JobFailed(job.id, job.owner_id, code, message), private_to=job.owner_id)
+    tx.hint(QUEUE)
+    return job
+
+
+def revive(tx: Tx, job: Job, lease: Lease) -> tuple[Job, Lease]:
+    """The silent node speaks again, and nobody else has the job: it goes on as if nothing had been."""
+    lease = lease.move(LeaseTrigger.REVIVE, ended_at=None, end_reason="")
+    tx.save_lease(lease)
+    job = tx.save_job(
+        job.move(JobTrigger.REVIVE, phase=Phase.TRAINING, reason="", not_before=None, started_at=job.started_at or tx.now)
+    )
+    tx.emit(JobRevived(job.id, job.owner_id, lease.node_id), private_to=job.owner_id)
+    tx.hint(lease_topic(lease.node_id))
+    return job, lease
+
+
+def cancel(tx: Tx, job: Job, by: str, reason: str) -> Job:
+    """Ends a job by command; whoever runs it is told to stop."""
+    open_lease = tx.lease(job.id, job.token) if job.token else None
+    job = tx.save_job(
+        job.move(JobTrigger.CANCEL, phase=Phase.NONE, reason="", error=reason, completed_at=tx.now)
+    )
+    if open_lease is not None and open_lease.state is not LeaseState.ENDED:
+        end(tx, open_lease, "cancelled")
+    tx.emit(JobCancelled(job.id, job.owner_id, by, reason), private_to=job.owner_id)
+    return job
+
+
+def _requeue(tx: Tx, job: Job, trigger: JobTrigger, node_id: NodeId, reason: str, **changes: object) -> Job:
+    job = job.move(trigger, phase=Phase.QUEUED, node_id=None, reason=f"waiting again: {reason}"[:500])
+    job = tx.save_job(replace(job, **changes))  # type: ignore[arg-type]
+    tx.emit(JobRequeued(job.id, job.owner_id, node_id, reason), private_to=job.owner_id)
+    tx.hint(QUEUE)
+    return job

@@ -1,0 +1,53 @@
+"""Which nodes are alive, by central's monotonic clock: a lease lasts as long as its node is heard."""
+
+from __future__ import annotations
+
+from cyxwiz.domain.ids import NodeId
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.store import Store
+
+
+class Liveness:
+    """When each node was last heard by this process, and which are connected right now."""
+
+    def __init__(self, clock: Clock, timeout_seconds: float) -> None:
+        self._clock = clock
+        self.timeout_seconds = timeout_seconds
+        self._heard: dict[NodeId, float] = {}
+        self._flushed: dict[NodeId, float] = {}
+        self._cut: set[NodeId] = set()
+
+    def heard(self, node_id: NodeId) -> None:
+        self._heard[node_id] = self._clock.monotonic()
+        self._cut.discard(node_id)
+
+    def cut(self, node_id: NodeId) -> None:
+        """Its stream broke: nothing new is given to it, but its leases last until the time-out."""
+        self._cut.add(node_id)
+
+    def gone(self, node_id: NodeId) -> None:
+        self._heard.pop(node_id, None)
+        self._flushed.pop(node_id, None)
+        self._cut.discard(node_id)
+
+    def connected(self, node_id: NodeId) -> bool:
+        return node_id not in self._cut
+
+    def silent(self, node_id: NodeId) -> bool:
+        last = self._heard.get(node_id)
+        return last is None or self._clock.monotonic() - last > self.timeout_seconds
+
+    async def flush(self, store: Store) -> None:
+        """Writes what was heard since the last flush, for the other replicas and for the next start."""
+        now = self._clock.monotonic()
+        seen = {
+            node_id: at - self._flushed.get(node_id, at)
+            for node_id, at in self._heard.items()
+            if at > self._flushed.get(node_id, -1.0)
+        }
+        if not seen:
+            return
+        await store.write(lambda tx: tx.touch_nodes(seen))
+        for node_id in seen:
+            if node_id in self._heard:
+                self._flushed[node_id] = min(now, self._heard[node_id])

@@ -1,0 +1,262 @@
+"""What nodes report, applied to the store: guarded by the lease, in order, each once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from cyxwiz.domain.errors import Code, CyxError, invalid, stale
+from cyxwiz.domain.events import JobCompleted
+from cyxwiz.domain.ids import JobId, NodeId, Token
+from cyxwiz.domain.job import Job, JobResult, Lease, LogLine, MetricPoint, Phase, ResultFile
+from cyxwiz.domain.payment import Tariff
+from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.store import BlobInfo, Tx
+from cyxwiz.scheduler.feasible import needs_gpu
+from cyxwiz.services import leases
+from cyxwiz.services.leases import RetryPolicy
+
+MAX_LOG_MESSAGE = 16_384
+MAX_METRICS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """How reports change jobs: the policies that they need."""
+
+    policy: RetryPolicy
+    tariff: Tariff
+
+    def apply(self, tx: Tx, node_id: NodeId, boot_id: str, reports: Sequence[pb.Report]) -> int:
+        """Applies one lease's reports, in order; returns the highest seq committed.
+
+        Reports already applied are passed over; after a gap nothing is applied, so that the node sends from there.
+
+        Raises:
+            CyxError: STALE if the lease is not the node's or no longer counts; INVALID for a report that is out of
+                bounds, in which case nothing of the batch is stored.
+        """
+        job_id, token = JobId(reports[0].job_id), token_of(reports[0].token)
+        job, lease = held(tx, node_id, job_id, token)
+        ordered = sorted((r for r in reports if r.seq > lease.last_seq), key=lambda r: r.seq)
+        if not ordered:
+            return lease.last_seq
+        if lease.state is LeaseState.ENDED:
+            raise stale(f"Lease {token} of job {job_id} is over: {lease.end_reason or 'ended'}")
+        if lease.state is LeaseState.EXPIRED:
+            job, lease = leases.revive(tx, job, lease)
+        for report in ordered:
+            if report.seq != lease.last_seq + 1:
+                break
+            lease = replace(lease, last_seq=report.seq)
+            job, lease = self._one(tx, job, lease, boot_id, report)
+            if lease.state is LeaseState.ENDED:
+                break
+        tx.save_lease(lease)
+        return lease.last_seq
+
+    def _one(self, tx: Tx, job: Job, lease: Lease, boot_id: str, report: pb.Report) -> tuple[Job, Lease]:
+        kind = report.WhichOneof("body")
+        if lease.state is LeaseState.OFFERED:
+            job, lease = leases.accept(tx, job, lease, boot_id)
+        at = instant(report.at_ms, tx.now)
+        if kind == "first_step":
+            job = tx.save_job(replace(job, first_step_at=job.first_step_at or at, phase=Phase.TRAINING))
+            tx.hint(f"job:{job.id}", "progress")
+        elif kind == "progress":
+            job = self.progress(tx, job, report.progress, at)
+        elif kind == "logs":
+            self._logs(tx, job, report.logs)
+        elif kind == "uploading":
+            job = tx.save_job(replace(job, phase=Phase.UPLOADING))
+            tx.hint(f"job:{job.id}", "progress")
+        elif kind == "finished":
+            job, lease = self.finish(tx, job, lease, report.finished)
+        elif kind == "failed":
+            failed = report.failed
+            job = replace(job, compute_seconds=job.compute_seconds + max(0.0, finite(failed.compute_seconds, "compute_seconds")))
+            job = leases.retry_or_fail(
+                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
+            )
+            count_outcome(tx, lease.node_id, failed=failed.retryable)
+            lease = ended(tx, lease)
+        elif kind == "cancelled":
+            leases.end(tx, lease, "ended by its node")
+            job = leases.lose(tx, job, lease.node_id, self.policy, "its node ended it")
+            lease = ended(tx, lease)
+        return job, lease
+
+    def progress(self, tx: Tx, job: Job, report: pb.Progress, at: datetime) -> Job:
+        """Stores a point of the curve."""
+        metrics = check_metrics(report.metrics)
+        progress = finite(report.progress, "progress")
+        if not 0.0 <= progress <= 1.0:
+            raise invalid(f"progress: must be from 0 to 1, not {progress}", field="progress")
+        if report.epoch > max(report.epochs, job.spec.epochs):
+            raise invalid(f"epoch: {report.epoch} is past the last one, {job.spec.epochs}", field="epoch")
+        point = MetricPoint(
+            tx.last_metric_offset(job.id) + 1, at, job.attempts, report.epoch, progress, report.epoch_ended, metrics
+        )
+        tx.add_metrics(job.id, [point])
+        tx.hint(f"job:{job.id}", "progress")
+        return tx.save_job(
+            replace(
+                job,
+                progress=progress,
+                epoch=report.epoch,
+                metrics={**job.metrics, **metrics},
+                phase=Phase.TRAINING,
+                first_step_at=job.first_step_at or at,
+            )
+        )
+
+    def _logs(self, tx: Tx, job: Job, logs: pb.Logs) -> None:
+        offset = tx.last_log_offset(job.id)
+        tx.add_logs(
+            job.id,
+            [
+                LogLine(
+                    offset + index,
+                    instant(line.at_ms, tx.now),
+                    line.level or "info",
+                    line.source or "job",
+                    line.message[:MAX_LOG_MESSAGE],
+                )
+                for index, line in enumerate(logs.lines, 1)
+            ],
+        )
+        tx.hint(f"job:{job.id}", f"logs:{job.id}")
+
+    def finish(self, tx: Tx, job: Job, lease: Lease, report: pb.Finished) -> tuple[Job, Lease]:
+        """Takes the one result of a job: every file that it names must be stored here."""
+        if not report.artefacts:
+            raise invalid("finished: names no artefact; the first must be the model's weights", field="artefacts")
+        for artefact in report.artefacts:
+            info = tx.blob(artefact.sha256)
+            if info is None or info.size != artefact.size:
+                raise CyxError(Code.CONFLICT, f"Artefact {artefact.name!r} was not uploaded whole: {artefact.sha256}")
+            tx.add_blob(BlobInfo(info.sha256, info.size, info.created_at), job.owner_id)
+        files = tuple(ResultFile(a.name, a.sha256, a.size) for a in report.artefacts)
+        seconds = max(0.0, finite(report.compute_seconds, "compute_seconds"))
+        job = self.complete(
+            tx,
+            job,
+            lease,
+            files=files,
+            uri=f"blob://sha256/{files[0].sha256}",
+            hashed=f"sha256:{files[0].sha256}",
+            size=files[0].size,
+            metrics=check_metrics(report.final_metrics),
+            seconds=seconds,
+        )
+        return job, ended(tx, lease)
+
+    def complete(
+        self,
+        tx: Tx,
+        job: Job,
+        lease: Lease,
+        *,
+        files: tuple[ResultFile, ...],
+        uri: str,
+        hashed: str,
+        size: int,
+        metrics: Mapping[str, float],
+        seconds: float,
+    ) -> Job:
+        total = job.compute_seconds + seconds
+        resources = job.spec.resources
+        cost = self.tariff.cost_units(total, gpu=needs_gpu(job.spec), ram_bytes=resources.ram_bytes)
+        if job.spec.max_price_units:
+            cost = min(cost, job.spec.max_price_units)
+        tx.add_result(
+            JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now)
+        )
+        leases.end(tx, lease, "completed")
+        job = tx.save_job(
+            job.move(
+                JobTrigger.COMPLETE,
+                phase=Phase.NONE,
+                progress=1.0,
+                epoch=job.spec.epochs,
+                metrics={**job.metrics, **metrics},
+                compute_seconds=total,
+                actual_cost_units=cost,
+                started_at=job.started_at or tx.now,
+                completed_at=tx.now,
+                reason="",
+            )
+        )
+        tx.emit(JobCompleted(job.id, job.owner_id, lease.node_id, hashed), private_to=job.owner_id)
+        count_outcome(tx, lease.node_id, completed=True, seconds=seconds)
+        return job
+
+
+def held(tx: Tx, node_id: NodeId, job_id: JobId, token: Token) -> tuple[Job, Lease]:
+    """The job and the lease if it is this node's and the newest of the job. Raises STALE otherwise."""
+    lease = tx.lease(job_id, token)
+    if lease is None or lease.node_id != node_id:
+        raise stale(f"This node holds no lease {token} of job {job_id}")
+    job = tx.job(job_id)
+    if job is None:
+        raise stale(f"Job {job_id} was deleted")
+    if job.token != token:
+        raise stale(f"A newer lease of job {job_id} exists: {job.token} after {token}")
+    if lease.state is LeaseState.EXPIRED and job.state is not JobState.PENDING:
+        raise stale(f"Job {job_id} is {job.state}")
+    return job, lease
+
+
+def ended(tx: Tx, lease: Lease) -> Lease:
+    """The lease as stored by whoever ended it, with the report counted that did."""
+    stored = tx.lease(lease.job_id, lease.token)
+    assert stored is not None
+    return replace(stored, last_seq=lease.last_seq)
+
+
+def count_outcome(
+    tx: Tx, node_id: NodeId, *, completed: bool = False, failed: bool = False, seconds: float = 0.0
+) -> None:
+    node = tx.node(node_id)
+    if node is not None and (completed or failed):
+        tx.save_node(
+            replace(
+                node,
+                jobs_completed=node.jobs_completed + completed,
+                jobs_failed=node.jobs_failed + failed,
+                compute_seconds=node.compute_seconds + seconds,
+            )
+        )
+
+
+def check_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    if len(metrics) > MAX_METRICS:
+        raise invalid(f"metrics: at most {MAX_METRICS} names, not {len(metrics)}", field="metrics")
+    return {name[:100]: finite(value, f"metrics.{name[:100]}") for name, value in metrics.items()}
+
+
+def finite(value: float, field: str) -> float:
+    if not math.isfinite(value):
+        raise invalid(f"{field}: must be a finite number, not {value}", field=field)
+    return value
+
+
+def instant(at_ms: int, now: datetime) -> datetime:
+    """A node's time, which is never later than now: its clock may be off."""
+    if at_ms <= 0:
+        return now
+    try:
+        return min(now, datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=at_ms))
+    except OverflowError:
+        return now
+
+
+def token_of(token: pb.Token) -> Token:
+    return Token(token.epoch, token.counter)
+
+
+def token_to(token: Token) -> pb.Token:
+    return pb.Token(epoch=token.epoch, counter=token.counter)

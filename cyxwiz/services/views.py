@@ -1,0 +1,309 @@
+"""The JSON documents of every door: snake_case, RFC 3339 UTC, money as decimal strings beside integers of units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from cyxwiz.domain.account import ApiKey, JoinToken, User
+from cyxwiz.domain.job import Job, JobResult, Lease, LogLine, MetricPoint
+from cyxwiz.domain.money import format_cyxwiz
+from cyxwiz.domain.node import DeviceInfo, LoadSample, Node
+from cyxwiz.ports.store import Page
+from cyxwiz.scheduler.policy import Verdict
+from cyxwiz.services.accounts import TokenPair
+from cyxwiz.services.jobs import Estimate, Explanation, Receipt
+from cyxwiz.services.watch import JobUpdate, Note
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+def instant(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+
+
+def page(name: str, result: Page[T], view: Callable[[T], Json], number: int, limit: int, cursor: str | None = None) -> Json:
+    document: Json = {
+        name: [view(item) for item in result.items],
+        "total": result.total,
+        "page": number,
+        "limit": limit,
+        "total_pages": -(-result.total // limit) if limit else 0,
+        "next_cursor": cursor,
+    }
+    if result.capped:
+        document["total_capped"] = True
+    return document
+
+
+def money(name: str, units: int) -> Json:
+    return {name: format_cyxwiz(units), f"{name}_units": units}
+
+
+def job(item: Job) -> Json:
+    spec = item.spec
+    return {
+        "id": item.id,
+        "name": spec.name,
+        "status": str(item.state),
+        "phase": str(item.phase) or None,
+        "job_type": str(spec.type),
+        "priority": str(spec.priority),
+        "progress": item.progress,
+        "current_epoch": item.epoch,
+        "epochs": spec.epochs,
+        "batch_size": spec.batch_size,
+        "seed": spec.seed,
+        "metrics": dict(item.metrics),
+        "user_id": item.owner_id,
+        "assigned_node_id": item.node_id,
+        "attempts": item.attempts,
+        "retry_count": item.retry_count,
+        "node_losses": item.node_losses,
+        "reason": item.reason,
+        "error": {"code": item.error_code, "message": item.error} if item.error else None,
+        "dataset_uri": spec.dataset_uri,
+        "hyperparameters": dict(spec.hyperparameters),
+        "resources": {
+            "device": str(spec.resources.device),
+            "vram_bytes": spec.resources.vram_bytes,
+            "ram_bytes": spec.resources.ram_bytes,
+            "max_duration_seconds": spec.resources.max_duration_seconds,
+            "regions": list(spec.resources.regions),
+        },
+        "labels": dict(spec.labels),
+        **money("estimated_cost", item.estimated_cost_units),
+        **money("actual_cost", item.actual_cost_units),
+        "compute_seconds": item.compute_seconds,
+        "created_at": instant(item.created_at),
+        "started_at": instant(item.started_at),
+        "first_step_at": instant(item.first_step_at),
+        "completed_at": instant(item.completed_at),
+    }
+
+
+def result(item: JobResult) -> Json:
+    return {
+        "job_id": item.job_id,
+        "node_id": item.node_id,
+        "model_weights_uri": item.weights_uri,
+        "model_weights_hash": item.weights_hash,
+        "model_size": item.weights_size,
+        "final_metrics": dict(item.final_metrics),
+        "total_compute_seconds": item.compute_seconds,
+        "files": [{"name": f.name, "sha256": f.sha256, "size": f.size} for f in item.files],
+        "accepted_at": instant(item.accepted_at),
+    }
+
+
+def receipt(item: Receipt) -> Json:
+    entry = item.job
+    return {
+        "job_id": entry.id,
+        "name": entry.spec.name,
+        "status": str(entry.state),
+        "node_id": item.node.id if item.node else None,
+        "node_name": item.node.name if item.node else None,
+        "compute_seconds": entry.compute_seconds,
+        "gpu": item.gpu,
+        "model_weights_hash": item.result.weights_hash if item.result else None,
+        "files": result(item.result)["files"] if item.result else [],
+        "dataset_uri": entry.spec.dataset_uri,
+        "seed": entry.spec.seed,
+        **money("price", entry.actual_cost_units),
+        "charged": False,
+        "note": "an estimate by the tariff: no ledger is configured, nothing was charged",
+        "started_at": instant(entry.started_at),
+        "completed_at": instant(entry.completed_at),
+    }
+
+
+def metric(point: MetricPoint) -> Json:
+    return {
+        "offset": point.offset,
+        "at": instant(point.at),
+        "attempt": point.attempt,
+        "epoch": point.epoch,
+        "progress": point.progress,
+        "epoch_ended": point.epoch_ended,
+        "metrics": dict(point.metrics),
+    }
+
+
+def log_line(line: LogLine) -> Json:
+    return {
+        "offset": line.offset,
+        "at": instant(line.at),
+        "level": line.level,
+        "source": line.source,
+        "message": line.message,
+    }
+
+
+def lease(item: Lease) -> Json:
+    return {
+        "token": str(item.token),
+        "node_id": item.node_id,
+        "state": str(item.state),
+        "issued_at": instant(item.issued_at),
+        "ended_at": instant(item.ended_at),
+        "end_reason": item.end_reason,
+    }
+
+
+def verdict(item: Verdict) -> Json:
+    return {
+        "node_id": item.node_id,
+        "name": item.name,
+        "feasible": item.reason is None,
+        "reason": item.reason,
+        "score": round(item.score, 6),
+        "terms": {name: round(value, 6) for name, value in item.terms.items()},
+    }
+
+
+def explanation(item: Explanation) -> Json:
+    return {
+        "job_id": item.job.id,
+        "status": str(item.job.state),
+        "reason": item.job.reason,
+        "jobs_ahead": item.ahead,
+        "not_before": instant(item.job.not_before),
+        "nodes": [verdict(each) for each in item.verdicts],
+        "leases": [lease(each) for each in item.leases],
+    }
+
+
+def plan(estimate: Estimate, verdicts: Any) -> Json:
+    answers = [verdict(each) for each in verdicts]
+    return {
+        "feasible_nodes": sum(answer["feasible"] for answer in answers),
+        "nodes": answers,
+        "max_duration_seconds": estimate.seconds,
+        "units_per_second": estimate.units_per_second,
+        **money("estimated_cost", estimate.cost_units),
+    }
+
+
+def update(item: JobUpdate) -> Json:
+    """What `WatchJob` and the event stream of a job carry."""
+    return {
+        "job": job(item.job),
+        "events": [event(each.seq, each.kind, each.at, each.data) for each in item.events],
+        "metrics": [metric(each) for each in item.points],
+        "logs": [log_line(each) for each in item.lines],
+        "cursor": str(item.cursor),
+    }
+
+
+def event(seq: int, kind: str, at: datetime | None, data: Mapping[str, Any]) -> Json:
+    return {"seq": seq, "type": kind, "at": instant(at), "data": dict(data)}
+
+
+def note(item: Note) -> Json:
+    return event(item.seq, item.kind, item.at, item.data)
+
+
+def device(item: DeviceInfo) -> Json:
+    return {
+        "device_type": str(item.kind),
+        "name": item.name,
+        "memory_total_bytes": item.memory_total_bytes,
+        "memory_available_bytes": item.memory_available_bytes,
+        "compute_units": item.compute_units,
+        "driver_version": item.driver_version or None,
+        "cuda_version": item.cuda_version or None,
+        "compute_capability": item.compute_capability,
+    }
+
+
+def node(item: Node, now: datetime) -> Json:
+    hardware = item.hardware
+    gpus = hardware.gpus
+    return {
+        "id": item.id,
+        "name": item.name,
+        "status": item.status,
+        "region": item.region,
+        "reputation": round(item.reputation, 6),
+        "load": item.load,
+        "current_load": item.load_fraction,
+        "max_concurrent_jobs": item.max_concurrent_jobs,
+        "cpu_model": hardware.cpu_model,
+        "cpu_cores": hardware.cpu_cores,
+        "ram_total_bytes": hardware.ram_total_bytes,
+        "ram_available_bytes": hardware.ram_available_bytes,
+        "gpu_model": gpus[0].name if gpus else None,
+        "devices": [device(each) for each in hardware.devices],
+        "hardware_unknown": list(hardware.unknown),
+        "compute_score": round(item.compute_score(), 3),
+        "price_per_hour": item.price().per_hour,
+        "jobs_completed": item.jobs_completed,
+        "jobs_failed": item.jobs_failed,
+        "total_compute_seconds": item.compute_seconds,
+        "uptime": round(item.uptime(now), 6),
+        "version": item.version,
+        "owner_id": item.owner_id,
+        "legacy": item.legacy,
+        "registered_at": instant(item.registered_at),
+        "last_seen_at": instant(item.last_seen_at),
+        "banned_until": instant(item.banned_until),
+    }
+
+
+def load_sample(item: LoadSample) -> Json:
+    return {
+        "at": instant(item.at),
+        "cpu_usage": item.cpu_usage,
+        "memory_usage": item.memory_usage,
+        "gpu_usage": item.gpu_usage,
+        "gpu_memory_usage": item.gpu_memory_usage,
+        "network_rx_bytes_per_second": item.network_rx_bytes_per_second,
+        "network_tx_bytes_per_second": item.network_tx_bytes_per_second,
+        "power_watts": item.power_watts,
+        "active_jobs": item.active_jobs,
+    }
+
+
+def user(item: User) -> Json:
+    return {
+        "id": item.id,
+        "name": item.name,
+        "role": str(item.role),
+        "disabled": item.disabled,
+        "created_at": instant(item.created_at),
+    }
+
+
+def key(item: ApiKey) -> Json:
+    return {
+        "id": item.id,
+        "name": item.name,
+        "prefix": item.prefix,
+        "user_id": item.user_id,
+        "created_at": instant(item.created_at),
+        "revoked_at": instant(item.revoked_at),
+    }
+
+
+def join_token(item: JoinToken) -> Json:
+    return {
+        "id": item.id,
+        "owner_id": item.owner_id,
+        "uses_left": item.uses_left,
+        "created_at": instant(item.created_at),
+        "expires_at": instant(item.expires_at),
+        "revoked_at": instant(item.revoked_at),
+    }
+
+
+def tokens(pair: TokenPair) -> Json:
+    return {
+        "access_token": pair.access,
+        "refresh_token": pair.refresh,
+        "token_type": "Bearer",
+        "expires_in": pair.expires_in_seconds,
+        "user": user(pair.user),
+    }

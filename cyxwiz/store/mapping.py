@@ -1,0 +1,347 @@
+"""Rows to domain objects and back: the only place that knows both.
+
+`to_x(row)` takes anything with the columns as attributes; `from_x(x)` gives the columns as a dict. What is derived (a
+node's load) is passed in beside the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cyxwiz.domain.account import ApiKey, JoinToken, Role, User
+from cyxwiz.domain.events import StoredEvent
+from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
+from cyxwiz.domain.job import (
+    Device,
+    Job,
+    JobResult,
+    JobSpec,
+    JobType,
+    Lease,
+    LogLine,
+    MetricPoint,
+    Phase,
+    Priority,
+    Resources,
+    ResultFile,
+)
+from cyxwiz.domain.node import DeviceInfo, Hardware, LoadSample, Node, Pricing
+from cyxwiz.domain.states import JobState, LeaseState, NodeState
+from cyxwiz.ports.store import AuditEntry, BlobInfo, OutboxEntry
+
+_TOP_RANK = Priority.CRITICAL.rank
+
+
+def to_spec(data: Mapping[str, Any]) -> JobSpec:
+    resources = data["resources"]
+    return JobSpec(
+        **{
+            **data,
+            "type": JobType(data["type"]),
+            "priority": Priority(data["priority"]),
+            "resources": Resources(
+                **{**resources, "device": Device(resources["device"]), "regions": tuple(resources["regions"])}
+            ),
+        }
+    )
+
+
+def from_spec(spec: JobSpec) -> dict[str, Any]:
+    return asdict(spec)
+
+
+def to_job(row: Any) -> Job:
+    return Job(
+        id=JobId(row.id),
+        owner_id=UserId(row.owner_id),
+        spec=to_spec(row.spec),
+        created_at=row.created_at,
+        state=JobState(row.state),
+        phase=Phase(row.phase),
+        progress=row.progress,
+        epoch=row.epoch,
+        metrics=row.metrics,
+        node_id=None if row.node_id is None else NodeId(row.node_id),
+        token=None if row.token_counter is None else Token(row.token_epoch, row.token_counter),
+        attempts=row.attempts,
+        retry_count=row.retry_count,
+        node_losses=row.node_losses,
+        not_before=row.not_before,
+        reason=row.reason,
+        error=row.error,
+        error_code=row.error_code,
+        estimated_cost_units=row.estimated_cost_units,
+        actual_cost_units=row.actual_cost_units,
+        compute_seconds=row.compute_seconds,
+        started_at=row.started_at,
+        first_step_at=row.first_step_at,
+        completed_at=row.completed_at,
+        version=row.version,
+    )
+
+
+def from_job_progress(job: Job) -> dict[str, Any]:
+    """The columns that change after the submit."""
+    return {
+        "state": job.state.value,
+        "phase": job.phase.value,
+        "progress": job.progress,
+        "epoch": job.epoch,
+        "metrics": dict(job.metrics),
+        "node_id": job.node_id,
+        "token_epoch": job.token.epoch if job.token else None,
+        "token_counter": job.token.counter if job.token else None,
+        "attempts": job.attempts,
+        "retry_count": job.retry_count,
+        "node_losses": job.node_losses,
+        "not_before": job.not_before,
+        "reason": job.reason,
+        "error": job.error,
+        "error_code": job.error_code,
+        "estimated_cost_units": job.estimated_cost_units,
+        "actual_cost_units": job.actual_cost_units,
+        "compute_seconds": job.compute_seconds,
+        "started_at": job.started_at,
+        "first_step_at": job.first_step_at,
+        "completed_at": job.completed_at,
+        "version": job.version,
+    }
+
+
+def from_job(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "owner_id": job.owner_id,
+        "name": job.spec.name,
+        "type": job.spec.type.value,
+        "urgency": _TOP_RANK - job.spec.priority.rank,
+        "spec": from_spec(job.spec),
+        "created_at": job.created_at,
+        **from_job_progress(job),
+    }
+
+
+def to_lease(row: Any) -> Lease:
+    return Lease(
+        job_id=JobId(row.job_id),
+        token=Token(row.token_epoch, row.token_counter),
+        node_id=NodeId(row.node_id),
+        issued_at=row.issued_at,
+        boot_id=row.boot_id,
+        state=LeaseState(row.state),
+        last_seq=row.last_seq,
+        ended_at=row.ended_at,
+        end_reason=row.end_reason,
+    )
+
+
+def from_lease(lease: Lease) -> dict[str, Any]:
+    return {
+        "job_id": lease.job_id,
+        "token_epoch": lease.token.epoch,
+        "token_counter": lease.token.counter,
+        "node_id": lease.node_id,
+        "issued_at": lease.issued_at,
+        "boot_id": lease.boot_id,
+        "state": lease.state.value,
+        "last_seq": lease.last_seq,
+        "ended_at": lease.ended_at,
+        "end_reason": lease.end_reason,
+    }
+
+
+def to_metric(row: Any) -> MetricPoint:
+    return MetricPoint(row.offset, row.at, row.attempt, row.epoch, row.progress, row.epoch_ended, row.metrics)
+
+
+def from_metric(job_id: JobId, point: MetricPoint) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "offset": point.offset,
+        "at": point.at,
+        "attempt": point.attempt,
+        "epoch": point.epoch,
+        "progress": point.progress,
+        "epoch_ended": point.epoch_ended,
+        "metrics": dict(point.metrics),
+    }
+
+
+def to_log(row: Any) -> LogLine:
+    return LogLine(row.offset, row.at, row.level, row.source, row.message)
+
+
+def from_log(job_id: JobId, line: LogLine) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "offset": line.offset,
+        "at": line.at,
+        "level": line.level,
+        "source": line.source,
+        "message": line.message,
+    }
+
+
+def to_result(row: Any) -> JobResult:
+    return JobResult(
+        job_id=JobId(row.job_id),
+        node_id=NodeId(row.node_id),
+        token=Token(row.token_epoch, row.token_counter),
+        files=tuple(ResultFile(**file) for file in row.files),
+        weights_uri=row.weights_uri,
+        weights_hash=row.weights_hash,
+        weights_size=row.weights_size,
+        final_metrics=row.final_metrics,
+        compute_seconds=row.compute_seconds,
+        accepted_at=row.accepted_at,
+    )
+
+
+def from_result(result: JobResult) -> dict[str, Any]:
+    return {
+        "job_id": result.job_id,
+        "node_id": result.node_id,
+        "token_epoch": result.token.epoch,
+        "token_counter": result.token.counter,
+        "files": [asdict(file) for file in result.files],
+        "weights_uri": result.weights_uri,
+        "weights_hash": result.weights_hash,
+        "weights_size": result.weights_size,
+        "final_metrics": dict(result.final_metrics),
+        "compute_seconds": result.compute_seconds,
+        "accepted_at": result.accepted_at,
+    }
+
+
+_NODE_PLAIN = (
+    "id owner_id name registered_at last_seen_at public_key legacy identity region host port wallet_address version "
+    "boot_id max_concurrent_jobs certificate_fingerprint cordoned banned_until reputation stake_units jobs_completed "
+    "jobs_failed compute_seconds online_seconds version_number"
+).split()
+_DEVICE_PLAIN = (
+    "name memory_total_bytes memory_available_bytes compute_units supports_fp64 supports_fp16 driver_version "
+    "cuda_version pcie_generation pcie_lanes compute_capability"
+).split()
+_SAMPLE_PLAIN = (
+    "at cpu_usage memory_usage gpu_usage gpu_memory_usage network_rx_bytes_per_second network_tx_bytes_per_second "
+    "power_watts active_jobs"
+).split()
+
+
+def to_node(row: Any, devices: Sequence[Any], load: int) -> Node:
+    return Node(
+        **{name: getattr(row, name) for name in _NODE_PLAIN},
+        state=NodeState(row.state),
+        hardware=Hardware(
+            cpu_model=row.cpu_model,
+            cpu_cores=row.cpu_cores,
+            ram_total_bytes=row.ram_total_bytes,
+            ram_available_bytes=row.ram_available_bytes,
+            devices=tuple(to_device(device) for device in devices),
+            unknown=tuple(row.unknown_hardware),
+        ),
+        services=tuple(row.services),
+        pricing=Pricing(**row.pricing) if row.pricing else None,
+        extras=row.extras,
+        load=load,
+    )
+
+
+def from_node(node: Node) -> dict[str, Any]:
+    return {
+        **{name: getattr(node, name) for name in _NODE_PLAIN},
+        "state": node.state.value,
+        "cpu_model": node.hardware.cpu_model,
+        "cpu_cores": node.hardware.cpu_cores,
+        "ram_total_bytes": node.hardware.ram_total_bytes,
+        "ram_available_bytes": node.hardware.ram_available_bytes,
+        "unknown_hardware": list(node.hardware.unknown),
+        "services": list(node.services),
+        "pricing": asdict(node.pricing) if node.pricing else None,
+        "extras": dict(node.extras),
+    }
+
+
+def to_device(row: Any) -> DeviceInfo:
+    return DeviceInfo(kind=Device(row.kind), **{name: getattr(row, name) for name in _DEVICE_PLAIN})
+
+
+def from_device(node_id: NodeId, position: int, device: DeviceInfo) -> dict[str, Any]:
+    columns = {name: getattr(device, name) for name in _DEVICE_PLAIN}
+    return {"node_id": node_id, "position": position, "kind": device.kind.value, **columns}
+
+
+def to_sample(row: Any) -> LoadSample:
+    return LoadSample(**{name: getattr(row, name) for name in _SAMPLE_PLAIN})
+
+
+def from_sample(node_id: NodeId, sample: LoadSample) -> dict[str, Any]:
+    return {"node_id": node_id, **{name: getattr(sample, name) for name in _SAMPLE_PLAIN}}
+
+
+def to_user(row: Any) -> User:
+    return User(UserId(row.id), row.name, Role(row.role), row.created_at, row.password_hash, row.disabled)
+
+
+def from_user(user: User) -> dict[str, Any]:
+    return {**asdict(user), "role": user.role.value}
+
+
+def to_key(row: Any) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        user_id=UserId(row.user_id),
+        name=row.name,
+        digest=row.digest,
+        prefix=row.prefix,
+        created_at=row.created_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+def from_key(key: ApiKey) -> dict[str, Any]:
+    return asdict(key)
+
+
+def to_join_token(row: Any) -> JoinToken:
+    return JoinToken(
+        id=row.id,
+        owner_id=UserId(row.owner_id),
+        digest=row.digest,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        uses_left=row.uses_left,
+        revoked_at=row.revoked_at,
+    )
+
+
+def from_join_token(token: JoinToken) -> dict[str, Any]:
+    return asdict(token)
+
+
+def to_blob(row: Any, owners: Sequence[str]) -> BlobInfo:
+    return BlobInfo(row.sha256, row.size, row.created_at, frozenset(UserId(owner) for owner in owners))
+
+
+def from_blob(info: BlobInfo) -> dict[str, Any]:
+    return {"sha256": info.sha256, "size": info.size, "created_at": info.created_at}
+
+
+def to_event(row: Any) -> StoredEvent:
+    topics = tuple(topic for topic in (row.category, row.subject) if topic)
+    return StoredEvent(row.seq, row.kind, row.at, topics, row.owner_id, row.data)
+
+
+def to_audit(row: Any) -> AuditEntry:
+    return AuditEntry(row.at, row.actor, row.action, row.target, row.details)
+
+
+def from_audit(entry: AuditEntry) -> dict[str, Any]:
+    return {**asdict(entry), "details": dict(entry.details)}
+
+
+def to_outbox(row: Any) -> OutboxEntry:
+    return OutboxEntry(row.id, row.kind, row.key, row.payload, row.due_at, row.attempts)

@@ -1,0 +1,406 @@
+"""The tables. Row classes describe them (and give migrations their target); statements are written against `__table__`.
+
+Instants are aware UTC: `timestamptz` on PostgreSQL, integer microseconds since 1970 on SQLite, where only a number sorts
+and compares right. Money is integer units. Nothing here is read or written except through `store.sql`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    TIMESTAMP,
+    BigInteger,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    Text,
+    text,
+)
+from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlmodel import Field, SQLModel
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware instant; a naive one is a mistake of the caller and raises."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(BigInteger())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value if dialect.name == "postgresql" else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if dialect.name == "postgresql" else _EPOCH + timedelta(microseconds=value)
+
+
+class FreeText(TypeDecorator[str]):
+    """Text that a job or a node made up: what no database stores (NUL, lone surrogates) becomes a replacement mark.
+
+    Refusing it would hold up every report behind it for ever.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if not value:
+            return value
+        if "\0" in value:
+            value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+
+
+Number = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER counts by itself on SQLite
+Json = JSON(none_as_null=True)
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+# Tokens order leases of one job: a sequence does on PostgreSQL what a counter row does on SQLite, without a queue for it.
+lease_counter = Sequence("lease_counter", metadata=metadata)
+
+
+class Row(SQLModel):
+    metadata = metadata
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
+def _job(**kwargs: Any) -> Any:
+    return Field(sa_column_args=[ForeignKey("jobs.id", ondelete="CASCADE")], **kwargs)
+
+
+class NodeRow(Row, table=True):
+    __tablename__ = "nodes"
+    __table_args__ = (
+        Index("ix_nodes_name_id", "name", "id"),
+        Index("ix_nodes_owner_id_name", "owner_id", "name"),
+        _partial("uq_nodes_owner_id_identity", "owner_id", "identity", where="identity <> ''", unique=True),
+    )
+    id: str = Field(primary_key=True)
+    owner_id: str
+    name: str
+    state: str
+    cpu_model: str
+    cpu_cores: int
+    ram_total_bytes: int = Field(sa_type=BigInteger)
+    ram_available_bytes: int = Field(sa_type=BigInteger)
+    unknown_hardware: list[str] = Field(sa_type=Json)
+    registered_at: datetime = Field(sa_type=Instant)
+    last_seen_at: datetime = Field(sa_type=Instant)
+    public_key: bytes = Field(sa_type=LargeBinary)
+    legacy: bool
+    identity: str
+    region: str
+    host: str
+    port: int
+    wallet_address: str
+    version: str
+    boot_id: str
+    max_concurrent_jobs: int
+    services: list[str] = Field(sa_type=Json)
+    certificate_fingerprint: str
+    cordoned: bool
+    banned_until: datetime | None = Field(sa_type=Instant)
+    reputation: float
+    stake_units: int = Field(sa_type=BigInteger)
+    jobs_completed: int = Field(sa_type=BigInteger)
+    jobs_failed: int = Field(sa_type=BigInteger)
+    compute_seconds: float
+    online_seconds: float
+    pricing: dict[str, Any] | None = Field(sa_type=Json)
+    extras: dict[str, Any] = Field(sa_type=Json)
+    version_number: int = Field(sa_type=BigInteger)
+
+
+class NodeDeviceRow(Row, table=True):
+    __tablename__ = "node_devices"
+    node_id: str = Field(primary_key=True, sa_column_args=[ForeignKey("nodes.id", ondelete="CASCADE")])
+    position: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    kind: str
+    name: str = Field(sa_type=FreeText)
+    memory_total_bytes: int | None = Field(sa_type=BigInteger)
+    memory_available_bytes: int | None = Field(sa_type=BigInteger)
+    compute_units: int | None = Field(sa_type=BigInteger)
+    supports_fp64: bool
+    supports_fp16: bool
+    driver_version: str
+    cuda_version: str
+    pcie_generation: int | None
+    pcie_lanes: int | None
+    compute_capability: float | None
+
+
+class NodeMetricRow(Row, table=True):
+    __tablename__ = "node_metrics"
+    __table_args__ = (Index("ix_node_metrics_node_id_at", "node_id", "at"), Index("ix_node_metrics_at", "at"))
+    id: int = Field(primary_key=True, sa_type=Number)
+    node_id: str = Field(sa_column_args=[ForeignKey("nodes.id", ondelete="CASCADE")])
+    at: datetime = Field(sa_type=Instant)
+    cpu_usage: float | None
+    memory_usage: float | None
+    gpu_usage: float | None
+    gpu_memory_usage: float | None
+    network_rx_bytes_per_second: float | None
+    network_tx_bytes_per_second: float | None
+    power_watts: float | None
+    active_jobs: int
+
+
+class JobRow(Row, table=True):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("ix_jobs_state_urgency_created_at_id", "state", "urgency", "created_at", "id"),
+        Index("ix_jobs_owner_id_created_at_id", "owner_id", "created_at", "id"),
+        Index("ix_jobs_created_at_id", "created_at", "id"),
+        _partial("ix_jobs_node_id_created_at", "node_id", "created_at", where="node_id IS NOT NULL"),
+        _partial("ix_jobs_not_before", "not_before", where="state = 'pending' AND not_before IS NOT NULL"),
+    )
+    id: str = Field(primary_key=True)
+    owner_id: str
+    name: str
+    type: str
+    urgency: int  # 0 is the most urgent, so that one ascending index serves the queue
+    spec: dict[str, Any] = Field(sa_type=Json)
+    created_at: datetime = Field(sa_type=Instant)
+    state: str
+    phase: str
+    progress: float
+    epoch: int
+    metrics: dict[str, float] = Field(sa_type=Json)
+    node_id: str | None
+    token_epoch: int | None = Field(sa_type=BigInteger)
+    token_counter: int | None = Field(sa_type=BigInteger)
+    attempts: int
+    retry_count: int
+    node_losses: int
+    not_before: datetime | None = Field(sa_type=Instant)
+    reason: str = Field(sa_type=FreeText)
+    error: str = Field(sa_type=FreeText)
+    error_code: str = Field(sa_type=FreeText)
+    estimated_cost_units: int = Field(sa_type=BigInteger)
+    actual_cost_units: int = Field(sa_type=BigInteger)
+    compute_seconds: float
+    started_at: datetime | None = Field(sa_type=Instant)
+    first_step_at: datetime | None = Field(sa_type=Instant)
+    completed_at: datetime | None = Field(sa_type=Instant)
+    version: int = Field(sa_type=BigInteger)
+
+
+class LeaseRow(Row, table=True):
+    __tablename__ = "leases"
+    __table_args__ = (_partial("ix_leases_live_node_id", "node_id", where="state IN ('offered', 'active')"),)
+    job_id: str = _job(primary_key=True)
+    token_epoch: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    token_counter: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    node_id: str
+    issued_at: datetime = Field(sa_type=Instant)
+    boot_id: str
+    state: str
+    last_seq: int = Field(sa_type=BigInteger)
+    ended_at: datetime | None = Field(sa_type=Instant)
+    end_reason: str = Field(sa_type=FreeText)
+
+
+class JobMetricRow(Row, table=True):
+    __tablename__ = "job_metrics"
+    job_id: str = _job(primary_key=True)
+    offset: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    at: datetime = Field(sa_type=Instant)
+    attempt: int
+    epoch: int
+    progress: float
+    epoch_ended: bool
+    metrics: dict[str, float] = Field(sa_type=Json)
+
+
+class JobLogRow(Row, table=True):
+    __tablename__ = "job_logs"
+    job_id: str = _job(primary_key=True)
+    offset: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    at: datetime = Field(sa_type=Instant)
+    level: str
+    source: str
+    message: str = Field(sa_type=FreeText)
+
+
+class JobResultRow(Row, table=True):
+    __tablename__ = "job_results"
+    job_id: str = _job(primary_key=True)
+    node_id: str
+    token_epoch: int = Field(sa_type=BigInteger)
+    token_counter: int = Field(sa_type=BigInteger)
+    files: list[dict[str, Any]] = Field(sa_type=Json)
+    weights_uri: str
+    weights_hash: str
+    weights_size: int = Field(sa_type=BigInteger)
+    final_metrics: dict[str, float] = Field(sa_type=Json)
+    compute_seconds: float
+    accepted_at: datetime = Field(sa_type=Instant)
+
+
+class PaymentRow(Row, table=True):
+    """Written by ledgers that hold money; none does so far."""
+
+    __tablename__ = "payments"
+    id: str = Field(primary_key=True)
+    job_id: str = Field(index=True)
+    node_id: str | None
+    user_wallet: str
+    node_wallet: str
+    amount_units: int = Field(sa_type=BigInteger)
+    platform_fee_units: int = Field(sa_type=BigInteger)
+    node_reward_units: int = Field(sa_type=BigInteger)
+    state: str
+    escrow_account: str
+    escrow_tx_hash: str
+    completion_tx_hash: str
+    created_at: datetime = Field(sa_type=Instant)
+    locked_at: datetime | None = Field(sa_type=Instant)
+    completed_at: datetime | None = Field(sa_type=Instant)
+
+
+class UserRow(Row, table=True):
+    __tablename__ = "users"
+    __table_args__ = (Index("uq_users_name", "name", unique=True),)
+    id: str = Field(primary_key=True)
+    name: str
+    role: str
+    created_at: datetime = Field(sa_type=Instant)
+    password_hash: str
+    disabled: bool
+
+
+class ApiKeyRow(Row, table=True):
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        Index("uq_api_keys_digest", "digest", unique=True),
+        Index("ix_api_keys_user_id_created_at", "user_id", "created_at"),
+    )
+    id: str = Field(primary_key=True)
+    user_id: str
+    name: str
+    digest: str
+    prefix: str
+    created_at: datetime = Field(sa_type=Instant)
+    revoked_at: datetime | None = Field(sa_type=Instant)
+    last_used_at: datetime | None = Field(sa_type=Instant)
+
+
+class JoinTokenRow(Row, table=True):
+    __tablename__ = "join_tokens"
+    __table_args__ = (
+        Index("uq_join_tokens_digest", "digest", unique=True),
+        Index("ix_join_tokens_owner_id_created_at", "owner_id", "created_at"),
+    )
+    id: str = Field(primary_key=True)
+    owner_id: str
+    digest: str
+    created_at: datetime = Field(sa_type=Instant)
+    expires_at: datetime | None = Field(sa_type=Instant)
+    uses_left: int | None
+    revoked_at: datetime | None = Field(sa_type=Instant)
+
+
+class RevokedTokenRow(Row, table=True):
+    __tablename__ = "revoked_tokens"
+    id: str = Field(primary_key=True)
+    expires_at: datetime = Field(sa_type=Instant, index=True)
+
+
+class BlobRow(Row, table=True):
+    __tablename__ = "blobs"
+    sha256: str = Field(primary_key=True)
+    size: int = Field(sa_type=BigInteger)
+    created_at: datetime = Field(sa_type=Instant)
+
+
+class BlobOwnerRow(Row, table=True):
+    __tablename__ = "blob_owners"
+    sha256: str = Field(primary_key=True, sa_column_args=[ForeignKey("blobs.sha256", ondelete="CASCADE")])
+    owner_id: str = Field(primary_key=True)
+
+
+class EventRow(Row, table=True):
+    """`category` is the broad topic ("jobs"), `subject` the narrow one ("job:<id>"): one index serves each."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index("ix_events_category_seq", "category", "seq"),
+        Index("ix_events_subject_seq", "subject", "seq"),
+        {"sqlite_autoincrement": True},  # a seq is never given twice, also after pruning
+    )
+    seq: int = Field(primary_key=True, sa_type=Number)
+    kind: str
+    at: datetime = Field(sa_type=Instant)
+    category: str
+    subject: str
+    owner_id: str
+    data: dict[str, Any] = Field(sa_type=Json)
+
+
+class OutboxRow(Row, table=True):
+    __tablename__ = "outbox"
+    __table_args__ = (
+        Index("uq_outbox_kind_key", "kind", "key", unique=True),
+        Index("ix_outbox_kind_due_at_id", "kind", "due_at", "id"),
+        {"sqlite_autoincrement": True},
+    )
+    id: int = Field(primary_key=True, sa_type=Number)
+    kind: str
+    key: str
+    payload: dict[str, Any] = Field(sa_type=Json)
+    due_at: datetime = Field(sa_type=Instant)
+    attempts: int
+
+
+class AuditRow(Row, table=True):
+    __tablename__ = "audit_logs"
+    id: int = Field(primary_key=True, sa_type=Number)
+    at: datetime = Field(sa_type=Instant)
+    actor: str
+    action: str
+    target: str
+    details: dict[str, Any] = Field(sa_type=Json)
+
+
+class IdempotencyRow(Row, table=True):
+    __tablename__ = "idempotency"
+    scope: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    digest: str
+    answer: str
+    created_at: datetime = Field(sa_type=Instant, index=True)
+
+
+class SettingRow(Row, table=True):
+    __tablename__ = "settings"
+    name: str = Field(primary_key=True)
+    value: str

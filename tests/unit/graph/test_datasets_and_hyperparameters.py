@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.graph import check_dataset_uri, check_model_fits, parse, parse_hyperparameters
+
+HEX = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts"),
+    [
+        ("builtin:digits", ("builtin", "digits", "")),
+        ("builtin://Breast-Cancer", ("builtin", "breast_cancer", "")),
+        ("mock://anything", ("mock", "random", "anything")),
+        ("file://csv//data/a.csv", ("file", "csv", "/data/a.csv")),
+        ("file://csv/a/b.csv", ("file", "csv", "a/b.csv")),
+        ("file://mnist/m", ("file", "mnist", "m")),
+        (f"blob://sha256/{HEX}", ("blob", "sha256", HEX)),
+    ],
+)
+def test_a_known_uri_is_split(uri: str, parts: tuple[str, str, str]) -> None:
+    found = check_dataset_uri(uri)
+    assert (found.scheme, found.kind, found.rest) == parts
+
+
+@pytest.mark.parametrize(
+    ("uri", "code"),
+    [
+        ("", Code.INVALID),
+        ("digits", Code.INVALID),
+        ("builtin:mnist", Code.INVALID),
+        ("ftp://x", Code.INVALID),
+        ("file://csv/", Code.INVALID),
+        ("file://parquet/x", Code.INVALID),
+        ("file:///etc/passwd", Code.INVALID),
+        ("blob://sha256/xyz", Code.INVALID),
+        ("mock://a\0b", Code.INVALID),
+        ("x" * 3000, Code.INVALID),
+        ("https://example.org/a.csv", Code.UNSUPPORTED),
+        ("s3://b/a", Code.UNSUPPORTED),
+        ("hf://a/b", Code.UNSUPPORTED),
+        ("ipfs://a", Code.UNSUPPORTED),
+        ("remote://job", Code.UNSUPPORTED),
+        ("file://cifar10/x", Code.UNSUPPORTED),
+    ],
+)
+def test_any_other_uri_is_refused(uri: str, code: Code) -> None:
+    with pytest.raises(CyxError) as caught:
+        check_dataset_uri(uri)
+    assert caught.value.code is code
+    if code is Code.UNSUPPORTED:
+        assert uri.partition("://")[0] in caught.value.message
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text() | st.text().map("file://csv/".__add__) | st.text().map("blob://".__add__))
+def test_no_uri_raises_anything_else(uri: str) -> None:
+    try:
+        check_dataset_uri(uri)
+    except CyxError as error:
+        error.message.encode()
+
+
+FITS = [
+    ({"layers": [64, 32, 10]}, "builtin:digits", None),
+    ({"layers": [64, 32, 12]}, "builtin:digits", None),
+    ({"layers": [{"type": "dense", "units": 10}]}, "builtin:digits", "MSELoss"),
+    ({"layers": [{"type": "dense", "units": 1}]}, "builtin:breast_cancer", "BCEWithLogits"),
+    ({"layers": [{"type": "dense", "units": 1}, "sigmoid"]}, "builtin:breast_cancer", "BCELoss"),
+    ({"layers": [{"type": "dense", "units": 1}]}, "builtin:diabetes", None),
+    ({"layers": [{"type": "dense", "units": 3}]}, "builtin:linnerud", "HuberLoss"),
+    ({"layers": [784, 10]}, "mock://x", None),
+    ({"layers": [5, 2]}, "file://csv/a.csv", None),
+]
+MISFITS = [
+    ({"layers": [{"type": "dense", "units": 9}]}, "builtin:digits", None, ["layers[0] (Dense)", "9", "10"]),
+    ({"layers": [784, 10]}, "builtin:digits", None, ["784", "64"]),
+    ({"layers": [{"type": "dense", "units": 1}]}, "builtin:iris", "MSELoss", ["3"]),
+    ({"layers": [{"type": "dense", "units": 10}]}, "builtin:digits", "BCELoss", ["Sigmoid"]),
+    ({"layers": [{"type": "dense", "units": 1}]}, "builtin:diabetes", "CrossEntropyLoss", ["MSELoss"]),
+    ({"layers": [{"type": "dense", "units": 2}]}, "builtin:diabetes", None, ["2 outputs", "needs 1"]),
+    ({"layers": ["flatten"]}, "builtin:digits", None, ["no layer of the model has weights"]),
+    ({"layers": [{"type": "onehot", "num_classes": 3}, {"type": "dense"}]}, "builtin:digits", None, ["OneHotEncode"]),
+    ({"layers": [784, 1048576, 1048576]}, "mock://x", None, ["parameters"]),
+]
+
+
+@pytest.mark.parametrize(("definition", "uri", "loss"), FITS)
+def test_a_fitting_model_passes(definition: object, uri: str, loss: str | None) -> None:
+    check_model_fits(parse(json.dumps(definition)), uri, loss)
+
+
+@pytest.mark.parametrize(("definition", "uri", "loss", "words"), MISFITS)
+def test_a_misfit_is_invalid(definition: object, uri: str, loss: str | None, words: list[str]) -> None:
+    with pytest.raises(CyxError) as caught:
+        check_model_fits(parse(json.dumps(definition)), uri, loss)
+    assert caught.value.code is Code.INVALID
+    assert all(word in caught.value.message for word in words), caught.value.message
+
+
+def test_defaults_and_each_optimizer() -> None:
+    plain = parse_hyperparameters({})
+    assert (plain.optimizer, plain.learning_rate, plain.validation_split, plain.shuffle) == ("Adam", 0.001, 0.2, True)
+    assert plain.loss is None
+    for word, name in {
+        "sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "adagrad": "Adagrad", "nadam": "NAdam",
+    }.items():  # fmt: skip
+        assert parse_hyperparameters({"optimizer": word}).optimizer == name
+    assert parse_hyperparameters({"optimizer": "sgd"}).momentum == 0.9
+    assert parse_hyperparameters({"optimizer": "adamw"}).weight_decay == 0.01
+
+
+def test_the_job_wins_over_the_graph_and_the_graph_over_defaults() -> None:
+    graph = parse(
+        '{"layers": [{"type": "data_split", "train_ratio": 0.5}, {"type": "dense"}],'
+        ' "optimizer": {"type": "sgd", "learning_rate": 0.3, "momentum": 0.5}, "loss": "huber"}'
+    )
+    own = parse_hyperparameters({}, graph)
+    assert (own.optimizer, own.learning_rate, own.momentum, own.validation_split) == ("SGD", 0.3, 0.5, 0.5)
+    assert own.loss is not None and own.loss.type == "HuberLoss"
+    job = parse_hyperparameters({"learning_rate": "0.1", "validation_split": "0", "loss": "mse"}, graph)
+    assert (job.learning_rate, job.momentum, job.validation_split) == (0.1, 0.5, 0.0)
+    assert job.loss is not None and job.loss.type == "MSELoss"
+    other = parse_hyperparameters({"optimizer": "adam"}, graph)
+    assert (other.learning_rate, other.momentum) == (0.001, 0.0)
+
+
+def test_unknown_keys_are_kept_and_idle_ones_told() -> None:
+    read = parse_hyperparameters({"warmup": "3", "momentum": "0.5"})
+    assert read.extra == {"warmup": "3"}
+    assert read.notes == ("The hyperparameter momentum has no effect with Adam",)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("learning_rate", "0"), ("learning_rate", "nan"), ("learning_rate", "inf"), ("learning_rate", "fast"),
+        ("weight_decay", "-1"), ("momentum", "1"), ("beta1", "1.0"), ("eps", "0"), ("validation_split", "0.95"),
+        ("shuffle", "perhaps"), ("optimizer", "lion"), ("optimizer", "relu"), ("loss", "adam"), ("loss", ""),
+    ],
+)  # fmt: skip
+def test_a_bad_value_names_key_value_and_bound(key: str, value: str) -> None:
+    with pytest.raises(CyxError) as caught:
+        parse_hyperparameters({key: value})
+    assert caught.value.code is Code.INVALID
+    assert key in caught.value.message and repr(value) in caught.value.message and "must be" in caught.value.message
