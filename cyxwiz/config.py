@@ -26,7 +26,9 @@ class ConfigError(Exception):
 
 def _listed(value: Any) -> Any:
     if isinstance(value, str):
-        return json.loads(value) if value.startswith("[") else [part.strip() for part in value.split(",") if part.strip()]
+        return (
+            json.loads(value) if value.startswith("[") else [part.strip() for part in value.split(",") if part.strip()]
+        )
     return value
 
 
@@ -47,7 +49,9 @@ class Section(BaseModel):
 
 
 class Server(Section):
-    grpc_address: Address = Field("127.0.0.1:50051", description="Where central's gRPC listens; port 0 takes a free one.")
+    grpc_address: Address = Field(
+        "127.0.0.1:50051", description="Where central's gRPC listens; port 0 takes a free one."
+    )
     rest_address: Address = Field("127.0.0.1:8080", description="Where central's REST, WebSocket and page listen.")
     node_grpc_address: Address | None = Field(
         None, description="A second gRPC address for nodes alone, where client certificates can be demanded."
@@ -63,7 +67,9 @@ class Server(Section):
 class Tls(Section):
     cert_file: Path | None = Field(None, description="Certificate chain (PEM) of every door.")
     key_file: Path | None = Field(None, description="Its private key (PEM).")
-    ca_file: Path | None = Field(None, description="Certificate authority for clients' certificates, and for dialling out.")
+    ca_file: Path | None = Field(
+        None, description="Certificate authority for clients' certificates, and for dialling out."
+    )
     require_client_cert: bool = Field(False, description="Demand a client certificate signed by ca_file.")
     allow_plaintext: bool = Field(False, description="Allow addresses beyond loopback without TLS.")
 
@@ -122,7 +128,9 @@ class PricingSection(Section):
 
 
 class Ledger(Section):
-    backend: Literal["none"] = Field("none", description="Who holds the money; none: prices are shown, nothing is charged.")
+    backend: Literal["none"] = Field(
+        "none", description="Who holds the money; none: prices are shown, nothing is charged."
+    )
 
 
 class NodeSection(Section):
@@ -137,7 +145,9 @@ class NodeSection(Section):
     max_concurrent_jobs: int | None = Field(None, ge=1, le=1024, description="Unset: from the hardware.")
     devices: Strings = Field(("all",), description="Which devices to lend: all, cpu, cuda:0, …")
     data_roots: Strings = Field((), description="Folders below which file:// data sets may lie.")
-    keep_results: str = Field("24h", pattern=r"^\d+(s|m|h|d)$", description="How long the node keeps a job's artefacts.")
+    keep_results: str = Field(
+        "24h", pattern=r"^\d+(s|m|h|d)$", description="How long the node keeps a job's artefacts."
+    )
     warm_children: int = Field(1, ge=0, le=64, description="Child processes started ahead of need.")
     advertise_address: str | None = Field(None, description="host:port under which others reach the node.")
     sandbox: Literal["auto", "rlimits"] = Field(
@@ -264,7 +274,9 @@ def _from_file(file: Path | None) -> Iterable[tuple[str, Any, str]]:
         raise ConfigError(f"{path}: {error}") from None
     for section, values in data.items():
         if not isinstance(values, dict):
-            raise ConfigError(f"{section}: unknown setting (from {path}); settings stand in sections, [server] and so on")
+            raise ConfigError(
+                f"{section}: unknown setting (from {path}); settings stand in sections, [server] and so on"
+            )
         for name, value in values.items():
             yield f"{section}.{name}", value, str(path)
 

@@ -1,0 +1,1 @@
+"""Fan-out of hints: within one central (`local`); between several, the same port over another carrier."""

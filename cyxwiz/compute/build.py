@@ -1,7 +1,8 @@
 """`build`: a checked `Graph` to a torch module, ready to train.
 
 Weights are named `layer<i>.weight`, `layer<i>.bias`, where i counts the graph's layers from 0, so that a saved file and
-its definition belong together. A Dense layer flattens an input of several dimensions. A Softmax at the end is left out
+its definition belong together. A Dense layer starts as in the earlier system (Xavier uniform, bias 0) and flattens an
+input of several dimensions. A Softmax at the end is left out
 before CrossEntropyLoss and NLLLoss, which take raw scores here (NLLLoss applies the logarithm of the softmax itself).
 """
 
@@ -31,6 +32,8 @@ def build(graph: Graph, input_shape: tuple[int, ...], loss: str) -> nn.Module:
     for position, layer in enumerate(graph.layers):
         module = nn.Identity() if layer is skipped else _module(layer, shapes[layer.inputs[0]])
         modules[f"layer{position}"] = module
+    if len(shapes[graph.last.id]) > 1:
+        modules["scores"] = nn.Flatten()  # losses and predictions read one row per sample
     return nn.Sequential(modules)
 
 
@@ -89,16 +92,17 @@ def _module(layer: Layer, given: tuple[int, ...]) -> nn.Module:
 def _dense(inputs: int, units: int, bias: bool, flatten: bool) -> nn.Module:
     from torch import nn
 
-    if not flatten:
-        return nn.Linear(inputs, units, bias=bias)
-
     class FlatLinear(nn.Linear):
         """A Linear that reads images: its weights keep the plain name, as a Sequential of two would not."""
 
         def forward(self, input: Tensor) -> Tensor:
             return super().forward(input.flatten(1))
 
-    return FlatLinear(inputs, units, bias=bias)
+    linear = (FlatLinear if flatten else nn.Linear)(inputs, units, bias=bias)
+    nn.init.xavier_uniform_(linear.weight)
+    if bias:
+        nn.init.zeros_(linear.bias)
+    return linear
 
 
 def _number(layer: Layer, name: str) -> float:

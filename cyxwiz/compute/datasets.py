@@ -1,11 +1,12 @@
 """`load`: a dataset's URI to arrays, read whole into memory.
 
-Reads scikit-learn's bundled sets (`builtin:`), comma-separated files and MNIST's IDX files below the node's data roots
-(`file://`), fetched blobs (`blob://`: npz with `x` and `y`, or CSV) and random data (`mock://`). In a CSV the last column
-is the label: whole numbers from 0 are classes, anything else is a number to predict; a first line of words is a header.
+Reads scikit-learn's bundled sets (`builtin:`), comma-separated files and MNIST's IDX files below the node's data
+roots (`file://`), fetched blobs (`blob://`: npz with `x` and `y`, or CSV) and random data (`mock://`). In a CSV the
+last column is the label: whole numbers from 0 are classes, anything else is a number to predict; a first line of words
+is a header.
 
-Known ranges are scaled to 0..1 (digits by 16, 8-bit images by 255). Other tables keep their units and ask with
-`standardize` for the training part's mean and deviation to be taken out.
+8-bit images are scaled from 0..255 to 0..1 and say so in `divisor`. Tables keep their units and ask with `standardize`
+for the training part's mean and deviation to be taken out; so does `builtin:digits`, whose pixels run from 0 to 16.
 
 Refuses with CyxError only, naming the URI and what to do; never unpickles; opens no `file://` path that leads outside
 the data roots once symbolic links are resolved.
@@ -17,6 +18,7 @@ import gzip
 import hashlib
 import importlib.util
 import struct
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +46,7 @@ class Dataset:
     labels: Array
     classes: int | None
     standardize: bool = False
+    divisor: float = 1.0  # what the features were divided by to fit 0..1
 
     @property
     def shape(self) -> DataShape:
@@ -78,14 +81,15 @@ def _below_roots(uri: str, parsed: DatasetUri, roots: Sequence[Path]) -> Path:
     """The real path of a `file://` dataset. Whether a path outside the roots exists is not told."""
     if not roots:
         raise CyxError(
-            Code.FORBIDDEN, f"The dataset {uri} is a local file, and this node serves none: set node.data_roots.", {"uri": uri}
+            Code.FORBIDDEN,
+            f"The dataset {uri} is a local file, and this node serves none: set node.data_roots.",
+            {"uri": uri},
         )
     allowed = [root.resolve() for root in roots]
     absolute = parsed.rest.startswith("/")
     candidates = [Path(parsed.rest)] if absolute else [root / parsed.rest for root in allowed]
-    inside = [
-        path for path in (candidate.resolve() for candidate in candidates) if any(path.is_relative_to(r) for r in allowed)
-    ]
+    resolved = [candidate.resolve() for candidate in candidates]
+    inside = [path for path in resolved if any(path.is_relative_to(root) for root in allowed)]
     if not inside:
         raise CyxError(Code.FORBIDDEN, f"The dataset {uri} lies outside this node's data roots.", {"uri": uri})
     for path in inside:
@@ -102,30 +106,33 @@ def _check_size(uri: str, size: int) -> None:
 
 
 def _labelled(uri: str, features: Array, labels: Array, *, whole: bool, standardize: bool = False) -> Dataset:
-    """Checks that features and labels are finite and go together; whole labels become classes."""
+    """Checks that features and labels are finite and go together; whole labels become classes, bytes are scaled."""
     import numpy as np
 
     if len(features) != len(labels):
         raise invalid(f"The dataset {uri} has {len(features)} samples but {len(labels)} labels.", uri=uri)
     if not len(features) or features.ndim < 2 or features[0].size == 0:
         raise invalid(f"The dataset {uri} has no samples with features.", uri=uri)
-    if not (np.isfinite(features).all() and np.isfinite(labels).all()):
-        raise invalid(f"The dataset {uri} holds missing or infinite values; fill or drop them.", uri=uri)
-    features = np.ascontiguousarray(features, dtype=np.float32)
-    if not whole:
+    divisor = 255.0 if features.dtype == np.uint8 else 1.0
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and is refused
+        features = np.ascontiguousarray(features, dtype=np.float32)
         targets = np.ascontiguousarray(labels.reshape(len(labels), -1), dtype=np.float32)
-        return Dataset(uri, features, targets, None, standardize)
+    if not (np.isfinite(features).all() and np.isfinite(targets).all()):
+        raise invalid(f"The dataset {uri} holds missing or infinite values; fill or drop them.", uri=uri)
+    if not whole:
+        return Dataset(uri, features / np.float32(divisor), targets, None, standardize, divisor)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= MAX_CLASSES:
         raise invalid(
-            f"The dataset {uri} has whole labels from {low} to {high}; classes count from 0 to at most {MAX_CLASSES - 1}. "
+            f"The dataset {uri} has whole labels from {low} to {high}; classes run from 0 to {MAX_CLASSES - 1}. "
             "Write numbers to predict with a decimal point.",
             uri=uri,
         )
-    return Dataset(uri, features, labels.reshape(len(labels)).astype(np.int64), max(2, high + 1), standardize)
+    classes = labels.reshape(len(labels)).astype(np.int64)
+    return Dataset(uri, features / np.float32(divisor), classes, max(2, high + 1), standardize, divisor)
 
 
-# --- builtin:, mock: ---------------------------------------------------------------------------------------------------
+# --- builtin:, mock:
 
 
 def _builtin(uri: str, name: str) -> Dataset:
@@ -139,13 +146,13 @@ def _builtin(uri: str, name: str) -> Dataset:
 
     def table(file: str, **options: Any) -> Array:
         path = folder / file
-        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-        with opened as lines:
-            return np.loadtxt(lines, ndmin=2, **options)
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+        return np.loadtxt(text.splitlines(), ndmin=2, **options)
 
     if name == "digits":
         raw = table("digits.csv.gz", delimiter=",")
-        return _labelled(uri, raw[:, :-1] / 16.0, raw[:, -1], whole=True)
+        return _labelled(uri, raw[:, :-1], raw[:, -1], whole=True, standardize=True)
     if name == "diabetes":
         features, targets = table("diabetes_data_raw.csv.gz"), table("diabetes_target.csv.gz")
         return _labelled(uri, features, targets.reshape(-1, 1), whole=False, standardize=True)
@@ -165,7 +172,7 @@ def _mock(uri: str, seed: int) -> Dataset:
     return Dataset(uri, features, random.integers(0, MOCK.classes or 1, MOCK.samples, dtype=np.int64), MOCK.classes)
 
 
-# --- files -------------------------------------------------------------------------------------------------------------
+# --- files
 
 
 def _csv(uri: str, path: Path) -> Dataset:
@@ -173,14 +180,18 @@ def _csv(uri: str, path: Path) -> Dataset:
 
     _check_size(uri, path.stat().st_size)
     try:
-        with path.open(encoding="utf-8-sig") as lines:
+        # From an open file: given a name, numpy would also unpack archives, past the limit of size.
+        with path.open(encoding="utf-8-sig") as lines, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about an empty table, which is refused below
             first = lines.readline(1_000_000)
-        skip = 0 if all(_is_number(field) for field in first.split(",")) else 1
-        options: dict[str, Any] = {"delimiter": ",", "skiprows": skip, "encoding": "utf-8-sig", "comments": None}
-        raw = np.loadtxt(path, ndmin=2, dtype=np.float64, **options)
-        if raw.size == 0 or raw.shape[1] < 2:
-            raise invalid(f"The dataset {uri} needs at least one feature column and a label column.", uri=uri)
-        written = np.loadtxt(path, ndmin=1, dtype=str, usecols=raw.shape[1] - 1, **options)
+            skip = 0 if all(_is_number(field) for field in first.split(",")) else 1
+            options: dict[str, Any] = {"delimiter": ",", "skiprows": skip, "comments": None}
+            lines.seek(0)
+            raw = np.loadtxt(lines, ndmin=2, dtype=np.float64, **options)
+            if raw.size == 0 or raw.shape[1] < 2:
+                raise invalid(f"The dataset {uri} needs at least one feature column and a label column.", uri=uri)
+            lines.seek(0)
+            written = np.loadtxt(lines, ndmin=1, dtype=str, usecols=raw.shape[1] - 1, **options)
     except ValueError as error:  # also UnicodeDecodeError; numpy names row and column
         raise invalid(f"The dataset {uri} is no table of numbers: {str(error)[:200]}.", uri=uri) from error
     whole = all(text.strip().lstrip("+-").isdecimal() for text in written)
@@ -198,7 +209,7 @@ def _is_number(text: str) -> bool:
 def _mnist(uri: str, folder: Path) -> Dataset:
     images = _idx(uri, _either(uri, folder, "train-images-idx3-ubyte", "train-images.idx3-ubyte"), 3)
     labels = _idx(uri, _either(uri, folder, "train-labels-idx1-ubyte", "train-labels.idx1-ubyte"), 1)
-    return _labelled(uri, images.astype("float32") / 255.0, labels, whole=True)
+    return _labelled(uri, images, labels, whole=True)
 
 
 def _either(uri: str, folder: Path, *names: str) -> Path:
@@ -252,8 +263,5 @@ def _npz(uri: str, path: Path) -> Dataset:
     for name, array in (("x", features), ("y", labels)):
         if array.dtype.kind not in "biuf" or array.ndim == 0:
             raise invalid(f"The dataset {uri}: {name} holds {array.dtype}; numbers are needed.", uri=uri)
-    scale = 255.0 if features.dtype == np.uint8 else 1.0
     features = features.reshape(len(features), -1) if features.ndim == 1 else features
-    return _labelled(uri, features / scale, labels, whole=labels.dtype.kind in "biu" and labels.size == len(labels))
-
-
+    return _labelled(uri, features, labels, whole=labels.dtype.kind in "biu" and labels.size == len(labels))

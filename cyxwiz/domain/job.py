@@ -85,6 +85,7 @@ class JobSpec:
     priority: Priority = Priority.NORMAL
     hyperparameters: Mapping[str, str] = field(default_factory=dict[str, str])
     resources: Resources = Resources()
+    expected_seconds: float = 0.0  # for the estimate; 0: the whole allowed duration
     max_price_units: int = 0  # 0: the quote
     payment_address: str = ""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])

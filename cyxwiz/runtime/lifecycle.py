@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
@@ -32,6 +33,12 @@ class Service:
 
     def ready(self) -> None:
         self._ready.set()
+
+    async def idle(self, seconds: float) -> None:
+        """Waits that long on the loop's time, or until the service is asked to stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self.stopping.wait()
 
     async def start(self) -> None:
         if self._task is not None or self.stopping.is_set():

@@ -310,7 +310,7 @@ class Accounts:
         """(the record, the key itself): the key is shown this once."""
         actor.require(Role.USER, Role.OPERATOR)
         if self.open and actor.id == OPEN_USER.id:
-            raise forbidden("Open mode has no users, so no keys; set auth.mode = \"required\"")
+            raise forbidden('Open mode has no users, so no keys; set auth.mode = "required"')
         if not 0 < len(name) <= 100:
             raise invalid("name: must have 1 to 100 characters", field="name")
         text = KEY_PREFIX + secrets.token_urlsafe(32)

@@ -207,7 +207,11 @@ class NodeGateway:
 
         def unit(tx: Tx) -> tuple[dict[Key, Lease], dict[JobId, Job]]:
             live = {(lease.job_id, lease.token): lease for lease in tx.live_leases(node_id)}
-            wanted = {job_id: job for job_id, token in live if (job_id, token) not in session.given and (job := tx.job(job_id))}
+            wanted = {
+                job_id: job
+                for job_id, token in live
+                if (job_id, token) not in session.given and (job := tx.job(job_id))
+            }
             return live, wanted
 
         live, jobs = await self._store.read(unit)

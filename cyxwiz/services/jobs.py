@@ -92,13 +92,14 @@ class Jobs:
     # submit
 
     def estimate(self, spec: JobSpec) -> Estimate:
-        """Cost of the job's whole allowed duration."""
+        """Cost of the job's expected duration, or of all that it may take."""
         gpu, resources = needs_gpu(spec), spec.resources
         rate = self._tariff.units_per_second(gpu=gpu, ram_bytes=resources.ram_bytes)
-        cost = self._tariff.cost_units(resources.max_duration_seconds, gpu=gpu, ram_bytes=resources.ram_bytes)
+        seconds = spec.expected_seconds or resources.max_duration_seconds
+        cost = self._tariff.cost_units(seconds, gpu=gpu, ram_bytes=resources.ram_bytes)
         if spec.max_price_units:
             cost = min(cost, spec.max_price_units)
-        return Estimate(resources.max_duration_seconds, rate, cost)
+        return Estimate(seconds, rate, cost)
 
     async def submit(self, actor: Principal, spec: JobSpec, key: str = "") -> tuple[Job, bool]:
         """Stores a job and wakes the scheduler. Returns (job, whether it is new): a repeated key gets the first job.
@@ -310,4 +311,3 @@ def owned(tx: Tx, actor: Principal, job_id: JobId) -> Job:
 
 def _digest(spec: JobSpec) -> str:
     return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True, default=str).encode()).hexdigest()
-

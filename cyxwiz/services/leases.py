@@ -60,9 +60,7 @@ def issue(tx: Tx, job: Job, node_id: NodeId) -> Lease:
         )
     )
     tx.add_lease(lease)
-    tx.emit(
-        JobAssigned(job.id, job.owner_id, node_id, str(lease.token), job.attempts + 1), private_to=job.owner_id
-    )
+    tx.emit(JobAssigned(job.id, job.owner_id, node_id, str(lease.token), job.attempts + 1), private_to=job.owner_id)
     tx.hint(lease_topic(node_id))
     return lease
 
@@ -141,7 +139,9 @@ def revive(tx: Tx, job: Job, lease: Lease) -> tuple[Job, Lease]:
     lease = lease.move(LeaseTrigger.REVIVE, ended_at=None, end_reason="")
     tx.save_lease(lease)
     job = tx.save_job(
-        job.move(JobTrigger.REVIVE, phase=Phase.TRAINING, reason="", not_before=None, started_at=job.started_at or tx.now)
+        job.move(
+            JobTrigger.REVIVE, phase=Phase.TRAINING, reason="", not_before=None, started_at=job.started_at or tx.now
+        )
     )
     tx.emit(JobRevived(job.id, job.owner_id, lease.node_id), private_to=job.owner_id)
     tx.hint(lease_topic(lease.node_id))
@@ -151,9 +151,7 @@ def revive(tx: Tx, job: Job, lease: Lease) -> tuple[Job, Lease]:
 def cancel(tx: Tx, job: Job, by: str, reason: str) -> Job:
     """Ends a job by command; whoever runs it is told to stop."""
     open_lease = tx.lease(job.id, job.token) if job.token else None
-    job = tx.save_job(
-        job.move(JobTrigger.CANCEL, phase=Phase.NONE, reason="", error=reason, completed_at=tx.now)
-    )
+    job = tx.save_job(job.move(JobTrigger.CANCEL, phase=Phase.NONE, reason="", error=reason, completed_at=tx.now))
     if open_lease is not None and open_lease.state is not LeaseState.ENDED:
         end(tx, open_lease, "cancelled")
     tx.emit(JobCancelled(job.id, job.owner_id, by, reason), private_to=job.owner_id)

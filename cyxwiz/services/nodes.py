@@ -75,9 +75,7 @@ def verify_proof(public_key: bytes, nonce: bytes, node_id: str, signature: bytes
 
 
 class Nodes:
-    def __init__(
-        self, store: Store, clock: Clock, liveness: Liveness, policy: RetryPolicy, *, open_mode: bool
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, liveness: Liveness, policy: RetryPolicy, *, open_mode: bool) -> None:
         self._store = store
         self._clock = clock
         self.liveness = liveness
@@ -86,9 +84,7 @@ class Nodes:
 
     # joining
 
-    def join(
-        self, tx: Tx, node_id: NodeId, registration: Registration, join_token: str, *, local: bool
-    ) -> Node:
+    def join(self, tx: Tx, node_id: NodeId, registration: Registration, join_token: str, *, local: bool) -> Node:
         """Takes in a node that has proved its key: a known one as it is, a new one against a join token.
 
         `local`: it shares central's data directory or process, which is credential enough.

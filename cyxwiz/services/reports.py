@@ -77,7 +77,9 @@ class Reporting:
             job, lease = self.finish(tx, job, lease, report.finished)
         elif kind == "failed":
             failed = report.failed
-            job = replace(job, compute_seconds=job.compute_seconds + max(0.0, finite(failed.compute_seconds, "compute_seconds")))
+            job = replace(
+                job, compute_seconds=job.compute_seconds + max(0.0, finite(failed.compute_seconds, "compute_seconds"))
+            )
             job = leases.retry_or_fail(
                 tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
             )
@@ -172,9 +174,7 @@ class Reporting:
         cost = self.tariff.cost_units(total, gpu=needs_gpu(job.spec), ram_bytes=resources.ram_bytes)
         if job.spec.max_price_units:
             cost = min(cost, job.spec.max_price_units)
-        tx.add_result(
-            JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now)
-        )
+        tx.add_result(JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now))
         leases.end(tx, lease, "completed")
         job = tx.save_job(
             job.move(

@@ -24,7 +24,9 @@ def instant(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
 
 
-def page(name: str, result: Page[T], view: Callable[[T], Json], number: int, limit: int, cursor: str | None = None) -> Json:
+def page(
+    name: str, result: Page[T], view: Callable[[T], Json], number: int, limit: int, cursor: str | None = None
+) -> Json:
     document: Json = {
         name: [view(item) for item in result.items],
         "total": result.total,
@@ -181,7 +183,7 @@ def plan(estimate: Estimate, verdicts: Any) -> Json:
     return {
         "feasible_nodes": sum(answer["feasible"] for answer in answers),
         "nodes": answers,
-        "max_duration_seconds": estimate.seconds,
+        "expected_seconds": estimate.seconds,
         "units_per_second": estimate.units_per_second,
         **money("estimated_cost", estimate.cost_units),
     }

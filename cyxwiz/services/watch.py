@@ -124,9 +124,7 @@ class Watch:
         finally:
             subscription.close()
 
-    async def topics(
-        self, actor: Principal, topics: frozenset[str], after: int | None = None
-    ) -> AsyncIterator[Note]:
+    async def topics(self, actor: Principal, topics: frozenset[str], after: int | None = None) -> AsyncIterator[Note]:
         """Follows whole topics for ever: jobs, job:<id>, nodes, node:<id>, stats, logs. `after` replays from a seq.
 
         Raises:
@@ -134,7 +132,9 @@ class Watch:
         """
         jobs = await self._check(actor, topics)
         stored = frozenset(topic for topic in topics if topic != "stats")
-        reader = _TopicReader(self._store, actor, stored, jobs, live=bool(topics & {"jobs"} or jobs), stats="stats" in topics)
+        reader = _TopicReader(
+            self._store, actor, stored, jobs, live=bool(topics & {"jobs"} or jobs), stats="stats" in topics
+        )
         hints = [*stored, "progress", QUEUE] if reader.live or reader.stats else list(stored)
         hints += [f"logs:{job_id}" for job_id in jobs]
         subscription = self._bus.subscribe(*hints)
@@ -157,7 +157,9 @@ class Watch:
             elif kind == "node" and colon:
                 parse_node_id(ident)
             elif topic not in TOPICS:
-                raise invalid(f"Unknown topic {topic[:60]!r}: take {', '.join(TOPICS)}, job:<id> or node:<id>", field="topics")
+                raise invalid(
+                    f"Unknown topic {topic[:60]!r}: take {', '.join(TOPICS)}, job:<id> or node:<id>", field="topics"
+                )
 
         def unit(tx: Tx) -> None:
             for job_id in jobs:
@@ -270,7 +272,13 @@ class _TopicReader:
                 self._seq,
                 "job.log",
                 line.at,
-                {"job_id": job_id, "offset": line.offset, "level": line.level, "source": line.source, "message": line.message},
+                {
+                    "job_id": job_id,
+                    "offset": line.offset,
+                    "level": line.level,
+                    "source": line.source,
+                    "message": line.message,
+                },
             )
             for job_id, line in lines
         ]

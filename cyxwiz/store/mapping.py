@@ -7,7 +7,7 @@ node's load) is passed in beside the row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from cyxwiz.domain.account import ApiKey, JoinToken, Role, User
@@ -32,6 +32,7 @@ from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.ports.store import AuditEntry, BlobInfo, OutboxEntry
 
 _TOP_RANK = Priority.CRITICAL.rank
+_SPEC_FIELDS = tuple(field.name for field in fields(JobSpec))  # so that none that is added is forgotten
 
 
 def to_spec(data: Mapping[str, Any]) -> JobSpec:
@@ -49,7 +50,12 @@ def to_spec(data: Mapping[str, Any]) -> JobSpec:
 
 
 def from_spec(spec: JobSpec) -> dict[str, Any]:
-    return asdict(spec)
+    return {
+        **{name: getattr(spec, name) for name in _SPEC_FIELDS},
+        "hyperparameters": dict(spec.hyperparameters),
+        "resources": asdict(spec.resources),
+        "labels": dict(spec.labels),
+    }
 
 
 def to_job(row: Any) -> Job:
@@ -340,7 +346,13 @@ def to_audit(row: Any) -> AuditEntry:
 
 
 def from_audit(entry: AuditEntry) -> dict[str, Any]:
-    return {**asdict(entry), "details": dict(entry.details)}
+    return {
+        "at": entry.at,
+        "actor": entry.actor,
+        "action": entry.action,
+        "target": entry.target,
+        "details": dict(entry.details),
+    }
 
 
 def to_outbox(row: Any) -> OutboxEntry:

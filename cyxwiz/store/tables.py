@@ -1,7 +1,7 @@
-"""The tables. Row classes describe them (and give migrations their target); statements are written against `__table__`.
+"""The tables. Row classes describe them and are the target of migrations; statements are written against `__table__`.
 
-Instants are aware UTC: `timestamptz` on PostgreSQL, integer microseconds since 1970 on SQLite, where only a number sorts
-and compares right. Money is integer units. Nothing here is read or written except through `store.sql`.
+Instants are aware UTC: `timestamptz` on PostgreSQL, integer microseconds since 1970 on SQLite, where only a number
+sorts and compares right. Money is integer units. Nothing here is read or written except through `store.sql`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-# Tokens order leases of one job: a sequence does on PostgreSQL what a counter row does on SQLite, without a queue for it.
+# Tokens order the leases of one job. A counter row would make all placements queue up; SQLite, which has one writer
+# anyway, has one instead.
 lease_counter = Sequence("lease_counter", metadata=metadata)
 
 

@@ -1,0 +1,1 @@
+"""Doors: each decodes, authenticates, calls one service method and encodes."""

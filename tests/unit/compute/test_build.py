@@ -19,7 +19,7 @@ def test_weights_are_named_by_the_layers_place() -> None:
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("shape", [(6,), (2, 3)])
 def test_shapes_and_parameter_counts_are_those_of_the_module(name: str, shape: tuple[int, ...]) -> None:
-    layers = [{"type": "identity"}, {"type": "dense", "units": 5}, {"type": name}, "dropout", {"type": "dense", "units": 4}]
+    layers = ["identity", {"type": "dense", "units": 5}, {"type": name}, "dropout", {"type": "dense", "units": 4}]
     graph = parse(json.dumps({"layers": layers}))
     model = build(graph, shape, "MSELoss").eval()
     assert tuple(model(torch.randn(7, *shape)).shape[1:]) == infer(graph, shape)["layers[4]"]
@@ -41,4 +41,5 @@ def test_nll_on_scores_is_cross_entropy() -> None:
 
 def test_loss_parameters_act() -> None:
     far, zero = torch.full((2, 1), 10.0), torch.zeros(2, 1)
-    assert loss_function(Part("HuberLoss", {"delta": 1.0}))(far, zero) != loss_function(Part("HuberLoss", {"delta": 2.0}))(far, zero)
+    one, two = loss_function(Part("HuberLoss", {"delta": 1.0})), loss_function(Part("HuberLoss", {"delta": 2.0}))
+    assert one(far, zero) != two(far, zero)

@@ -28,8 +28,7 @@ def test_a_builtin_set_is_scikit_learns_and_as_the_table_says(name: str) -> None
     assert dataset.shape == BUILTIN[name]
     options = {"scaled": False} if name == "diabetes" else {}
     theirs = getattr(sklearn_datasets, f"load_{name}")(**options)
-    scale = 16 if name == "digits" else 1
-    np.testing.assert_array_equal(dataset.features, (theirs.data / scale).astype(np.float32))
+    np.testing.assert_array_equal(dataset.features, theirs.data.astype(np.float32))
     np.testing.assert_array_equal(dataset.labels.squeeze(), theirs.target.astype(dataset.labels.dtype))
 
 
@@ -50,8 +49,12 @@ def test_csv_labels_are_classes_when_whole_and_numbers_otherwise(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a,b\n", "1\n2\n", "1,2\n3\n", "1,x\n2,y\n3,z\n", "nan,1\n2,0\n", "1,-1\n2,0\n", "1,0\n", "1,99999\n2,3\n"]
-)
+    "text",
+    [
+        "", "a,b\n", "1\n2\n", "1,2\n3\n", "1,x\n2,y\n3,z\n", "nan,1\n2,0\n", "1e60,1\n2,0\n", "1,-1\n2,0\n",
+        "1,0\n", "1,99999\n2,3\n",
+    ],
+)  # fmt: skip
 @pytest.mark.filterwarnings("error")
 def test_a_bad_csv_is_invalid(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.csv").write_text(text)
@@ -91,7 +94,7 @@ def test_mnist_files_of_both_namings(tmp_path: Path, dot: str) -> None:
     (tmp_path / f"train-labels{dot}idx1-ubyte").write_bytes(_idx(1, np.arange(5)))
     dataset = load(f"file://mnist/{tmp_path}", data_roots=(tmp_path.parent,))
     assert dataset.shape.features == (28, 28) and dataset.shape.classes == 5
-    assert dataset.features.max() == 1.0
+    assert dataset.features.max() == 1.0 and dataset.divisor == 255
     (tmp_path / f"train-labels{dot}idx1-ubyte").write_bytes(_idx(1, np.arange(5))[:-1])
     refused(f"file://mnist/{tmp_path}", Code.INVALID, "header", roots=(tmp_path,))
     (tmp_path / f"train-labels{dot}idx1-ubyte").unlink()

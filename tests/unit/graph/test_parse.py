@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -25,7 +26,7 @@ def refused(definition: object, code: Code = Code.INVALID) -> CyxError:
 
 def cyxgraph(*nodes: tuple[int, Any, dict[str, Any]], links: list[tuple[int, int]] | None = None) -> dict[str, Any]:
     if links is None:
-        links = [(a[0], b[0]) for a, b in zip(nodes, nodes[1:], strict=False)]
+        links = [(a[0], b[0]) for a, b in itertools.pairwise(nodes)]
     return {
         "version": "1.0",
         "framework": 0,
@@ -118,7 +119,8 @@ def test_the_catalogue_has_85_types_findable_by_number_and_name() -> None:
     assert len(BY_NUMBER) == len(BY_NAME) == 85
     for number, node_type in enumerate(BY_NUMBER):
         assert node_type.number == number
-        for spelling in (number, str(number), node_type.name, node_type.name.upper(), f"{node_type.name[:2]}_{node_type.name[2:]}"):  # noqa: E501
+        name = node_type.name
+        for spelling in (number, str(number), name, name.upper(), f"{name[:2]}_{name[2:]}"):
             assert find_type(spelling) is node_type
     expected = {0: "Dense", 22: "MultiHeadAttention", 35: "Swish", 50: "Output", 58: "NLLLoss", 64: "NAdam"}
     assert {number: BY_NUMBER[number].name for number in expected} == expected
@@ -214,7 +216,9 @@ _params = st.dictionaries(
     max_size=3,
 )
 _types = st.integers(-1, 86) | st.sampled_from(["dense", "relu", "Softmax", "mse", "adam"]) | _scalars
-_node = st.fixed_dictionaries({"id": st.integers(0, 6) | _scalars, "type": _types}, optional={"parameters": _params | _scalars})
+_node = st.fixed_dictionaries(
+    {"id": st.integers(0, 6) | _scalars, "type": _types}, optional={"parameters": _params | _scalars}
+)
 _link = st.fixed_dictionaries({"from_node": st.integers(0, 6) | _scalars, "to_node": st.integers(0, 6) | _scalars})
 _near = st.one_of(
     st.fixed_dictionaries({"nodes": st.lists(_node, max_size=6)}, optional={"links": st.lists(_link, max_size=8)}),

@@ -1,0 +1,143 @@
+"""`python -m cyxwiz.compute.child [FD]`: the process that runs one job and ends.
+
+Promises its node: one job, its outcome as the last frame on the channel (descriptor 3; FD names where it was inherited,
+3 by default), standard output and error for logs only. It ends at once, with its process group, when the channel
+closes, and by the kernel's hand when the thread that started it ends. It takes no new privileges and writes no core
+dump.
+
+torch is imported when the node says `warm`, or else with the job: the start itself costs little.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from cyxwiz.compute import child_protocol as protocol
+from cyxwiz.compute.child_protocol import CHANNEL_FD, Frame
+from cyxwiz.domain.errors import CyxError
+from cyxwiz.ports.executor import Cancelled, Failed, Report, Started
+
+if TYPE_CHECKING:
+    from cyxwiz.ports.executor import Work
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def main(arguments: list[str]) -> None:
+    channel = _take_channel(int(arguments[0]) if arguments else CHANNEL_FD)
+    _confine()
+    inbox: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+    stopped = threading.Event()
+    threading.Thread(target=_watch, args=(channel, inbox, stopped), name="watch", daemon=True).start()
+    while (frame := inbox.get())["type"] != "job":
+        if frame["type"] == "warm":
+            _warm()
+            channel.sendall(protocol.encode("ready"))
+    work = protocol.to_work(frame)
+
+    def send(report: Report) -> None:
+        channel.sendall(protocol.encode_report(report))
+
+    send(Started(os.getpid()))
+    send(_outcome(work, send, stopped))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without the interpreter's own end: it would wait for threads and free what the kernel frees faster.
+    os._exit(0)
+
+
+def _take_channel(inherited: int) -> socket.socket:
+    if inherited != CHANNEL_FD:
+        os.dup2(inherited, CHANNEL_FD, inheritable=False)
+        os.close(inherited)
+    else:
+        os.set_inheritable(CHANNEL_FD, False)  # no grandchild may hold the channel open
+    return socket.socket(fileno=CHANNEL_FD)
+
+
+def _confine() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_PDEATHSIG, int(signal.SIGKILL))):
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
+    if os.getppid() != parent:  # the parent died before the signal was arranged
+        _die()
+
+
+def _watch(channel: socket.socket, inbox: queue.SimpleQueue[Frame], stopped: threading.Event) -> None:
+    try:
+        while (frame := protocol.read_frame(channel)) is not None:
+            if frame["type"] == "cancel":
+                stopped.set()
+            else:
+                inbox.put(frame)
+    except (OSError, protocol.ProtocolError):
+        traceback.print_exc()
+    _die()
+
+
+def _die() -> None:
+    if os.getpgrp() == os.getpid():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _warm() -> None:
+    """Takes everything slow out of the way of a job: the imports, and what torch loads with its first optimizer."""
+    import torch
+    from safetensors.torch import save  # noqa: F401
+
+    import cyxwiz.compute.train  # noqa: F401
+
+    torch.set_num_interop_threads(1)
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    optimizer = torch.optim.Adam([weight])
+    weight.sum().backward()
+    optimizer.step()
+
+
+def _outcome(work: Work, send: Any, stopped: threading.Event) -> Report:
+    """Runs the job; every way in which it can end, as a report."""
+    try:
+        work.work_dir.mkdir(parents=True, exist_ok=True)
+        os.chdir(work.work_dir)
+        os.environ.update(HOME=str(work.work_dir), OMP_NUM_THREADS=str(work.threads))
+        from cyxwiz.compute.train import Stopped, train
+
+        try:
+            return train(work, send, stopped.is_set)
+        except Stopped:
+            return Cancelled()
+    except CyxError as error:
+        return Failed(str(error.code), error.message, error.details, retryable=error.retryable)
+    except MemoryError:
+        traceback.print_exc()
+        return Failed("EXHAUSTED", "The job ran out of memory; use a smaller model or batch.", retryable=True)
+    except Exception as error:
+        traceback.print_exc()
+        if type(error).__name__ == "OutOfMemoryError":  # torch's own, for a device
+            message = f"The job ran out of memory on {work.device}; use a smaller model or batch."
+            return Failed("EXHAUSTED", message, retryable=True)
+        # A full disk or a broken device is this node's trouble; another node may do better.
+        elsewhere = isinstance(error, OSError) or "CUDA" in str(error)
+        return Failed("INTERNAL", f"The job failed: {type(error).__name__}: {str(error)[:500]}", retryable=elsewhere)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

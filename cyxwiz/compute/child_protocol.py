@@ -1,0 +1,241 @@
+"""What a node and its child process say to each other over the child's descriptor 3.
+
+A frame is a 4-byte big-endian length and a UTF-8 JSON object with `"v": 1` and `"type"`. The node sends `warm`, `job`
+and `cancel`; the child answers `ready` and the reports of `ports.executor`. Nothing is pickled. A frame that is too
+large, no JSON, of another version or with a field of the wrong type raises `ProtocolError`: the child runs other
+people's work, so its word is checked like any input from outside.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from cyxwiz.ports.executor import (
+    Artefact,
+    Cancelled,
+    Failed,
+    Finished,
+    FirstStep,
+    Logged,
+    Progressed,
+    Report,
+    Started,
+    Work,
+)
+
+VERSION = 1
+MAX_FRAME = 16 * 1024 * 1024
+CHANNEL_FD = 3
+
+_LENGTH = struct.Struct(">I")
+
+Frame = dict[str, Any]
+
+
+class ProtocolError(Exception):
+    """The other side sent what is no frame of this protocol."""
+
+
+def encode(kind: str, fields: Mapping[str, Any] | None = None) -> bytes:
+    frame = {"v": VERSION, "type": kind, **(fields or {})}
+    body = json.dumps(frame, allow_nan=False, separators=(",", ":")).encode()
+    if len(body) > MAX_FRAME:
+        raise ProtocolError(f"a frame of type {kind} has {len(body)} bytes; at most {MAX_FRAME} are sent")
+    return _LENGTH.pack(len(body)) + body
+
+
+class Decoder:
+    """Bytes in, whole frames out: for the node, whose loop never waits on one child."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Frame]:
+        self._buffer += data
+        frames: list[Frame] = []
+        while len(self._buffer) >= _LENGTH.size:
+            size = _length(self._buffer)
+            end = _LENGTH.size + size
+            if len(self._buffer) < end:
+                break
+            frames.append(_frame(bytes(self._buffer[_LENGTH.size : end])))
+            del self._buffer[:end]
+        return frames
+
+
+def read_frame(channel: socket.socket) -> Frame | None:
+    """Waits for the next frame; None at the end of the stream. For the child."""
+    head = _read(channel, _LENGTH.size)
+    if head is None:
+        return None
+    body = _read(channel, _length(head))
+    return None if body is None else _frame(body)
+
+
+def _read(channel: socket.socket, size: int) -> bytes | None:
+    data = bytearray()
+    while len(data) < size:
+        part = channel.recv(min(size - len(data), 1 << 20))
+        if not part:
+            return None
+        data += part
+    return bytes(data)
+
+
+def _length(head: bytes | bytearray) -> int:
+    size: int = _LENGTH.unpack_from(head)[0]
+    if size > MAX_FRAME:
+        raise ProtocolError(f"a frame of {size} bytes; at most {MAX_FRAME} are read")
+    return size
+
+
+def _frame(body: bytes) -> Frame:
+    try:
+        frame = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("a frame that is not JSON") from error
+    if not isinstance(frame, dict):
+        raise ProtocolError("a frame that is no object")
+    read = cast("Frame", frame)
+    if read.get("v") != VERSION or not isinstance(read.get("type"), str):
+        raise ProtocolError(f"a frame of version {str(read.get('v'))[:20]}; this is version {VERSION}")
+    return read
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+# --- fields
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
+        raise ValueError("no whole number")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("no finite number")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    return value.encode("utf-8", "replace").decode()
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("no flag")
+    return value
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return cast("dict[str, Any]", value)
+
+
+def _metrics(value: Any) -> dict[str, float]:
+    return {_text(name): _number(number) for name, number in _table(value).items()}
+
+
+def _artefact(value: Any) -> Artefact:
+    entry = _table(value)
+    path = Path(_text(entry.get("path")))
+    return Artefact(_text(entry.get("name")), path, _text(entry.get("sha256")), _whole(entry.get("size")))
+
+
+def _artefacts(value: Any) -> tuple[Artefact, ...]:
+    if not isinstance(value, list):
+        raise ValueError("no list")
+    return tuple(_artefact(entry) for entry in cast("list[Any]", value))
+
+
+_Check = Callable[[Any], Any]
+_REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
+    "started": (Started, {"pid": _whole}),
+    "first_step": (FirstStep, {}),
+    "progressed": (
+        Progressed,
+        {
+            "epoch": _whole, "epochs": _whole, "batch": _whole, "batches": _whole, "progress": _number,
+            "metrics": _metrics, "elapsed_seconds": _number, "remaining_seconds": _number, "epoch_ended": _flag,
+        },
+    ),
+    "logged": (Logged, {"level": _text, "message": _text, "source": _text}),
+    "finished": (
+        Finished,
+        {
+            "artefacts": _artefacts, "final_metrics": _metrics, "epochs_completed": _whole, "compute_seconds": _number,
+        },
+    ),
+    "failed": (Failed, {"code": _text, "message": _text, "details": _table, "retryable": _flag}),
+    "cancelled": (Cancelled, {}),
+}  # fmt: skip
+_TYPES = {maker: kind for kind, (maker, _) in _REPORTS.items()}
+
+
+def encode_report(report: Report) -> bytes:
+    kind = _TYPES[type(report)]
+    return encode(kind, {name: _plain(getattr(report, name)) for name in _REPORTS[kind][1]})
+
+
+def to_report(frame: Frame) -> Report:
+    """The report that a frame holds; ProtocolError when it holds none."""
+    kind = frame["type"]
+    if kind not in _REPORTS:
+        raise ProtocolError(f"a frame of the unknown type {kind[:40]!r}")
+    maker, checks = _REPORTS[kind]
+    fields: dict[str, Any] = {}
+    for name, check in checks.items():
+        try:
+            fields[name] = check(frame.get(name))
+        except (ValueError, OverflowError) as error:
+            raise ProtocolError(f"a frame of type {kind} whose {name} is wrong: {error}") from error
+    return maker(**fields)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    if isinstance(value, tuple):
+        return [
+            {"name": entry.name, "path": str(entry.path), "sha256": entry.sha256, "size": entry.size}
+            for entry in cast("tuple[Artefact, ...]", value)
+        ]
+    return value
+
+
+# --- the job
+
+_WORK_FIELDS = (
+    "job_id", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device",
+    "threads", "max_duration_seconds",
+)  # fmt: skip
+
+
+def encode_work(work: Work) -> bytes:
+    fields: dict[str, Any] = {name: _plain(getattr(work, name)) for name in _WORK_FIELDS}
+    fields["work_dir"] = str(work.work_dir)
+    fields["data_roots"] = [str(root) for root in work.data_roots]
+    fields["dataset_path"] = None if work.dataset_path is None else str(work.dataset_path)
+    return encode("job", {"work": fields})
+
+
+def to_work(frame: Frame) -> Work:
+    """The job that the node sent: the child trusts its node."""
+    fields: dict[str, Any] = dict(frame["work"])
+    fields["work_dir"] = Path(fields["work_dir"])
+    fields["data_roots"] = tuple(Path(root) for root in fields["data_roots"])
+    fields["dataset_path"] = None if fields["dataset_path"] is None else Path(fields["dataset_path"])
+    return Work(**fields)

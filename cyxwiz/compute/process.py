@@ -1,0 +1,219 @@
+"""`Child`: one child process on the running event loop, as callbacks.
+
+It is started, spoken to and watched here; what its frames mean is `executor`'s concern. Reading pauses when told to, so
+that a child that floods its node waits instead. Its end is seen through a pidfd (Linux 5.3 and later), after which every
+byte that it wrote before is still delivered, and its process group is killed. Nothing is left open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Protocol
+
+import psutil
+
+from cyxwiz.compute.child_protocol import Decoder, Frame, ProtocolError
+
+log = logging.getLogger(__name__)
+
+MAX_LINE = 8 * 1024
+_READ = 64 * 1024
+_PASSED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+
+
+class Listener(Protocol):
+    """Who is told what a child says and that it ended. Called on the event loop, never after `ended`."""
+
+    def framed(self, frame: Frame) -> None: ...
+
+    def printed(self, source: str, line: str) -> None: ...
+
+    def broke(self, reason: str) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+class Child:
+    """A running child. `exited` is set once it is gone and everything it said was delivered to `listener`."""
+
+    def __init__(self, python: str, listener: Listener) -> None:
+        self.listener = listener
+        self.exited = asyncio.Event()
+        self.last_stderr = ""
+        self._loop = asyncio.get_running_loop()
+        self._channel, theirs = socket.socketpair()
+        try:
+            self._channel.setblocking(False)
+            self._process = _spawn(python, theirs)
+        except BaseException:
+            self._channel.close()
+            raise
+        finally:
+            theirs.close()
+        self._pidfd = os.pidfd_open(self.pid)
+        decoder = Decoder()
+        self._sources: dict[int, Callable[[bytes], None]] = {
+            self._channel.fileno(): lambda data: self._frames(decoder, data),
+            _fileno(self._process.stdout): Lines(lambda line: self._line("stdout", line)).feed,
+            _fileno(self._process.stderr): Lines(lambda line: self._line("stderr", line)).feed,
+        }
+        self._open = set(self._sources)
+        self._paused = True
+        self.resume()
+        self._loop.add_reader(self._pidfd, self._end)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    def send_now(self, data: bytes) -> None:
+        """Sends a short frame; to a child that is gone or reads nothing it is lost."""
+        with contextlib.suppress(OSError):
+            self._channel.send(data)
+
+    async def send(self, data: bytes) -> None:
+        """Sends a frame of any size; OSError when the child is gone."""
+        await self._loop.sock_sendall(self._channel, data)
+
+    def pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            for descriptor in self._open:
+                self._loop.remove_reader(descriptor)
+
+    def resume(self) -> None:
+        if self._paused and not self.exited.is_set():
+            self._paused = False
+            for descriptor in self._open:
+                self._loop.add_reader(descriptor, self._read, descriptor)
+
+    def family(self) -> list[psutil.Process]:
+        """The child's descendants, also those that left its process group."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.pid).children(recursive=True) if not self.exited.is_set() else []
+        return []
+
+    def signal_group(self, number: signal.Signals) -> None:
+        # Until the child is reaped, which happens in `_end` only, its id cannot be another process's.
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    def _read(self, descriptor: int) -> bool:
+        """Reads once; False when there is nothing more for now, or ever."""
+        try:
+            data = os.read(descriptor, _READ)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:  # the other side of the channel is gone
+            data = b""
+        if not data:
+            self._open.discard(descriptor)
+            self._loop.remove_reader(descriptor)
+        self._sources[descriptor](data)
+        return bool(data)
+
+    def _frames(self, decoder: Decoder, data: bytes) -> None:
+        try:
+            for frame in decoder.feed(data):
+                self.listener.framed(frame)
+        except ProtocolError as error:
+            self.listener.broke(str(error))
+
+    def _line(self, source: str, line: str) -> None:
+        if source == "stderr" and line.strip():
+            self.last_stderr = line
+        self.listener.printed(source, line)
+
+    def _end(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        self.pause()
+        self.signal_group(signal.SIGKILL)
+        self._process.wait()  # returns at once: the pidfd says that it ended
+        for descriptor, take in self._sources.items():
+            while descriptor in self._open and self._read(descriptor):
+                pass
+            if descriptor in self._open:  # somebody else holds the other end
+                take(b"")
+        os.close(self._pidfd)
+        self._channel.close()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        self.exited.set()
+        self.listener.ended()
+
+
+class Lines:
+    """Bytes in, lines out; a line past the limit is cut there and its rest dropped."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
+        self._part = bytearray()
+        self._skipping = False
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes; empty means the end, which also ends the last line."""
+        *whole, rest = data.split(b"\n")
+        for piece in whole:
+            self._add(piece)
+            self._finish()
+        self._add(rest)
+        if not data and self._part:
+            self._finish()
+
+    def _add(self, piece: bytes) -> None:
+        if self._skipping:
+            return
+        room = MAX_LINE - len(self._part)
+        self._part += piece[:room]
+        self._skipping = len(piece) > room
+
+    def _finish(self) -> None:
+        text = bytes(self._part).decode("utf-8", "replace").rstrip("\r")
+        self._take(f"{text}…" if self._skipping else text)
+        self._part.clear()
+        self._skipping = False
+
+
+def _spawn(python: str, channel: socket.socket) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [python, "-P", "-u", "-m", "cyxwiz.compute.child", str(channel.fileno())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        pass_fds=(channel.fileno(),),
+        start_new_session=True,
+        cwd="/",
+        env=_environment(),
+    )
+    for pipe in (process.stdout, process.stderr):
+        os.set_blocking(_fileno(pipe), False)
+    return process
+
+
+def _environment() -> dict[str, str]:
+    """What a job may know of its node: no secret of the node's own environment gets through."""
+    passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    root = str(Path(__file__).resolve().parents[2])
+    # One thread until the job says how many; cuBLAS gives the same sums each time with a fixed workspace only.
+    fixed = {"HOME": "/", "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONPATH": root}
+    return passed | fixed
+
+
+def _fileno(pipe: IO[bytes] | None) -> int:
+    assert pipe is not None
+    return pipe.fileno()

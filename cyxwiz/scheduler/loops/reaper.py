@@ -1,0 +1,61 @@
+"""Ends the leases of nodes that went silent, and keeps the books of who was heard."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import NodeId
+from cyxwiz.domain.states import NodeState
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.store import NodeQuery, Store, Tx
+from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.services.nodes import Nodes
+
+log = logging.getLogger(__name__)
+
+
+class LeaseReaper(Service):
+    """A node is silent when this process has not heard it for the time-out and no replica wrote that it did.
+
+    After a start nothing is reaped before the time-out has passed once: the nodes need that long to come back.
+    """
+
+    def __init__(self, store: Store, clock: Clock, nodes: Nodes) -> None:
+        super().__init__()
+        self._store = store
+        self._clock = clock
+        self._nodes = nodes
+
+    async def run(self) -> None:
+        timeout = self._nodes.liveness.timeout_seconds
+        grace_until = self._clock.monotonic() + timeout
+        self.ready()
+        while not self.stopping.is_set():
+            await self.idle(timeout / 6)
+            try:
+                await self._nodes.liveness.flush(self._store)
+                if self._clock.monotonic() >= grace_until:
+                    await self.reap()
+            except CyxError as error:
+                if error.code not in (Code.UNAVAILABLE, Code.EXHAUSTED, Code.STALE):
+                    raise
+                log.warning("reaping is held up: %s", error.message)
+
+    async def reap(self) -> None:
+        """One look at every node that counts as online."""
+        timeout = timedelta(seconds=self._nodes.liveness.timeout_seconds)
+
+        def silent(tx: Tx) -> list[NodeId]:
+            online = tx.nodes(NodeQuery(states=frozenset({NodeState.ONLINE}), limit=None)).items
+            return [
+                node.id
+                for node in online
+                if self._nodes.liveness.silent(node.id) and tx.now - node.last_seen_at > timeout
+            ]
+
+        for node_id in await self._store.read(silent):
+            expired = await self._store.write(lambda tx: self._nodes.expire(tx, node_id))  # noqa: B023
+            self._nodes.liveness.gone(node_id)
+            log.warning("node %s went silent; %d leases expired", node_id, expired)

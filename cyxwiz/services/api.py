@@ -1,0 +1,333 @@
+"""Every request that a person's program can make, once: REST and gRPC hand over the caller, an id and arguments, and send
+back the document. A method's name in snake_case is its name in `ClientService` in CamelCase."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cyxwiz.domain.account import Principal, Role
+from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.ids import JobId, parse_node_id, parse_user_id
+from cyxwiz.domain.job import Job, JobType
+from cyxwiz.domain.states import JobState, NodeState
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.store import JobQuery, NodeQuery, Store
+from cyxwiz.services import views
+from cyxwiz.services.accounts import Accounts
+from cyxwiz.services.jobfile import parse_jobfile
+from cyxwiz.services.jobs import Jobs
+from cyxwiz.services.nodes import Nodes
+from cyxwiz.services.views import Json
+from cyxwiz.services.watch import Cursor, Watch, stats_document
+
+M = TypeVar("M", bound=BaseModel)
+MAX_POINTS = 10_000
+
+
+class Args(BaseModel):
+    """Arguments are checked strictly and by name: an unknown one is INVALID, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Paging(Args):
+    page: int = Field(1, ge=1, le=1_000_000)
+    limit: int = Field(20, ge=1, le=100)
+
+    @property
+    def offset(self) -> int:
+        return (self.page - 1) * self.limit
+
+
+class JobList(Paging):
+    status: Literal["pending", "assigned", "running", "paused", "completed", "failed", "cancelled"] | None = None
+    type: Literal["training", "inference", "evaluation", "preprocessing"] | None = None
+    node_id: str | None = None
+    user_id: str | None = None
+    name: str = Field("", max_length=200)
+    cursor: str | None = Field(None, max_length=200)
+
+
+class NodeList(Paging):
+    status: Literal["online", "offline", "banned"] | None = None
+    region: str = Field("", max_length=64)
+
+
+class Tail(Args):
+    after: int = Field(0, ge=0)
+    limit: int = Field(1000, ge=1, le=MAX_POINTS)
+
+
+class Span(Args):
+    start: datetime | None = None
+    end: datetime | None = None
+    limit: int = Field(1000, ge=1, le=MAX_POINTS)
+
+
+class Reason(Args):
+    reason: str = Field("", max_length=500)
+
+
+class Ban(Args):
+    seconds: float | None = Field(None, gt=0, le=10 * 366 * 86400)
+
+
+class NodeToken(Args):
+    uses: int | None = Field(None, ge=1)
+    expires_seconds: float | None = Field(None, gt=0)
+
+
+class Credentials(Args):
+    name: str = Field(min_length=1, max_length=64)
+    password: str = Field(min_length=1, max_length=1024)
+
+
+class RefreshToken(Args):
+    refresh_token: str = Field(max_length=4096)
+
+
+class LogoutTokens(Args):
+    refresh_token: str = Field("", max_length=4096)
+
+
+class NewUser(Args):
+    name: str = Field(max_length=64)
+    password: str = Field("", max_length=1024)
+    role: Literal["user", "operator", "admin"] = "user"
+
+
+class NewKey(Args):
+    name: str = Field("key", max_length=100)
+
+
+class WatchFrom(Args):
+    cursor: str | None = Field(None, max_length=80)
+
+
+class Nothing(Args):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: who, about what, with which arguments."""
+
+    actor: Principal | None
+    id: str = ""
+    args: Mapping[str, Any] | None = None
+    bearer: str = ""
+    idempotency_key: str = ""
+
+    @property
+    def caller(self) -> Principal:
+        if self.actor is None:
+            raise CyxError(Code.UNAUTHENTICATED, "Missing credentials: send 'Authorization: Bearer <token or API key>'")
+        return self.actor
+
+    def read(self, model: type[M]) -> M:
+        try:
+            return model.model_validate(dict(self.args or {}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "body"
+            raise invalid(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field) from None
+
+
+class Api:
+    """The use cases as documents. Methods whose names end a public door need a caller unless they say otherwise."""
+
+    def __init__(self, store: Store, clock: Clock, jobs: Jobs, nodes: Nodes, accounts: Accounts, watch: Watch) -> None:
+        self._store = store
+        self._clock = clock
+        self.jobs = jobs
+        self.nodes = nodes
+        self.accounts = accounts
+        self.watch = watch
+
+    # jobs
+
+    async def submit_job(self, call: Call) -> Json:
+        return (await self.submit(call))[0]
+
+    async def submit(self, call: Call) -> tuple[Json, bool]:
+        """(the job object, whether it is new)"""
+        actor = call.caller
+        job, new = await self.jobs.submit(actor, parse_jobfile(dict(call.args or {})), call.idempotency_key)
+        return views.job(job), new
+
+    async def plan_job(self, call: Call) -> Json:
+        actor = call.caller
+        estimate, verdicts = await self.jobs.plan(actor, parse_jobfile(dict(call.args or {})))
+        return views.plan(estimate, verdicts)
+
+    async def get_job(self, call: Call) -> Json:
+        return views.job(await self.jobs.get(call.caller, call.id))
+
+    async def list_jobs(self, call: Call) -> Json:
+        args, actor = call.read(JobList), call.caller
+        query = JobQuery(
+            owner_id=parse_user_id(args.user_id) if args.user_id else None,
+            states=frozenset({JobState(args.status)}) if args.status else frozenset(),
+            types=frozenset({JobType(args.type)}) if args.type else frozenset(),
+            node_id=parse_node_id(args.node_id) if args.node_id else None,
+            name_contains=args.name,
+            offset=args.offset,
+            limit=args.limit,
+            after=parse_cursor(args.cursor) if args.cursor else None,
+        )
+        result = await self.jobs.list(actor, query)
+        cursor = job_cursor(result.items[-1]) if len(result.items) == args.limit else None
+        return views.page("jobs", result, views.job, args.page, args.limit, cursor)
+
+    async def cancel_job(self, call: Call) -> Json:
+        return views.job(await self.jobs.cancel(call.caller, call.id, call.read(Reason).reason))
+
+    async def delete_job(self, call: Call) -> Json:
+        await self.jobs.delete(call.caller, call.id)
+        return {"id": call.id, "deleted": True}
+
+    async def explain_job(self, call: Call) -> Json:
+        return views.explanation(await self.jobs.explain(call.caller, call.id))
+
+    async def get_job_metrics(self, call: Call) -> Json:
+        tail = call.read(Tail)
+        points = await self.jobs.metrics(call.caller, call.id, tail.after, tail.limit)
+        return {"job_id": call.id, "metrics": [views.metric(p) for p in points], "next_after": _next(points, tail)}
+
+    async def get_job_logs(self, call: Call) -> Json:
+        tail = call.read(Tail)
+        lines = await self.jobs.logs(call.caller, call.id, tail.after, tail.limit)
+        return {"job_id": call.id, "logs": [views.log_line(line) for line in lines], "next_after": _next(lines, tail)}
+
+    async def get_job_result(self, call: Call) -> Json:
+        return views.result(await self.jobs.result(call.caller, call.id))
+
+    async def get_job_receipt(self, call: Call) -> Json:
+        return views.receipt(await self.jobs.receipt(call.caller, call.id))
+
+    async def watch_job(self, call: Call) -> AsyncIterator[Json]:
+        cursor = call.read(WatchFrom).cursor
+        async for update in self.watch.job(call.caller, call.id, Cursor.parse(cursor) if cursor else None):
+            yield views.update(update)
+
+    # nodes
+
+    async def get_stats(self, call: Call) -> Json:
+        return await self._store.read(stats_document)
+
+    async def list_nodes(self, call: Call) -> Json:
+        args = call.read(NodeList)
+        _ = call.caller
+        states = frozenset({NodeState(args.status)}) if args.status else frozenset[NodeState]()
+        query = NodeQuery(states=states, region_contains=args.region, offset=args.offset, limit=args.limit)
+        result = await self.nodes.list(query)
+        now = self._clock.now()
+        return views.page("nodes", result, lambda node: views.node(node, now), args.page, args.limit)
+
+    async def get_node(self, call: Call) -> Json:
+        _ = call.caller
+        return views.node(await self.nodes.get(call.id), self._clock.now())
+
+    async def get_node_metrics(self, call: Call) -> Json:
+        span = call.read(Span)
+        _ = call.caller
+        samples = await self.nodes.metrics(call.id, span.start, span.end, span.limit)
+        return {"node_id": call.id, "metrics": [views.load_sample(each) for each in samples], "count": len(samples)}
+
+    async def drain_node(self, call: Call) -> Json:
+        return views.node(await self.nodes.cordon(call.caller, call.id, on=True), self._clock.now())
+
+    async def resume_node(self, call: Call) -> Json:
+        return views.node(await self.nodes.cordon(call.caller, call.id, on=False), self._clock.now())
+
+    async def ban_node(self, call: Call) -> Json:
+        return views.node(await self.nodes.ban(call.caller, call.id, call.read(Ban).seconds), self._clock.now())
+
+    async def create_node_token(self, call: Call) -> Json:
+        args = call.read(NodeToken)
+        token, text = await self.accounts.create_join_token(call.caller, args.uses, args.expires_seconds)
+        return {"token": text, **views.join_token(token)}
+
+    async def list_node_tokens(self, call: Call) -> Json:
+        args = call.read(Paging)
+        result = await self.accounts.join_tokens(call.caller, args.offset, args.limit)
+        return views.page("tokens", result, views.join_token, args.page, args.limit)
+
+    async def revoke_node_token(self, call: Call) -> Json:
+        return views.join_token(await self.accounts.revoke_join_token(call.caller, call.id))
+
+    # accounts
+
+    async def login(self, call: Call) -> Json:
+        """Needs no caller."""
+        args = call.read(Credentials)
+        return views.tokens(await self.accounts.login(args.name, args.password))
+
+    async def refresh(self, call: Call) -> Json:
+        """Needs no caller."""
+        return views.tokens(await self.accounts.refresh(call.read(RefreshToken).refresh_token))
+
+    async def logout(self, call: Call) -> Json:
+        _ = call.caller
+        await self.accounts.logout(call.bearer, call.read(LogoutTokens).refresh_token)
+        return {"logged_out": True}
+
+    async def who_am_i(self, call: Call) -> Json:
+        actor = call.caller
+        user = await self.accounts.user(actor)
+        return views.user(user) if user else {"id": actor.id, "name": actor.name, "role": str(actor.role)}
+
+    async def create_user(self, call: Call) -> Json:
+        """Needs no caller where sign-up is open; a sign-up is always a user."""
+        args = call.read(NewUser)
+        return views.user(await self.accounts.create_user(call.actor, args.name, args.password, Role(args.role)))
+
+    async def list_users(self, call: Call) -> Json:
+        args = call.read(Paging)
+        result = await self.accounts.users(call.caller, args.offset, args.limit)
+        return views.page("users", result, views.user, args.page, args.limit)
+
+    async def disable_user(self, call: Call) -> Json:
+        return views.user(await self.accounts.disable_user(call.caller, call.id))
+
+    async def create_key(self, call: Call) -> Json:
+        key, text = await self.accounts.create_key(call.caller, call.read(NewKey).name)
+        return {"id": key.id, "key": text, "name": key.name, "created_at": views.instant(key.created_at)}
+
+    async def list_keys(self, call: Call) -> Json:
+        args = call.read(Paging)
+        result = await self.accounts.keys(call.caller, args.offset, args.limit)
+        return views.page("keys", result, views.key, args.page, args.limit)
+
+    async def revoke_key(self, call: Call) -> Json:
+        return views.key(await self.accounts.revoke_key(call.caller, call.id))
+
+    async def create_ticket(self, call: Call) -> Json:
+        return {"ticket": await self.accounts.ticket(call.caller), "expires_in": 60}
+
+
+def _next(items: Any, tail: Tail) -> int:
+    return items[-1].offset if items else tail.after
+
+
+def job_cursor(job: Job) -> str:
+    """Where the next page begins: stable while new jobs arrive."""
+    return f"{job.created_at.isoformat()}~{job.id}"
+
+
+def parse_cursor(text: str) -> tuple[datetime, JobId]:
+    at, tilde, ident = text.partition("~")
+    try:
+        moment = datetime.fromisoformat(at)
+        if not tilde or moment.tzinfo is None:
+            raise ValueError
+    except ValueError:
+        raise invalid(
+            "cursor: take it from next_cursor or next_page_token of the page before", field="cursor"
+        ) from None
+    return moment, JobId(ident)

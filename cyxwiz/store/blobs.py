@@ -1,0 +1,246 @@
+"""Blobs as files, named by the SHA-256 of what they hold.
+
+`ab/cdef…` is whole and never changes; `incoming/` holds what is still on its way. Promised: a blob can be read only
+when its bytes were checked and fsynced, its name too. Refused: any name but 64 hex digits, so that none leaves the
+folder. All disk work happens on threads. Several processes may share the folder: an upload holds a lock on its file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, not_found
+from cyxwiz.ports.clock import Clock
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+CHUNK_BYTES = 1 << 20
+ABANDONED_SECONDS = 24 * 3600
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class FileBlobStore:
+    """`ports.blobs.BlobStore` on a folder."""
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self._root, self._incoming = root, root / "incoming"
+        with _plainly():
+            self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._sweep(clock.now().timestamp() - ABANDONED_SECONDS)
+
+    async def size(self, sha256: str) -> int | None:
+        return await _off_loop(_size, self._path(sha256))
+
+    async def partial(self, sha256: str) -> int:
+        self._path(sha256)
+        return await _off_loop(_size, self._incoming / sha256) or 0
+
+    async def begin(self, sha256: str, size: int, offset: int) -> FileUpload:
+        path = self._path(sha256)
+        if size < 0 or not 0 <= offset <= size:
+            raise invalid(f"An upload of {size} bytes can't begin at {offset}", size=size, offset=offset)
+        return await _off_loop(FileUpload, path, self._incoming / sha256, size, offset)
+
+    async def read(self, sha256: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        path = self._path(sha256)
+        fd, end = await _off_loop(_open_range, path, offset, length)
+        try:
+            while offset < end:
+                data = await _off_loop(os.pread, fd, min(CHUNK_BYTES, end - offset), offset)
+                if not data:
+                    raise CyxError(Code.INTERNAL, f"Blob {sha256} was cut short on disk")
+                offset += len(data)
+                yield data
+        finally:
+            os.close(fd)
+
+    async def add_file(self, path: Path) -> tuple[str, int]:
+        return await _off_loop(self._add_file, path)
+
+    async def delete(self, sha256: str) -> None:
+        await _off_loop(self._path(sha256).unlink, missing_ok=True)
+
+    def _path(self, sha256: str) -> Path:
+        if not _NAME.fullmatch(sha256):
+            raise invalid(f"{sha256[:80]!r} is no SHA-256 in hex (64 digits 0-9a-f)")
+        return self._root / sha256[:2] / sha256[2:]
+
+    def _add_file(self, path: Path) -> tuple[str, int]:
+        copy = self._incoming / f"{uuid.uuid4()}.copy"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with path.open("rb") as source, open(_create(copy), "wb") as target:
+                while data := source.read(CHUNK_BYTES):
+                    digest.update(data)
+                    target.write(data)
+                    size += len(data)
+                target.flush()
+                os.fsync(target.fileno())
+            _publish(copy, self._path(digest.hexdigest()))
+        finally:
+            copy.unlink(missing_ok=True)
+        return digest.hexdigest(), size
+
+    def _sweep(self, before: float) -> None:
+        for path in self._incoming.iterdir():
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if os.fstat(fd).st_mtime < before and _locked(fd):
+                    path.unlink()
+            finally:
+                os.close(fd)
+
+
+class FileUpload:
+    """`ports.blobs.Upload` into a file under `incoming`. Not for two tasks at a time."""
+
+    def __init__(self, path: Path, incoming: Path, size: int, offset: int) -> None:
+        if path.exists():
+            raise CyxError(Code.EXISTS, f"Blob {incoming.name} is stored already", {"sha256": incoming.name})
+        self._path, self._incoming, self._size = path, incoming, size
+        self._fd: int | None = _create(incoming, exclusive=False)
+        try:
+            # The second look: the one who had the file may have published or dropped it before the lock was ours.
+            if not _locked(self._fd) or not _is_at(self._fd, incoming):
+                raise conflict(f"Blob {incoming.name} is being uploaded by somebody else", sha256=incoming.name)
+            there = os.fstat(self._fd).st_size
+            if offset > there:
+                raise conflict(f"The upload has {there} bytes: it can't go on at {offset}", partial=there)
+            os.ftruncate(self._fd, offset)
+            self._digest = hashlib.sha256()
+            for start in range(0, offset, CHUNK_BYTES):
+                self._digest.update(os.pread(self._fd, min(CHUNK_BYTES, offset - start), start))
+        except BaseException:
+            self._close()
+            raise
+        self.offset = offset
+
+    async def write(self, data: bytes) -> None:
+        if self._fd is None:
+            raise conflict("The upload is closed")
+        if self.offset + len(data) > self._size:
+            raise invalid(f"The upload was announced with {self._size} bytes; these are more", size=self._size)
+        await _off_loop(self._write, self._fd, data)
+
+    async def commit(self) -> None:
+        if self._fd is None:
+            raise conflict("The upload is closed")
+        await _off_loop(self._commit, self._fd)
+
+    async def aclose(self) -> None:
+        self._close()
+
+    def _write(self, fd: int, data: bytes) -> None:
+        try:
+            written = 0
+            while written < len(data):
+                written += os.pwrite(fd, memoryview(data)[written:], self.offset + written)
+        except OSError:
+            os.ftruncate(fd, self.offset)
+            raise
+        self._digest.update(data)
+        self.offset += len(data)
+
+    def _commit(self, fd: int) -> None:
+        found = self._digest.hexdigest()
+        if self.offset != self._size or found != self._incoming.name:
+            self._incoming.unlink(missing_ok=True)
+            self._close()
+            raise invalid(
+                f"The upload is not what it was announced as: {self.offset} of {self._size} bytes, SHA-256 {found}",
+                sha256=self._incoming.name,
+            )
+        os.fsync(fd)
+        _publish(self._incoming, self._path)
+        self._close()
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def _publish(source: Path, path: Path) -> None:
+    """Gives a file that is durable its name, durably."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(path.parent.parent)
+    os.replace(source, path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _create(path: Path, *, exclusive: bool = True) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if exclusive else 0), 0o600)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _open_range(path: Path, offset: int, length: int | None) -> tuple[int, int]:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise not_found("blob", path.parent.name + path.name) from None
+    size = os.fstat(fd).st_size
+    end = size if length is None else offset + length
+    if not 0 <= offset <= end <= size:
+        os.close(fd)
+        raise invalid(f"The range {offset} to {end} is not within the blob's {size} bytes", size=size)
+    return fd, end
+
+
+async def _off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def run() -> T:
+        with _plainly():
+            return work(*args, **kwargs)
+
+    return await asyncio.to_thread(run)
+
+
+@contextmanager
+def _plainly() -> Iterator[Any]:
+    """Turns what a disk says into a CyxError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise CyxError(Code.EXHAUSTED, "The disk of the blobs is full: nothing was stored. Make room.") from error
+        raise

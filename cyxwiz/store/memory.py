@@ -1,0 +1,68 @@
+"""A store that is gone with the process: for simulation and for tests.
+
+The statements are those of the other stores, over SQLite in memory. Each unit runs at once, on the caller's thread and
+without an await, so that the same program takes the same steps every time. Nothing is durable.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import create_engine
+from sqlalchemy.pool import StaticPool
+
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.ports.bus import Bus
+from cyxwiz.ports.clock import Clock
+from cyxwiz.store.sql import SqlTx, translated
+from cyxwiz.store.tables import metadata
+
+T = TypeVar("T")
+
+
+class MemoryStore:
+    """`ports.store.Store` in memory."""
+
+    def __init__(self, clock: Clock, bus: Bus) -> None:
+        self._clock, self._bus = clock, bus
+        self._raw = sqlite3.connect(":memory:", isolation_level=None)
+        self._engine = create_engine("sqlite://", creator=lambda: self._raw, poolclass=StaticPool)
+        self._raw.execute("PRAGMA foreign_keys=ON")
+        metadata.create_all(self._engine)
+        self._connection = self._engine.connect()
+        self._closed = False
+
+    async def write(self, unit: Callable[[SqlTx], T]) -> T:
+        value, hinted = self._run(unit, writing=True)
+        self._bus.publish(hinted)
+        return value
+
+    async def read(self, unit: Callable[[SqlTx], T]) -> T:
+        return self._run(unit, writing=False)[0]
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._connection.close()
+            self._engine.dispose()
+            self._raw.close()
+
+    def _run(self, unit: Callable[[SqlTx], T], *, writing: bool) -> tuple[T, list[str]]:
+        if self._closed:
+            raise CyxError(Code.UNAVAILABLE, "The store is closed.", retryable=False)
+        self._raw.execute(f"PRAGMA query_only={'OFF' if writing else 'ON'}")
+        self._raw.execute("BEGIN")
+        try:
+            tx = SqlTx(self._connection, self._clock.now(), writing=writing)
+            value = unit(tx)
+            tx.flush()
+        except BaseException as error:
+            self._raw.rollback()
+            seen = translated(error)
+            if seen is error:
+                raise
+            raise seen from error
+        self._raw.commit()
+        return value, sorted(tx.hinted)

@@ -1,0 +1,128 @@
+"""Users, API keys, join tokens, revoked tokens and who owns which blob as statements."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from cyxwiz.domain.account import ApiKey, JoinToken, User
+from cyxwiz.domain.errors import not_found
+from cyxwiz.domain.ids import UserId
+from cyxwiz.ports.store import BlobInfo, Page
+from cyxwiz.store import mapping
+from cyxwiz.store.sql_unit import Unit, lookup, table
+from cyxwiz.store.tables import ApiKeyRow, BlobOwnerRow, BlobRow, JoinTokenRow, RevokedTokenRow, UserRow
+
+users, api_keys, join_tokens = table(UserRow), table(ApiKeyRow), table(JoinTokenRow)
+revoked, blobs, owners = table(RevokedTokenRow), table(BlobRow), table(BlobOwnerRow)
+
+_USER = lookup(select(users).where(users.c.id == bindparam("id")))
+_USER_BY_NAME = lookup(select(users).where(users.c.name == bindparam("name")))
+_KEY = lookup(select(api_keys).where(api_keys.c.id == bindparam("id")))
+_KEY_BY_DIGEST = lookup(select(api_keys).where(api_keys.c.digest == bindparam("digest")))
+_JOIN_TOKEN = lookup(select(join_tokens).where(join_tokens.c.id == bindparam("id")))
+_JOIN_TOKEN_BY_DIGEST = lookup(select(join_tokens).where(join_tokens.c.digest == bindparam("digest")))
+_REVOKED = select(revoked.c.id).where(revoked.c.id == bindparam("id"))
+_FORGET_EXPIRED = delete(revoked).where(revoked.c.expires_at < bindparam("now"))
+_BLOB = select(blobs).where(blobs.c.sha256 == bindparam("sha256"))
+_OWNERS = select(owners.c.owner_id).where(owners.c.sha256 == bindparam("sha256"))
+
+
+def insert_new(rows: Table) -> tuple[Any, Any]:
+    """An insert that leaves what is there alone, for SQLite and for PostgreSQL."""
+    return sqlite.insert(rows).on_conflict_do_nothing(), postgresql.insert(rows).on_conflict_do_nothing()
+
+
+_REVOKE, _ADD_BLOB, _ADD_OWNER = insert_new(revoked), insert_new(blobs), insert_new(owners)
+
+
+class Accounts(Unit):
+    def add_user(self, user: User) -> None:
+        self._run(insert(users), mapping.from_user(user))
+
+    def user(self, user_id: UserId) -> User | None:
+        row = self._one(_USER, id=user_id)
+        return None if row is None else mapping.to_user(row)
+
+    def user_by_name(self, name: str) -> User | None:
+        row = self._one(_USER_BY_NAME, name=name)
+        return None if row is None else mapping.to_user(row)
+
+    def save_user(self, user: User) -> None:
+        self._replace(users, "user", mapping.from_user(user))
+
+    def users(self, offset: int, limit: int) -> Page[User]:
+        rows, total, capped = self._page(select(users).order_by(users.c.name), offset, limit)
+        return Page([mapping.to_user(row) for row in rows], total, capped)
+
+    def add_key(self, key: ApiKey) -> None:
+        self._run(insert(api_keys), mapping.from_key(key))
+
+    def key_by_digest(self, digest: str) -> ApiKey | None:
+        row = self._one(_KEY_BY_DIGEST, digest=digest)
+        return None if row is None else mapping.to_key(row)
+
+    def key(self, key_id: str) -> ApiKey | None:
+        row = self._one(_KEY, id=key_id)
+        return None if row is None else mapping.to_key(row)
+
+    def save_key(self, key: ApiKey) -> None:
+        self._replace(api_keys, "API key", mapping.from_key(key))
+
+    def keys(self, user_id: UserId | None, offset: int, limit: int) -> Page[ApiKey]:
+        matching = select(api_keys).order_by(api_keys.c.created_at.desc(), api_keys.c.id)
+        if user_id is not None:
+            matching = matching.where(api_keys.c.user_id == user_id)
+        rows, total, capped = self._page(matching, offset, limit)
+        return Page([mapping.to_key(row) for row in rows], total, capped)
+
+    def add_join_token(self, token: JoinToken) -> None:
+        self._run(insert(join_tokens), mapping.from_join_token(token))
+
+    def join_token_by_digest(self, digest: str) -> JoinToken | None:
+        row = self._one(_JOIN_TOKEN_BY_DIGEST, digest=digest)
+        return None if row is None else mapping.to_join_token(row)
+
+    def join_token(self, token_id: str) -> JoinToken | None:
+        row = self._one(_JOIN_TOKEN, id=token_id)
+        return None if row is None else mapping.to_join_token(row)
+
+    def save_join_token(self, token: JoinToken) -> None:
+        self._replace(join_tokens, "join token", mapping.from_join_token(token))
+
+    def join_tokens(self, owner_id: UserId | None, offset: int, limit: int) -> Page[JoinToken]:
+        matching = select(join_tokens).order_by(join_tokens.c.created_at.desc(), join_tokens.c.id)
+        if owner_id is not None:
+            matching = matching.where(join_tokens.c.owner_id == owner_id)
+        rows, total, capped = self._page(matching, offset, limit)
+        return Page([mapping.to_join_token(row) for row in rows], total, capped)
+
+    def revoke(self, token_id: str, expires_at: datetime) -> bool:
+        self._run(_FORGET_EXPIRED, {"now": self.now})
+        added: int = self._run(_REVOKE[self._postgres], {"id": token_id, "expires_at": expires_at}).rowcount
+        return added > 0
+
+    def revoked(self, token_id: str) -> bool:
+        return self._run(_REVOKED, {"id": token_id}).one_or_none() is not None
+
+    def add_blob(self, info: BlobInfo, owner_id: UserId | None) -> None:
+        self._run(_ADD_BLOB[self._postgres], mapping.from_blob(info))
+        wanted = info.owners if owner_id is None else info.owners | {owner_id}
+        for owner in sorted(wanted):
+            self._run(_ADD_OWNER[self._postgres], {"sha256": info.sha256, "owner_id": owner})
+
+    def blob(self, sha256: str) -> BlobInfo | None:
+        row = self._run(_BLOB, {"sha256": sha256}).one_or_none()
+        return None if row is None else mapping.to_blob(row, self._run(_OWNERS, {"sha256": sha256}).scalars().all())
+
+    def _page(self, matching: Select[Any], offset: int, limit: int) -> tuple[Any, int, bool]:
+        total, capped = self._total(matching)
+        return self._run(matching.limit(limit).offset(offset)).all(), total, capped
+
+    def _replace(self, rows: Table, kind: str, columns: dict[str, Any]) -> None:
+        ident = columns.pop("id")
+        if self._run(update(rows).where(rows.c.id == ident), columns).rowcount == 0:
+            raise not_found(kind, ident)

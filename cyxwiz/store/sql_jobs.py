@@ -1,0 +1,220 @@
+"""Jobs, leases, curves, logs and results as statements. Those of the hot paths are built once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Integer,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import sqlite
+
+from cyxwiz.domain.errors import not_found, stale
+from cyxwiz.domain.ids import JobId, NodeId, Token
+from cyxwiz.domain.job import Job, JobResult, Lease, LogLine, MetricPoint
+from cyxwiz.domain.states import LIVE_LEASE_STATES, JobState
+from cyxwiz.ports.store import JobQuery, Page
+from cyxwiz.store import mapping
+from cyxwiz.store.sql_unit import Unit, lookup, table
+from cyxwiz.store.tables import (
+    JobLogRow,
+    JobMetricRow,
+    JobResultRow,
+    JobRow,
+    LeaseRow,
+    SettingRow,
+    lease_counter,
+)
+
+jobs, leases, results = table(JobRow), table(LeaseRow), table(JobResultRow)
+metrics, logs, settings = table(JobMetricRow), table(JobLogRow), table(SettingRow)
+
+# Literals, not parameters: only so do the planners see that the partial indexes apply.
+IS_LIVE = leases.c.state.in_([literal(str(state), literal_execute=True) for state in sorted(LIVE_LEASE_STATES)])
+_IS_PENDING = jobs.c.state == literal(str(JobState.PENDING), literal_execute=True)
+
+_ADD_JOB = insert(jobs)
+_JOB = lookup(select(jobs).where(jobs.c.id == bindparam("id")))
+_SAVE_JOB = update(jobs).where(jobs.c.id == bindparam("at_id"), jobs.c.version == bindparam("at_version"))
+_DELETE_JOB = delete(jobs).where(jobs.c.id == bindparam("id"))
+_DUE_JOBS = lookup(
+    select(jobs)
+    .where(_IS_PENDING, or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now")))
+    .order_by(jobs.c.urgency, jobs.c.created_at, jobs.c.id)
+    .limit(bindparam("most")),
+    skip_locked=True,
+)
+_NEXT_DUE = select(func.min(jobs.c.not_before)).where(_IS_PENDING, jobs.c.not_before > bindparam("now"))
+
+_EPOCH = select(settings.c.value).where(settings.c.name == "epoch")
+_COUNT_SQLITE = (
+    sqlite.insert(settings)
+    .values(name="lease_counter", value="1")
+    .on_conflict_do_update(
+        index_elements=[settings.c.name], set_={"value": cast(cast(settings.c.value, Integer) + 1, Text)}
+    )
+    .returning(settings.c.value)
+)
+_COUNT_POSTGRES = select(lease_counter.next_value())
+_BY_TOKEN = and_(
+    leases.c.job_id == bindparam("at_job_id"),
+    leases.c.token_epoch == bindparam("at_epoch"),
+    leases.c.token_counter == bindparam("at_counter"),
+)
+_ADD_LEASE = insert(leases)
+_LEASE = lookup(select(leases).where(_BY_TOKEN))
+_SAVE_LEASE = update(leases).where(_BY_TOKEN)
+_IN_ORDER = (leases.c.token_epoch, leases.c.token_counter)
+_LIVE = lookup(select(leases).where(IS_LIVE).order_by(*_IN_ORDER))
+_LIVE_OF_NODE = lookup(select(leases).where(IS_LIVE, leases.c.node_id == bindparam("node_id")).order_by(*_IN_ORDER))
+_LEASES_OF = lookup(select(leases).where(leases.c.job_id == bindparam("job_id")).order_by(*_IN_ORDER))
+
+_ADD_METRICS, _ADD_LOGS, _ADD_RESULT = insert(metrics), insert(logs), insert(results)
+
+
+def _following(rows: Table) -> Select[Any]:
+    return (
+        select(rows)
+        .where(rows.c.job_id == bindparam("job_id"), rows.c.offset > bindparam("after"))
+        .order_by(rows.c.offset)
+        .limit(bindparam("most"))
+    )
+
+
+def _last_offset(rows: Table) -> Select[Any]:
+    return select(func.max(rows.c.offset)).where(rows.c.job_id == bindparam("job_id"))
+
+
+_METRICS, _LAST_METRIC = _following(metrics), _last_offset(metrics)
+_LOGS, _LAST_LOG = _following(logs), _last_offset(logs)
+_RESULT = lookup(select(results).where(results.c.job_id == bindparam("job_id")))
+
+
+class Jobs(Unit):
+    def add_job(self, job: Job) -> None:
+        self._run(_ADD_JOB, mapping.from_job(job))
+
+    def job(self, job_id: JobId) -> Job | None:
+        row = self._one(_JOB, id=job_id)
+        return None if row is None else mapping.to_job(row)
+
+    def save_job(self, job: Job) -> Job:
+        columns = mapping.from_job_progress(job)
+        columns["version"] = job.version + 1
+        done = self._run(_SAVE_JOB, {**columns, "at_id": job.id, "at_version": job.version})
+        if done.rowcount == 0:
+            raise stale(f"Job {job.id} was changed by somebody else: read it again", id=job.id, version=job.version)
+        return replace(job, version=job.version + 1)
+
+    def delete_job(self, job_id: JobId) -> None:
+        # Its leases, metrics, logs and result go with it by their foreign keys.
+        self._run(_DELETE_JOB, {"id": job_id})
+
+    def jobs(self, query: JobQuery) -> Page[Job]:
+        matching = select(jobs)
+        if query.owner_id is not None:
+            matching = matching.where(jobs.c.owner_id == query.owner_id)
+        if query.states:
+            matching = matching.where(jobs.c.state.in_(sorted(state.value for state in query.states)))
+        if query.types:
+            matching = matching.where(jobs.c.type.in_(sorted(kind.value for kind in query.types)))
+        if query.node_id is not None:
+            matching = matching.where(jobs.c.node_id == query.node_id)
+        if query.name_contains:
+            matching = matching.where(jobs.c.name.icontains(query.name_contains, autoescape=True))
+        total, capped = self._total(matching)
+        shown = matching.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(query.limit)
+        if query.after is not None:
+            at, last_id = query.after
+            # The first condition says nothing new; it is the one an index can start from.
+            shown = shown.where(
+                jobs.c.created_at <= at, or_(jobs.c.created_at < at, and_(jobs.c.created_at == at, jobs.c.id < last_id))
+            )
+        elif query.offset:
+            shown = shown.offset(query.offset)
+        return Page([mapping.to_job(row) for row in self._run(shown)], total, capped)
+
+    def due_jobs(self, limit: int) -> Sequence[Job]:
+        return [mapping.to_job(row) for row in self._all(_DUE_JOBS, now=self.now, most=limit)]
+
+    def next_due_at(self) -> datetime | None:
+        found: datetime | None = self._run(_NEXT_DUE, {"now": self.now}).scalar_one()
+        return found
+
+    def next_token(self) -> Token:
+        epoch = self._run(_EPOCH).scalar_one_or_none()
+        counter = self._run(_COUNT_POSTGRES if self._postgres else _COUNT_SQLITE).scalar_one()
+        return Token(int(epoch or 1), int(counter))
+
+    def add_lease(self, lease: Lease) -> None:
+        self._run(_ADD_LEASE, mapping.from_lease(lease))
+
+    def lease(self, job_id: JobId, token: Token) -> Lease | None:
+        row = self._one(_LEASE, at_job_id=job_id, at_epoch=token.epoch, at_counter=token.counter)
+        return None if row is None else mapping.to_lease(row)
+
+    def save_lease(self, lease: Lease) -> None:
+        columns = {
+            "node_id": lease.node_id,
+            "issued_at": lease.issued_at,
+            "boot_id": lease.boot_id,
+            "state": lease.state.value,
+            "last_seq": lease.last_seq,
+            "ended_at": lease.ended_at,
+            "end_reason": lease.end_reason,
+        }
+        key = {"at_job_id": lease.job_id, "at_epoch": lease.token.epoch, "at_counter": lease.token.counter}
+        if self._run(_SAVE_LEASE, {**columns, **key}).rowcount == 0:
+            raise not_found("lease", f"{lease.job_id}/{lease.token}")
+
+    def live_leases(self, node_id: NodeId | None = None) -> Sequence[Lease]:
+        rows = self._all(_LIVE) if node_id is None else self._all(_LIVE_OF_NODE, node_id=node_id)
+        return [mapping.to_lease(row) for row in rows]
+
+    def leases_of(self, job_id: JobId) -> Sequence[Lease]:
+        return [mapping.to_lease(row) for row in self._all(_LEASES_OF, job_id=job_id)]
+
+    def add_metrics(self, job_id: JobId, points: Sequence[MetricPoint]) -> None:
+        if points:
+            self._run(_ADD_METRICS, [mapping.from_metric(job_id, point) for point in points])
+
+    def metrics(self, job_id: JobId, after: int, limit: int) -> Sequence[MetricPoint]:
+        rows = self._run(_METRICS, {"job_id": job_id, "after": after, "most": limit})
+        return [mapping.to_metric(row) for row in rows]
+
+    def last_metric_offset(self, job_id: JobId) -> int:
+        return self._run(_LAST_METRIC, {"job_id": job_id}).scalar_one() or 0
+
+    def add_logs(self, job_id: JobId, lines: Sequence[LogLine]) -> None:
+        if lines:
+            self._run(_ADD_LOGS, [mapping.from_log(job_id, line) for line in lines])
+
+    def logs(self, job_id: JobId, after: int, limit: int) -> Sequence[LogLine]:
+        rows = self._run(_LOGS, {"job_id": job_id, "after": after, "most": limit})
+        return [mapping.to_log(row) for row in rows]
+
+    def last_log_offset(self, job_id: JobId) -> int:
+        return self._run(_LAST_LOG, {"job_id": job_id}).scalar_one() or 0
+
+    def add_result(self, result: JobResult) -> None:
+        self._run(_ADD_RESULT, mapping.from_result(result))
+
+    def result(self, job_id: JobId) -> JobResult | None:
+        row = self._one(_RESULT, job_id=job_id)
+        return None if row is None else mapping.to_result(row)

@@ -1,0 +1,122 @@
+"""Nodes, their devices and their load as statements."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, bindparam, delete, func, insert, select, update
+
+from cyxwiz.domain.errors import stale
+from cyxwiz.domain.ids import NodeId, UserId
+from cyxwiz.domain.node import LoadSample, Node
+from cyxwiz.ports.store import NodeQuery, Page
+from cyxwiz.store import mapping
+from cyxwiz.store.sql_jobs import IS_LIVE, leases
+from cyxwiz.store.sql_unit import Unit, lookup, table
+from cyxwiz.store.tables import NodeDeviceRow, NodeMetricRow, NodeRow
+
+nodes, devices, samples = table(NodeRow), table(NodeDeviceRow), table(NodeMetricRow)
+
+_ADD_NODE, _ADD_DEVICES, _ADD_SAMPLE = insert(nodes), insert(devices), insert(samples)
+_NODE = lookup(select(nodes).where(nodes.c.id == bindparam("id")))
+_NODE_BY_IDENTITY = lookup(
+    select(nodes).where(
+        nodes.c.owner_id == bindparam("owner_id"), nodes.c.identity == bindparam("identity"), nodes.c.identity != ""
+    )
+)
+_SAVE_NODE = update(nodes).where(
+    nodes.c.id == bindparam("at_id"), nodes.c.version_number == bindparam("at_version_number")
+)
+_TOUCH = (
+    update(nodes)
+    .where(nodes.c.id == bindparam("at_id"))
+    .values(last_seen_at=bindparam("now"), online_seconds=nodes.c.online_seconds + bindparam("seconds"))
+)
+_DEVICES_OF = select(devices).where(devices.c.node_id == bindparam("node_id")).order_by(devices.c.position)
+_DROP_DEVICES = delete(devices).where(devices.c.node_id == bindparam("at_id"))
+_LOAD_OF = select(func.count()).select_from(leases).where(IS_LIVE, leases.c.node_id == bindparam("node_id"))
+_LOADS = select(leases.c.node_id, func.count().label("load")).where(IS_LIVE).group_by(leases.c.node_id)
+_PRUNE_SAMPLES = delete(samples).where(samples.c.at < bindparam("before"))
+
+
+class Nodes(Unit):
+    def add_node(self, node: Node) -> None:
+        self._run(_ADD_NODE, mapping.from_node(node))
+        self._add_devices(node)
+
+    def node(self, node_id: NodeId) -> Node | None:
+        return self._whole(self._one(_NODE, id=node_id))
+
+    def node_by_identity(self, owner_id: UserId, identity: str) -> Node | None:
+        return self._whole(self._one(_NODE_BY_IDENTITY, owner_id=owner_id, identity=identity))
+
+    def save_node(self, node: Node) -> Node:
+        columns = mapping.from_node(node)
+        del columns["id"]
+        columns["version_number"] = node.version_number + 1
+        done = self._run(_SAVE_NODE, {**columns, "at_id": node.id, "at_version_number": node.version_number})
+        if done.rowcount == 0:
+            raise stale(f"Node {node.id} was changed by somebody else: read it again", id=node.id)
+        self._run(_DROP_DEVICES, {"at_id": node.id})
+        self._add_devices(node)
+        return replace(node, version_number=node.version_number + 1)
+
+    def nodes(self, query: NodeQuery) -> Page[Node]:
+        matching = select(nodes)
+        if query.owner_id is not None:
+            matching = matching.where(nodes.c.owner_id == query.owner_id)
+        if query.states:
+            matching = matching.where(nodes.c.state.in_(sorted(state.value for state in query.states)))
+        if query.region_contains:
+            matching = matching.where(nodes.c.region.icontains(query.region_contains, autoescape=True))
+        total, capped = self._total(matching)
+        shown = matching.order_by(nodes.c.name, nodes.c.id).limit(query.limit).offset(query.offset or None)
+        rows = self._run(shown).all()
+        ids = shown.with_only_columns(nodes.c.id).subquery()
+        owned: defaultdict[str, list[Any]] = defaultdict(list)
+        for device in self._run(
+            select(devices).join(ids, ids.c.id == devices.c.node_id).order_by(devices.c.node_id, devices.c.position)
+        ):
+            owned[device.node_id].append(device)
+        loads: dict[str, int] = {row.node_id: row.load for row in self._run(_LOADS)}
+        found = [mapping.to_node(row, owned[row.id], loads.get(row.id, 0)) for row in rows]
+        return Page(found, total, capped)
+
+    def touch_nodes(self, seen: Mapping[NodeId, float]) -> None:
+        # In one order everywhere: two centrals that touch the same nodes must not wait for each other in a ring.
+        rows = [{"at_id": node_id, "now": self.now, "seconds": seen[node_id]} for node_id in sorted(seen)]
+        if rows:
+            self._run(_TOUCH, rows)
+
+    def add_load(self, node_id: NodeId, sample: LoadSample) -> None:
+        self._run(_ADD_SAMPLE, mapping.from_sample(node_id, sample))
+
+    def load_samples(
+        self, node_id: NodeId, start: datetime | None, end: datetime | None, limit: int
+    ) -> Sequence[LoadSample]:
+        newest = select(samples).where(samples.c.node_id == node_id)
+        if start is not None:
+            newest = newest.where(samples.c.at >= start)
+        if end is not None:
+            newest = newest.where(samples.c.at <= end)
+        rows = self._run(newest.order_by(samples.c.at.desc(), samples.c.id.desc()).limit(limit)).all()
+        return [mapping.to_sample(row) for row in reversed(rows)]
+
+    def prune_load(self, before: datetime) -> int:
+        pruned: int = self._run(_PRUNE_SAMPLES, {"before": before}).rowcount
+        return pruned
+
+    def _add_devices(self, node: Node) -> None:
+        rows = [mapping.from_device(node.id, index, device) for index, device in enumerate(node.hardware.devices)]
+        if rows:
+            self._run(_ADD_DEVICES, rows)
+
+    def _whole(self, row: Row[Any] | None) -> Node | None:
+        if row is None:
+            return None
+        owned = self._run(_DEVICES_OF, {"node_id": row.id}).all()
+        return mapping.to_node(row, owned, self._run(_LOAD_OF, {"node_id": row.id}).scalar_one())

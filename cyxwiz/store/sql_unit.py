@@ -1,0 +1,56 @@
+"""What every part of a unit stands on: one connection inside one transaction, and whether it may write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import Connection, Row, Select, Table, func, literal_column, select
+from sqlmodel import SQLModel
+
+from cyxwiz.ports.store import TOTAL_CAP
+
+S = TypeVar("S", bound=Select[Any])
+
+
+class Lookup(NamedTuple):
+    """A select in two forms: as it is, and with row locks for write units (which SQLite leaves out by itself)."""
+
+    plain: Select[Any]
+    locked: Select[Any]
+
+
+def table(row: type[SQLModel]) -> Table:
+    return row.__table__  # type: ignore[attr-defined,no-any-return]
+
+
+def lookup(statement: Select[Any], *, skip_locked: bool = False) -> Lookup:
+    # NO KEY UPDATE: rows that refer to the locked one can still be inserted.
+    return Lookup(statement, statement.with_for_update(key_share=True, skip_locked=skip_locked))
+
+
+class Unit:
+    """The base of SqlTx. `hinted` collects the topics to wake once the unit is committed."""
+
+    def __init__(self, connection: Connection, now: datetime, *, writing: bool) -> None:
+        self.now = now
+        self.hinted: set[str] = set()
+        self._connection = connection
+        self._writing = writing
+        self._postgres = connection.dialect.name == "postgresql"
+
+    def _run(self, statement: Any, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None) -> Any:
+        return self._connection.execute(statement, values)
+
+    def _one(self, found: Lookup, **values: Any) -> Row[Any] | None:
+        return self._run(found.locked if self._writing else found.plain, values).one_or_none()
+
+    def _all(self, found: Lookup, **values: Any) -> Sequence[Row[Any]]:
+        return self._run(found.locked if self._writing else found.plain, values).all()
+
+    def _total(self, matching: Select[Any]) -> tuple[int, bool]:
+        """How many rows `matching` has, counted no further than the cap, and whether it was reached."""
+        limited = matching.with_only_columns(literal_column("1")).order_by(None).limit(TOTAL_CAP + 1).subquery()
+        count = self._run(select(func.count()).select_from(limited)).scalar_one()
+        return min(count, TOTAL_CAP), count > TOTAL_CAP

@@ -1,0 +1,189 @@
+"""What stands before every gRPC method: decoding, credentials, rates, and one way to answer with an error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from cyxwiz import wire
+from cyxwiz.domain.account import Principal
+from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.transports.auth import Guard, bearer_of, internal
+
+log = logging.getLogger(__name__)
+
+STATUS = {status.value[0]: status for status in grpc.StatusCode}
+
+# Methods that need no credentials, or bring their own.
+PUBLIC_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+PUBLIC = frozenset(
+    {
+        "/cyxwiz.ext.v1.NodeLink/Connect",
+        "/cyxwiz.protocol.NodeService/RegisterNode",
+        "/cyxwiz.ext.v1.ClientService/Login",
+        "/cyxwiz.ext.v1.ClientService/Refresh",
+        "/cyxwiz.ext.v1.ClientService/CreateUser",
+    }
+)
+PACED = frozenset({"/cyxwiz.ext.v1.ClientService/Login", "/cyxwiz.ext.v1.ClientService/CreateUser"})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who made the call that is being served."""
+
+    principal: Principal | None
+    bearer: str
+    peer: str
+    idempotency_key: str
+
+    @property
+    def required(self) -> Principal:
+        if self.principal is None:
+            raise CyxError(Code.UNAUTHENTICATED, "Missing credentials: send metadata 'authorization: Bearer <token>'")
+        return self.principal
+
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller() -> Caller:
+    return _caller.get()
+
+
+class _Undecodable:
+    """Stands in for a message whose bytes are no message of its type."""
+
+
+_UNDECODABLE = _Undecodable()
+
+
+def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    if deserialize is None:
+        return None
+
+    def decode(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _UNDECODABLE
+
+    return decode
+
+
+def _decoded(request: Any) -> Any:
+    if request is _UNDECODABLE:
+        raise invalid("The request's bytes are no protobuf message of the expected type")
+    return request
+
+
+async def _decoded_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _decoded(request)
+
+
+class Door(grpc.aio.ServerInterceptor):
+    """Wraps every handler. `observe(method, code, seconds)` gets each call's outcome."""
+
+    def __init__(self, guard: Guard, observe: Callable[[str, str, float], None]) -> None:
+        self._guard = guard
+        self._observe = observe
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        method = handler_call_details.method
+        metadata = {key: value for key, value in handler_call_details.invocation_metadata or ()}
+        decode, encode = _lenient(handler.request_deserializer), handler.response_serializer
+        if handler.response_streaming:
+            inner = handler.stream_stream or handler.unary_stream
+            serve = self._streaming(method, metadata, inner, handler.request_streaming)
+            make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+            return make(serve, decode, encode)
+        inner = handler.stream_unary or handler.unary_unary
+        answer = self._unary(method, metadata, inner, handler.request_streaming)
+        make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        return make(answer, decode, encode)
+
+    async def _enter(self, method: str, metadata: dict[str, Any], peer: str) -> Caller:
+        authorization = metadata.get("authorization")
+        public = method in PUBLIC or method.startswith(PUBLIC_PREFIXES)
+        if method in PACED:
+            await self._guard.admit_login(peer)
+        principal = await self._guard.admit(authorization, peer, public=public)
+        entered = Caller(principal, bearer_of(authorization) or "", peer, metadata.get("idempotency-key", ""))
+        _caller.set(entered)
+        return entered
+
+    def _unary(self, method: str, metadata: dict[str, Any], inner: Any, streams_in: bool) -> Any:
+        async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            began, code = time.perf_counter(), "OK"
+            try:
+                await self._enter(method, metadata, peer_host(context))
+                return await inner(_decoded_stream(request) if streams_in else _decoded(request), context)
+            except Exception as error:
+                code = await _abort(context, error, method)
+            finally:
+                self._observe(method, code, time.perf_counter() - began)
+
+        return answer
+
+    def _streaming(self, method: str, metadata: dict[str, Any], inner: Any, streams_in: bool) -> Any:
+        async def serve(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+            began, code = time.perf_counter(), "OK"
+            try:
+                entered = await self._enter(method, metadata, peer_host(context))
+                who = entered.principal
+                key = f"grpc:{who.node_id or who.id}" if who else f"grpc:{entered.peer}:{method}"
+                with self._guard.stream(key):
+                    async for response in inner(_decoded_stream(request) if streams_in else _decoded(request), context):
+                        yield response
+            except Exception as error:
+                code = await _abort(context, error, method)
+            finally:
+                self._observe(method, code, time.perf_counter() - began)
+
+        return serve
+
+
+def peer_host(context: grpc.aio.ServicerContext) -> str:
+    """The caller's address without its port."""
+    kind, _, rest = context.peer().partition(":")
+    if kind == "unix":
+        return "unix"
+    return rest.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: Exception, method: str) -> str:
+    """Ends the call with the error's row of the one table; never returns normally to a live caller."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, TimeoutError):
+        error = CyxError(Code.TIMEOUT, "The other side took too long")
+    if not isinstance(error, CyxError):
+        error = internal(error, method)
+    row = wire.CODES[error.code]
+    trailer = json.dumps(
+        {"code": error.code, "message": error.message, "details": error.details, "retryable": error.retryable}, default=str
+    ).encode()
+    if len(trailer) > 6000:  # metadata has its own bound, and the message travels anyhow
+        trailer = json.dumps({"code": error.code, "message": error.message[:2000], "retryable": error.retryable}).encode()
+    try:
+        await context.abort(STATUS[row.grpc], error.message[:4000], ((wire.ERROR_METADATA, trailer),))
+    except asyncio.InvalidStateError:
+        log.debug("the caller of %s was gone before its error", method)
+    return row.grpc_name

@@ -1,0 +1,154 @@
+"""`cyxwiz.protocol.JobService`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from cyxwiz.domain.account import Principal
+from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
+from cyxwiz.domain.ids import UserId, parse_job_id
+from cyxwiz.domain.job import JobType, MetricPoint
+from cyxwiz.ports.blobs import BlobStore
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.store import JobQuery
+from cyxwiz.protocol import common_pb2 as common
+from cyxwiz.protocol import job_pb2 as pb
+from cyxwiz.protocol import job_pb2_grpc
+from cyxwiz.services.api import job_cursor, parse_cursor
+from cyxwiz.services.jobs import Jobs
+from cyxwiz.services.watch import JobUpdate, Watch
+from cyxwiz.transports.grpc.door import caller
+from cyxwiz.transports.grpc.mapping import (
+    STATES_OF,
+    TYPES,
+    assignment_to,
+    count_of,
+    enum_of,
+    error_to,
+    seconds_to,
+    spec_of,
+    status_to,
+)
+
+DEFAULT_PAGE = 100
+MAX_PAGE = 100
+
+
+class JobServicer(job_pb2_grpc.JobServiceServicer):
+    def __init__(self, jobs: Jobs, watch: Watch, blobs: BlobStore, clock: Clock, *, keep: timedelta, open_mode: bool):
+        self._jobs = jobs
+        self._watch = watch
+        self._blobs = blobs
+        self._clock = clock
+        self._keep = keep
+        self._open = open_mode
+
+    async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
+        if not request.HasField("config"):
+            raise invalid("Job config is required", field="config")
+        actor = caller().required
+        spec = spec_of(request.config)
+        if request.initial_data and not spec.dataset_uri:
+            spec = replace(spec, dataset_uri=await self._keep_data(actor, request.initial_data))
+        job, _ = await self._jobs.submit(actor, spec, caller().idempotency_key)
+        return pb.SubmitJobResponse(
+            job_id=job.id, status=common.STATUS_SUCCESS, estimated_start_time=seconds_to(self._clock.now())
+        )
+
+    async def _keep_data(self, actor: Principal, data: bytes) -> str:
+        """Inline data becomes a blob, which the job then names."""
+        digest = hashlib.sha256(data).hexdigest()
+        if await self._blobs.size(digest) is None:
+            upload = await self._blobs.begin(digest, len(data), 0)
+            try:
+                await upload.write(data)
+                await upload.commit()
+            finally:
+                await upload.aclose()
+        await self._jobs.record_blob(actor.id, digest, len(data))
+        return f"blob://sha256/{digest}"
+
+    async def GetJobStatus(self, request: pb.GetJobStatusRequest, context: Any) -> pb.GetJobStatusResponse:
+        actor = caller().required
+        job = await self._jobs.get(actor, request.job_id)
+        response = pb.GetJobStatusResponse(status=status_to(job))
+        assignment = await self._jobs.assignment(actor, job, self._keep)
+        if assignment is not None:
+            response.node_assignment.CopyFrom(assignment_to(assignment))
+        return response
+
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
+        await self._jobs.cancel(caller().required, request.job_id, request.reason)
+        return pb.CancelJobResponse(status=common.STATUS_CANCELLED, refund_issued=False)
+
+    async def StreamJobUpdates(self, request: pb.GetJobStatusRequest, context: Any) -> AsyncIterator[pb.JobUpdateStream]:
+        """The job as it is, then every reported epoch and log line, then its final state and the end."""
+        actor = caller().required
+        async for update in self._watch.job(actor, request.job_id):
+            for message in _messages(update):
+                yield message
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
+        actor = caller().required
+        size = min(MAX_PAGE, count_of(request.page_size, DEFAULT_PAGE, "page_size"))
+        states = enum_of(STATES_OF, request.filter_status, "filter_status")
+        kind = enum_of(TYPES, request.filter_type, "filter_type")
+        query = JobQuery(
+            owner_id=self._owner(actor, request.user_id),
+            states=states,  # type: ignore[arg-type]
+            types=frozenset({JobType(str(kind))}) if request.filter_type else frozenset(),
+            limit=size,
+            after=parse_cursor(request.page_token) if request.page_token else None,
+        )
+        page = await self._jobs.list(actor, query)
+        token = job_cursor(page.items[-1]) if len(page.items) == size else ""
+        return pb.ListJobsResponse(
+            jobs=[status_to(job) for job in page.items], next_page_token=token, total_count=page.total
+        )
+
+    def _owner(self, actor: Principal, user_id: str) -> UserId | None:
+        """Whose jobs are asked for. A caller may name themself by id or name; an admin anybody."""
+        if not user_id or user_id in (actor.id, actor.name):
+            return None if actor.is_admin and not user_id else actor.id
+        if not actor.is_admin:
+            raise forbidden("You can list only your own jobs: leave user_id empty")
+        return UserId(user_id)
+
+    async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> pb.DeleteJobResponse:
+        parse_job_id(request.job_id)
+        try:
+            await self._jobs.delete(caller().required, request.job_id)
+        except CyxError as error:
+            if error.code is Code.UNAUTHENTICATED:
+                raise
+            return pb.DeleteJobResponse(status=common.STATUS_ERROR, error=error_to(error))
+        return pb.DeleteJobResponse(status=common.STATUS_SUCCESS)
+
+
+def _messages(update: JobUpdate) -> list[pb.JobUpdateStream]:
+    """One message an epoch and log line, in order, then one with the job as it is if that says something new."""
+    job = update.job
+    messages = [_point(update, point) for point in update.points]
+    messages += [
+        pb.JobUpdateStream(job_id=job.id, status=status_to(job), live_metrics=dict(job.metrics), log_message=line.message)
+        for line in update.lines
+    ]
+    if not messages or update.events or update.last:
+        messages.append(pb.JobUpdateStream(job_id=job.id, status=status_to(job), live_metrics=dict(job.metrics)))
+    return messages
+
+
+def _point(update: JobUpdate, point: MetricPoint) -> pb.JobUpdateStream:
+    """The job as it was at that point of its curve."""
+    status = status_to(replace(update.job, progress=point.progress, epoch=point.epoch, metrics=point.metrics))
+    if update.job.ended:
+        status.status = common.STATUS_IN_PROGRESS
+        status.end_time = 0
+        status.ClearField("error")
+    return pb.JobUpdateStream(job_id=update.job.id, status=status, live_metrics=dict(point.metrics))
+
+

@@ -1,0 +1,314 @@
+"""The wire contract's messages to and from the domain: the one place where both are named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from cyxwiz import wire
+from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.job import Device, Job, JobSpec, JobType, Priority, Resources
+from cyxwiz.domain.money import MAX_UNITS, UNITS_PER_CYXWIZ
+from cyxwiz.domain.node import P2P_SERVICE, Hardware, LoadSample, Node, Pricing
+from cyxwiz.domain.states import JobState, NodeState
+from cyxwiz.protocol import common_pb2 as common
+from cyxwiz.protocol import job_pb2 as job_pb
+from cyxwiz.protocol import node_pb2 as node_pb
+from cyxwiz.services.hardware import DEVICE_FROM_WIRE, device_of, device_to
+from cyxwiz.services.jobs import Assignment
+from cyxwiz.services.nodes import Registration
+
+DEFAULT_EPOCHS = 10
+DEFAULT_BATCH = 32
+GIB = 2**30
+
+TYPES = {
+    job_pb.JOB_TYPE_UNKNOWN: JobType.TRAINING,
+    job_pb.JOB_TYPE_TRAINING: JobType.TRAINING,
+    job_pb.JOB_TYPE_INFERENCE: JobType.INFERENCE,
+    job_pb.JOB_TYPE_EVALUATION: JobType.EVALUATION,
+    job_pb.JOB_TYPE_PREPROCESSING: JobType.PREPROCESSING,
+}
+TYPE_TO = {kind: number for number, kind in TYPES.items() if number}
+PRIORITIES = dict(enumerate(Priority))
+STATUS_TO = {
+    JobState.PENDING: common.STATUS_PENDING,
+    JobState.ASSIGNED: common.STATUS_IN_PROGRESS,
+    JobState.RUNNING: common.STATUS_IN_PROGRESS,
+    JobState.PAUSED: common.STATUS_IN_PROGRESS,
+    JobState.COMPLETED: common.STATUS_COMPLETED,
+    JobState.FAILED: common.STATUS_FAILED,
+    JobState.CANCELLED: common.STATUS_CANCELLED,
+}
+STATES_OF: Mapping[int, frozenset[JobState]] = {
+    common.STATUS_UNKNOWN: frozenset(),
+    common.STATUS_PENDING: frozenset({JobState.PENDING}),
+    common.STATUS_IN_PROGRESS: frozenset({JobState.ASSIGNED, JobState.RUNNING, JobState.PAUSED}),
+    common.STATUS_SUCCESS: frozenset({JobState.COMPLETED}),
+    common.STATUS_COMPLETED: frozenset({JobState.COMPLETED}),
+    common.STATUS_ERROR: frozenset({JobState.FAILED}),
+    common.STATUS_FAILED: frozenset({JobState.FAILED}),
+    common.STATUS_CANCELLED: frozenset({JobState.CANCELLED}),
+}
+
+
+def seconds_to(at: datetime | None) -> int:
+    """Unix seconds; 0 for never."""
+    return int(at.timestamp()) if at else 0
+
+
+def seconds_of(seconds: int, field: str) -> datetime | None:
+    """An instant, or None for 0. Raises INVALID beyond what a date can say."""
+    if not seconds:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise invalid(f"{field}: {seconds} is no time in Unix seconds", field=field) from None
+
+
+def error_to(error: CyxError) -> common.Error:
+    return common.Error(code=wire.CODES[error.code].grpc, message=error.message, details=str(error.code))
+
+
+def enum_of(table: Mapping[int, object], number: int, field: str) -> object:
+    if number not in table:
+        raise invalid(f"{field}: {number} is not one of {', '.join(str(each) for each in table)}", field=field)
+    return table[number]
+
+
+def count_of(value: int, default: int, field: str) -> int:
+    """Proto3 cannot tell 0 from unset: 0 is the default, a negative number INVALID."""
+    if value < 0:
+        raise invalid(f"{field}: must not be negative, not {value}", field=field)
+    return value or default
+
+
+# jobs
+
+
+def spec_of(config: job_pb.JobConfig) -> JobSpec:
+    """A job as the wire contract describes it. A `seed` among the hyperparameters is the job's seed."""
+    hyperparameters = dict(config.hyperparameters)
+    seed = hyperparameters.pop("seed", "0")
+    try:
+        seed_number = int(seed)
+        if not -(2**63) <= seed_number < 2**63:
+            raise ValueError
+    except ValueError:
+        raise invalid(f"hyperparameters.seed: {seed[:40]!r} is no 64-bit integer", field="seed") from None
+    device = Device(str(enum_of(DEVICE_FROM_WIRE, config.required_device, "required_device")))
+    memory = count_of(config.estimated_memory, 0, "estimated_memory")
+    on_gpu = device not in (Device.ANY, Device.CPU)
+    resources = Resources(
+        device=device,
+        vram_bytes=memory if on_gpu else 0,
+        ram_bytes=memory if memory and not on_gpu else GIB,
+    )
+    return JobSpec(
+        name="",
+        type=JobType(str(enum_of(TYPES, config.job_type, "job_type"))),
+        priority=Priority(str(enum_of(PRIORITIES, config.priority, "priority"))),
+        model=config.model_definition,
+        hyperparameters=hyperparameters,
+        dataset_uri=config.dataset_uri,
+        batch_size=count_of(config.batch_size, DEFAULT_BATCH, "batch_size"),
+        epochs=count_of(config.epochs, DEFAULT_EPOCHS, "epochs"),
+        seed=seed_number,
+        resources=resources,
+        expected_seconds=float(count_of(config.estimated_duration, 0, "estimated_duration")),
+        max_price_units=units_of(config.payment_amount, "payment_amount"),
+        payment_address=config.payment_address[:200],
+    )
+
+
+def units_of(amount: float, field: str) -> int:
+    """Units for an amount that travels as a double, rounded to the nearest unit."""
+    if not math.isfinite(amount) or amount < 0 or amount > MAX_UNITS / UNITS_PER_CYXWIZ:
+        raise invalid(f"{field}: must be from 0 to {MAX_UNITS // UNITS_PER_CYXWIZ} CYXWIZ, not {amount}", field=field)
+    return int((Decimal(repr(amount)) * UNITS_PER_CYXWIZ).to_integral_value())
+
+
+def status_to(job: Job) -> job_pb.JobStatus:
+    status = job_pb.JobStatus(
+        job_id=job.id,
+        status=STATUS_TO[job.state],
+        progress=job.progress,
+        current_node_id=job.node_id or "",
+        start_time=seconds_to(job.started_at),
+        end_time=seconds_to(job.completed_at),
+        metrics=dict(job.metrics),
+        current_epoch=job.epoch,
+    )
+    if job.error:
+        code = Code(job.error_code) if job.error_code in Code.__members__ else Code.INTERNAL
+        if job.state is JobState.FAILED:
+            status.error.CopyFrom(error_to(CyxError(code, job.error)))
+    return status
+
+
+def assignment_to(assignment: Assignment) -> job_pb.NodeAssignment:
+    return job_pb.NodeAssignment(
+        node_id=assignment.node.id,
+        node_endpoint=assignment.endpoint,
+        auth_token=assignment.token,
+        token_expires_at=assignment.expires_at,
+        node_public_key=assignment.node.certificate_fingerprint,
+    )
+
+
+def config_to(job: Job) -> job_pb.JobConfig:
+    """For the push to a node of the earlier kind: everything that the owner asked for."""
+    spec = job.spec
+    resources = spec.resources
+    device = resources.device
+    number = next(number for number, each in DEVICE_FROM_WIRE.items() if each is device)
+    return job_pb.JobConfig(
+        job_id=job.id,
+        job_type=TYPE_TO[spec.type],
+        priority=spec.priority.rank,
+        model_definition=spec.model,
+        hyperparameters={**spec.hyperparameters, "seed": str(spec.seed)},
+        dataset_uri=spec.dataset_uri,
+        batch_size=spec.batch_size,
+        epochs=spec.epochs,
+        # 0 meant "a GPU" to the earlier system: a job that takes any device says CPU.
+        required_device=number or common.DEVICE_CPU,
+        estimated_memory=resources.vram_bytes or resources.ram_bytes,
+        estimated_duration=int(spec.expected_seconds or resources.max_duration_seconds),
+        payment_amount=job.estimated_cost_units / UNITS_PER_CYXWIZ,
+        payment_address=spec.payment_address,
+        reservation_duration_minutes=max(1, int(resources.max_duration_seconds // 60)),
+    )
+
+
+# nodes
+
+
+def registration_of(info: node_pb.NodeInfo, public_key: bytes, peer: str) -> Registration:
+    """A node of the earlier kind; it serves clients itself at the port that it names."""
+    for field in ("compute_score", "reputation_score", "staked_amount", "average_rating", "uptime_percentage"):
+        if not math.isfinite(getattr(info, field)):
+            raise invalid(f"{field}: must be a finite number", field=field)
+    return Registration(
+        name=info.name,
+        hardware=hardware_of_info(info),
+        region=info.region[:64],
+        host=info.ip_address or peer,
+        port=info.port,
+        wallet_address=info.wallet_address[:200],
+        version=f"{info.version.major}.{info.version.minor}.{info.version.patch}" if info.HasField("version") else "",
+        max_concurrent_jobs=1,
+        services=(P2P_SERVICE,) if info.port else (),
+        public_key=public_key,
+        pricing=pricing_of(info.pricing) if info.HasField("pricing") else None,
+        supported_formats=tuple(info.supported_formats),
+        runtimes=tuple(info.available_runtimes),
+    )
+
+
+def hardware_of_info(info: node_pb.NodeInfo) -> Hardware:
+    if info.ram_total < 0 or info.ram_available < 0:
+        raise invalid("ram_total: must not be negative", field="ram_total")
+    devices = tuple(device_of(caps) for caps in info.devices)
+    cpu = next((device.name for device in devices if device.kind is Device.CPU), "")
+    return Hardware(cpu, info.cpu_cores, info.ram_total, info.ram_available or info.ram_total, devices)
+
+
+def pricing_of(pricing: node_pb.NodePricing) -> Pricing | None:
+    if pricing.price_per_hour == 0 and not pricing.free_tier_available:
+        return None
+    for field in ("price_per_hour", "price_per_epoch", "price_per_job_base", "price_per_inference", "minimum_charge"):
+        value = getattr(pricing, field)
+        if not math.isfinite(value) or value < 0:
+            raise invalid(f"pricing.{field}: must not be negative, not {value}", field=f"pricing.{field}")
+    return Pricing(
+        per_hour=pricing.price_per_hour,
+        per_epoch=pricing.price_per_epoch,
+        per_job_base=pricing.price_per_job_base,
+        per_inference=pricing.price_per_inference,
+        minimum_charge=pricing.minimum_charge,
+        minimum_minutes=pricing.minimum_duration_minutes,
+        billing_model=pricing.billing_model,
+        discount_1h=pricing.discount_1h_plus,
+        discount_24h=pricing.discount_24h_plus,
+        discount_bulk=pricing.discount_bulk,
+        usd_equivalent=pricing.usd_equivalent,
+        free_tier=pricing.free_tier_available,
+        free_tier_minutes=pricing.free_tier_minutes,
+    )
+
+
+def pricing_to(pricing: Pricing) -> node_pb.NodePricing:
+    return node_pb.NodePricing(
+        billing_model=pricing.billing_model,  # type: ignore[arg-type]
+        price_per_hour=pricing.per_hour,
+        price_per_epoch=pricing.per_epoch,
+        price_per_job_base=pricing.per_job_base,
+        price_per_inference=pricing.per_inference,
+        minimum_charge=pricing.minimum_charge,
+        minimum_duration_minutes=pricing.minimum_minutes,
+        discount_1h_plus=pricing.discount_1h,
+        discount_24h_plus=pricing.discount_24h,
+        discount_bulk=pricing.discount_bulk,
+        usd_equivalent=pricing.usd_equivalent,
+        accepts_cyxwiz_token=True,
+        free_tier_available=pricing.free_tier,
+        free_tier_minutes=pricing.free_tier_minutes,
+    )
+
+
+def info_to(node: Node, now: datetime) -> node_pb.NodeInfo:
+    hardware = node.hardware
+    extras = node.extras
+    return node_pb.NodeInfo(
+        node_id=node.id,
+        name=node.name,
+        version=_version(node.version),
+        devices=[device_to(device) for device in hardware.devices],
+        cpu_cores=hardware.cpu_cores,
+        ram_total=hardware.ram_total_bytes,
+        ram_available=hardware.ram_available_bytes,
+        ip_address=node.host,
+        port=node.port,
+        region=node.region,
+        compute_score=node.compute_score(),
+        reputation_score=node.reputation,
+        total_jobs_completed=node.jobs_completed,
+        total_compute_hours=int(node.compute_seconds // 3600),
+        average_rating=node.reputation * 5,
+        staked_amount=node.stake_units / UNITS_PER_CYXWIZ,
+        wallet_address=node.wallet_address,
+        is_online=node.state is NodeState.ONLINE,
+        last_heartbeat=seconds_to(node.last_seen_at),
+        uptime_percentage=node.uptime(now) * 100,
+        supported_formats=_texts(extras.get("formats")),
+        available_runtimes=_texts(extras.get("runtimes")),
+        pricing=pricing_to(node.price()),
+    )
+
+
+def point_to(sample: LoadSample) -> node_pb.MetricPoint:
+    network = (sample.network_rx_bytes_per_second or 0.0) + (sample.network_tx_bytes_per_second or 0.0)
+    return node_pb.MetricPoint(
+        timestamp=seconds_to(sample.at),
+        cpu_usage=sample.cpu_usage or 0.0,
+        gpu_usage=sample.gpu_usage or 0.0,
+        memory_usage=sample.memory_usage or 0.0,
+        network_throughput=network,
+        power_consumption=sample.power_watts or 0.0,
+    )
+
+
+def _texts(value: object) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list) else []
+
+
+def _version(text: str) -> common.Version:
+    parts = text.split("+")[0].split(".")
+    numbers = [int(part) if part.isdigit() else 0 for part in parts[:3]] + [0, 0, 0]
+    return common.Version(major=numbers[0], minor=numbers[1], patch=numbers[2], build=text)
+
+

