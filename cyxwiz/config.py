@@ -118,6 +118,9 @@ class Scheduler(Section):
     weight_uptime: Weight = Field(0.1, description="Weight of the node's uptime.")
     weight_region: Weight = Field(0.0, description="Weight of a preferred region; off by default.")
     weight_latency: Weight = Field(0.0, description="Weight of the measured latency; off by default.")
+    push_private: bool | None = Field(
+        None, description="Push jobs to nodes on private addresses; unset: only where central itself is on loopback."
+    )
     max_pending_per_user: int = Field(10000, ge=1, description="Jobs of one user that may wait at a time.")
 
 
@@ -154,6 +157,10 @@ class NodeSection(Section):
         "auto", description="auto takes the strongest that is built: rlimits (declared models only, no user code)."
     )
     tls: bool = Field(False, description="Dial central with TLS; tls.ca_file names an authority of your own.")
+
+    @property
+    def keep_results_seconds(self) -> float:
+        return float(self.keep_results[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[self.keep_results[-1]]
 
 
 class RateLimit(Section):

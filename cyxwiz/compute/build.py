@@ -95,7 +95,7 @@ def _dense(inputs: int, units: int, bias: bool, flatten: bool) -> nn.Module:
     class FlatLinear(nn.Linear):
         """A Linear that reads images: its weights keep the plain name, as a Sequential of two would not."""
 
-        def forward(self, input: Tensor) -> Tensor:
+        def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch names it so
             return super().forward(input.flatten(1))
 
     linear = (FlatLinear if flatten else nn.Linear)(inputs, units, bias=bias)

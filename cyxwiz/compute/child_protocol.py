@@ -12,7 +12,7 @@ import json
 import math
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -56,17 +56,17 @@ class Decoder:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are whole now, one by one: those before a broken one are still given."""
         self._buffer += data
-        frames: list[Frame] = []
         while len(self._buffer) >= _LENGTH.size:
             size = _length(self._buffer)
             end = _LENGTH.size + size
             if len(self._buffer) < end:
                 break
-            frames.append(_frame(bytes(self._buffer[_LENGTH.size : end])))
+            body = bytes(self._buffer[_LENGTH.size : end])
             del self._buffer[:end]
-        return frames
+            yield _frame(body)
 
 
 def read_frame(channel: socket.socket) -> Frame | None:

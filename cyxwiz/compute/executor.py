@@ -1,9 +1,9 @@
 """`ProcessExecutor`: every job in a child process of its own.
 
 Implements `ports.executor`. A pool of warm children, torch imported, waits ahead of need, so that a job starts within
-milliseconds; it is filled again when a run ends or `warm()` is called. A job that overstays its time is ended and Failed
-with TIMEOUT. What the child says is checked: a frame out of order, or a result outside the job's own folder, fails the
-job. Runs on Linux; the loop must live as long as the thread that drives it, since children die with that thread.
+milliseconds; it is filled again when a run ends or `warm()` is called. A job that overstays its time is ended and
+Failed with TIMEOUT. What the child says is checked: a frame that is none, or a result outside the job's own folder,
+fails the job. Runs on Linux; children die with the thread that drives the loop.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`Child`: one child process on the running event loop, as callbacks.
 
 It is started, spoken to and watched here; what its frames mean is `executor`'s concern. Reading pauses when told to, so
-that a child that floods its node waits instead. Its end is seen through a pidfd (Linux 5.3 and later), after which every
-byte that it wrote before is still delivered, and its process group is killed. Nothing is left open.
+that a child that floods its node waits instead. Its end is seen through a pidfd (Linux 5.3 and later), after which
+every byte that it wrote before is still delivered, and its process group is killed. Nothing is left open.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class Lines:
 
 
 def _spawn(python: str, channel: socket.socket) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [python, "-P", "-u", "-m", "cyxwiz.compute.child", str(channel.fileno())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

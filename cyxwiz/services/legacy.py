@@ -146,7 +146,9 @@ class LegacyNodes:
             if lease.state is LeaseState.ENDED:
                 return False
             job, lease = self._running(tx, job, lease)
-            report = pb.Progress(epoch=epoch, epochs=job.spec.epochs, progress=progress, metrics=checked, epoch_ended=True)
+            report = pb.Progress(
+                epoch=epoch, epochs=job.spec.epochs, progress=progress, metrics=checked, epoch_ended=True
+            )
             job = self._reporting.progress(tx, job, report, tx.now)
             if log_message:
                 line = LogLine(tx.last_log_offset(job.id) + 1, tx.now, "info", "node", log_message[:MAX_LOG_MESSAGE])

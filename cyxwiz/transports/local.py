@@ -90,5 +90,3 @@ class _LocalSession:
         self._closed = True
         if self.serving is not None:
             self.serving.cancel()
-
-

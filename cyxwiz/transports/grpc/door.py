@@ -112,11 +112,17 @@ class Door(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             inner = handler.stream_stream or handler.unary_stream
             serve = self._streaming(method, metadata, inner, handler.request_streaming)
-            make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
             return make(serve, decode, encode)
         inner = handler.stream_unary or handler.unary_unary
         answer = self._unary(method, metadata, inner, handler.request_streaming)
-        make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        make = (
+            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        )
         return make(answer, decode, encode)
 
     async def _enter(self, method: str, metadata: dict[str, Any], peer: str) -> Caller:
@@ -178,10 +184,13 @@ async def _abort(context: grpc.aio.ServicerContext, error: Exception, method: st
         error = internal(error, method)
     row = wire.CODES[error.code]
     trailer = json.dumps(
-        {"code": error.code, "message": error.message, "details": error.details, "retryable": error.retryable}, default=str
+        {"code": error.code, "message": error.message, "details": error.details, "retryable": error.retryable},
+        default=str,
     ).encode()
     if len(trailer) > 6000:  # metadata has its own bound, and the message travels anyhow
-        trailer = json.dumps({"code": error.code, "message": error.message[:2000], "retryable": error.retryable}).encode()
+        trailer = json.dumps(
+            {"code": error.code, "message": error.message[:2000], "retryable": error.retryable}
+        ).encode()
     try:
         await context.abort(STATUS[row.grpc], error.message[:4000], ((wire.ERROR_METADATA, trailer),))
     except asyncio.InvalidStateError:

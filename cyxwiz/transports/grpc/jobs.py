@@ -85,7 +85,9 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         await self._jobs.cancel(caller().required, request.job_id, request.reason)
         return pb.CancelJobResponse(status=common.STATUS_CANCELLED, refund_issued=False)
 
-    async def StreamJobUpdates(self, request: pb.GetJobStatusRequest, context: Any) -> AsyncIterator[pb.JobUpdateStream]:
+    async def StreamJobUpdates(
+        self, request: pb.GetJobStatusRequest, context: Any
+    ) -> AsyncIterator[pb.JobUpdateStream]:
         """The job as it is, then every reported epoch and log line, then its final state and the end."""
         actor = caller().required
         async for update in self._watch.job(actor, request.job_id):
@@ -134,7 +136,9 @@ def _messages(update: JobUpdate) -> list[pb.JobUpdateStream]:
     job = update.job
     messages = [_point(update, point) for point in update.points]
     messages += [
-        pb.JobUpdateStream(job_id=job.id, status=status_to(job), live_metrics=dict(job.metrics), log_message=line.message)
+        pb.JobUpdateStream(
+            job_id=job.id, status=status_to(job), live_metrics=dict(job.metrics), log_message=line.message
+        )
         for line in update.lines
     ]
     if not messages or update.events or update.last:
@@ -150,5 +154,3 @@ def _point(update: JobUpdate, point: MetricPoint) -> pb.JobUpdateStream:
         status.end_time = 0
         status.ClearField("error")
     return pb.JobUpdateStream(job_id=update.job.id, status=status, live_metrics=dict(point.metrics))
-
-

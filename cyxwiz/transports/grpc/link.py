@@ -56,7 +56,9 @@ def _local(context: Any) -> str:
 class GrpcLink:
     """`ports.central_link.CentralLink`: dials central, a second channel for the bulk."""
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None, *, local_token: str = "") -> None:
+    def __init__(
+        self, target: str, credentials: grpc.ChannelCredentials | None = None, *, local_token: str = ""
+    ) -> None:
         self.session_token = ""
         self._target = target
         self._credentials = credentials

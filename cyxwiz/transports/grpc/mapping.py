@@ -310,5 +310,3 @@ def _version(text: str) -> common.Version:
     parts = text.split("+")[0].split(".")
     numbers = [int(part) if part.isdigit() else 0 for part in parts[:3]] + [0, 0, 0]
     return common.Version(major=numbers[0], minor=numbers[1], patch=numbers[2], build=text)
-
-

@@ -271,5 +271,3 @@ def _offset(token: str) -> int:
     if not token.isdigit() or len(token) > 9:
         raise invalid("page_token: take it from next_page_token of the page before", field="page_token")
     return int(token)
-
-

@@ -34,18 +34,23 @@ def test_a_builtin_set_is_scikit_learns_and_as_the_table_says(name: str) -> None
 
 def test_mock_data_depends_on_uri_and_seed_only() -> None:
     one, again, seed, other = load("mock://a"), load("mock://a"), load("mock://a", seed=1), load("mock://b")
-    assert one.features.shape == (1000, 784) and set(one.labels) == set(range(10))
+    assert one.features.shape == (1000, 784)
+    assert set(one.labels) == set(range(10))
     np.testing.assert_array_equal(one.features, again.features)
-    assert not np.array_equal(one.features, seed.features) and not np.array_equal(one.features, other.features)
+    assert not np.array_equal(one.features, seed.features)
+    assert not np.array_equal(one.features, other.features)
 
 
 def test_csv_labels_are_classes_when_whole_and_numbers_otherwise(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("a,b,label\n1,2,0\n3,4.5,2\n")
     (tmp_path / "r.csv").write_text("1,2,0.0\n3,4,2.0\n")
     classes = load("file://csv/c.csv", data_roots=(tmp_path,))
-    assert classes.shape.classes == 3 and classes.labels.tolist() == [0, 2] and classes.features.tolist()[1] == [3, 4.5]
+    assert classes.shape.classes == 3
+    assert classes.labels.tolist() == [0, 2]
+    assert classes.features.tolist()[1] == [3, 4.5]
     numbers = load(f"file://csv/{tmp_path}/r.csv", data_roots=(tmp_path,))
-    assert numbers.shape.classes is None and numbers.labels.tolist() == [[0], [2]]
+    assert numbers.shape.classes is None
+    assert numbers.labels.tolist() == [[0], [2]]
 
 
 @pytest.mark.parametrize(
@@ -93,8 +98,10 @@ def test_mnist_files_of_both_namings(tmp_path: Path, dot: str) -> None:
     (tmp_path / f"train-images{dot}idx3-ubyte").write_bytes(_idx(3, images))
     (tmp_path / f"train-labels{dot}idx1-ubyte").write_bytes(_idx(1, np.arange(5)))
     dataset = load(f"file://mnist/{tmp_path}", data_roots=(tmp_path.parent,))
-    assert dataset.shape.features == (28, 28) and dataset.shape.classes == 5
-    assert dataset.features.max() == 1.0 and dataset.divisor == 255
+    assert dataset.shape.features == (28, 28)
+    assert dataset.shape.classes == 5
+    assert dataset.features.max() == 1.0
+    assert dataset.divisor == 255
     (tmp_path / f"train-labels{dot}idx1-ubyte").write_bytes(_idx(1, np.arange(5))[:-1])
     refused(f"file://mnist/{tmp_path}", Code.INVALID, "header", roots=(tmp_path,))
     (tmp_path / f"train-labels{dot}idx1-ubyte").unlink()
@@ -107,7 +114,9 @@ def test_a_blob_is_npz_or_csv_and_never_a_pickle(tmp_path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, x=np.full((3, 2, 2), 255, np.uint8), y=np.array([0, 1, 1]))
     dataset = load(uri, blob=path)
-    assert dataset.shape.features == (2, 2) and dataset.shape.classes == 2 and dataset.features.max() == 1
+    assert dataset.shape.features == (2, 2)
+    assert dataset.shape.classes == 2
+    assert dataset.features.max() == 1
     path.write_text("1,0.5\n2,1.5\n")
     assert load(uri, blob=path).shape.classes is None
     with path.open("wb") as file:

@@ -123,10 +123,12 @@ def test_the_job_wins_over_the_graph_and_the_graph_over_defaults() -> None:
     )
     own = parse_hyperparameters({}, graph)
     assert (own.optimizer, own.learning_rate, own.momentum, own.validation_split) == ("SGD", 0.3, 0.5, 0.5)
-    assert own.loss is not None and own.loss.type == "HuberLoss"
+    assert own.loss is not None
+    assert own.loss.type == "HuberLoss"
     job = parse_hyperparameters({"learning_rate": "0.1", "validation_split": "0", "loss": "mse"}, graph)
     assert (job.learning_rate, job.momentum, job.validation_split) == (0.1, 0.5, 0.0)
-    assert job.loss is not None and job.loss.type == "MSELoss"
+    assert job.loss is not None
+    assert job.loss.type == "MSELoss"
     other = parse_hyperparameters({"optimizer": "adam"}, graph)
     assert (other.learning_rate, other.momentum) == (0.001, 0.0)
 
@@ -149,4 +151,6 @@ def test_a_bad_value_names_key_value_and_bound(key: str, value: str) -> None:
     with pytest.raises(CyxError) as caught:
         parse_hyperparameters({key: value})
     assert caught.value.code is Code.INVALID
-    assert key in caught.value.message and repr(value) in caught.value.message and "must be" in caught.value.message
+    assert key in caught.value.message
+    assert repr(value) in caught.value.message
+    assert "must be" in caught.value.message

@@ -66,8 +66,10 @@ def test_a_cyxgraph_with_all_kinds_of_nodes_is_read() -> None:
     assert (graph.inputs, graph.outputs, graph.input_shape) == (("1",), ("9",), (28, 28))
     assert (graph.batch_size, graph.shuffle, graph.validation_split) == (16, False, 0.3)
     assert graph.normalize == (0.1307, 0.3081)
-    assert graph.loss is not None and graph.loss.type == "CrossEntropyLoss"
-    assert graph.optimizer is not None and graph.optimizer.params == {"learning_rate": 0.01}
+    assert graph.loss is not None
+    assert graph.loss.type == "CrossEntropyLoss"
+    assert graph.optimizer is not None
+    assert graph.optimizer.params == {"learning_rate": 0.01}
     assert graph.notes == ("node 7 (Dropout): the parameter 'seed' has no effect",)
     assert infer(graph, (28, 28))["9"] == (10,)
     assert cost(graph, (28, 28)).parameters == 784 * 128 + 128 + 128 * 10 + 10
@@ -134,7 +136,9 @@ def test_a_type_runs_or_is_named_as_unsupported(node_type: Any) -> None:
         assert parse(json.dumps(definition)).layers
     else:
         error = refused(definition, Code.UNSUPPORTED)
-        assert node_type.name in error.message and "layers[1]" in error.message and "Dense" in error.message
+        assert node_type.name in error.message
+        assert "layers[1]" in error.message
+        assert "Dense" in error.message
 
 
 D = (0, {"units": 4})
@@ -206,7 +210,8 @@ def test_what_later_versions_may_run_is_unsupported(definition: object, words: l
 def test_a_long_cycle_is_found_quickly_and_shown_short() -> None:
     nodes = [(i, 29, {}) for i in range(5000)]
     error = refused(cyxgraph(*nodes, links=[(i, (i + 1) % 5000) for i in range(5000)]))
-    assert "cycle" in error.message and len(error.message) < 300
+    assert "cycle" in error.message
+    assert len(error.message) < 300
 
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)

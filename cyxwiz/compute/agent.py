@@ -1,0 +1,388 @@
+"""The node's loop: dial central, prove who it is, run what it is given, report, and keep going when central is away.
+
+Promises: a run goes on while there is no connection, and what it reports is in the journal before it is sent; a result
+is uploaded before it is reported; whatever central does not want any more is ended. A run of an earlier life of the
+node that had not ended is lost and not claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyxwiz import __version__
+from cyxwiz.compute.identity import Identity
+from cyxwiz.compute.runs import Limits, Record, Runner, remove, token_of
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import Token
+from cyxwiz.domain.node import Hardware, LoadSample
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.central_link import CentralLink, LinkSession
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.executor import Executor
+from cyxwiz.ports.node_journal import NodeJournal
+from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.runtime.tasks import Tasks, spawn
+from cyxwiz.services.hardware import hardware_to
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = 1
+RECONNECT_SECONDS = (0.2, 5.0)  # first wait, and the longest; jittered
+FLUSH_SECONDS = 3.0  # how long a stop waits for the last acknowledgements
+STALE_KEEP_SECONDS = 3600.0
+REFUSED = frozenset({Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.UNSUPPORTED, Code.INVALID})
+Key = tuple[str, Token]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    name: str
+    region: str
+    max_concurrent_jobs: int
+    join_token: str
+    heartbeat_seconds: float | None
+    directory: Path  # of the node; runs live below jobs/
+    keep_results_seconds: float
+    data_roots: tuple[Path, ...] = ()
+    advertise_host: str = ""
+    advertise_port: int = 0
+
+
+class Agent(Service):
+    def __init__(
+        self,
+        link: CentralLink,
+        executor: Executor,
+        journal: NodeJournal,
+        clock: Clock,
+        identity: Identity,
+        settings: AgentSettings,
+        hardware: Hardware,
+        sample: Callable[[int], LoadSample],
+        *,
+        boot_id: str = "",
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__()
+        self._link = link
+        self._executor = executor
+        self._journal = journal
+        self._clock = clock
+        self._identity = identity
+        self._settings = settings
+        self._hardware = hardware
+        self._sample = sample
+        self._boot_id = boot_id or str(uuid.uuid4())
+        self._jitter = jitter
+        self._records: dict[Key, Record] = {}
+        self._tasks = Tasks()
+        self._session: LinkSession | None = None
+        threads = max(1, hardware.cpu_cores // settings.max_concurrent_jobs)
+        self._runner = Runner(executor, journal, link, clock, Limits(threads, settings.data_roots, len(hardware.gpus)))
+        self._heard_at = 0.0
+        self._timeout = 30.0
+        self._dropped_at: dict[Path, float] = {}
+        self.connected = asyncio.Event()  # welcomed at least once
+
+    @property
+    def jobs_directory(self) -> Path:
+        return self._settings.directory / "jobs"
+
+    @property
+    def active(self) -> int:
+        return sum(not record.ended for record in self._records.values())
+
+    # life
+
+    async def run(self) -> None:
+        await self._recall()
+        self._executor.warm()
+        self.ready()
+        wait, longest = RECONNECT_SECONDS
+        try:
+            while not self.stopping.is_set():
+                welcomed = await self._connect_once()
+                wait = RECONNECT_SECONDS[0] if welcomed else min(longest, wait * 2)
+                await self.idle(wait * (0.5 + self._jitter()))
+        finally:
+            await self._tasks.aclose()
+
+    async def _recall(self) -> None:
+        """What an earlier life left: results not yet acknowledged are sent, runs that died with it are forgotten."""
+        for lease in await self._journal.leases():
+            token = token_of(lease.assign)
+            directory = self._directory(lease.assign)
+            if not lease.ended:
+                await self._journal.forget(lease.assign.job_id, token)
+                remove(directory, self.jobs_directory)
+                continue
+            record = Record(lease.assign, directory, lease.last_seq, lease.acked_seq, ended=True)
+            self._records[record.key] = record
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Takes nothing new, lets runs end within `grace`, then ends them; says good-bye."""
+        if self._task is None or self.stopping.is_set():
+            await super().stop(grace)
+            return
+        self._draining = True
+        await self._until(lambda: self.active == 0, grace)
+        for record in list(self._records.values()):
+            if record.run is not None and not record.ended:
+                record.dropped = True
+                await record.run.cancel()
+        if self._session is not None:
+            await self._until(lambda: all(r.settled for r in self._records.values()), FLUSH_SECONDS)
+            await self._say_farewell()
+        self.stopping.set()
+        if self._session is not None:
+            await self._session.aclose()
+        await super().stop(1.0)
+
+    _draining = False
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = self._clock.monotonic() + seconds
+        while not condition() and self._clock.monotonic() < deadline:
+            await self._clock.sleep(0.02)
+
+    async def _say_farewell(self) -> None:
+        try:
+            assert self._session is not None
+            await self._session.send(pb.NodeMessage(farewell=pb.Farewell(message="the node was stopped")))
+            await self._clock.sleep(0.1)  # lets the stream carry it before it is closed
+        except CyxError as error:
+            log.info("central was not told good-bye: %s", error.message)
+
+    # one connection
+
+    async def _connect_once(self) -> bool:
+        """One stream, from dialling to its end; whether central welcomed the node."""
+        welcomed = False
+        try:
+            session = await self._link.open()
+            self._heard_at = self._clock.monotonic()
+            self._session = session
+            try:
+                await session.send(pb.NodeMessage(hello=self._hello()))
+                welcomed = await self._listen(session)
+            finally:
+                self._session = None
+                await session.aclose()
+        except CyxError as error:
+            if error.code in REFUSED and not self.connected.is_set():
+                raise
+            log.warning("no connection to central: %s", error.message)
+        return welcomed
+
+    def _hello(self) -> pb.Hello:
+        settings = self._settings
+        return pb.Hello(
+            protocol_min=PROTOCOL,
+            protocol_max=PROTOCOL,
+            node_id=self._identity.node_id,
+            public_key=self._identity.public_key,
+            boot_id=self._boot_id,
+            join_token=settings.join_token,
+            name=settings.name,
+            version=__version__,
+            region=settings.region,
+            hardware=hardware_to(self._hardware),
+            max_concurrent_jobs=settings.max_concurrent_jobs,
+            advertise_host=settings.advertise_host,
+            advertise_port=settings.advertise_port,
+            held=[
+                pb.Held(job_id=r.assign.job_id, token=r.assign.token, last_seq=r.last_seq, ended=r.ended)
+                for r in self._records.values()
+                if not r.dropped
+            ],
+        )
+
+    async def _listen(self, session: LinkSession) -> bool:
+        duties = Tasks()
+        welcomed = False
+        try:
+            async for message in session.receive():
+                self._heard_at = self._clock.monotonic()
+                kind = message.WhichOneof("body")
+                if kind == "challenge":
+                    signature = self._identity.sign_hello(message.challenge.nonce)
+                    await session.send(pb.NodeMessage(proof=pb.Proof(signature=signature)))
+                elif kind == "welcome":
+                    await self._welcome(session, message.welcome, duties)
+                    welcomed = True
+                elif kind == "assign":
+                    await self._take(session, message.assign, duties)
+                elif kind == "cancel":
+                    self._cancel(message.cancel)
+                elif kind == "ack":
+                    await self._acked(message.ack)
+        finally:
+            await duties.aclose()
+        return welcomed
+
+    async def _welcome(self, session: LinkSession, welcome: pb.Welcome, duties: Tasks) -> None:
+        log.info("connected to central as node %s", welcome.node_id)
+        self._link.session_token = welcome.session_token
+        self._timeout = welcome.lease_timeout_ms / 1000
+        interval = welcome.heartbeat_interval_ms / 1000
+        if self._settings.heartbeat_seconds is not None:
+            interval = min(interval, self._settings.heartbeat_seconds)
+        for ack in welcome.acks:
+            await self._acked(ack)
+        self.connected.set()
+        spawn(self._beat(session, interval), name="heartbeat", group=duties)
+        for record in self._records.values():
+            spawn(self._send(session, record), name=f"send {record.assign.job_id}", group=duties)
+
+    async def _beat(self, session: LinkSession, interval: float) -> None:
+        """Tells central that the node lives; gives the stream up when central says nothing for a time-out."""
+        while True:
+            if self._clock.monotonic() - self._heard_at > self._timeout:
+                log.warning("central has been silent for %.0f s: dialling again", self._timeout)
+                await session.aclose()
+                return
+            try:
+                await session.send(pb.NodeMessage(beat=_beat_of(self._sample(self.active))))
+            except CyxError:
+                return  # the stream is gone; who reads it dials again
+            await self._sweep()
+            await self._clock.sleep(interval)
+
+    # leases
+
+    def _directory(self, assign: pb.Assign) -> Path:
+        return self.jobs_directory / assign.job_id / str(token_of(assign))
+
+    async def _take(self, session: LinkSession, assign: pb.Assign, duties: Tasks) -> None:
+        record = Record(assign, self._directory(assign))
+        if record.key in self._records:
+            return
+        if self._draining or self.stopping.is_set() or self.active >= self._settings.max_concurrent_jobs:
+            reason = "the node is stopping" if self._draining else "all slots of the node are busy"
+            refusal = pb.Refusal(job_id=assign.job_id, token=assign.token, message=reason)
+            await session.send(pb.NodeMessage(refusal=refusal))
+            return
+        self._records[record.key] = record
+        try:
+            await self._journal.take(assign, self._boot_id)
+        except CyxError as error:
+            del self._records[record.key]
+            refusal = pb.Refusal(job_id=assign.job_id, token=assign.token, message=error.message)
+            await session.send(pb.NodeMessage(refusal=refusal))
+            return
+        spawn(self._run_record(record), name=f"run {assign.job_id}", group=self._tasks)
+        spawn(self._send(session, record), name=f"send {assign.job_id}", group=duties)
+
+    async def _run_record(self, record: Record) -> None:
+        try:
+            await self._runner.run(record)
+        finally:
+            record.ended = True
+            record.moved.set()
+            if record.dropped:
+                await self._forget(record)
+            self._executor.warm()
+
+    def _cancel(self, cancel: pb.Cancel) -> None:
+        """Central does not want this lease any more: ends the run, or forgets what was left to say of it."""
+        record = self._records.get((cancel.job_id, token_of(cancel)))
+        if record is None or record.dropped:
+            return
+        log.info("job %s is to stop here: %s", cancel.job_id, cancel.message)
+        record.dropped = True
+        record.moved.set()
+        if cancel.reason == pb.Cancel.STALE:
+            self._dropped_at[record.directory] = self._clock.monotonic()
+        spawn(self._end(record), name=f"end {cancel.job_id}", group=self._tasks)
+
+    async def _end(self, record: Record) -> None:
+        if record.ended:
+            await self._forget(record)
+        elif record.run is not None:
+            await record.run.cancel()
+
+    async def _acked(self, ack: pb.Ack) -> None:
+        record = self._records.get((ack.job_id, token_of(ack)))
+        if record is None:
+            return
+        await self._journal.acknowledge(ack.job_id, token_of(ack), ack.seq)
+        record.acked_seq = max(record.acked_seq, ack.seq)
+        record.moved.set()
+        if record.settled and record.ended:
+            await self._forget(record)
+
+    async def _forget(self, record: Record) -> None:
+        """Nothing is owed for this lease. A result's files stay for a while; what was cancelled goes at once."""
+        self._records.pop(record.key, None)
+        await self._journal.forget(record.assign.job_id, record.key[1])
+        if record.dropped and record.directory not in self._dropped_at:
+            remove(record.directory, self.jobs_directory)
+        else:
+            self._dropped_at.setdefault(record.directory, self._clock.monotonic())
+
+    async def _sweep(self) -> None:
+        """Removes the files of runs that nobody needs any more."""
+        now = self._clock.monotonic()
+        keep = max(STALE_KEEP_SECONDS, self._settings.keep_results_seconds)
+        for directory, since in list(self._dropped_at.items()):
+            if now - since > keep:
+                del self._dropped_at[directory]
+                remove(directory, self.jobs_directory)
+
+    async def _send(self, session: LinkSession, record: Record) -> None:
+        """Sends a lease's reports in order from the journal, a result's files before the result."""
+        sent = record.acked_seq
+        job_id, token = record.key
+        try:
+            while not record.settled:
+                record.moved.clear()
+                for report in await self._journal.unacknowledged(job_id, token, sent):
+                    if record.dropped:
+                        return
+                    if report.WhichOneof("body") == "finished":
+                        await self._upload(record, report.finished)
+                    await session.send(pb.NodeMessage(report=report))
+                    sent = report.seq
+                if sent < record.last_seq and not record.dropped:
+                    continue
+                await record.moved.wait()
+        except CyxError as error:
+            log.info("reports of job %s wait for the next connection: %s", job_id, error.message)
+
+    async def _upload(self, record: Record, finished: pb.Finished) -> None:
+        for artefact in finished.artefacts:
+            path = record.artefact(artefact.name)
+            wait = RECONNECT_SECONDS[0]
+            while True:
+                try:
+                    await self._link.push_blob(artefact.sha256, path)
+                    break
+                except CyxError as error:
+                    if error.code not in (Code.CONFLICT, Code.EXHAUSTED, Code.UNAVAILABLE, Code.TIMEOUT):
+                        raise
+                    log.info("upload of %s is held up: %s", artefact.name, error.message)
+                    await self._clock.sleep(wait)
+                    wait = min(RECONNECT_SECONDS[1], wait * 2)
+
+
+def _beat_of(sample: LoadSample) -> pb.Beat:
+    beat = pb.Beat(at_ms=int(sample.at.timestamp() * 1000), active_jobs=sample.active_jobs)
+    for name in (
+        "cpu_usage",
+        "memory_usage",
+        "gpu_usage",
+        "gpu_memory_usage",
+        "network_rx_bytes_per_second",
+        "network_tx_bytes_per_second",
+        "power_watts",
+    ):
+        value = getattr(sample, name)
+        if value is not None:
+            setattr(beat, name, value)
+    return beat

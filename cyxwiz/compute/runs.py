@@ -1,0 +1,217 @@
+"""One lease on the node: from taking a job to the last acknowledged report."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import Token
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.central_link import CentralLink
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.executor import (
+    Cancelled,
+    Executor,
+    Failed,
+    Finished,
+    FirstStep,
+    Logged,
+    Progressed,
+    Report,
+    Run,
+    Started,
+    Work,
+)
+from cyxwiz.ports.node_journal import NodeJournal
+
+log = logging.getLogger(__name__)
+
+BLOB_PREFIX = "blob://sha256/"
+FULL_DISK_WAIT_SECONDS = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """What the node knows of one lease that it holds."""
+
+    assign: pb.Assign
+    directory: Path
+    last_seq: int = 0
+    acked_seq: int = 0
+    ended: bool = False
+    dropped: bool = False  # central told us to stop: nothing more is reported
+    run: Run | None = None
+    moved: asyncio.Event = field(default_factory=asyncio.Event)  # a report was appended or acknowledged
+
+    @property
+    def key(self) -> tuple[str, Token]:
+        return self.assign.job_id, token_of(self.assign)
+
+    @property
+    def settled(self) -> bool:
+        """Over, and central knows everything."""
+        return self.dropped or (self.ended and self.acked_seq >= self.last_seq)
+
+    def artefact(self, name: str) -> Path:
+        return self.directory / "out" / name
+
+
+def token_of(message: pb.Assign | pb.Cancel | pb.Ack | pb.Held) -> Token:
+    return Token(message.token.epoch, message.token.counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a run may use the machine."""
+
+    threads: int
+    data_roots: tuple[Path, ...]
+    gpu_count: int
+
+
+class Runner:
+    """Runs one lease: prepares, starts a child, writes what it says to the journal."""
+
+    def __init__(
+        self, executor: Executor, journal: NodeJournal, link: CentralLink, clock: Clock, limits: Limits
+    ) -> None:
+        self._executor = executor
+        self._journal = journal
+        self._link = link
+        self._clock = clock
+        self._limits = limits
+
+    async def run(self, record: Record) -> None:
+        """Returns when the run has ended and its last report is in the journal. Never raises for the job's own fault."""
+        try:
+            record.run = await self._start(record)
+            async for report in record.run.reports():
+                if not record.dropped:  # else the child is being ended, and what it still says counts nowhere
+                    ends = isinstance(report, (Finished, Failed, Cancelled))
+                    await self._write(record, self._messages(record, report), ends=ends)
+        except CyxError as error:
+            await self._write(record, [self._failed(record, error)], ends=True)
+
+    async def _start(self, record: Record) -> Run:
+        assign = record.assign
+        record.directory.mkdir(parents=True, exist_ok=True)
+        dataset: Path | None = None
+        if assign.dataset_uri.startswith(BLOB_PREFIX):
+            dataset = record.directory / "dataset"
+            await self._link.fetch_blob(assign.dataset_uri.removeprefix(BLOB_PREFIX), dataset)
+        wants_gpu = assign.device not in ("cpu", "any") or assign.vram_bytes > 0
+        if wants_gpu and not self._limits.gpu_count:
+            raise CyxError(Code.UNSUPPORTED, f"This node has no {assign.device} device", retryable=True)
+        on_gpu = self._limits.gpu_count > 0 and assign.device != "cpu"
+        run = await self._executor.start(
+            Work(
+                job_id=assign.job_id,
+                job_type=assign.job_type,
+                model=assign.model,
+                dataset_uri=assign.dataset_uri,
+                hyperparameters=dict(assign.hyperparameters),
+                epochs=assign.epochs,
+                batch_size=assign.batch_size,
+                seed=assign.seed,
+                device="cuda:0" if on_gpu else "cpu",
+                threads=self._limits.threads,
+                work_dir=record.directory,
+                data_roots=self._limits.data_roots,
+                dataset_path=dataset,
+                max_duration_seconds=assign.max_duration_seconds or None,
+            )
+        )
+        if record.dropped:
+            await run.cancel()
+        return run
+
+    async def _write(self, record: Record, messages: list[pb.Report], *, ends: bool) -> None:
+        """Journals reports. On a full disk a curve may lose points, the end is tried until it is written."""
+        while messages:
+            try:
+                appended = await self._journal.append(messages, ends=ends)
+            except CyxError as error:
+                if error.code is Code.STALE:
+                    return
+                log.warning("reports of job %s are not journalled: %s", record.assign.job_id, error.message)
+                if not ends:
+                    return
+                messages = messages[-1:]
+                await self._clock.sleep(FULL_DISK_WAIT_SECONDS)
+                continue
+            record.last_seq = appended[-1].seq
+            record.ended = record.ended or ends
+            record.moved.set()
+            return
+
+    def _report(self, record: Record) -> pb.Report:
+        now = int(self._clock.now().timestamp() * 1000)
+        return pb.Report(job_id=record.assign.job_id, token=record.assign.token, at_ms=now)
+
+    def _failed(self, record: Record, error: CyxError) -> pb.Report:
+        message = self._report(record)
+        message.failed.CopyFrom(pb.Failed(code=str(error.code), message=error.message, retryable=error.retryable))
+        return message
+
+    def _messages(self, record: Record, report: Report) -> list[pb.Report]:
+        message = self._report(record)
+        if isinstance(report, Started):
+            message.started.SetInParent()
+        elif isinstance(report, FirstStep):
+            message.first_step.SetInParent()
+        elif isinstance(report, Progressed):
+            message.progress.CopyFrom(_progress(report))
+        elif isinstance(report, Logged):
+            line = pb.LogLine(at_ms=message.at_ms, level=report.level, source=report.source, message=report.message)
+            message.logs.lines.append(line)
+        elif isinstance(report, Finished):
+            uploading = self._report(record)
+            uploading.uploading.SetInParent()
+            artefacts = [pb.Artefact(name=a.name, sha256=a.sha256, size=a.size) for a in report.artefacts]
+            finished = pb.Finished(
+                artefacts=artefacts,
+                final_metrics=_finite(report.final_metrics),
+                epochs_completed=report.epochs_completed,
+                compute_seconds=report.compute_seconds,
+            )
+            message.finished.CopyFrom(finished)
+            return [uploading, message]
+        elif isinstance(report, Failed):
+            failed = pb.Failed(code=report.code, message=report.message, retryable=report.retryable)
+            message.failed.CopyFrom(failed)
+        else:
+            message.cancelled.SetInParent()
+        return [message]
+
+
+def _progress(report: Progressed) -> pb.Progress:
+    return pb.Progress(
+        epoch=report.epoch,
+        epochs=report.epochs,
+        batch=report.batch,
+        batches=report.batches,
+        progress=min(1.0, max(0.0, report.progress)),
+        metrics=_finite(report.metrics),
+        elapsed_seconds=report.elapsed_seconds,
+        remaining_seconds=report.remaining_seconds,
+        epoch_ended=report.epoch_ended,
+    )
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def remove(directory: Path, root: Path) -> None:
+    """Removes a run's directory, which must lie below `root`."""
+    if re.fullmatch(r"[0-9a-f-]{36}", directory.parent.name) and root in directory.parents:
+        shutil.rmtree(directory, ignore_errors=True)
+        if not any(directory.parent.iterdir()):
+            directory.parent.rmdir()

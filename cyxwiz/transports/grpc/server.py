@@ -1,0 +1,146 @@
+"""Central's gRPC server: every service that is built, reflection and health."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cyxwiz.config import Tls
+from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.ext.v1 import blobs_pb2, blobs_pb2_grpc, client_pb2, link_pb2, link_pb2_grpc
+from cyxwiz.protocol import job_pb2, job_pb2_grpc, node_pb2, node_pb2_grpc
+from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.services.api import Api
+from cyxwiz.transports.grpc import client_api
+from cyxwiz.transports.grpc.blobs import BlobServicer
+from cyxwiz.transports.grpc.door import Door
+from cyxwiz.transports.grpc.jobs import JobServicer
+from cyxwiz.transports.grpc.link import NodeLinkServicer
+from cyxwiz.transports.grpc.nodes import DiscoveryServicer, JobStatusServicer, NodeServicer
+
+
+@dataclass(frozen=True, slots=True)
+class Servicers:
+    jobs: JobServicer
+    nodes: NodeServicer
+    job_status: JobStatusServicer
+    discovery: DiscoveryServicer
+    link: NodeLinkServicer
+    blobs: BlobServicer
+    api: Api
+
+    def register(self, server: grpc.aio.Server) -> list[str]:
+        """Adds every service; returns their full names."""
+        job_pb2_grpc.add_JobServiceServicer_to_server(self.jobs, server)
+        node_pb2_grpc.add_NodeServiceServicer_to_server(self.nodes, server)
+        node_pb2_grpc.add_JobStatusServiceServicer_to_server(self.job_status, server)
+        node_pb2_grpc.add_NodeDiscoveryServiceServicer_to_server(self.discovery, server)
+        link_pb2_grpc.add_NodeLinkServicer_to_server(self.link, server)
+        blobs_pb2_grpc.add_BlobServiceServicer_to_server(self.blobs, server)
+        server.add_generic_rpc_handlers((client_api.handlers(self.api),))
+        return [
+            job_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
+            node_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name,
+            node_pb2.DESCRIPTOR.services_by_name["JobStatusService"].full_name,
+            node_pb2.DESCRIPTOR.services_by_name["NodeDiscoveryService"].full_name,
+            link_pb2.DESCRIPTOR.services_by_name["NodeLink"].full_name,
+            blobs_pb2.DESCRIPTOR.services_by_name["BlobService"].full_name,
+            client_pb2.DESCRIPTOR.services_by_name["ClientService"].full_name,
+        ]
+
+
+def server_credentials(tls: Tls) -> grpc.ServerCredentials | None:
+    """Credentials from the settings; None for plaintext."""
+    if tls.cert_file is None:
+        return None
+    if tls.key_file is None:
+        raise invalid("tls.key_file: must be set with tls.cert_file")
+    ca = _read(tls.ca_file, "tls.ca_file") if tls.ca_file else None
+    if tls.require_client_cert and ca is None:
+        raise invalid("tls.ca_file: must be set with tls.require_client_cert")
+    pair = (_read(tls.key_file, "tls.key_file"), _read(tls.cert_file, "tls.cert_file"))
+    return grpc.ssl_server_credentials([pair], ca, tls.require_client_cert)
+
+
+def channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
+    """For dialling out: the system's authorities, or the one of the settings."""
+    ca = _read(tls.ca_file, "tls.ca_file") if tls.ca_file else None
+    if tls.require_client_cert and tls.cert_file and tls.key_file:
+        return grpc.ssl_channel_credentials(
+            ca, _read(tls.key_file, "tls.key_file"), _read(tls.cert_file, "tls.cert_file")
+        )
+    return grpc.ssl_channel_credentials(ca)
+
+
+def _read(path: Path, key: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise invalid(f"{key}: {path}: {error.strerror}") from None
+
+
+class GrpcServer(Service):
+    """Listens on all its addresses, or fails to start; `ports` has what was bound, in order."""
+
+    def __init__(
+        self,
+        servicers: Servicers,
+        door: Door,
+        addresses: Sequence[str],
+        credentials: grpc.ServerCredentials | None,
+        *,
+        max_message_bytes: int,
+        max_connections: int,
+    ) -> None:
+        super().__init__()
+        self._addresses = addresses
+        self._credentials = credentials
+        self._servicers = servicers
+        options: list[tuple[str, Any]] = [
+            ("grpc.so_reuseport", 0),  # otherwise a second process shares the port without a word
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_metadata_size", 16384),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+        self._server = grpc.aio.server(interceptors=(door,), options=options, maximum_concurrent_rpcs=max_connections)
+        self._health = health.aio.HealthServicer()
+        self._names = servicers.register(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self.ports: list[int] = []
+
+    async def run(self) -> None:
+        for address in self._addresses:
+            self.ports.append(self._bind(address))
+        await self._server.start()
+        for name in ("", *self._names):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self.ready()
+        await self.stopping.wait()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self.grace)
+
+    grace = 2.0  # for calls in flight; streams that last are cut then, and their readers come back
+
+    def _bind(self, address: str) -> int:
+        try:
+            if self._credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._credentials)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise CyxError(Code.UNAVAILABLE, f"Can't listen on {address}: is it in use? Set server.grpc_address")
+        return port
