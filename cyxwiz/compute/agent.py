@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from cyxwiz import __version__
 from cyxwiz.compute.identity import Identity
 from cyxwiz.compute.runs import Limits, Record, Runner, remove, token_of
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.ids import Token
+from cyxwiz.domain.ids import Token, new_id
 from cyxwiz.domain.node import Hardware, LoadSample
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import CentralLink, LinkSession
@@ -78,7 +78,7 @@ class Agent(Service):
         self._settings = settings
         self._hardware = hardware
         self._sample = sample
-        self._boot_id = boot_id or str(uuid.uuid4())
+        self._boot_id = boot_id or new_id()
         self._jitter = jitter
         self._records: dict[Key, Record] = {}
         self._tasks = Tasks()
@@ -88,6 +88,7 @@ class Agent(Service):
         self._heard_at = 0.0
         self._timeout = 30.0
         self._dropped_at: dict[Path, float] = {}
+        self._done: deque[Key] = deque(maxlen=1000)  # an Assign that comes twice is not run twice
         self.connected = asyncio.Event()  # welcomed at least once
 
     @property
@@ -251,7 +252,9 @@ class Agent(Service):
                 await session.send(pb.NodeMessage(beat=_beat_of(self._sample(self.active))))
             except CyxError:
                 return  # the stream is gone; who reads it dials again
-            await self._sweep()
+            for record in self._records.values():
+                record.send_again_if_stalled()
+            self._sweep()
             await self._clock.sleep(interval)
 
     # leases
@@ -261,7 +264,7 @@ class Agent(Service):
 
     async def _take(self, session: LinkSession, assign: pb.Assign, duties: Tasks) -> None:
         record = Record(assign, self._directory(assign))
-        if record.key in self._records:
+        if record.key in self._records or record.key in self._done:
             return
         if self._draining or self.stopping.is_set() or self.active >= self._settings.max_concurrent_jobs:
             reason = "the node is stopping" if self._draining else "all slots of the node are busy"
@@ -320,13 +323,14 @@ class Agent(Service):
     async def _forget(self, record: Record) -> None:
         """Nothing is owed for this lease. A result's files stay for a while; what was cancelled goes at once."""
         self._records.pop(record.key, None)
+        self._done.append(record.key)
         await self._journal.forget(record.assign.job_id, record.key[1])
         if record.dropped and record.directory not in self._dropped_at:
             remove(record.directory, self.jobs_directory)
         else:
             self._dropped_at.setdefault(record.directory, self._clock.monotonic())
 
-    async def _sweep(self) -> None:
+    def _sweep(self) -> None:
         """Removes the files of runs that nobody needs any more."""
         now = self._clock.monotonic()
         keep = max(STALE_KEEP_SECONDS, self._settings.keep_results_seconds)
@@ -337,21 +341,20 @@ class Agent(Service):
 
     async def _send(self, session: LinkSession, record: Record) -> None:
         """Sends a lease's reports in order from the journal, a result's files before the result."""
-        sent = record.acked_seq
+        record.sent_seq = record.acked_seq
         job_id, token = record.key
         try:
             while not record.settled:
                 record.moved.clear()
-                for report in await self._journal.unacknowledged(job_id, token, sent):
+                for report in await self._journal.unacknowledged(job_id, token, record.sent_seq):
                     if record.dropped:
                         return
                     if report.WhichOneof("body") == "finished":
                         await self._upload(record, report.finished)
                     await session.send(pb.NodeMessage(report=report))
-                    sent = report.seq
-                if sent < record.last_seq and not record.dropped:
-                    continue
-                await record.moved.wait()
+                    record.sent_seq = report.seq
+                if record.sent_seq >= record.last_seq and not record.settled:
+                    await record.moved.wait()
         except CyxError as error:
             log.info("reports of job %s wait for the next connection: %s", job_id, error.message)
 

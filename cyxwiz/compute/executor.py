@@ -121,6 +121,7 @@ class ProcessExecutor:
     async def aclose(self) -> None:
         self._closed = True
         idle = [entry.child for entry in self._idle]
+        self._idle.clear()
         for child in idle:
             child.signal_group(signal.SIGKILL)
         await asyncio.gather(*(run.cancel() for run in list(self._runs)))

@@ -45,9 +45,11 @@ class Record:
     directory: Path
     last_seq: int = 0
     acked_seq: int = 0
+    sent_seq: int = 0  # on the present stream
     ended: bool = False
     dropped: bool = False  # central told us to stop: nothing more is reported
     run: Run | None = None
+    _acked_at_beat: int = -1
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a report was appended or acknowledged
 
     @property
@@ -58,6 +60,13 @@ class Record:
     def settled(self) -> bool:
         """Over, and central knows everything."""
         return self.dropped or (self.ended and self.acked_seq >= self.last_seq)
+
+    def send_again_if_stalled(self) -> None:
+        """Called at each heartbeat: if nothing was acknowledged since the last one, what was sent is sent again."""
+        if self.sent_seq > self.acked_seq and self.acked_seq == self._acked_at_beat:
+            self.sent_seq = self.acked_seq
+            self.moved.set()
+        self._acked_at_beat = self.acked_seq
 
     def artefact(self, name: str) -> Path:
         return self.directory / "out" / name

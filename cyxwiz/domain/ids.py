@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NewType
 
@@ -11,6 +14,24 @@ from cyxwiz.domain.errors import invalid
 JobId = NewType("JobId", str)
 NodeId = NewType("NodeId", str)
 UserId = NewType("UserId", str)
+
+
+_source: ContextVar[Callable[[], uuid.UUID]] = ContextVar("id_source", default=uuid.uuid4)
+
+
+def new_id() -> str:
+    """A fresh UUID as text."""
+    return str(_source.get()())
+
+
+@contextmanager
+def ids_from(source: Callable[[], uuid.UUID]) -> Iterator[None]:
+    """Takes new ids from `source` in this context and the tasks it starts, so that a simulation can be replayed."""
+    token = _source.set(source)
+    try:
+        yield
+    finally:
+        _source.reset(token)
 
 
 def parse_uuid(kind: str, text: str) -> str:

@@ -27,7 +27,8 @@ class BlobStore(Protocol):
     """Stores each content once.
 
     `size` is None for what is not (wholly) stored; `partial` tells how much of an upload is there. `begin` resumes at
-    `offset`, which must be at most `partial` (CONFLICT otherwise); two uploads of one content at a time: CONFLICT.
+    `offset`, which must be at most `partial` (CONFLICT otherwise); two uploads of one content at a time: CONFLICT; what
+    is wholly stored: EXISTS. A name that is no SHA-256 in hex is INVALID.
     `read` yields chunks of at most 1 MiB; an unknown blob is NOT_FOUND, a range outside it INVALID.
     EXHAUSTED when the disk is full; nothing half-written is ever readable.
     """

@@ -10,7 +10,8 @@ class Subscription(Protocol):
     """A bounded wake-up: any number of hints since the last `changed` collapse into one answer.
 
     `changed(timeout)` returns the topics hinted at since it last returned, waiting for the first; empty after `timeout`
-    seconds. `close` is idempotent; `changed` then returns at once.
+    seconds. `close` is idempotent; `changed` then returns at once. Hints at very many topics may collapse into `*`:
+    anything may have changed.
     """
 
     async def changed(self, timeout: float | None = None) -> frozenset[str]: ...

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -22,7 +21,7 @@ import jwt
 from cyxwiz.config import Auth
 from cyxwiz.domain.account import ApiKey, JoinToken, Principal, Role, User
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, not_found
-from cyxwiz.domain.ids import NodeId, UserId, parse_user_id
+from cyxwiz.domain.ids import NodeId, UserId, new_id, parse_user_id
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Page, Store, Tx
 from cyxwiz.services.audit import record
@@ -137,7 +136,7 @@ class Accounts:
             "iss": ISSUER,
             "sub": subject,
             "typ": typ,
-            "jti": str(uuid.uuid4()),
+            "jti": new_id(),
             "iat": int(now.timestamp()),
             "exp": int((now + life).timestamp()),
             **claims,
@@ -233,9 +232,9 @@ class Accounts:
         def unit(tx: Tx) -> str | None:
             if tx.user_by_name(ADMIN_NAME):
                 return None
-            user = User(UserId(str(uuid.uuid4())), ADMIN_NAME, Role.ADMIN, tx.now)
+            user = User(UserId(new_id()), ADMIN_NAME, Role.ADMIN, tx.now)
             tx.add_user(user)
-            tx.add_key(ApiKey(str(uuid.uuid4()), user.id, "bootstrap", digest(text), text[:12], tx.now))
+            tx.add_key(ApiKey(new_id(), user.id, "bootstrap", digest(text), text[:12], tx.now))
             record(tx, "system", "user.create", f"user:{user.id}", name=ADMIN_NAME)
             return text
 
@@ -248,7 +247,7 @@ class Accounts:
         def unit(tx: Tx) -> str:
             user = tx.user_by_name(ADMIN_NAME)
             assert user is not None, "bootstrap comes first"
-            tx.add_key(ApiKey(str(uuid.uuid4()), user.id, "local", digest(text), text[:12], tx.now))
+            tx.add_key(ApiKey(new_id(), user.id, "local", digest(text), text[:12], tx.now))
             return text
 
         return await self._store.write(unit)
@@ -272,7 +271,7 @@ class Accounts:
         def unit(tx: Tx) -> User:
             if tx.user_by_name(name):
                 raise CyxError(Code.EXISTS, f"A user named {name!r} exists already", {"name": name})
-            user = User(UserId(str(uuid.uuid4())), name, role, tx.now, hashed)
+            user = User(UserId(new_id()), name, role, tx.now, hashed)
             tx.add_user(user)
             record(tx, by, "user.create", f"user:{user.id}", name=name, role=str(role))
             return user
@@ -316,7 +315,7 @@ class Accounts:
         text = KEY_PREFIX + secrets.token_urlsafe(32)
 
         def unit(tx: Tx) -> ApiKey:
-            key = ApiKey(str(uuid.uuid4()), actor.id, name, digest(text), text[:12], tx.now)
+            key = ApiKey(new_id(), actor.id, name, digest(text), text[:12], tx.now)
             tx.add_key(key)
             record(tx, actor.name, "key.create", f"key:{key.id}")
             return key
@@ -356,7 +355,7 @@ class Accounts:
 
         def unit(tx: Tx) -> JoinToken:
             ends = tx.now + timedelta(seconds=expires_seconds) if expires_seconds else None
-            token = JoinToken(str(uuid.uuid4()), actor.id, digest(text), tx.now, ends, uses)
+            token = JoinToken(new_id(), actor.id, digest(text), tx.now, ends, uses)
             tx.add_join_token(token)
             record(tx, actor.name, "node_token.create", f"join_token:{token.id}")
             return token

@@ -219,7 +219,7 @@ class NodeGateway:
             if key not in session.given and key[0] in jobs:
                 session.given.add(key)
                 await session.send(pb.CentralMessage(assign=assignment(jobs[key[0]], live[key])))
-        for key in [key for key in session.given if key not in live]:
+        for key in sorted(key for key in session.given if key not in live):
             session.given.discard(key)
             await session.send(pb.CentralMessage(cancel=await self._why_stop(node_id, key)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -12,7 +11,7 @@ from datetime import timedelta
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.events import JobDeleted, JobSubmitted
-from cyxwiz.domain.ids import JobId, UserId, parse_job_id
+from cyxwiz.domain.ids import JobId, UserId, new_id, parse_job_id
 from cyxwiz.domain.job import Job, JobResult, JobSpec, Lease, LogLine, MetricPoint
 from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
@@ -114,7 +113,7 @@ class Jobs:
         if len(key) > MAX_KEY:
             raise CyxError(Code.INVALID, f"idempotency-key: at most {MAX_KEY} characters", {"field": "idempotency-key"})
         job = Job(
-            id=JobId(str(uuid.uuid4())),
+            id=JobId(new_id()),
             owner_id=actor.id,
             spec=spec,
             created_at=self._clock.now(),

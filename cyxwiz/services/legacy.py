@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from cyxwiz.domain.errors import CyxError, Code, conflict, forbidden, invalid, not_found, stale
-from cyxwiz.domain.ids import JobId, NodeId, Token, parse_job_id, parse_node_id
 from cyxwiz.domain.account import Principal
+from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, invalid, not_found, stale
+from cyxwiz.domain.ids import JobId, NodeId, Token, parse_job_id, parse_node_id
 from cyxwiz.domain.job import Job, Lease, LogLine, ResultFile
 from cyxwiz.domain.node import Hardware, LoadSample, Node
 from cyxwiz.domain.states import JobState, LeaseState, NodeState

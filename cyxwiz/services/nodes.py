@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, not_found
 from cyxwiz.domain.events import NodeBanned, NodeCameOnline, NodeCordoned, NodeJoined, NodeUncordoned, NodeWentOffline
-from cyxwiz.domain.ids import JobId, NodeId, Token, UserId, parse_node_id
+from cyxwiz.domain.ids import JobId, NodeId, Token, UserId, new_id, parse_node_id
 from cyxwiz.domain.job import Lease
 from cyxwiz.domain.node import Hardware, LoadSample, Node, Pricing
 from cyxwiz.domain.states import LeaseState, LeaseTrigger, NodeState, NodeTrigger
@@ -128,7 +128,7 @@ class Nodes:
         ).hexdigest()
         node = known or tx.node_by_identity(owner, identity)
         if node is None:
-            node_id = NodeId(str(uuid.uuid4()))
+            node_id = NodeId(new_id())
             node = self._create(tx, node_id, owner, registration, legacy=True, identity=identity)
         self._refuse_banned(node, tx.now)
         return self.came_online(tx, replace(_updated(node, registration), identity=identity))

@@ -221,19 +221,57 @@ def from_result(result: JobResult) -> dict[str, Any]:
     }
 
 
-_NODE_PLAIN = (
-    "id owner_id name registered_at last_seen_at public_key legacy identity region host port wallet_address version "
-    "boot_id max_concurrent_jobs certificate_fingerprint cordoned banned_until reputation stake_units jobs_completed "
-    "jobs_failed compute_seconds online_seconds version_number"
-).split()
-_DEVICE_PLAIN = (
-    "name memory_total_bytes memory_available_bytes compute_units supports_fp64 supports_fp16 driver_version "
-    "cuda_version pcie_generation pcie_lanes compute_capability"
-).split()
-_SAMPLE_PLAIN = (
-    "at cpu_usage memory_usage gpu_usage gpu_memory_usage network_rx_bytes_per_second network_tx_bytes_per_second "
-    "power_watts active_jobs"
-).split()
+_NODE_PLAIN = [
+    "id",
+    "owner_id",
+    "name",
+    "registered_at",
+    "last_seen_at",
+    "public_key",
+    "legacy",
+    "identity",
+    "region",
+    "host",
+    "port",
+    "wallet_address",
+    "version",
+    "boot_id",
+    "max_concurrent_jobs",
+    "certificate_fingerprint",
+    "cordoned",
+    "banned_until",
+    "reputation",
+    "stake_units",
+    "jobs_completed",
+    "jobs_failed",
+    "compute_seconds",
+    "online_seconds",
+    "version_number",
+]
+_DEVICE_PLAIN = [
+    "name",
+    "memory_total_bytes",
+    "memory_available_bytes",
+    "compute_units",
+    "supports_fp64",
+    "supports_fp16",
+    "driver_version",
+    "cuda_version",
+    "pcie_generation",
+    "pcie_lanes",
+    "compute_capability",
+]
+_SAMPLE_PLAIN = [
+    "at",
+    "cpu_usage",
+    "memory_usage",
+    "gpu_usage",
+    "gpu_memory_usage",
+    "network_rx_bytes_per_second",
+    "network_tx_bytes_per_second",
+    "power_watts",
+    "active_jobs",
+]
 
 
 def to_node(row: Any, devices: Sequence[Any], load: int) -> Node:

@@ -29,7 +29,7 @@ class SqlTx(Jobs, Nodes, Accounts, Facts):
 
     def stats(self) -> Stats:
         by_state = {str(state): 0 for state in JobState}
-        by_state.update({state: count for state, count in self._run(_JOBS_BY_STATE)})
+        by_state.update(dict(self._run(_JOBS_BY_STATE).all()))
         found = self._run(_NODES_BY_STATE).all()
         return Stats(
             total_nodes=sum(count for _, count, _ in found),

@@ -63,6 +63,7 @@ _DUE_JOBS = lookup(
 _NEXT_DUE = select(func.min(jobs.c.not_before)).where(_IS_PENDING, jobs.c.not_before > bindparam("now"))
 
 _EPOCH = select(settings.c.value).where(settings.c.name == "epoch")
+_DROP_EPOCH = delete(settings).where(settings.c.name == "epoch")
 _COUNT_SQLITE = (
     sqlite.insert(settings)
     .values(name="lease_counter", value="1")
@@ -161,6 +162,12 @@ class Jobs(Unit):
         epoch = self._run(_EPOCH).scalar_one_or_none()
         counter = self._run(_COUNT_POSTGRES if self._postgres else _COUNT_SQLITE).scalar_one()
         return Token(int(epoch or 1), int(counter))
+
+    def raise_epoch(self) -> int:
+        epoch = int(self._run(_EPOCH).scalar_one_or_none() or 1) + 1
+        self._run(_DROP_EPOCH)
+        self._run(insert(settings), {"name": "epoch", "value": str(epoch)})
+        return epoch
 
     def add_lease(self, lease: Lease) -> None:
         self._run(_ADD_LEASE, mapping.from_lease(lease))

@@ -51,6 +51,11 @@ class Unit:
 
     def _total(self, matching: Select[Any]) -> tuple[int, bool]:
         """How many rows `matching` has, counted no further than the cap, and whether it was reached."""
-        limited = matching.with_only_columns(literal_column("1")).order_by(None).limit(TOTAL_CAP + 1).subquery()
+        limited = (
+            matching.with_only_columns(literal_column("1"), maintain_column_froms=True)
+            .order_by(None)
+            .limit(TOTAL_CAP + 1)
+            .subquery()
+        )
         count = self._run(select(func.count()).select_from(limited)).scalar_one()
         return min(count, TOTAL_CAP), count > TOTAL_CAP

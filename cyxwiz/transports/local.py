@@ -43,7 +43,7 @@ class LocalLink:
 
     async def fetch_blob(self, sha256: str, path: Path) -> None:
         await self._jobs.may_read_blob(await self._accounts.authenticate(self.session_token), sha256)
-        with path.open("wb") as file:  # noqa: ASYNC230
+        with path.open("wb") as file:
             async for data in self._blobs.read(sha256):
                 file.write(data)
 

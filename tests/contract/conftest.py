@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
 import asyncpg
 import pytest
@@ -40,17 +40,9 @@ class HandClock:
         self.at += timedelta(seconds=seconds)
 
 
-class Backend(Protocol):
+class Backend:
     """One kind of store; `open` opens the same data again."""
 
-    kind: str
-    clock: HandClock
-    bus: LocalBus
-
-    async def open(self) -> Store: ...
-
-
-class _Backend:
     def __init__(self, kind: str, config: Database, folder: Path) -> None:
         self.kind, self.config, self.folder = kind, config, folder
         self.clock, self.bus = HandClock(), LocalBus()
@@ -79,43 +71,40 @@ def postgres_server() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """An empty database of its own."""
+@asynccontextmanager
+async def empty_database(server: str) -> AsyncIterator[str]:
     name = f"test_{uuid.uuid4().hex}"
-    admin = await asyncpg.connect(postgres_server)
+    admin = await asyncpg.connect(server)
     try:
         await admin.execute(f"CREATE DATABASE {name}")
-        yield postgres_server.removesuffix("postgres") + name
+        yield server.removesuffix("postgres") + name
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await admin.close()
 
 
-async def _backend(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Backend]:
-    url = request.getfixturevalue("postgres_url") if kind == "postgres" else ""
-    backend = _Backend(kind, Database(url=url), folder)
-    try:
+@asynccontextmanager
+async def _opened(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Backend]:
+    async with AsyncExitStack() as stack:
+        config = Database()
+        if request.param == "postgres":
+            server = request.getfixturevalue("postgres_server")
+            config = Database(url=await stack.enter_async_context(empty_database(server)))
+        backend = Backend(request.param, config, folder)
+        stack.push_async_callback(backend.aclose)
         yield backend
-    finally:
-        await backend.aclose()
-
-
-@pytest.fixture
-def database_url(request: pytest.FixtureRequest) -> str:
-    return ""
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
-    async for each in _backend(request.param, request, tmp_path):
-        yield each
+    async with _opened(request, tmp_path) as backend:
+        yield backend
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
-    async for each in _backend(request.param, request, tmp_path):
-        yield each
+    async with _opened(request, tmp_path) as backend:
+        yield backend
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ class Housekeeper(Service):
         self.ready()
         while not self.stopping.is_set():
             await self.idle(PERIOD_SECONDS)
+            if self.stopping.is_set():
+                return
             try:
                 events, samples, keys = await self._store.write(self._sweep)
                 log.info("swept %d events, %d load samples, %d idempotency keys", events, samples, keys)

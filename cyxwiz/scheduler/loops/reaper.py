@@ -34,6 +34,8 @@ class LeaseReaper(Service):
         self.ready()
         while not self.stopping.is_set():
             await self.idle(timeout / 6)
+            if self.stopping.is_set():
+                return
             try:
                 await self._nodes.liveness.flush(self._store)
                 if self._clock.monotonic() >= grace_until:

@@ -98,7 +98,7 @@ class GrpcLink:
         stub, metadata = self._blobs()
         hashed = hashlib.sha256()
         try:
-            with path.open("wb") as file:  # noqa: ASYNC230
+            with path.open("wb") as file:
                 async for chunk in stub.Get(blobs_pb2.BlobGetRequest(sha256=sha256), metadata=metadata):
                     hashed.update(chunk.data)
                     file.write(chunk.data)
@@ -117,7 +117,7 @@ class GrpcLink:
 
 async def _upload(path: Path, sha256: str, size: int, offset: int) -> AsyncIterator[blobs_pb2.BlobPutRequest]:
     yield blobs_pb2.BlobPutRequest(header=blobs_pb2.BlobPutHeader(sha256=sha256, size=size, offset=offset))
-    with path.open("rb") as file:  # noqa: ASYNC230
+    with path.open("rb") as file:
         file.seek(offset)
         while data := file.read(CHUNK):
             yield blobs_pb2.BlobPutRequest(data=data)

@@ -1,0 +1,489 @@
+"""Every store keeps the contract of `ports.store`: jobs, nodes, accounts and facts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cyxwiz.domain.account import ApiKey, JoinToken, Role, User
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.events import JobCompleted, JobStarted, JobSubmitted, NodeJoined
+from cyxwiz.domain.ids import NodeId, Token, UserId
+from cyxwiz.domain.job import JobResult, JobTrigger, JobType, Lease, LogLine, MetricPoint, Priority, ResultFile
+from cyxwiz.domain.node import LoadSample, Pricing
+from cyxwiz.domain.states import JobState, LeaseState, LeaseTrigger, NodeState, NodeTrigger
+from cyxwiz.ports.store import AuditEntry, BlobInfo, JobQuery, NodeQuery, Store, Tx
+from tests.contract.conftest import Backend, HandClock
+from tests.contract.make import OWNER, START, job, node
+
+NODE = NodeId("22222222-2222-4222-8222-222222222222")
+HOUR = timedelta(hours=1)
+
+
+async def test_a_job_comes_back_as_it_went_in(store: Store) -> None:
+    given = replace(
+        job("réseau 🧠"),
+        state=JobState.RUNNING,
+        metrics={"loss": 0.25},
+        node_id=NODE,
+        token=Token(1, 2**40),
+        not_before=START + HOUR,
+        reason="waits\0 for \ud800",
+        estimated_cost_units=2**62,
+        compute_seconds=1.5,
+        started_at=START + timedelta(microseconds=1),
+    )
+    await store.write(lambda tx: tx.add_job(given))
+    found = await store.read(lambda tx: tx.job(given.id))
+    assert found == replace(given, reason="waits\N{REPLACEMENT CHARACTER} for ?")
+    assert await store.read(lambda tx: tx.job(job().id)) is None
+
+
+async def test_a_unit_is_all_there_or_not_at_all(store: Store) -> None:
+    kept, lost = job(), job()
+    await store.write(lambda tx: tx.add_job(kept))
+
+    def unit(tx: Tx) -> None:
+        tx.add_job(lost)
+        tx.emit(JobSubmitted(lost.id, OWNER))
+        tx.save_job(replace(kept, progress=0.5))
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await store.write(unit)
+    assert await store.read(lambda tx: tx.job(lost.id)) is None
+    assert await store.read(lambda tx: tx.job(kept.id)) == kept
+    assert await store.read(lambda tx: tx.events(0, frozenset(), 10)) == []
+
+
+async def test_one_failing_unit_does_not_disturb_the_others(store: Store) -> None:
+    jobs = [job() for _ in range(50)]
+
+    def unit(index: int) -> object:
+        def run(tx: Tx) -> int:
+            tx.add_job(jobs[index])
+            tx.emit(JobSubmitted(jobs[index].id, OWNER))
+            if index == 25:
+                raise ValueError("the 25th")
+            return index
+
+        return run
+
+    results = await asyncio.gather(*(store.write(unit(i)) for i in range(50)), return_exceptions=True)  # type: ignore[arg-type]
+    assert [result for result in results if isinstance(result, int)] == [i for i in range(50) if i != 25]
+    assert isinstance(results[25], ValueError)
+    stored = await store.read(lambda tx: tx.jobs(JobQuery()))
+    assert {each.id for each in stored.items} == {each.id for i, each in enumerate(jobs) if i != 25}
+    assert len(await store.read(lambda tx: tx.events(0, frozenset(), 100))) == 49
+
+
+async def test_a_read_unit_cannot_write(store: Store) -> None:
+    with pytest.raises(Exception, match=r"read.?only"):
+        await store.read(lambda tx: tx.add_job(job()))
+    await store.write(lambda tx: tx.add_job(job()))
+
+
+async def test_what_exists_is_not_added_twice(store: Store) -> None:
+    given = job()
+    await store.write(lambda tx: tx.add_job(given))
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.add_job(given))
+    assert caught.value.code is Code.EXISTS
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.add_lease(Lease(job().id, Token(1, 1), NODE, START)))
+    assert caught.value.code is Code.CONFLICT
+
+
+@pytest.mark.parametrize("bad", ["nul \0", "surrogate \ud800"])
+async def test_what_no_database_can_store_is_invalid_and_harmless(store: Store, bad: str) -> None:
+    if "\0" in bad and type(store).__name__ != "PostgresStore":
+        bad = "\ud800"  # SQLite keeps a NUL
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.add_job(job(bad)))
+    assert caught.value.code is Code.INVALID
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.add_job(job(estimated_cost_units=2**70)))
+    assert caught.value.code is Code.INVALID
+    await store.write(lambda tx: tx.add_job(job()))
+
+
+async def test_a_save_is_guarded_by_the_version(store: Store) -> None:
+    given = job()
+    await store.write(lambda tx: tx.add_job(given))
+    saved = await store.write(lambda tx: tx.save_job(replace(given, progress=0.5)))
+    assert saved.version == given.version + 1
+    assert await store.read(lambda tx: tx.job(given.id)) == saved
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.save_job(given))
+    assert caught.value.code is Code.STALE
+    machine = node()
+    await store.write(lambda tx: tx.add_node(machine))
+    await store.write(lambda tx: tx.save_node(machine.move(NodeTrigger.CONNECT)))
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.save_node(machine))
+    assert caught.value.code is Code.STALE
+
+
+async def test_read_modify_write_loses_nothing(store: Store) -> None:
+    given = job()
+    await store.write(lambda tx: tx.add_job(given))
+
+    def raise_it(tx: Tx) -> None:
+        found = tx.job(given.id)
+        assert found is not None
+        tx.save_job(replace(found, epoch=found.epoch + 1))
+
+    await asyncio.gather(*(store.write(raise_it) for _ in range(20)))
+    found = await store.read(lambda tx: tx.job(given.id))
+    assert found is not None
+    assert (found.epoch, found.version) == (20, 20)
+
+
+async def test_deleting_a_job_takes_all_that_is_its(store: Store) -> None:
+    given, other = job(), job()
+
+    def fill(tx: Tx) -> None:
+        for each in (given, other):
+            tx.add_job(each)
+            tx.add_lease(Lease(each.id, Token(1, 1), NODE, START))
+            tx.add_metrics(each.id, [MetricPoint(1, START, 1, 1, 0.1, True, {"loss": 1.0})])
+            tx.add_logs(each.id, [LogLine(1, START, "info", "job", "x")])
+            tx.add_result(JobResult(each.id, NODE, Token(1, 1), (), "blob://", "sha256:", 0, {}, 1.0, START))
+
+    await store.write(fill)
+    await store.write(lambda tx: tx.delete_job(given.id))
+
+    def left(tx: Tx) -> list[object]:
+        return [
+            [bool(tx.job(i)), len(tx.leases_of(i)), len(tx.metrics(i, 0, 9)), len(tx.logs(i, 0, 9)), bool(tx.result(i))]
+            for i in (given.id, other.id)
+        ]
+
+    assert await store.read(left) == [[False, 0, 0, 0, False], [True, 1, 1, 1, True]]
+
+
+async def test_due_jobs_by_priority_then_age_and_not_before_their_time(store: Store, clock: HandClock) -> None:
+    late = job("late", created_at=START + HOUR)
+    low = job("low", priority=Priority.LOW)
+    urgent = job("urgent", priority=Priority.CRITICAL, created_at=START + 2 * HOUR)
+    early = job("early")
+    waiting = job("waiting", priority=Priority.HIGH, not_before=START + timedelta(seconds=10))
+    later = job("later", not_before=START + timedelta(seconds=20))
+    running = job("running", state=JobState.RUNNING)
+    await store.write(lambda tx: [tx.add_job(each) for each in (late, low, urgent, early, waiting, later, running)])
+
+    async def due(limit: int = 10) -> list[str]:
+        return [each.spec.name for each in await store.write(lambda tx: tx.due_jobs(limit))]
+
+    assert await due() == ["urgent", "early", "late", "low"]
+    assert await due(2) == ["urgent", "early"]
+    assert await store.read(lambda tx: tx.next_due_at()) == waiting.not_before
+    clock.advance(10)
+    assert await due() == ["urgent", "waiting", "early", "late", "low"]
+    assert await store.read(lambda tx: tx.next_due_at()) == later.not_before
+    clock.advance(10)
+    assert await store.read(lambda tx: tx.next_due_at()) is None
+
+
+async def test_pages_and_filters_of_jobs(store: Store) -> None:
+    other = UserId("33333333-3333-4333-8333-333333333333")
+    jobs = [
+        job(f"job {i}", created_at=START + timedelta(seconds=i // 2), owner_id=OWNER if i % 3 else other)
+        for i in range(10)
+    ]
+    jobs[4] = replace(jobs[4], state=JobState.RUNNING, node_id=NODE)
+    jobs.append(job("100%_Sure", type_=JobType.INFERENCE, created_at=START - HOUR))
+    await store.write(lambda tx: [tx.add_job(each) for each in jobs])
+    newest_first = [each.id for each in sorted(jobs, key=lambda each: (each.created_at, each.id), reverse=True)]
+
+    async def ids(query: JobQuery) -> list[str]:
+        return [each.id for each in (await store.read(lambda tx: tx.jobs(query))).items]
+
+    page = await store.read(lambda tx: tx.jobs(JobQuery(limit=3)))
+    assert ([each.id for each in page.items], page.total, page.capped) == (newest_first[:3], 11, False)
+    assert await ids(JobQuery(offset=3, limit=3)) == newest_first[3:6]
+    seen: list[str] = []
+    after = None
+    while found := await store.read(lambda tx, after=after: tx.jobs(JobQuery(limit=3, after=after, offset=5)).items):
+        seen += [each.id for each in found]
+        after = (found[-1].created_at, found[-1].id)
+    assert seen == newest_first
+    assert set(await ids(JobQuery(owner_id=other))) == {jobs[i].id for i in (0, 3, 6, 9)}
+    assert await ids(JobQuery(states=frozenset({JobState.RUNNING, JobState.FAILED}))) == [jobs[4].id]
+    assert await ids(JobQuery(node_id=NODE)) == [jobs[4].id]
+    assert await ids(JobQuery(types=frozenset({JobType.INFERENCE}))) == [jobs[10].id]
+    assert await ids(JobQuery(name_contains="%_sure")) == [jobs[10].id]
+    assert await ids(JobQuery(name_contains="b%2")) == []
+
+
+async def test_tokens_rise_and_never_come_twice(store: Store) -> None:
+    tokens = await asyncio.gather(*(store.write(lambda tx: [tx.next_token(), tx.next_token()]) for _ in range(10)))
+    assert all(first < second for first, second in tokens)
+    assert len({token for pair in tokens for token in pair}) == 20
+    last = max(token for pair in tokens for token in pair)
+    assert last.epoch == 1
+    assert await store.write(lambda tx: tx.raise_epoch()) == 2
+    assert await store.write(lambda tx: tx.next_token()) > last
+    assert await store.write(lambda tx: tx.raise_epoch()) == 3
+
+
+async def test_leases(store: Store) -> None:
+    given = job()
+    first = Lease(given.id, Token(1, 9), NODE, START)
+    second = Lease(given.id, Token(1, 10), NODE, START, boot_id="b", state=LeaseState.ACTIVE)
+    elsewhere = Lease(given.id, Token(1, 11), NodeId("elsewhere"), START)
+
+    def fill(tx: Tx) -> None:
+        tx.add_job(given)
+        for lease in (second, first, elsewhere):
+            tx.add_lease(lease)
+
+    await store.write(fill)
+    assert await store.read(lambda tx: tx.live_leases()) == [first, second, elsewhere]
+    assert await store.read(lambda tx: tx.live_leases(NODE)) == [first, second]
+    ended = first.move(LeaseTrigger.END, ended_at=START + HOUR, end_reason="done", last_seq=7)
+    await store.write(lambda tx: tx.save_lease(ended))
+    assert await store.read(lambda tx: tx.live_leases(NODE)) == [second]
+    assert await store.read(lambda tx: tx.leases_of(given.id)) == [ended, second, elsewhere]
+    assert await store.read(lambda tx: tx.lease(given.id, first.token)) == ended
+    assert await store.read(lambda tx: tx.lease(given.id, Token(2, 9))) is None
+
+
+async def test_curves_logs_and_results(store: Store) -> None:
+    given = job()
+    points = [MetricPoint(i, START, 1, i, i / 10, i % 2 == 0, {"loss": 1 / i}) for i in range(1, 11)]
+    lines = [LogLine(i, START, "info", "stdout", f"line {i}") for i in range(1, 11)]
+    files = (ResultFile("weights", "ab" * 32, 12),)
+    result = JobResult(given.id, NODE, Token(1, 1), files, "blob://x", "sha256:x", 12, {"loss": 0.1}, 9.5, START)
+
+    def fill(tx: Tx) -> None:
+        tx.add_job(given)
+        assert (tx.last_metric_offset(given.id), tx.last_log_offset(given.id)) == (0, 0)
+        tx.add_metrics(given.id, points)
+        tx.add_logs(given.id, lines)
+        tx.add_logs(given.id, [])
+        tx.add_result(result)
+
+    await store.write(fill)
+    assert await store.read(lambda tx: tx.metrics(given.id, 3, 4)) == points[3:7]
+    assert await store.read(lambda tx: tx.logs(given.id, 8, 100)) == lines[8:]
+    assert await store.read(lambda tx: (tx.last_metric_offset(given.id), tx.last_log_offset(given.id))) == (10, 10)
+    assert await store.read(lambda tx: tx.result(given.id)) == result
+    assert await store.read(lambda tx: tx.result(job().id)) is None
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.add_result(result))
+    assert caught.value.code is Code.EXISTS
+
+
+async def test_nodes(store: Store, clock: HandClock) -> None:
+    first = node("b", region="eu-west", state=NodeState.ONLINE, pricing=Pricing(per_hour=0.5), extras={"a": [1]})
+    second = node("a", identity="digest", legacy=True, region="EU-north")
+    twin = node("c", identity="digest")
+    await store.write(lambda tx: [tx.add_node(first), tx.add_node(second)])
+    assert await store.read(lambda tx: tx.node(first.id)) == first
+    assert await store.read(lambda tx: tx.node_by_identity(OWNER, "digest")) == second
+    assert await store.read(lambda tx: tx.node_by_identity(OWNER, "")) is None
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.add_node(twin))
+    assert caught.value.code is Code.EXISTS
+    given = job()
+    await store.write(lambda tx: [tx.add_job(given), tx.add_lease(Lease(given.id, Token(1, 1), first.id, START))])
+    page = await store.read(lambda tx: tx.nodes(NodeQuery()))
+    assert (list(page.items), page.total) == ([second, replace(first, load=1)], 2)
+    for query, names in (
+        (NodeQuery(states=frozenset({NodeState.ONLINE})), ["b"]),
+        (NodeQuery(region_contains="eu-"), ["a", "b"]),
+        (NodeQuery(owner_id=UserId("nobody")), []),
+        (NodeQuery(offset=1, limit=None), ["b"]),
+        (NodeQuery(limit=1), ["a"]),
+    ):
+        found = await store.read(lambda tx, query=query: tx.nodes(query))
+        assert [each.name for each in found.items] == names
+    clock.advance(5)
+    await store.write(lambda tx: tx.touch_nodes({first.id: 5.0, second.id: 2.5}))
+    touched = await store.read(lambda tx: tx.node(second.id))
+    assert touched == replace(second, last_seen_at=clock.now(), online_seconds=2.5)
+    fewer = replace(second, hardware=replace(second.hardware, devices=second.hardware.devices[1:]))
+    saved = await store.write(lambda tx: tx.save_node(fewer))
+    assert await store.read(lambda tx: tx.node(second.id)) == saved
+
+
+async def test_load_samples(store: Store) -> None:
+    machine = node()
+    samples = [LoadSample(START + timedelta(seconds=i), cpu_usage=i / 10, active_jobs=i) for i in range(6)]
+    await store.write(lambda tx: [tx.add_node(machine), *(tx.add_load(machine.id, each) for each in samples)])
+    assert await store.read(lambda tx: tx.load_samples(machine.id, None, None, 2)) == samples[4:]
+    assert await store.read(lambda tx: tx.load_samples(machine.id, samples[1].at, samples[3].at, 9)) == samples[1:4]
+    assert await store.write(lambda tx: tx.prune_load(samples[4].at)) == 4
+    assert await store.read(lambda tx: tx.load_samples(machine.id, None, None, 9)) == samples[4:]
+
+
+async def test_accounts(store: Store) -> None:
+    user = User(OWNER, "ann", Role.OPERATOR, START, "hash")
+    key = ApiKey("key", OWNER, "laptop", "digest", "cyx_ab", START)
+    token = JoinToken("token", OWNER, "digest", START, START + HOUR, 3)
+    await store.write(lambda tx: [tx.add_user(user), tx.add_key(key), tx.add_join_token(token)])
+    assert await store.read(lambda tx: (tx.user(OWNER), tx.user_by_name("ann"))) == (user, user)
+    assert await store.read(lambda tx: (tx.key("key"), tx.key_by_digest("digest"))) == (key, key)
+    assert await store.read(lambda tx: (tx.join_token("token"), tx.join_token_by_digest("digest"))) == (token, token)
+    changed = (replace(user, disabled=True), replace(key, revoked_at=START), replace(token, uses_left=2))
+    await store.write(lambda tx: [tx.save_user(changed[0]), tx.save_key(changed[1]), tx.save_join_token(changed[2])])
+    pages = await store.read(lambda tx: (tx.users(0, 9), tx.keys(OWNER, 0, 9), tx.join_tokens(None, 0, 9)))
+    assert tuple(page.items[0] for page in pages) == changed
+    assert [page.total for page in pages] == [1, 1, 1]
+    assert (await store.read(lambda tx: tx.keys(UserId("other"), 0, 9))).total == 0
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.add_user(replace(user, id=UserId("second"))))
+    assert caught.value.code is Code.EXISTS
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.save_user(replace(user, id=UserId("nobody"))))
+    assert caught.value.code is Code.NOT_FOUND
+
+
+async def test_revocation(store: Store, clock: HandClock) -> None:
+    assert await store.write(lambda tx: tx.revoke("a", START + HOUR))
+    assert not await store.write(lambda tx: tx.revoke("a", START + HOUR))
+    assert await store.read(lambda tx: (tx.revoked("a"), tx.revoked("b"))) == (True, False)
+    clock.advance(7200)
+    await store.write(lambda tx: tx.revoke("b", clock.now() + HOUR))
+    assert await store.read(lambda tx: (tx.revoked("a"), tx.revoked("b"))) == (False, True)
+
+
+async def test_blobs_and_their_owners(store: Store) -> None:
+    info = BlobInfo("ab" * 32, 7, START)
+    await store.write(lambda tx: tx.add_blob(info, None))
+    assert await store.read(lambda tx: tx.blob(info.sha256)) == info
+    await store.write(lambda tx: [tx.add_blob(info, UserId(name)) for name in ("ann", "bob", "ann")])
+    found = await store.read(lambda tx: tx.blob(info.sha256))
+    assert found == replace(info, owners=frozenset({UserId("ann"), UserId("bob")}))
+    assert await store.read(lambda tx: tx.blob("cd" * 32)) is None
+
+
+async def test_events_by_topic_in_order(store: Store, clock: HandClock) -> None:
+    assert await store.read(lambda tx: (tx.first_seq(), tx.last_seq())) == (1, 0)
+    a, b = job(), job()
+    await store.write(lambda tx: tx.emit(JobSubmitted(a.id, OWNER, "a"), private_to=OWNER))
+    await store.write(lambda tx: [tx.emit(JobSubmitted(b.id, OWNER)), tx.emit(JobStarted(a.id, OWNER, "node"))])
+    await store.write(lambda tx: tx.emit(NodeJoined(NODE, "n")))
+
+    async def kinds(*topics: str, after: int = 0, limit: int = 100) -> list[str]:
+        return [e.kind for e in await store.read(lambda tx: tx.events(after, frozenset(topics), limit))]
+
+    every = await store.read(lambda tx: tx.events(0, frozenset(), 100))
+    assert [e.seq for e in every] == sorted({e.seq for e in every})
+    assert every[0].topics == ("jobs", f"job:{a.id}")
+    assert (every[0].owner_id, every[1].owner_id) == (OWNER, "")
+    assert every[0].data == {"job_id": a.id, "owner_id": OWNER, "name": "a"}
+    assert every[0].at == clock.now()
+    assert await kinds("*") == ["job.submitted", "job.submitted", "job.started", "node.joined"]
+    assert await kinds("jobs") == ["job.submitted", "job.submitted", "job.started"]
+    assert await kinds(f"job:{a.id}") == ["job.submitted", "job.started"]
+    assert await kinds(f"job:{a.id}", after=every[0].seq) == ["job.started"]
+    assert await kinds("jobs", f"job:{a.id}", "nodes", limit=4) == [e.kind for e in every]
+    assert await kinds("nodes", f"job:{b.id}", limit=1) == ["job.submitted"]
+    assert await store.read(lambda tx: tx.last_seq()) == every[-1].seq
+
+
+async def test_pruned_events_leave_their_place(store: Store, clock: HandClock) -> None:
+    given = job()
+    for _ in range(3):
+        await store.write(lambda tx: tx.emit(JobSubmitted(given.id, OWNER)))
+        clock.advance(10)
+    seqs = [e.seq for e in await store.read(lambda tx: tx.events(0, frozenset(), 9))]
+    assert await store.write(lambda tx: tx.prune_events(START + timedelta(seconds=10))) == 1
+    assert await store.read(lambda tx: (tx.first_seq(), tx.last_seq())) == (seqs[1], seqs[2])
+    assert await store.write(lambda tx: tx.prune_events(clock.now())) == 1
+    assert await store.read(lambda tx: (tx.first_seq(), tx.last_seq())) == (seqs[2], seqs[2])
+    await store.write(lambda tx: tx.emit(JobCompleted(given.id, OWNER)))
+    assert await store.read(lambda tx: tx.last_seq()) > seqs[2]
+
+
+async def test_topics_are_published_after_the_commit_only(backend: Backend) -> None:
+    store = await backend.open()
+    woken = backend.bus.subscribe("jobs", "mine")
+    given = job()
+
+    def fails(tx: Tx) -> None:
+        tx.emit(JobSubmitted(given.id, OWNER))
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await store.write(fails)
+    assert await woken.changed(0) == frozenset()
+    await store.write(lambda tx: [tx.emit(JobSubmitted(given.id, OWNER)), tx.hint("mine", "other")])
+    assert await woken.changed(0) == {"jobs", "mine"}
+
+
+async def test_idempotency_keys(store: Store, clock: HandClock) -> None:
+    await store.write(lambda tx: tx.remember("submit", "key", "digest", "answer"))
+    assert await store.read(lambda tx: tx.remembered("submit", "key")) == ("digest", "answer")
+    assert await store.read(lambda tx: tx.remembered("cancel", "key")) is None
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: [tx.add_job(job()), tx.remember("submit", "key", "other", "x")])
+    assert caught.value.code is Code.EXISTS
+    assert (await store.read(lambda tx: tx.jobs(JobQuery()))).total == 0
+    clock.advance(60)
+    assert await store.write(lambda tx: tx.prune_idempotency(clock.now())) == 1
+    assert await store.read(lambda tx: tx.remembered("submit", "key")) is None
+
+
+async def test_outbox(store: Store, clock: HandClock) -> None:
+    await store.write(lambda tx: tx.add_outbox("hook", "b", {"n": 2}, START + timedelta(seconds=5)))
+    await store.write(lambda tx: [tx.add_outbox("hook", "a", {"n": 1}, START) for _ in range(2)])
+    await store.write(lambda tx: tx.add_outbox("push", "a", {}, START))
+    (due,) = await store.write(lambda tx: tx.due_outbox("hook", 9))
+    assert (due.kind, due.key, due.payload, due.due_at, due.attempts) == ("hook", "a", {"n": 1}, START, 0)
+    await store.write(lambda tx: tx.postpone_outbox(due.id, START + timedelta(seconds=9)))
+    assert await store.write(lambda tx: tx.due_outbox("hook", 9)) == []
+    clock.advance(10)
+    found = await store.write(lambda tx: tx.due_outbox("hook", 9))
+    assert [(each.key, each.attempts) for each in found] == [("b", 0), ("a", 1)]
+    await store.write(lambda tx: tx.finish_outbox(found[0].id))
+    assert [each.key for each in await store.write(lambda tx: tx.due_outbox("hook", 9))] == ["a"]
+
+
+async def test_a_setting_is_put_once(store: Store) -> None:
+    assert await store.read(lambda tx: tx.setting("secret")) is None
+    units = [(lambda tx, value=str(i): tx.put_setting("secret", value)) for i in range(10)]
+    answers = set(await asyncio.gather(*(store.write(unit) for unit in units)))
+    assert len(answers) == 1
+    assert {await store.read(lambda tx: tx.setting("secret"))} == answers
+
+
+async def test_audit_log_newest_first(store: Store) -> None:
+    entries = [AuditEntry(START, "ann", "cancel", f"job {i}", {"i": i}) for i in range(3)]
+    await store.write(lambda tx: [tx.audit(each) for each in entries])
+    assert await store.read(lambda tx: tx.audit_log(2)) == [entries[2], entries[1]]
+
+
+async def test_stats(store: Store) -> None:
+    machines = [node("a", state=NodeState.ONLINE, compute_seconds=5.0), node("b", compute_seconds=2.5)]
+    jobs = [job(), job().move(JobTrigger.CANCEL), job().move(JobTrigger.CANCEL)]
+    await store.write(lambda tx: [tx.add_node(each) for each in machines] + [tx.add_job(each) for each in jobs])
+    found = await store.read(lambda tx: tx.stats())
+    assert (found.total_nodes, found.online_nodes, found.compute_seconds) == (2, 1, 7.5)
+    assert {state: count for state, count in found.jobs_by_state.items() if count} == {"pending": 1, "cancelled": 2}
+
+
+async def test_a_closed_store_says_so(store: Store) -> None:
+    await store.aclose()
+    await store.aclose()
+    for call in (store.read, store.write):
+        with pytest.raises(CyxError) as caught:
+            await call(lambda tx: tx.last_seq())
+        assert caught.value.code is Code.UNAVAILABLE
+
+
+async def test_what_was_written_is_there_after_a_restart(durable: Backend, tmp_path: Path) -> None:
+    store = await durable.open()
+    given = job()
+    await store.write(lambda tx: [tx.add_job(given), tx.emit(JobSubmitted(given.id, OWNER)), tx.put_setting("a", "b")])
+    token = await store.write(lambda tx: tx.next_token())
+    await store.aclose()
+    store = await durable.open()
+    assert await store.read(lambda tx: (tx.job(given.id), tx.last_seq(), tx.setting("a"))) == (given, 1, "b")
+    assert await store.write(lambda tx: tx.next_token()) > token
