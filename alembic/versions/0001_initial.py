@@ -199,7 +199,7 @@ INDEXES = (
     Index("ix_payments_job_id", "payments", "job_id"),
     Index("ix_revoked_tokens_expires_at", "revoked_tokens", "expires_at"),
     Index("uq_users_name", "users", "name", unique=True),
-    Index("ix_leases_live_node_id", "leases", "node_id", where="state IN ('offered', 'active')"),
+    Index("ix_leases_live", "leases", "node_id token_epoch token_counter", where="state IN ('active', 'offered')"),
     Index("ix_node_metrics_at", "node_metrics", "at"),
     Index("ix_node_metrics_node_id_at", "node_metrics", "node_id at"),
 )

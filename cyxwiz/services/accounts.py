@@ -57,7 +57,9 @@ class Accounts:
         self._auth = auth
         self._secrets = keys
         self._cache: dict[str, tuple[float, Principal]] = {}
-        self._hasher = argon2.PasswordHasher(time_cost=auth.argon2_time_cost, memory_cost=auth.argon2_memory_kib)
+        self._hasher = argon2.PasswordHasher(
+            time_cost=auth.argon2_time_cost, memory_cost=auth.argon2_memory_kib, parallelism=1
+        )
         self._decoy = ""
 
     @property

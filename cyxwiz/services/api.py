@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cyxwiz.domain.account import Principal, Role
-from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
 from cyxwiz.domain.ids import JobId, parse_node_id, parse_user_id
 from cyxwiz.domain.job import Job, JobType
 from cyxwiz.domain.states import JobState, NodeState
@@ -122,16 +122,20 @@ class Call:
     args: Mapping[str, Any] | None = None
     bearer: str = ""
     idempotency_key: str = ""
+    strict: bool = False  # whether arguments must have their types already, as JSON has and a query string has not
 
     @property
     def caller(self) -> Principal:
         if self.actor is None:
             raise CyxError(Code.UNAUTHENTICATED, "Missing credentials: send 'Authorization: Bearer <token or API key>'")
+        if self.actor.node_id is not None:
+            # A node's principal has its owner's id: it must not act for its owner, nor draw tickets in that name.
+            raise forbidden("This is a node's token; it opens the node's own stream and blobs, nothing else")
         return self.actor
 
     def read(self, model: type[M]) -> M:
         try:
-            return model.model_validate(dict(self.args or {}))
+            return model.model_validate(dict(self.args or {}), strict=self.strict or None)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "body"

@@ -107,18 +107,14 @@ def upgrade_file(path: Path) -> None:
     """Makes the SQLite database if it is not there, readable by its owner alone, and upgrades it. Claim it first."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        connection = connect(path, writing=True)
     except OSError as error:
         raise invalid(f"{path}: the database can't be opened: {error.strerror}") from error
-    except sqlite3.DatabaseError as error:
-        raise _unusable(f"{path} can't be opened as a database: {error}") from error
-    raw = raw_of(connection)
     try:
-        # Migrations rebuild tables, which must not set off their foreign keys.
-        raw.execute("PRAGMA foreign_keys=OFF")
-        raw.execute("BEGIN IMMEDIATE")
-        upgrade(connection)
-        raw.execute("COMMIT")
+        connection = connect(path, writing=True)
+        try:
+            _upgrade_alone(connection)
+        finally:
+            connection.close()
     except CyxError as error:
         raise CyxError(error.code, f"{path}: {error.message}", retryable=False) from error
     except (sqlite3.Error, DBAPIError) as error:
@@ -126,10 +122,19 @@ def upgrade_file(path: Path) -> None:
         if isinstance(seen, CyxError) and seen.code is Code.EXHAUSTED:
             raise seen from error
         raise _unusable(f"{path} can't be used as a database: {getattr(error, 'orig', error)}") from error
+
+
+def _upgrade_alone(connection: Connection) -> None:
+    raw = raw_of(connection)
+    # Migrations rebuild tables, which must not set off their foreign keys.
+    raw.execute("PRAGMA foreign_keys=OFF")
+    raw.execute("BEGIN IMMEDIATE")
+    try:
+        upgrade(connection)
+        raw.execute("COMMIT")
     finally:
         if raw.in_transaction:
             raw.rollback()
-        connection.close()
 
 
 def _alembic(step: str, connection: Connection, revision: str) -> None:

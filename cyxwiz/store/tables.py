@@ -7,7 +7,7 @@ sorts and compares right. Money is integer units. Nothing here is read or writte
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -26,6 +26,10 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
+from cyxwiz.domain.states import LIVE_LEASE_STATES
+
+# A partial index serves only statements that repeat its condition as it stands.
+LIVE_LEASES = f"state IN ({', '.join(repr(str(state)) for state in sorted(LIVE_LEASE_STATES))})"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -88,6 +92,7 @@ lease_counter = Sequence("lease_counter", metadata=metadata)
 
 class Row(SQLModel):
     metadata = metadata
+    __tablename__: ClassVar[Any]  # SQLModel types it as what it is only where it is left out
 
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
@@ -217,7 +222,7 @@ class JobRow(Row, table=True):
 
 class LeaseRow(Row, table=True):
     __tablename__ = "leases"
-    __table_args__ = (_partial("ix_leases_live_node_id", "node_id", where="state IN ('offered', 'active')"),)
+    __table_args__ = (_partial("ix_leases_live", "node_id", "token_epoch", "token_counter", where=LIVE_LEASES),)
     job_id: str = _job(primary_key=True)
     token_epoch: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     token_counter: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})

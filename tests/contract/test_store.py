@@ -208,7 +208,9 @@ async def test_pages_and_filters_of_jobs(store: Store) -> None:
     assert await ids(JobQuery(offset=3, limit=3)) == newest_first[3:6]
     seen: list[str] = []
     after = None
-    while found := await store.read(lambda tx, after=after: tx.jobs(JobQuery(limit=3, after=after, offset=5)).items):
+    while found := await store.read(
+        lambda tx, after=after: tx.jobs(JobQuery(limit=3, after=after, offset=5 if after else 0)).items
+    ):
         seen += [each.id for each in found]
         after = (found[-1].created_at, found[-1].id)
     assert seen == newest_first

@@ -1,0 +1,190 @@
+"""From a request to a `Call` and from a document to a response: what every REST route shares.
+
+An `Operation` says all about a route: what it takes, what it answers, whom it lets in. The route and its part of the
+OpenAPI document are both made from it. Refused as INVALID: unknown or repeated query parameters, a body where none
+belongs, a body that is not `application/json`, not UTF-8, not strict JSON (NaN, Infinity) or not an object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from cyxwiz.domain.account import Principal
+from cyxwiz.domain.errors import Code, invalid
+from cyxwiz.services.api import Call, Nothing
+from cyxwiz.transports.auth import Guard, bearer_of
+from cyxwiz.transports.rest import errors
+from cyxwiz.transports.rest.security import on_this_machine
+
+BODY_SECONDS = 60.0
+MAX_QUERY_PARAMETERS = 100
+
+
+class Access(Enum):
+    CALLER = auto()  # credentials are needed
+    STREAM = auto()  # credentials, or a ticket in the query
+    LOCAL = auto()  # credentials, unless the caller is on this machine
+    SIGN_UP = auto()  # anybody, as the service decides, at the pace of log-ins
+    LOGIN = auto()  # anybody, at the pace of log-ins; credentials are in the body
+    ANYBODY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One route. `act` gets the call; `serve`, where a plain document won't do, the request too and answers itself."""
+
+    method: str
+    path: str
+    summary: str
+    answer: str  # a schema of `schemas.DOCUMENTS`, or a media type
+    act: Callable[[Call], Awaitable[Any]] | None = None
+    serve: Callable[[Request, Call], Awaitable[Response]] | None = None
+    query: type[BaseModel] = Nothing
+    body: type[BaseModel] | None = None  # None: no body belongs here
+    body_optional: bool = False
+    raw_body: bool = False  # bytes, read by `serve`
+    headers: Mapping[str, str] | None = None  # request headers it understands, with what they mean
+    status: int = 200
+    also: Mapping[int, str] | None = None  # further statuses that are no errors
+    refuses: tuple[Code, ...] = ()
+    access: Access = Access.CALLER
+    tag: str = ""
+
+
+class Door:
+    """Lets requests in, for every router of this package."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+
+    def router(self, operations: list[Operation]) -> APIRouter:
+        router = APIRouter(redirect_slashes=False)
+        for operation in operations:
+            router.add_api_route(
+                operation.path, self._endpoint(operation), methods=[operation.method], include_in_schema=False
+            )
+        return router
+
+    def _endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            call = await self._enter(request, operation)
+            if operation.serve is not None:
+                return await operation.serve(request, call)
+            assert operation.act is not None, f"{operation.path} does nothing"
+            return reply(await operation.act(call), operation.status)
+
+        return endpoint
+
+    async def _enter(self, request: Request, operation: Operation) -> Call:
+        query = query_of(request)
+        ticket = query.pop("ticket", None) if operation.access is Access.STREAM else None
+        actor = await self._admit(request, operation.access, ticket)
+        ident = str(next(iter(request.path_params.values()), ""))
+        if "\0" in ident:
+            raise invalid("The path holds a NUL character")
+        if operation.raw_body or operation.method in ("GET", "HEAD"):
+            args: dict[str, Any] = query
+        else:
+            _refuse_all(query, "query parameter")
+            args = await json_body(request, optional=operation.body is None or operation.body_optional)
+        if (operation.body if operation.method not in ("GET", "HEAD") else operation.query) in (None, Nothing):
+            _refuse_all(args, "query parameter" if args is query else "field")
+        return Call(
+            actor,
+            ident,
+            args,
+            (bearer_of(request.headers.get("authorization")) or "") if operation.access is Access.CALLER else "",
+            request.headers.get("idempotency-key", ""),
+            strict=args is not query,
+        )
+
+    async def _admit(self, request: Request, access: Access, ticket: str | None) -> Principal | None:
+        authorization, peer = request.headers.get("authorization"), request.client.host if request.client else ""
+        if access is Access.ANYBODY:
+            return None
+        if access is Access.LOGIN or (access is Access.SIGN_UP and not authorization):
+            await self.guard.admit_login(peer)
+            # Whoever logs in may send along a token that has expired: it is not what lets them in.
+            return await self.guard.admit(None, peer, public=True) if access is Access.SIGN_UP else None
+        if ticket is not None:
+            return await self.guard.accounts.redeem(ticket)
+        return await self.guard.admit(authorization, peer, public=access is Access.LOCAL and on_this_machine(request.scope))
+
+
+def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(errors.encode(value), status, headers, "application/json")
+
+
+def query_of(request: Request) -> dict[str, str]:
+    """The query's parameters, each given once."""
+    found: dict[str, str] = {}
+    items = request.query_params.multi_items()
+    if len(items) > MAX_QUERY_PARAMETERS:
+        raise invalid(f"The query has more than {MAX_QUERY_PARAMETERS} parameters")
+    for name, value in items:
+        if name in found:
+            raise invalid(f"{name[:100]}: given more than once", field=name[:100])
+        if "\0" in value:
+            raise invalid(f"{name[:100]}: holds a NUL character", field=name[:100])
+        found[name] = value
+    return found
+
+
+async def json_body(request: Request, *, optional: bool) -> dict[str, Any]:
+    """The body's object. Raises INVALID for all else; an empty body is {} where it is optional."""
+    async with asyncio.timeout(BODY_SECONDS):
+        data = await request.body()
+    if not data and optional:
+        return {}
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise invalid(f"Content-Type: must be application/json, not {media[:100]!r}", field="Content-Type")
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        if b"\\u" in data:  # only an escape can bring in what no text may hold
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise invalid("The body is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise invalid("The body is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise invalid("The body holds half a surrogate pair, which is no text") from None
+    except ValueError as error:
+        raise invalid(f"The body is no JSON: {str(error)[:200]}") from None
+    if not isinstance(value, dict):
+        raise invalid("The body must be a JSON object")
+    if b"\\u0000" in data and _holds_nul(value):
+        raise invalid("The body holds a NUL character, which can't be stored")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _holds_nul(value: Any) -> bool:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str) and "\0" in item:
+            return True
+        if isinstance(item, dict):
+            pending.extend(item.keys())
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+    return False
+
+
+def _refuse_all(args: Mapping[str, Any], what: str) -> None:
+    for name in args:
+        raise invalid(f"{str(name)[:100]}: unknown {what}", field=str(name)[:100])

@@ -1,0 +1,230 @@
+"""The shapes of the documents that REST answers with, as JSON Schema: for the OpenAPI document and for its tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cyxwiz import wire
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+UUID: Schema = {"type": "string", "format": "uuid"}
+TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, UTC"}
+WHOLE: Schema = {"type": "integer", "minimum": 0}
+NUMBER: Schema = {"type": "number"}
+SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+FLAG: Schema = {"type": "boolean"}
+SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+MONEY: Schema = {"type": "string", "description": "CYXWIZ, as a decimal"}
+NUMBERS: Schema = {"type": "object", "additionalProperties": {"type": "number"}}
+TEXTS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+ANYTHING: Schema = {"type": "object"}
+
+
+def maybe(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def many(schema: Schema) -> Schema:
+    return {"type": "array", "items": schema}
+
+
+def one_of(*values: str) -> Schema:
+    return {"type": "string", "enum": list(values)}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def record(optional: tuple[str, ...] = (), **fields: Schema) -> Schema:
+    """An object whose fields are all there, save the optional ones; later versions may add some."""
+    return {"type": "object", "properties": fields, "required": [name for name in fields if name not in optional]}
+
+
+def page(plural: str, name: str) -> Schema:
+    return record(
+        ("total_capped",),
+        **{plural: many(ref(name))},
+        total=WHOLE,
+        page=WHOLE,
+        limit=WHOLE,
+        total_pages=WHOLE,
+        next_cursor=maybe(TEXT),
+        total_capped=FLAG,
+    )
+
+
+_FILE = record(name=TEXT, sha256=SHA256, size=WHOLE)
+_STATUS = one_of("pending", "assigned", "running", "paused", "completed", "failed", "cancelled")
+_VERDICT = record(node_id=UUID, name=TEXT, feasible=FLAG, reason=maybe(TEXT), score=NUMBER, terms=NUMBERS)
+
+DOCUMENTS: dict[str, Schema] = {
+    "Error": record(
+        error=record(
+            code=one_of(*wire.CODES), message=TEXT, details=ANYTHING, retryable=FLAG, request_id=TEXT
+        )
+    ),
+    "Health": {
+        **record(status=one_of("ok"), version=TEXT, service=one_of("cyxwiz-central-server")),
+        "additionalProperties": False,
+    },
+    "Ready": record(status=one_of("ready")),
+    "Stats": record(
+        total_nodes=WHOLE,
+        online_nodes=WHOLE,
+        total_jobs=WHOLE,
+        pending_jobs=WHOLE,
+        running_jobs=WHOLE,
+        completed_jobs=WHOLE,
+        failed_jobs=WHOLE,
+        total_compute_hours=NUMBER,
+    ),
+    "Job": record(
+        id=UUID,
+        name=TEXT,
+        status=_STATUS,
+        phase=maybe(one_of("awaiting_payment", "queued", "starting", "training", "uploading", "verifying")),
+        job_type=one_of("training", "inference", "evaluation", "preprocessing"),
+        priority=one_of("low", "normal", "high", "critical"),
+        progress=SHARE,
+        current_epoch=WHOLE,
+        epochs=WHOLE,
+        batch_size=WHOLE,
+        seed={"type": "integer"},
+        metrics=NUMBERS,
+        user_id=UUID,
+        assigned_node_id=maybe(UUID),
+        attempts={**WHOLE, "description": "leases issued"},
+        retry_count={**WHOLE, "description": "failures charged to the job"},
+        node_losses=WHOLE,
+        reason={**TEXT, "description": "why it waits"},
+        error=maybe(record(code=TEXT, message=TEXT)),
+        dataset_uri=TEXT,
+        hyperparameters=TEXTS,
+        resources=ANYTHING,
+        labels=TEXTS,
+        estimated_cost=MONEY,
+        estimated_cost_units=WHOLE,
+        actual_cost=MONEY,
+        actual_cost_units=WHOLE,
+        compute_seconds=NUMBER,
+        created_at=TIME,
+        started_at=maybe(TIME),
+        first_step_at=maybe(TIME),
+        completed_at=maybe(TIME),
+    ),
+    "Jobs": page("jobs", "Job"),
+    "Plan": record(
+        feasible_nodes=WHOLE,
+        nodes=many(_VERDICT),
+        expected_seconds=NUMBER,
+        units_per_second=NUMBER,
+        estimated_cost=MONEY,
+        estimated_cost_units=WHOLE,
+    ),
+    "Explanation": record(
+        job_id=UUID,
+        status=_STATUS,
+        reason=TEXT,
+        jobs_ahead=WHOLE,
+        not_before=maybe(TIME),
+        nodes=many(_VERDICT),
+        leases=many(
+            record(token=TEXT, node_id=UUID, state=TEXT, issued_at=TIME, ended_at=maybe(TIME), end_reason=TEXT)
+        ),
+    ),
+    "JobMetrics": record(job_id=UUID, metrics=many(ref("MetricPoint")), next_after=WHOLE),
+    "MetricPoint": record(
+        offset=WHOLE, at=TIME, attempt=WHOLE, epoch=WHOLE, progress=SHARE, epoch_ended=FLAG, metrics=NUMBERS
+    ),
+    "JobLogs": record(job_id=UUID, logs=many(ref("LogLine")), next_after=WHOLE),
+    "LogLine": record(offset=WHOLE, at=TIME, level=TEXT, source=TEXT, message=TEXT),
+    "Result": record(
+        job_id=UUID,
+        node_id=UUID,
+        model_weights_uri=TEXT,
+        model_weights_hash=TEXT,
+        model_size=WHOLE,
+        final_metrics=NUMBERS,
+        total_compute_seconds=NUMBER,
+        files=many(_FILE),
+        accepted_at=TIME,
+    ),
+    "Receipt": record(
+        job_id=UUID,
+        name=TEXT,
+        status=_STATUS,
+        node_id=maybe(UUID),
+        node_name=maybe(TEXT),
+        compute_seconds=NUMBER,
+        gpu=FLAG,
+        model_weights_hash=maybe(TEXT),
+        files=many(_FILE),
+        dataset_uri=TEXT,
+        seed={"type": "integer"},
+        price=MONEY,
+        price_units=WHOLE,
+        charged=FLAG,
+        note=TEXT,
+        started_at=maybe(TIME),
+        completed_at=maybe(TIME),
+    ),
+    "JobUpdate": record(job=ref("Job"), events=many(ref("Note")), metrics=many(ref("MetricPoint")), logs=many(ref("LogLine")), cursor=TEXT),
+    "Note": record(seq=WHOLE, type=TEXT, at=maybe(TIME), data=ANYTHING),
+    "DeletedJob": record(id=UUID, deleted=FLAG),
+    "Node": record(
+        id=UUID,
+        name=TEXT,
+        status=one_of("offline", "online", "busy", "draining", "banned"),
+        region=TEXT,
+        reputation=SHARE,
+        load=WHOLE,
+        current_load=SHARE,
+        max_concurrent_jobs=WHOLE,
+        cpu_model=TEXT,
+        cpu_cores=WHOLE,
+        ram_total_bytes=WHOLE,
+        ram_available_bytes=WHOLE,
+        gpu_model=maybe(TEXT),
+        devices=many(ANYTHING),
+        hardware_unknown=many(TEXT),
+        compute_score=NUMBER,
+        price_per_hour=NUMBER,
+        jobs_completed=WHOLE,
+        jobs_failed=WHOLE,
+        total_compute_seconds=NUMBER,
+        uptime=SHARE,
+        version=TEXT,
+        owner_id=UUID,
+        legacy=FLAG,
+        registered_at=TIME,
+        last_seen_at=TIME,
+        banned_until=maybe(TIME),
+    ),
+    "Nodes": page("nodes", "Node"),
+    "NodeMetrics": record(node_id=UUID, metrics=many(ANYTHING), count=WHOLE),
+    "NodeToken": record(
+        ("token",),
+        id=UUID,
+        token={**TEXT, "description": "shown once, when it is made"},
+        owner_id=UUID,
+        uses_left=maybe(WHOLE),
+        created_at=TIME,
+        expires_at=maybe(TIME),
+        revoked_at=maybe(TIME),
+    ),
+    "NodeTokens": page("tokens", "NodeToken"),
+    "User": record(("disabled", "created_at"), id=UUID, name=TEXT, role=TEXT, disabled=FLAG, created_at=TIME),
+    "Users": page("users", "User"),
+    "Tokens": record(
+        access_token=TEXT, refresh_token=TEXT, token_type=one_of("Bearer"), expires_in=WHOLE, user=ref("User")
+    ),
+    "LoggedOut": record(logged_out=FLAG),
+    "NewKeyMade": record(id=UUID, key={**TEXT, "description": "shown this once"}, name=TEXT, created_at=TIME),
+    "Key": record(id=UUID, name=TEXT, prefix=TEXT, user_id=UUID, created_at=TIME, revoked_at=maybe(TIME)),
+    "Keys": page("keys", "Key"),
+    "Ticket": record(ticket=TEXT, expires_in=WHOLE),
+    "Blob": record(("uri", "offset"), sha256=SHA256, size=WHOLE, uri=TEXT, offset=WHOLE),
+}

@@ -1,0 +1,186 @@
+"""Every blob store keeps the contract of `ports.blobs`."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.ports.blobs import BlobStore
+from cyxwiz.store.blobs import CHUNK_BYTES, FileBlobStore
+from tests.contract.conftest import HandClock
+
+DATA = bytes(range(256)) * 10
+NAME = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> FileBlobStore:
+    return FileBlobStore(tmp_path / "blobs", HandClock())
+
+
+async def put(blobs: BlobStore, data: bytes) -> str:
+    name = hashlib.sha256(data).hexdigest()
+    upload = await blobs.begin(name, len(data), 0)
+    await upload.write(data)
+    await upload.commit()
+    await upload.aclose()
+    return name
+
+
+async def content(blobs: BlobStore, name: str, *span: Any) -> bytes:
+    return b"".join([chunk async for chunk in blobs.read(name, *span)])
+
+
+async def fails(code: Code, awaitable: Any) -> CyxError:
+    with pytest.raises(CyxError) as caught:
+        await awaitable
+    assert caught.value.code is code
+    return caught.value
+
+
+@pytest.mark.parametrize("data", [b"", b"x", DATA, os.urandom(2 * CHUNK_BYTES + 1)])
+async def test_what_is_committed_can_be_read(blobs: FileBlobStore, data: bytes) -> None:
+    name = await put(blobs, data)
+    assert await blobs.size(name) == len(data)
+    assert await blobs.partial(name) == 0
+    assert await content(blobs, name) == data
+    assert [len(chunk) <= CHUNK_BYTES async for chunk in blobs.read(name)].count(False) == 0
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(offset=st.integers(-5, 2600), length=st.none() | st.integers(-5, 2600))
+async def test_ranges(blobs: FileBlobStore, offset: int, length: int | None) -> None:
+    if await blobs.size(NAME) is None:
+        await put(blobs, DATA)
+    end = len(DATA) if length is None else offset + length
+    if 0 <= offset <= end <= len(DATA):
+        assert await content(blobs, NAME, offset, length) == DATA[offset:end]
+    else:
+        await fails(Code.INVALID, content(blobs, NAME, offset, length))
+
+
+async def test_an_upload_is_gone_on_with_and_unreadable_until_then(blobs: FileBlobStore, tmp_path: Path) -> None:
+    upload = await blobs.begin(NAME, len(DATA), 0)
+    await upload.write(DATA[:1000])
+    await upload.aclose()
+    await upload.aclose()
+    blobs = FileBlobStore(tmp_path / "blobs", HandClock())
+    assert (await blobs.size(NAME), await blobs.partial(NAME)) == (None, 1000)
+    await fails(Code.NOT_FOUND, content(blobs, NAME))
+    assert "1000" in (await fails(Code.CONFLICT, blobs.begin(NAME, len(DATA), 1001))).message
+    upload = await blobs.begin(NAME, len(DATA), 900)
+    assert upload.offset == 900
+    await upload.write(DATA[900:])
+    await upload.commit()
+    assert await content(blobs, NAME) == DATA
+    await fails(Code.EXISTS, blobs.begin(NAME, len(DATA), 0))
+
+
+async def test_two_uploads_of_one_content_conflict(blobs: FileBlobStore) -> None:
+    upload = await blobs.begin(NAME, len(DATA), 0)
+    await upload.write(DATA[:10])
+    await fails(Code.CONFLICT, blobs.begin(NAME, len(DATA), 0))
+    assert await blobs.partial(NAME) == 10
+    await upload.aclose()
+    await (await blobs.begin(NAME, len(DATA), 10)).aclose()
+
+
+@pytest.mark.parametrize("data", [DATA[:-1], DATA[:-1] + b"?"])
+async def test_what_is_not_as_announced_is_forgotten(blobs: FileBlobStore, data: bytes) -> None:
+    upload = await blobs.begin(NAME, len(DATA), 0)
+    await upload.write(data)
+    await fails(Code.INVALID, upload.commit())
+    assert (await blobs.size(NAME), await blobs.partial(NAME)) == (None, 0)
+    await fails(Code.CONFLICT, upload.write(b""))
+    assert await put(blobs, DATA) == NAME
+
+
+async def test_more_than_announced_is_refused(blobs: FileBlobStore) -> None:
+    upload = await blobs.begin(NAME, 10, 0)
+    await fails(Code.INVALID, upload.write(DATA))
+    await upload.aclose()
+    await fails(Code.INVALID, blobs.begin(NAME, 10, 11))
+    await fails(Code.INVALID, blobs.begin(NAME, -1, 0))
+
+
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", NAME.upper(), NAME + "\n", NAME[:-1], "/" * 64, "\0" * 64])
+async def test_other_names_never_reach_the_disk(blobs: FileBlobStore, name: str) -> None:
+    for call in (
+        blobs.size(name),
+        blobs.partial(name),
+        blobs.begin(name, 1, 0),
+        content(blobs, name),
+        blobs.delete(name),
+    ):
+        await fails(Code.INVALID, call)
+
+
+async def test_a_local_file_is_taken_in_once(blobs: FileBlobStore, tmp_path: Path) -> None:
+    source = tmp_path / "weights"
+    source.write_bytes(DATA)
+    assert await blobs.add_file(source) == (NAME, len(DATA))
+    assert await blobs.add_file(source) == (NAME, len(DATA))
+    assert source.read_bytes() == DATA
+    assert list((tmp_path / "blobs" / "incoming").iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        await blobs.add_file(tmp_path / "nosuch")
+
+
+async def test_deleting(blobs: FileBlobStore) -> None:
+    await put(blobs, DATA)
+    await blobs.delete(NAME)
+    await blobs.delete(NAME)
+    assert await blobs.size(NAME) is None
+
+
+async def test_a_full_disk_is_exhausted_and_the_upload_can_go_on(
+    blobs: FileBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await blobs.begin(NAME, len(DATA), 0)
+    await upload.write(DATA[:100])
+    real = os.pwrite
+
+    def full(fd: int, data: Any, at: int) -> int:
+        if at >= 150:
+            raise OSError(errno.ENOSPC, "full")
+        return real(fd, data[:50], at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        await fails(Code.EXHAUSTED, upload.write(DATA[100:]))
+    assert (upload.offset, await blobs.partial(NAME), await blobs.size(NAME)) == (100, 100, None)
+    await upload.write(DATA[100:])
+    await upload.commit()
+    assert await content(blobs, NAME) == DATA
+
+
+async def test_abandoned_uploads_are_swept_at_the_start(tmp_path: Path) -> None:
+    clock = HandClock()
+    blobs = FileBlobStore(tmp_path, clock)
+    old, young, busy = (hashlib.sha256(word).hexdigest() for word in (b"old", b"young", b"busy"))
+    for name in (old, young):
+        upload = await blobs.begin(name, 100, 0)
+        await upload.write(b"x")
+        await upload.aclose()
+    held = await blobs.begin(busy, 100, 0)
+    await held.write(b"x")
+    for name, hours in ((old, 25), (busy, 25), (young, 23)):
+        at = clock.now().timestamp() - hours * 3600
+        os.utime(tmp_path / "incoming" / name, (at, at))
+    blobs = FileBlobStore(tmp_path, clock)
+    assert [await blobs.partial(name) for name in (old, young, busy)] == [0, 1, 1]
+    await held.aclose()
+
+
+async def test_files_are_their_owners_alone(blobs: FileBlobStore, tmp_path: Path) -> None:
+    await put(blobs, DATA)
+    for path in (tmp_path / "blobs").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path

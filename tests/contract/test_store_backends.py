@@ -1,0 +1,423 @@
+"""What is promised of one kind of store: SQLite's file, PostgreSQL's locks, and the migrations of both."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from cyxwiz.bus.local import LocalBus
+from cyxwiz.config import Database
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.events import JobStarted, JobSubmitted
+from cyxwiz.domain.ids import JobId
+from cyxwiz.ports.store import JobQuery, Store, Tx
+from cyxwiz.store import migrate
+from cyxwiz.store.engine import database_url, open_store
+from cyxwiz.store.memory import MemoryStore
+from cyxwiz.store.sql import SqlTx
+from cyxwiz.store.sqlite import SqliteStore, connect, raw_of
+from cyxwiz.store.tables import metadata
+from tests.contract.conftest import Backend, HandClock, empty_database
+from tests.contract.make import OWNER, START, job
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> Any:
+    store = await open_store(Database(), tmp_path, clock=HandClock(), bus=LocalBus())
+    yield store
+    await store.aclose()
+
+
+async def refused(config: Database, folder: Path) -> CyxError:
+    with pytest.raises(CyxError) as caught:
+        await open_store(config, folder, clock=HandClock(), bus=LocalBus())
+    return caught.value
+
+
+# the file
+
+
+async def test_the_file_is_its_owners_alone_and_a_second_process_is_refused(sqlite: Store, tmp_path: Path) -> None:
+    await sqlite.write(lambda tx: tx.put_setting("a", "b"))
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    error = await refused(Database(), tmp_path)
+    assert error.code is Code.CONFLICT
+    assert "in use by another process" in error.message
+    await sqlite.aclose()
+    await (await open_store(Database(), tmp_path, clock=HandClock(), bus=LocalBus())).aclose()
+
+
+async def test_what_is_no_database_of_ours_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "cyxwiz.db"
+    path.write_bytes(b"not a database " * 100)
+    error = await refused(Database(), tmp_path)
+    assert (error.code, error.retryable) == (Code.UNAVAILABLE, False)
+    assert "not a database" in error.message
+    assert path.read_bytes().startswith(b"not a database")
+    path.unlink()
+    foreign = sqlite3.connect(path)
+    foreign.execute("CREATE TABLE recipes (id)")
+    foreign.close()
+    assert "another program" in (await refused(Database(), tmp_path)).message
+    path.unlink()
+    await (await open_store(Database(), tmp_path, clock=HandClock(), bus=LocalBus())).aclose()
+    newer = sqlite3.connect(path)
+    newer.execute("UPDATE alembic_version SET version_num = '9999'")
+    newer.commit()
+    newer.close()
+    assert "newer" in (await refused(Database(), tmp_path)).message
+    assert (await refused(Database(), tmp_path / "nowhere")).code is Code.INVALID
+
+
+async def test_a_damaged_file_says_so(tmp_path: Path) -> None:
+    store = await open_store(Database(), tmp_path, clock=HandClock(), bus=LocalBus())
+    await store.write(lambda tx: tx.add_job(job()))
+    await store.aclose()
+    path = tmp_path / "cyxwiz.db"
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+    error = await refused(Database(), tmp_path)
+    assert (error.code, error.retryable) == (Code.UNAVAILABLE, False)
+    assert str(path) in error.message
+
+
+@pytest.mark.parametrize(
+    ("given", "driver", "database"),
+    [
+        ("", "sqlite", "/data/cyxwiz.db"),
+        ("sqlite:////x/y.db", "sqlite", "/x/y.db"),
+        ("sqlite+aiosqlite:///y.db", "sqlite", "y.db"),
+        ("postgres://u:p@h/d", "postgresql+asyncpg", "d"),
+        ("postgresql://u@h:5/d", "postgresql+asyncpg", "d"),
+        ("postgresql+asyncpg://u@h/d", "postgresql+asyncpg", "d"),
+    ],
+)
+def test_urls(given: str, driver: str, database: str) -> None:
+    found = database_url(Database(url=given), Path("/data"))
+    assert (found.drivername, found.database) == (driver, database)
+
+
+@pytest.mark.parametrize("given", ["mysql://h/d", "sqlite://", "sqlite:///:memory:", "nonsense:s3cret"])
+def test_urls_that_name_no_store(given: str) -> None:
+    with pytest.raises(CyxError) as caught:
+        database_url(Database(url=given), Path("/data"))
+    assert caught.value.code is Code.INVALID
+    assert "s3cret" not in caught.value.message
+
+
+async def test_a_full_disk_is_exhausted_and_stores_nothing(tmp_path: Path) -> None:
+    store = await open_store(Database(), tmp_path, clock=HandClock(), bus=LocalBus())
+    assert isinstance(store, SqliteStore)
+    raw = raw_of(store._connection)
+    pages = raw.execute("PRAGMA page_count").fetchone()[0]
+    raw.execute(f"PRAGMA max_page_count={pages + 8}")
+    big = "x" * 100_000
+
+    def small(name: str) -> Callable[[Tx], str]:
+        return lambda tx: tx.put_setting(name, "small")
+
+    units = [small("a"), lambda tx: tx.put_setting("big", big), small("b")]
+    results = await asyncio.gather(*(store.write(unit) for unit in units), return_exceptions=True)
+    assert (results[0], results[2]) == ("small", "small")
+    assert isinstance(results[1], CyxError)
+    assert (results[1].code, results[1].retryable) == (Code.EXHAUSTED, True)
+    found = await store.read(lambda tx: [tx.setting(name) for name in ("a", "big", "b")])
+    assert found == ["small", None, "small"]
+    await store.aclose()
+    check = sqlite3.connect(tmp_path / "cyxwiz.db")
+    assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    check.close()
+
+
+async def test_nobody_is_answered_when_the_commit_fails(sqlite: SqliteStore) -> None:
+    class Failing:
+        """The raw connection, whose COMMIT does not get through."""
+
+        def __init__(self, raw: sqlite3.Connection) -> None:
+            self.raw = raw
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.raw, name)
+
+        def execute(self, statement: str) -> Any:
+            if statement == "COMMIT":
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                raise error
+            return self.raw.execute(statement)
+
+    woken = sqlite._bus.subscribe("*")
+    raw = raw_of(sqlite._connection)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cyxwiz.store.sqlite.raw_of", lambda _: Failing(raw))
+        units = [sqlite.write(lambda tx: [tx.put_setting("a", "b"), tx.hint("a")]) for _ in range(3)]
+        results = await asyncio.gather(*units, return_exceptions=True)
+    assert [getattr(result, "code", None) for result in results] == [Code.UNAVAILABLE] * 3
+    assert await sqlite.read(lambda tx: tx.setting("a")) is None
+    assert await woken.changed(0) == frozenset()
+    await sqlite.write(lambda tx: tx.put_setting("a", "b"))
+
+
+async def test_a_unit_whose_caller_went_away_does_no_harm(sqlite: SqliteStore) -> None:
+    task = asyncio.ensure_future(sqlite.write(lambda tx: tx.put_setting("a", "b")))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await sqlite.write(lambda tx: tx.put_setting("a", "c")) == "b"
+
+
+async def test_a_reader_sees_one_snapshot(durable: Backend) -> None:
+    store = await durable.open()
+    loop = asyncio.get_running_loop()
+    if durable.kind == "postgres":
+        engine = store._engine  # type: ignore[attr-defined]
+        async with engine.connect() as other:
+            await other.execution_options(isolation_level="REPEATABLE READ")
+
+            def look(connection: Connection) -> str | None:
+                return SqlTx(connection, START, writing=False).setting("a")
+
+            assert await other.run_sync(look) is None
+            await store.write(lambda tx: tx.put_setting("a", "b"))
+            assert await other.run_sync(look) is None
+        assert await store.read(lambda tx: tx.setting("a")) == "b"
+        return
+
+    def unit(tx: Tx) -> tuple[str | None, str | None]:
+        before = tx.setting("a")
+        asyncio.run_coroutine_threadsafe(store.write(lambda tx: tx.put_setting("a", "b")), loop).result(10)
+        return before, tx.setting("a")
+
+    assert await store.read(unit) == (None, None)
+    assert await store.read(lambda tx: tx.setting("a")) == "b"
+
+
+# plans: what must stay fast is served by an index
+
+
+@pytest.mark.parametrize(
+    ("unit", "index"),
+    [
+        (lambda tx: tx.due_jobs(9), "ix_jobs_state_urgency_created_at_id"),
+        (lambda tx: tx.next_due_at(), "ix_jobs_not_before"),
+        (lambda tx: tx.live_leases("n"), "ix_leases_live"),
+        (lambda tx: tx.events(0, frozenset({"jobs"}), 9), "ix_events_category_seq"),
+        (lambda tx: tx.events(0, frozenset({"job:x"}), 9), "ix_events_subject_seq"),
+        (lambda tx: tx.jobs(JobQuery(owner_id=OWNER, after=(START, JobId("x")))), "ix_jobs_owner_id_created_at_id"),
+        (lambda tx: tx.jobs(JobQuery()), "ix_jobs_created_at_id"),
+        (lambda tx: tx.metrics("j", 0, 9), "sqlite_autoindex_job_metrics_1"),
+    ],
+)
+async def test_statements_use_their_index_and_do_not_sort(unit: Callable[[Tx], object], index: str) -> None:
+    store = MemoryStore(HandClock(), LocalBus())
+    said: list[str] = []
+    store._raw.set_trace_callback(said.append)
+    await store.read(unit)
+    store._raw.set_trace_callback(None)
+    last = [statement for statement in said if statement.lstrip().startswith("SELECT")][-1]
+    plan = " ".join(str(row[3]) for row in store._raw.execute("EXPLAIN QUERY PLAN " + last))
+    await store.aclose()
+    assert index in plan, plan
+    assert "TEMP B-TREE" not in plan, plan
+
+
+# PostgreSQL
+
+
+@pytest.fixture
+async def postgres(postgres_server: str, tmp_path: Path) -> Any:
+    async with empty_database(postgres_server) as url:
+        store = await open_store(Database(url=url), tmp_path, clock=HandClock(), bus=LocalBus())
+        try:
+            yield store
+        finally:
+            await store.aclose()
+
+
+async def test_no_event_overtakes_one_that_is_not_committed(postgres: Any) -> None:
+    first, second = job(), job()
+
+    def emit(connection: Connection) -> None:
+        tx = SqlTx(connection, START, writing=True)
+        tx.emit(JobSubmitted(first.id, OWNER))
+        tx.flush()
+
+    async with postgres._engine.connect() as open_one:
+        await open_one.run_sync(emit)
+        later = asyncio.ensure_future(postgres.write(lambda tx: tx.emit(JobSubmitted(second.id, OWNER))))
+        quiet = asyncio.ensure_future(postgres.write(lambda tx: tx.add_job(first)))
+        await quiet  # one without events waits for nobody
+        done, _ = await asyncio.wait([later], timeout=0.2)
+        assert not done
+        assert await postgres.read(lambda tx: (tx.events(0, frozenset(), 9), tx.last_seq())) == ([], 0)
+        await open_one.commit()
+    await later
+    found = await postgres.read(lambda tx: tx.events(0, frozenset({"jobs"}), 9))
+    assert [event.data["job_id"] for event in found] == [first.id, second.id]
+
+
+async def test_no_follower_misses_an_event(postgres: Any) -> None:
+    """Readers that go on from the last seq they saw, while many write, see every event once and in order."""
+    jobs = [job() for _ in range(8)]
+    seen: list[int] = []
+    wanted = len(jobs) * 10
+
+    async def write(index: int) -> None:
+        for _ in range(10):
+            await postgres.write(lambda tx: tx.emit(JobStarted(jobs[index].id, OWNER)))
+
+    async def follow() -> None:
+        after = 0
+        while len(seen) < wanted:
+            for event in await postgres.read(lambda tx, after=after: tx.events(after, frozenset({"jobs"}), 7)):
+                seen.append(event.seq)
+                after = event.seq
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(follow(), *(write(i) for i in range(len(jobs))))
+    assert seen == sorted(set(seen))
+    assert len(seen) == wanted
+
+
+async def test_due_jobs_that_another_central_holds_are_skipped(postgres: Any) -> None:
+    jobs = [job("a"), job("b")]
+    await postgres.write(lambda tx: [tx.add_job(each) for each in jobs])
+
+    def due(connection: Connection) -> list[str]:
+        return [each.id for each in SqlTx(connection, START, writing=True).due_jobs(1)]
+
+    async with postgres._engine.connect() as one, postgres._engine.connect() as other:
+        held, taken = await one.run_sync(due), await other.run_sync(due)
+    assert {*held, *taken} == {each.id for each in jobs}
+
+
+async def test_a_deadlock_is_run_again(postgres: Any) -> None:
+    a, b = job(), job()
+    await postgres.write(lambda tx: [tx.add_job(a), tx.add_job(b)])
+    runs: list[int] = []
+
+    def both(first: JobId, second: JobId) -> Callable[[Tx], None]:
+        def unit(tx: Tx) -> None:
+            runs.append(1)
+            for each in (first, second):
+                found = tx.job(each)
+                assert found is not None
+                tx.save_job(found)
+
+        return unit
+
+    async with asyncio.timeout(30):
+        while len(runs) == len(set()) or sum(runs) % 2 == 0:  # until one had to be run again
+            await asyncio.gather(postgres.write(both(a.id, b.id)), postgres.write(both(b.id, a.id)))
+    saved = await postgres.read(lambda tx: tx.job(a.id))
+    assert saved.version >= 2
+
+
+async def test_a_lost_connection_is_replaced(postgres: Any) -> None:
+    async def cut() -> None:
+        async with postgres._engine.connect() as one:
+            await one.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    async with postgres._engine.connect() as spare:
+        await spare.exec_driver_sql("SELECT 1")
+    await cut()
+    await postgres.write(lambda tx: tx.put_setting("a", "b"))
+    assert await postgres.read(lambda tx: tx.setting("a")) == "b"
+
+
+async def test_what_can_not_be_reached_is_unavailable(postgres_server: str, tmp_path: Path) -> None:
+    for url, retryable in (
+        ("postgresql://u:s3cret@127.0.0.1:9/d", True),
+        (postgres_server.removesuffix("postgres") + "nosuch", False),
+    ):
+        error = await refused(Database(url=url), tmp_path)
+        assert (error.code, error.retryable) == (Code.UNAVAILABLE, retryable)
+        assert "s3cret" not in error.message
+
+
+# migrations
+
+
+def _schema(connection: Connection) -> dict[str, object]:
+    found = inspect(connection)
+    return {
+        name: (
+            [{**column, "type": str(column["type"]), "default": None} for column in found.get_columns(name)],
+            found.get_pk_constraint(name),
+            sorted(found.get_foreign_keys(name), key=str),
+            sorted(
+                ({**each, "dialect_options": str(each.get("dialect_options"))} for each in found.get_indexes(name)),
+                key=str,
+            ),
+        )
+        for name in sorted(found.get_table_names())
+    }
+
+
+def _up_and_down(connection: Connection) -> None:
+    migrate.upgrade(connection)
+    at_once = _schema(connection)
+    migrate.downgrade(connection)
+    assert inspect(connection).get_table_names() == ["alembic_version"]
+    migrate.upgrade(connection, step_by_step=True)
+    assert migrate.current(connection) == migrate.head()
+    assert _schema(connection) == at_once
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    assert compare_metadata(context, metadata) == []
+
+
+def test_migrations_on_sqlite_make_todays_tables_and_undo_them(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "x.db", writing=True)
+    raw_of(connection).execute("BEGIN")
+    _up_and_down(connection)
+    raw_of(connection).execute("COMMIT")
+    connection.close()
+
+
+async def test_migrations_on_postgres_make_todays_tables_and_undo_them(postgres_server: str) -> None:
+    async with empty_database(postgres_server) as url:
+        engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+        async with engine.begin() as connection:
+            await connection.run_sync(_up_and_down)
+        await engine.dispose()
+
+
+async def test_two_centrals_that_start_at_once_migrate_once(postgres_server: str, tmp_path: Path) -> None:
+    async with empty_database(postgres_server) as url:
+        config = Database(url=url)
+        stores = await asyncio.gather(
+            *(open_store(config, tmp_path, clock=HandClock(), bus=LocalBus()) for _ in range(3))
+        )
+        for store in stores:
+            await store.aclose()
+
+
+async def test_a_start_without_migrations_does_not_import_alembic(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys; from pathlib import Path; from cyxwiz.bus.local import LocalBus;"
+        "from cyxwiz.config import Database; from cyxwiz.runtime.clock import SystemClock;"
+        "from cyxwiz.store.engine import open_store\n"
+        "async def main():\n"
+        "    store = await open_store(Database(), Path(sys.argv[1]), clock=SystemClock(), bus=LocalBus())\n"
+        "    await store.aclose()\n"
+        "asyncio.run(main()); assert not {'alembic', 'asyncpg', 'mako'} & set(sys.modules)"
+    )
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(tmp_path))
+        assert await process.wait() == 0

@@ -1,0 +1,106 @@
+"""Stand-ins for what is not under test; the real ones run in tests of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from cyxwiz.domain.job import Device
+from cyxwiz.domain.node import DeviceInfo, Hardware
+from cyxwiz.ports.executor import (
+    Artefact,
+    Cancelled,
+    Failed,
+    Finished,
+    FirstStep,
+    Logged,
+    Progressed,
+    Report,
+    Run,
+    Started,
+    Work,
+)
+
+GIB = 2**30
+
+
+def hardware(cores: int = 4, ram: int = 16 * GIB, gpus: tuple[int, ...] = ()) -> Hardware:
+    """A machine with the given GPUs' memory sizes in bytes."""
+    devices = [DeviceInfo(Device.CPU, "Test CPU", ram, ram, cores)]
+    devices += [DeviceInfo(Device.CUDA, "Test GPU", size, size) for size in gpus]
+    return Hardware("Test CPU", cores, ram, ram, tuple(devices))
+
+
+class ScriptedRun:
+    """A run whose epochs end when the test says so (`step`), or at once."""
+
+    def __init__(self, work: Work, gate: asyncio.Semaphore | None, fail: Failed | None) -> None:
+        self.work = work
+        self._gate = gate
+        self._fail = fail
+        self._cancelled = asyncio.Event()
+
+    async def reports(self) -> AsyncIterator[Report]:
+        yield Started(1)
+        yield Logged("info", "started")
+        yield FirstStep()
+        for epoch in range(1, self.work.epochs + 1):
+            if await self._wait():
+                yield Cancelled()
+                return
+            share = epoch / self.work.epochs
+            metrics = {"loss": 1 / epoch, "accuracy": share, "val_loss": 1 / epoch, "val_accuracy": share}
+            yield Progressed(epoch, self.work.epochs, 1, 1, share, metrics, float(epoch), 0.0, True)
+        if self._fail is not None:
+            yield self._fail
+            return
+        path = self.work.work_dir / "out" / "model.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(f"weights of {self.work.job_id}".encode())
+        yield Finished((artefact(path),), metrics, self.work.epochs, 1.5)
+
+    async def _wait(self) -> bool:
+        if self._gate is None:
+            return self._cancelled.is_set()
+        taken = asyncio.ensure_future(self._gate.acquire())
+        cancelled = asyncio.ensure_future(self._cancelled.wait())
+        await asyncio.wait({taken, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+        taken.cancel()
+        cancelled.cancel()
+        return self._cancelled.is_set()
+
+    async def cancel(self) -> None:
+        self._cancelled.set()
+
+
+def artefact(path: Path) -> Artefact:
+    data = path.read_bytes()
+    return Artefact(path.name, path, hashlib.sha256(data).hexdigest(), len(data))
+
+
+class ScriptedExecutor:
+    """`ports.executor.Executor` without processes. With `gated`, each epoch waits for `step`."""
+
+    def __init__(self, *, gated: bool = False, fail: Failed | None = None) -> None:
+        self._gate = asyncio.Semaphore(0) if gated else None
+        self.fail = fail
+        self.runs: list[ScriptedRun] = []
+
+    def step(self, epochs: int = 1) -> None:
+        assert self._gate is not None
+        for _ in range(epochs):
+            self._gate.release()
+
+    async def start(self, work: Work) -> Run:
+        run = ScriptedRun(work, self._gate, self.fail)
+        self.runs.append(run)
+        return run
+
+    def warm(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        for run in self.runs:
+            await run.cancel()
