@@ -186,8 +186,8 @@ INDEXES = (
     Index("ix_idempotency_created_at", "idempotency", "created_at"),
     Index("ix_jobs_created_at_id", "jobs", "created_at id"),
     Index("ix_jobs_node_id_created_at", "jobs", "node_id created_at", where="node_id IS NOT NULL"),
-    Index("ix_jobs_not_before", "jobs", "not_before", where="state = 'pending' AND not_before IS NOT NULL"),
     Index("ix_jobs_owner_id_created_at_id", "jobs", "owner_id created_at id"),
+    Index("ix_jobs_state_not_before", "jobs", "state not_before", where="not_before IS NOT NULL"),
     Index("ix_jobs_state_urgency_created_at_id", "jobs", "state urgency created_at id"),
     Index("ix_join_tokens_owner_id_created_at", "join_tokens", "owner_id created_at"),
     Index("uq_join_tokens_digest", "join_tokens", "digest", unique=True),
@@ -206,16 +206,12 @@ INDEXES = (
 
 
 def _create(table: Table) -> None:
-    key = table.key.split()
     parts: list[sa.schema.SchemaItem] = []
     for word in table.columns.split():
         name, _, kind = word.partition(":")
         plain = kind.rstrip("?")
-        counts = plain == "serial"
-        parts.append(
-            sa.Column(name, TYPES[plain], nullable=plain != kind, primary_key=name in key, autoincrement=counts)
-        )
-    parts.append(sa.PrimaryKeyConstraint(*key, name=f"pk_{table.name}"))
+        parts.append(sa.Column(name, TYPES[plain], nullable=plain != kind))
+    parts.append(sa.PrimaryKeyConstraint(*table.key.split(), name=f"pk_{table.name}"))
     if table.owner:
         column, target = table.owner.split(" -> ")
         name = f"fk_{table.name}_{column}_{target.partition('.')[0]}"

@@ -178,9 +178,9 @@ def check_spec(spec: JobSpec) -> None:
     if not spec.dataset_uri:
         raise invalid("dataset: missing; name one such as builtin:digits", field="dataset")
     graph = parse(spec.model)
-    parse_hyperparameters(spec.hyperparameters)
+    hyperparameters = parse_hyperparameters(spec.hyperparameters, graph)
     check_dataset_uri(spec.dataset_uri)
-    check_model_fits(graph, spec.dataset_uri)
+    check_model_fits(graph, spec.dataset_uri, hyperparameters.loss.type if hyperparameters.loss else None)
 
 
 def check_blob_dataset(tx: Tx, spec: JobSpec, owner_id: str) -> None:

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import re
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -94,10 +95,13 @@ class FileBlobStore:
 
     def _sweep(self, before: float) -> None:
         for path in self._incoming.iterdir():
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # another process sweeps too
             try:
                 if os.fstat(fd).st_mtime < before and _locked(fd):
-                    path.unlink()
+                    path.unlink(missing_ok=True)
             finally:
                 os.close(fd)
 
@@ -109,6 +113,9 @@ class FileUpload:
         if path.exists():
             raise CyxError(Code.EXISTS, f"Blob {incoming.name} is stored already", {"sha256": incoming.name})
         self._path, self._incoming, self._size = path, incoming, size
+        # A caller that is cancelled leaves its thread at work: the descriptor must not be closed, and its number given
+        # to another file, under that thread's hands.
+        self._at_work = threading.Lock()
         self._fd: int | None = _create(incoming, exclusive=False)
         try:
             # The second look: the one who had the file may have published or dropped it before the lock was ours.
@@ -127,43 +134,52 @@ class FileUpload:
         self.offset = offset
 
     async def write(self, data: bytes) -> None:
-        if self._fd is None:
-            raise conflict("The upload is closed")
-        if self.offset + len(data) > self._size:
-            raise invalid(f"The upload was announced with {self._size} bytes; these are more", size=self._size)
-        await _off_loop(self._write, self._fd, data)
+        await _off_loop(self._write, data)
 
     async def commit(self) -> None:
-        if self._fd is None:
-            raise conflict("The upload is closed")
-        await _off_loop(self._commit, self._fd)
+        await _off_loop(self._commit)
 
     async def aclose(self) -> None:
-        self._close()
+        await _off_loop(self._leave)
 
-    def _write(self, fd: int, data: bytes) -> None:
-        try:
-            written = 0
-            while written < len(data):
-                written += os.pwrite(fd, memoryview(data)[written:], self.offset + written)
-        except OSError:
-            os.ftruncate(fd, self.offset)
-            raise
-        self._digest.update(data)
-        self.offset += len(data)
+    def _write(self, data: bytes) -> None:
+        with self._at_work:
+            fd = self._opened()
+            if self.offset + len(data) > self._size:
+                raise invalid(f"The upload was announced with {self._size} bytes; these are more", size=self._size)
+            try:
+                written = 0
+                while written < len(data):
+                    written += os.pwrite(fd, memoryview(data)[written:], self.offset + written)
+            except OSError:
+                os.ftruncate(fd, self.offset)
+                raise
+            self._digest.update(data)
+            self.offset += len(data)
 
-    def _commit(self, fd: int) -> None:
-        found = self._digest.hexdigest()
-        if self.offset != self._size or found != self._incoming.name:
-            self._incoming.unlink(missing_ok=True)
+    def _commit(self) -> None:
+        with self._at_work:
+            fd = self._opened()
+            found = self._digest.hexdigest()
+            if self.offset != self._size or found != self._incoming.name:
+                self._incoming.unlink(missing_ok=True)
+                self._close()
+                raise invalid(
+                    f"The upload is not what it was announced as: {self.offset} of {self._size} bytes, SHA-256 {found}",
+                    sha256=self._incoming.name,
+                )
+            os.fsync(fd)
+            _publish(self._incoming, self._path)
             self._close()
-            raise invalid(
-                f"The upload is not what it was announced as: {self.offset} of {self._size} bytes, SHA-256 {found}",
-                sha256=self._incoming.name,
-            )
-        os.fsync(fd)
-        _publish(self._incoming, self._path)
-        self._close()
+
+    def _leave(self) -> None:
+        with self._at_work:
+            self._close()
+
+    def _opened(self) -> int:
+        if self._fd is None:
+            raise conflict("The upload is closed")
+        return self._fd
 
     def _close(self) -> None:
         if self._fd is not None:

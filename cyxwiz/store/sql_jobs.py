@@ -18,7 +18,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     or_,
     select,
     text,
@@ -48,8 +47,7 @@ jobs, leases, results = table(JobRow), table(LeaseRow), table(JobResultRow)
 metrics, logs, settings = table(JobMetricRow), table(JobLogRow), table(SettingRow)
 
 IS_LIVE = text(f"leases.{LIVE_LEASES}")
-# A literal, not a parameter: only so do the planners see that the partial index applies.
-_IS_PENDING = jobs.c.state == literal(str(JobState.PENDING), literal_execute=True)
+_IS_PENDING = jobs.c.state == str(JobState.PENDING)
 
 _ADD_JOB = insert(jobs)
 _JOB = lookup(select(jobs).where(jobs.c.id == bindparam("id")))
@@ -62,12 +60,7 @@ _DUE_JOBS = lookup(
     .limit(bindparam("most")),
     skip_locked=True,
 )
-_NEXT_DUE = (
-    select(jobs.c.not_before)
-    .where(_IS_PENDING, jobs.c.not_before > bindparam("now"))
-    .order_by(jobs.c.not_before)  # rather than min(): so SQLite takes the index of this column
-    .limit(1)
-)
+_NEXT_DUE = select(func.min(jobs.c.not_before)).where(_IS_PENDING, jobs.c.not_before > bindparam("now"))
 
 _EPOCH = select(settings.c.value).where(settings.c.name == "epoch")
 _DROP_EPOCH = delete(settings).where(settings.c.name == "epoch")
@@ -89,9 +82,10 @@ _ADD_LEASE = insert(leases)
 _LEASE = lookup(select(leases).where(_BY_TOKEN))
 _SAVE_LEASE = update(leases).where(_BY_TOKEN)
 _IN_ORDER = (leases.c.token_epoch, leases.c.token_counter)
-_LIVE = lookup(select(leases).where(IS_LIVE).order_by(*_IN_ORDER))
-_LIVE_OF_NODE = lookup(select(leases).where(IS_LIVE, leases.c.node_id == bindparam("node_id")).order_by(*_IN_ORDER))
-_LEASES_OF = lookup(select(leases).where(leases.c.job_id == bindparam("job_id")).order_by(*_IN_ORDER))
+# Lists are not locked: a central that looks at all leases must not hold up the reports of every node.
+_LIVE = select(leases).where(IS_LIVE).order_by(*_IN_ORDER)
+_LIVE_OF_NODE = select(leases).where(IS_LIVE, leases.c.node_id == bindparam("node_id")).order_by(*_IN_ORDER)
+_LEASES_OF = select(leases).where(leases.c.job_id == bindparam("job_id")).order_by(*_IN_ORDER)
 
 _ADD_METRICS, _ADD_LOGS, _ADD_RESULT = insert(metrics), insert(logs), insert(results)
 
@@ -162,7 +156,7 @@ class Jobs(Unit):
         return [mapping.to_job(row) for row in self._all(_DUE_JOBS, now=self.now, most=limit)]
 
     def next_due_at(self) -> datetime | None:
-        found: datetime | None = self._run(_NEXT_DUE, {"now": self.now}).scalar_one_or_none()
+        found: datetime | None = self._run(_NEXT_DUE, {"now": self.now}).scalar_one()
         return found
 
     def next_token(self) -> Token:
@@ -198,11 +192,11 @@ class Jobs(Unit):
             raise not_found("lease", f"{lease.job_id}/{lease.token}")
 
     def live_leases(self, node_id: NodeId | None = None) -> Sequence[Lease]:
-        rows = self._all(_LIVE) if node_id is None else self._all(_LIVE_OF_NODE, node_id=node_id)
+        rows = self._run(_LIVE) if node_id is None else self._run(_LIVE_OF_NODE, {"node_id": node_id})
         return [mapping.to_lease(row) for row in rows]
 
     def leases_of(self, job_id: JobId) -> Sequence[Lease]:
-        return [mapping.to_lease(row) for row in self._all(_LEASES_OF, job_id=job_id)]
+        return [mapping.to_lease(row) for row in self._run(_LEASES_OF, {"job_id": job_id})]
 
     def add_metrics(self, job_id: JobId, points: Sequence[MetricPoint]) -> None:
         if points:

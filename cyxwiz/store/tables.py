@@ -187,7 +187,7 @@ class JobRow(Row, table=True):
         Index("ix_jobs_owner_id_created_at_id", "owner_id", "created_at", "id"),
         Index("ix_jobs_created_at_id", "created_at", "id"),
         _partial("ix_jobs_node_id_created_at", "node_id", "created_at", where="node_id IS NOT NULL"),
-        _partial("ix_jobs_not_before", "not_before", where="state = 'pending' AND not_before IS NOT NULL"),
+        _partial("ix_jobs_state_not_before", "state", "not_before", where="not_before IS NOT NULL"),
     )
     id: str = Field(primary_key=True)
     owner_id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ async def test_an_upload_is_gone_on_with_and_unreadable_until_then(blobs: FileBl
     await upload.write(DATA[:1000])
     await upload.aclose()
     await upload.aclose()
-    blobs = FileBlobStore(tmp_path / "blobs", HandClock())
+    clock = HandClock()
+    clock.at = datetime.now(UTC)  # as the file system has it
+    blobs = FileBlobStore(tmp_path / "blobs", clock)
     assert (await blobs.size(NAME), await blobs.partial(NAME)) == (None, 1000)
     await fails(Code.NOT_FOUND, content(blobs, NAME))
     assert "1000" in (await fails(Code.CONFLICT, blobs.begin(NAME, len(DATA), 1001))).message

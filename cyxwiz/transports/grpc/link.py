@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,34 +130,56 @@ class _GrpcSession:
         self._call = call
 
     async def send(self, message: pb.NodeMessage) -> None:
-        try:
+        with _translated():
             await self._call.write(message)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error) from None
-        except grpc.aio.UsageError:
-            raise CyxError(Code.UNAVAILABLE, "The stream to central has ended") from None
 
     async def receive(self) -> AsyncIterator[pb.CentralMessage]:
-        try:
-            while (message := await self._call.read()) is not grpc.aio.EOF:
-                yield message
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error) from None
-        code = await self._call.code()
-        if code is not grpc.StatusCode.OK:
-            raise error_of(self._call, code)
+        while True:
+            with _translated():
+                message = await self._call.read()
+            if message is grpc.aio.EOF:
+                break
+            yield message
+        with _translated():
+            if await self._call.code() is not grpc.StatusCode.OK:
+                raise await _ending(self._call)
 
     async def aclose(self) -> None:
         self._call.cancel()
 
 
-def error_of(error: Any, code: grpc.StatusCode | None = None) -> CyxError:
-    """The error that central raised, rebuilt; a bare status becomes the code that stands for it."""
-    status: grpc.StatusCode = code or error.code()
-    details = error.details() if code is None else ""
-    for key, value in (error.trailing_metadata() if code is None else None) or ():
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turns the ways in which a call says that it is over into one."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error) from None
+    except (grpc.aio.UsageError, asyncio.InvalidStateError):
+        raise CyxError(Code.UNAVAILABLE, "The stream to central has ended") from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # The call was cancelled by `aclose`, not this task.
+        raise CyxError(Code.UNAVAILABLE, "The stream to central was closed") from None
+
+
+async def _ending(call: Any) -> CyxError:
+    code, details, trailing = await call.code(), await call.details(), await call.trailing_metadata()
+    return rebuild(code, details, trailing)
+
+
+def error_of(error: grpc.aio.AioRpcError) -> CyxError:
+    """The error that central raised, rebuilt."""
+    return rebuild(error.code(), error.details(), error.trailing_metadata())
+
+
+def rebuild(code: grpc.StatusCode, details: str | None, trailing: Any) -> CyxError:
+    """A bare status, such as a proxy's, becomes the code that stands for it."""
+    for key, value in trailing or ():
         if key == wire.ERROR_METADATA:
             body = json.loads(value)
             return CyxError(Code(body["code"]), body["message"], body.get("details"), retryable=body.get("retryable"))
-    word = wire.FROM_GRPC.get(status.value[0], "UNAVAILABLE")
-    return CyxError(Code(word), str(details) or f"Central answered {status.name}")
+    word = wire.FROM_GRPC.get(code.value[0], "UNAVAILABLE")
+    return CyxError(Code(word), details or f"Central answered {code.name}")

@@ -79,7 +79,9 @@ def _of_http(error: HTTPException, scope: Scope) -> CyxError:
         return CyxError(Code.NOT_FOUND, f"No such route: {path}; /docs lists them all", {"path": path})
     if error.status_code == 405:
         return CyxError(
-            Code.INVALID, f"{scope.get('method')} is not allowed on {path}", {"path": path, "method": scope.get("method")}
+            Code.INVALID,
+            f"{scope.get('method')} is not allowed on {path}",
+            {"path": path, "method": scope.get("method")},
         )
     code = Code.INVALID if error.status_code < 500 else Code.INTERNAL
     return CyxError(code, str(error.detail)[:500])

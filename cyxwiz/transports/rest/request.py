@@ -117,7 +117,9 @@ class Door:
             return await self.guard.admit(None, peer, public=True) if access is Access.SIGN_UP else None
         if ticket is not None:
             return await self.guard.accounts.redeem(ticket)
-        return await self.guard.admit(authorization, peer, public=access is Access.LOCAL and on_this_machine(request.scope))
+        return await self.guard.admit(
+            authorization, peer, public=access is Access.LOCAL and on_this_machine(request.scope)
+        )
 
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

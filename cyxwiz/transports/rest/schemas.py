@@ -62,9 +62,7 @@ _VERDICT = record(node_id=UUID, name=TEXT, feasible=FLAG, reason=maybe(TEXT), sc
 
 DOCUMENTS: dict[str, Schema] = {
     "Error": record(
-        error=record(
-            code=one_of(*wire.CODES), message=TEXT, details=ANYTHING, retryable=FLAG, request_id=TEXT
-        )
+        error=record(code=one_of(*wire.CODES), message=TEXT, details=ANYTHING, retryable=FLAG, request_id=TEXT)
     ),
     "Health": {
         **record(status=one_of("ok"), version=TEXT, service=one_of("cyxwiz-central-server")),
@@ -171,7 +169,13 @@ DOCUMENTS: dict[str, Schema] = {
         started_at=maybe(TIME),
         completed_at=maybe(TIME),
     ),
-    "JobUpdate": record(job=ref("Job"), events=many(ref("Note")), metrics=many(ref("MetricPoint")), logs=many(ref("LogLine")), cursor=TEXT),
+    "JobUpdate": record(
+        job=ref("Job"),
+        events=many(ref("Note")),
+        metrics=many(ref("MetricPoint")),
+        logs=many(ref("LogLine")),
+        cursor=TEXT,
+    ),
     "Note": record(seq=WHOLE, type=TEXT, at=maybe(TIME), data=ANYTHING),
     "DeletedJob": record(id=UUID, deleted=FLAG),
     "Node": record(

@@ -55,7 +55,9 @@ class Hosts:
             raise invalid("Host: given more than once", field="Host")
         host = given[0] if given else ""
         if is_loopback(self.bound) and not self._is_ours(host):
-            raise forbidden(f"Host {host[:100]!r} is not this server; set server.public_url to its name", host=host[:100])
+            raise forbidden(
+                f"Host {host[:100]!r} is not this server; set server.public_url to its name", host=host[:100]
+            )
         origin = headers.get("origin")
         if changes_state and origin is not None and not self._same_origin(origin, host):
             raise forbidden(f"Pages of the origin {origin[:100]!r} may not do this", origin=origin[:100])
@@ -191,5 +193,3 @@ class Gate:
         headers["X-Request-ID"] = scope[errors.REQUEST_ID]
         if scope.get("scheme") == "https":
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-
-

@@ -101,7 +101,9 @@ class _Feed:
 class EventStream(Response):
     media_type = "text/event-stream"
 
-    def __init__(self, feed: _Feed, ident: Callable[[dict[str, Any]], str], streams: Streams, held: AsyncExitStack) -> None:
+    def __init__(
+        self, feed: _Feed, ident: Callable[[dict[str, Any]], str], streams: Streams, held: AsyncExitStack
+    ) -> None:
         super().__init__(None, 200, {"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._feed = feed

@@ -1,0 +1,40 @@
+"""Nodes and the tokens they join with, by REST."""
+
+from __future__ import annotations
+
+from cyxwiz.domain.errors import Code
+from cyxwiz.services.api import Api, Ban, NodeList, NodeToken, Paging, Span
+from cyxwiz.transports.rest.request import Operation
+
+
+def operations(api: Api) -> list[Operation]:
+    path = "/api/nodes/{id}"
+    return [
+        Operation("GET", "/api/nodes", "All nodes", "Nodes", api.list_nodes, query=NodeList),
+        Operation("GET", path, "A node", "Node", api.get_node),
+        Operation("GET", f"{path}/metrics", "Samples of its load", "NodeMetrics", api.get_node_metrics, query=Span),
+        Operation("POST", f"{path}/drain", "Give it no new jobs", "Node", api.drain_node, refuses=(Code.STALE,)),
+        Operation("POST", f"{path}/resume", "Give it jobs again", "Node", api.resume_node, refuses=(Code.STALE,)),
+        Operation(
+            "POST",
+            f"{path}/ban",
+            "Shut it out, for a time or for good; what it runs goes elsewhere",
+            "Node",
+            api.ban_node,
+            body=Ban,
+            body_optional=True,
+            refuses=(Code.STALE,),
+        ),
+        Operation("GET", "/api/node-tokens", "Join tokens", "NodeTokens", api.list_node_tokens, query=Paging),
+        Operation(
+            "POST",
+            "/api/node-tokens",
+            "Make a token that nodes join with",
+            "NodeToken",
+            api.create_node_token,
+            body=NodeToken,
+            body_optional=True,
+            status=201,
+        ),
+        Operation("DELETE", "/api/node-tokens/{id}", "Revoke a join token", "NodeToken", api.revoke_node_token),
+    ]

@@ -1,0 +1,279 @@
+"""A node's stream, over gRPC and in process: the same tests on both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from cyxwiz.domain.account import Principal
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.job import Job
+from cyxwiz.domain.states import JobState
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.central_link import CentralLink
+from cyxwiz.ports.executor import Failed
+from cyxwiz.services.jobfile import parse_jobfile
+from tests.central import DIGITS, Central, central
+from tests.fakes import GIB, ScriptedExecutor, hardware
+from tests.nodes import grpc_link, local_link, node
+
+Link = Callable[..., CentralLink]
+
+
+@pytest.fixture(params=["grpc", "local"])
+def link(request: pytest.FixtureRequest) -> Link:
+    return grpc_link if request.param == "grpc" else local_link
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Central]:
+    async with central(tmp_path, "scheduler.node_heartbeat_timeout_ms=1500") as running:
+        yield running
+
+
+async def admin(server: Central) -> Principal:
+    return await server.core.accounts.authenticate(server.key)
+
+
+async def submit(server: Central, **changes: object) -> Job:
+    spec = parse_jobfile({**DIGITS, **changes})
+    return (await server.core.jobs.submit(await admin(server), spec))[0]
+
+
+async def until(server: Central, job: Job, *states: JobState, seconds: float = 10.0) -> Job:
+    async with asyncio.timeout(seconds):
+        async for update in server.core.watch.job(await admin(server), job.id):
+            if update.job.state in states:
+                return update.job
+    raise AssertionError("the watch ended before the job got there")
+
+
+async def test_result_is_stored_and_owned(server: Central, link: Link, tmp_path: Path) -> None:
+    async with node(tmp_path / "node", link(server)):
+        job = await until(server, await submit(server), JobState.COMPLETED)
+    result = await server.core.jobs.result(await admin(server), job.id)
+    assert result.weights_uri == f"blob://sha256/{result.files[0].sha256}"
+    stored = b"".join([chunk async for chunk in server.blobs.read(result.files[0].sha256)])
+    assert stored == f"weights of {job.id}".encode()
+    assert job.attempts == 1
+    assert job.actual_cost_units > 0
+    lines = await server.core.jobs.logs(await admin(server), job.id, 0, 100)
+    assert [line.message for line in lines] == ["started"]
+
+
+async def test_node_keeps_its_id_and_is_sampled(server: Central, link: Link, tmp_path: Path) -> None:
+    async with node(tmp_path / "node", link(server)) as agent:
+        node_id = agent._identity.node_id
+    async with node(tmp_path / "node", link(server)) as agent:
+        assert agent._identity.node_id == node_id
+        async with asyncio.timeout(5):
+            while not await server.core.nodes.metrics(node_id, None, None):
+                await asyncio.sleep(0.01)
+    page = (await server.core.api.list_nodes(_call(await admin(server))))["nodes"]
+    assert [each["id"] for each in page] == [node_id]
+
+
+def _call(principal: Principal) -> object:
+    from cyxwiz.services.api import Call
+
+    return Call(principal)
+
+
+async def test_job_survives_a_cut_link(server: Central, link: Link, tmp_path: Path) -> None:
+    executor = ScriptedExecutor(gated=True)
+    async with node(tmp_path / "node", link(server), executor) as agent:
+        job = await until(server, await submit(server), JobState.RUNNING)
+        assert agent._session is not None
+        await agent._session.aclose()
+        executor.step(3)
+        job = await until(server, job, JobState.COMPLETED)
+    assert job.attempts == 1
+    points = await server.core.jobs.metrics(await admin(server), job.id, 0, 100)
+    assert [point.epoch for point in points] == [1, 2, 3]
+
+
+async def test_silent_node_loses_its_lease_and_gets_it_back(server: Central, link: Link, tmp_path: Path) -> None:
+    executor = ScriptedExecutor(gated=True)
+    async with node(tmp_path / "node", link(server), executor) as agent:
+        job = await until(server, await submit(server), JobState.RUNNING)
+        dial = agent._link.open
+
+        async def unreachable() -> object:
+            raise CyxError(Code.UNAVAILABLE, "cut")
+
+        agent._link.open = unreachable  # type: ignore[method-assign, assignment]
+        assert agent._session is not None
+        await agent._session.aclose()
+        job = await until(server, job, JobState.PENDING)
+        executor.step(3)
+        agent._link.open = dial  # type: ignore[method-assign]
+        job = await until(server, job, JobState.COMPLETED)
+    assert job.attempts == 1, "nobody else had it: the lease revives"
+    assert len(executor.runs) == 1
+
+
+async def test_another_node_takes_over_and_the_first_is_stale(server: Central, link: Link, tmp_path: Path) -> None:
+    first, second = ScriptedExecutor(gated=True), ScriptedExecutor(gated=True)
+    async with node(tmp_path / "one", link(server), first, name="one") as one:
+        job = await until(server, await submit(server), JobState.RUNNING)
+        dial = one._link.open
+
+        async def unreachable() -> object:
+            raise CyxError(Code.UNAVAILABLE, "cut")
+
+        one._link.open = unreachable  # type: ignore[method-assign, assignment]
+        assert one._session is not None
+        await one._session.aclose()
+        async with node(tmp_path / "two", link(server), second, name="two"):
+            await until(server, job, JobState.PENDING)
+            job = await until(server, job, JobState.RUNNING)
+            assert job.attempts == 2
+            one._link.open = dial  # type: ignore[method-assign]
+            async with asyncio.timeout(10):
+                while one.active:
+                    await asyncio.sleep(0.01)
+            second.step(3)
+            job = await until(server, job, JobState.COMPLETED)
+    assert job.attempts == 2
+    assert job.retry_count == 0
+
+
+async def test_restarted_node_loses_its_run_at_once(server: Central, link: Link, tmp_path: Path) -> None:
+    executor = ScriptedExecutor(gated=True)
+    async with node(tmp_path / "node", link(server), executor) as agent:
+        job = await until(server, await submit(server), JobState.RUNNING)
+        agent._task.cancel()  # type: ignore[union-attr]  as kill -9 would: no good-bye
+        agent.stopping.set()
+    again = ScriptedExecutor()
+    async with node(tmp_path / "node", link(server), again):
+        job = await until(server, job, JobState.COMPLETED)
+    assert job.attempts == 2
+    assert job.node_losses == 1
+    assert len(again.runs) == 1
+
+
+async def test_stopped_node_hands_its_job_back(server: Central, link: Link, tmp_path: Path) -> None:
+    executor = ScriptedExecutor(gated=True)
+    async with node(tmp_path / "node", link(server), executor):
+        job = await until(server, await submit(server), JobState.RUNNING)
+    job = await server.core.jobs.get(await admin(server), job.id)
+    assert job.state is JobState.PENDING
+    page = (await server.core.api.list_nodes(_call(await admin(server))))["nodes"]
+    assert [each["status"] for each in page] == ["offline"]
+
+
+async def test_failures_are_retried_and_counted(server: Central, link: Link, tmp_path: Path) -> None:
+    executor = ScriptedExecutor(fail=Failed("INTERNAL", "the GPU fell off the bus", retryable=True))
+    async with node(tmp_path / "node", link(server), executor):
+        job = await until(server, await submit(server), JobState.FAILED)
+    assert job.retry_count == 3
+    assert job.attempts == 4
+    assert "bus" in job.error
+
+
+async def test_a_bad_job_fails_once(server: Central, link: Link, tmp_path: Path) -> None:
+    executor = ScriptedExecutor(fail=Failed("INVALID", "layer 2 does not fit"))
+    async with node(tmp_path / "node", link(server), executor):
+        job = await until(server, await submit(server), JobState.FAILED)
+    assert (job.attempts, job.retry_count, job.error_code) == (1, 0, "INVALID")
+
+
+async def test_slots_are_respected(server: Central, link: Link, tmp_path: Path) -> None:
+    executor = ScriptedExecutor(gated=True)
+    async with node(tmp_path / "node", link(server), executor, slots=2):
+        jobs = [await submit(server, name=f"job {index}") for index in range(4)]
+        for job in jobs[:2]:
+            await until(server, job, JobState.RUNNING)
+        await asyncio.sleep(0.05)
+        waiting = await server.core.jobs.get(await admin(server), jobs[2].id)
+        assert waiting.state is JobState.PENDING
+        assert "all slots busy" in waiting.reason
+        executor.step(12)
+        for job in jobs:
+            await until(server, job, JobState.COMPLETED)
+
+
+async def test_gpu_jobs_go_to_gpus(server: Central, link: Link, tmp_path: Path) -> None:
+    async with (
+        node(tmp_path / "cpu", link(server), name="cpu"),
+        node(tmp_path / "gpu", link(server), name="gpu", machine=hardware(gpus=(24 * GIB,))) as gpu,
+    ):
+        job = await submit(server, resources={"device": "cuda", "vram": "16GiB"})
+        job = await until(server, job, JobState.COMPLETED)
+        assert job.node_id == gpu._identity.node_id
+        job = await until(server, await submit(server), JobState.COMPLETED)
+        assert job.node_id != gpu._identity.node_id, "a CPU job does not take the GPU machine"
+
+
+async def test_a_stranger_needs_a_join_token(server: Central, link: Link, tmp_path: Path) -> None:
+    with pytest.raises(CyxError) as caught:
+        async with node(tmp_path / "one", link(server, local=False), wait=False) as agent:
+            error = await asyncio.wait_for(agent.died(), 5)
+            raise error
+    assert caught.value.code is Code.UNAUTHENTICATED
+    assert "join token" in caught.value.message
+    _, token = await server.core.accounts.create_join_token(await admin(server), 1, None)
+    async with node(tmp_path / "two", link(server, local=False), join_token=token):
+        await until(server, await submit(server), JobState.COMPLETED)
+    with pytest.raises(CyxError):
+        async with node(tmp_path / "three", link(server, local=False), join_token=token, wait=False) as agent:
+            raise await asyncio.wait_for(agent.died(), 5)
+
+
+async def test_a_thief_of_an_id_is_refused(server: Central, link: Link, tmp_path: Path) -> None:
+    async with node(tmp_path / "one", link(server)) as agent:
+        node_id = agent._identity.node_id
+    (tmp_path / "two").mkdir()
+    from cyxwiz.compute.identity import load_identity
+
+    load_identity(tmp_path / "two")
+    (tmp_path / "two" / "node_id").write_text(node_id)
+    with pytest.raises(CyxError) as caught:
+        async with node(tmp_path / "two", link(server), wait=False) as agent:
+            raise await asyncio.wait_for(agent.died(), 5)
+    assert caught.value.code is Code.FORBIDDEN
+
+
+async def test_progress_without_the_lease_is_stale(server: Central, link: Link, tmp_path: Path) -> None:
+    executor = ScriptedExecutor(gated=True)
+    async with node(tmp_path / "holder", link(server), executor, name="holder"):
+        job = await until(server, await submit(server), JobState.RUNNING)
+        async with node(tmp_path / "other", link(server), name="other") as other:
+            session = other._session
+            assert session is not None and job.token is not None
+            token = pb.Token(epoch=job.token.epoch, counter=job.token.counter)
+            report = pb.Report(job_id=job.id, token=token, seq=job.attempts + 5, progress=pb.Progress(progress=0.9))
+            await session.send(pb.NodeMessage(report=report))
+            await asyncio.sleep(0.2)
+        seen = await server.core.jobs.get(await admin(server), job.id)
+        assert seen.progress == 0.0
+        executor.step(3)
+        await until(server, job, JobState.COMPLETED)
+
+
+async def test_drained_node_takes_nothing_new(server: Central, link: Link, tmp_path: Path) -> None:
+    async with node(tmp_path / "node", link(server)) as agent:
+        await server.core.nodes.cordon(await admin(server), agent._identity.node_id, on=True)
+        job = await submit(server)
+        await asyncio.sleep(0.1)
+        seen = await server.core.jobs.get(await admin(server), job.id)
+        assert seen.state is JobState.PENDING
+        assert "draining" in seen.reason
+        await server.core.nodes.cordon(await admin(server), agent._identity.node_id, on=False)
+        await until(server, job, JobState.COMPLETED)
+
+
+async def test_banned_node_is_thrown_out(server: Central, link: Link, tmp_path: Path) -> None:
+    executor = ScriptedExecutor(gated=True)
+    async with node(tmp_path / "node", link(server), executor) as agent:
+        job = await until(server, await submit(server), JobState.RUNNING)
+        await server.core.nodes.ban(await admin(server), agent._identity.node_id, 60)
+        await until(server, job, JobState.PENDING)
+        async with asyncio.timeout(5):
+            while agent.active:
+                await asyncio.sleep(0.01)
+
+
