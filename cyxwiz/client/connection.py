@@ -1,0 +1,190 @@
+"""Which server to call, as whom, and the channel to it.
+
+What is said wins over the environment (`CYXWIZ_SERVER`, `CYXWIZ_TOKEN`, `CYXWIZ_DATA_DIR`), that over a log-in kept in
+`session.json`, and that over `client.json`, which central leaves in its data directory. Refused: sending a kept
+credential to any server but the one that it is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+
+from cyxwiz.domain.errors import Code, CyxError, invalid
+
+DEFAULT_PORT = 50051
+DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
+PLAIN_SCHEMES = ("http", "grpc")
+TLS_SCHEMES = ("https", "grpcs")
+MAX_MESSAGE_BYTES = 256 << 20
+_LOOPBACK = ("127.", "localhost", "[::1]")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a caller shows. `kept` is the file in which a log-in is kept, to be renewed there."""
+
+    token: str = ""
+    refresh_token: str = ""
+    kept: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server: `address` is host:port. `own` tells that it is the one of the data directory's `client.json`."""
+
+    address: str
+    tls: bool
+    ca_file: Path | None
+    credentials: Credentials
+    own: bool = False
+
+
+def discover(
+    server: str | None = None,
+    token: str | None = None,
+    data_dir: Path | str | None = None,
+    ca_file: Path | str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Target:
+    """The server to call and the credentials for it.
+
+    Raises:
+        CyxError: INVALID for an address that is none, or a file in the data directory that can't be read.
+    """
+    environ = os.environ if environ is None else environ
+    folder = data_folder(data_dir, environ)
+    kept, session = _read(folder / "client.json"), _read(folder / "session.json")
+    said = server or environ.get("CYXWIZ_SERVER") or session.get("server") or kept.get("grpc") or DEFAULT_ADDRESS
+    if kept and said.rstrip("/") == str(kept.get("rest", "")).rstrip("/"):
+        said = str(kept["grpc"])  # somebody named the address that a browser takes
+    authority = ca_file or (kept.get("ca_file") if kept and _is_same(said, kept.get("grpc")) else None)
+    address, tls = parse_server(said, tls=authority is not None)
+    own = bool(kept) and _is_same(said, kept.get("grpc"))
+    target = Target(address, tls, Path(authority) if authority else None, Credentials(), own)
+    given = token or environ.get("CYXWIZ_TOKEN")
+    if given:
+        return replace(target, credentials=Credentials(given))
+    return replace(target, credentials=_kept_credentials(target, kept, session, folder))
+
+
+def data_folder(given: Path | str | None, environ: Mapping[str, str]) -> Path:
+    if given:
+        return Path(given)
+    if environ.get("CYXWIZ_DATA_DIR"):
+        return Path(environ["CYXWIZ_DATA_DIR"])
+    from cyxwiz.config import default_data_dir  # pydantic comes with it: only where it is needed
+
+    return default_data_dir(environ)
+
+
+def _kept_credentials(
+    target: Target, kept: Mapping[str, Any], session: Mapping[str, Any], folder: Path
+) -> Credentials:
+    # A log-in at the data directory's own server follows that server when its port changes.
+    at = session.get("server") or kept.get("grpc")
+    if session.get("access_token") and at and parse_server(str(at))[0] == target.address:
+        return Credentials(
+            str(session["access_token"]), str(session.get("refresh_token") or ""), folder / "session.json"
+        )
+    if target.own and kept.get("key"):
+        return Credentials(str(kept["key"]), str(kept.get("refresh_token") or ""), folder / "session.json")
+    return Credentials(kept=folder / "session.json")
+
+
+def parse_server(text: str, *, tls: bool = False) -> tuple[str, bool]:
+    """(host:port, whether to speak TLS) of `host[:port]` or a URL. `tls` decides where no scheme does.
+
+    Raises:
+        CyxError: INVALID when it names no host, or has a scheme that is none of ours.
+    """
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise invalid(f"server: {text!r} is no address: {error}", field="server") from None
+    if not host or parts.path.strip("/") or parts.query or parts.username:
+        raise invalid(
+            f"server: {text!r} is no address; write host:port, grpc://host:port or grpcs://host:port", field="server"
+        )
+    if parts.scheme and parts.scheme not in PLAIN_SCHEMES + TLS_SCHEMES:
+        raise invalid(
+            f"server: {parts.scheme}:// is not spoken here; take grpc:// (plain) or grpcs:// (TLS)", field="server"
+        )
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown}:{port or DEFAULT_PORT}", parts.scheme in TLS_SCHEMES if parts.scheme else tls
+
+
+def open_channel(target: Target) -> grpc.aio.Channel:
+    """A channel that reconnects quickly after a restart.
+
+    Raises:
+        CyxError: INVALID when the certificate authority's file can't be read.
+    """
+    options: list[tuple[str, Any]] = [
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # Just above what servers call too often: a watch of a machine that vanished ends at last.
+        ("grpc.keepalive_time_ms", 330_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]
+    if target.address.startswith(_LOOPBACK):
+        options.append(("grpc.enable_http_proxy", 0))
+    if not target.tls:
+        return grpc.aio.insecure_channel(target.address, options)
+    roots = None
+    if target.ca_file is not None:
+        try:
+            roots = target.ca_file.read_bytes()
+        except OSError as error:
+            raise invalid(f"ca_file: {target.ca_file} can't be read: {error.strerror}", field="ca_file") from None
+    return grpc.aio.secure_channel(target.address, grpc.ssl_channel_credentials(roots), options)
+
+
+def keep_session(path: Path, document: Mapping[str, Any]) -> None:
+    """Writes a log-in, whole or not at all, for its owner alone."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_session(path: Path) -> Mapping[str, Any]:
+    return _read(path)
+
+
+def _is_same(one: str, other: Any) -> bool:
+    with contextlib.suppress(CyxError):
+        return bool(other) and parse_server(one)[0] == parse_server(str(other))[0]
+    return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except PermissionError:
+        raise CyxError(
+            Code.FORBIDDEN,
+            f"{path} belongs to somebody else: name a server and a token with --server and CYXWIZ_TOKEN, "
+            "or a data directory of your own with --data-dir",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise invalid(f"{path} can't be read ({error}): move it away, then log in or start central again") from None
+    if not isinstance(document, dict):
+        raise invalid(f"{path} is no JSON object: move it away, then log in or start central again")
+    return document

@@ -1,0 +1,77 @@
+"""The error that the server raised, rebuilt from what travelled with the call.
+
+Promised: whatever a call fails with becomes a `CyxError` with one of its codes; a failure without the server's own words
+says which address was asked and what to do. Nothing is retried here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grpc
+
+from cyxwiz import wire
+from cyxwiz.domain.errors import Code, CyxError
+
+
+def rebuild(error: grpc.RpcError, address: str, timeout: float | None = None) -> CyxError:
+    """The `CyxError` behind a failed call to `address`."""
+    return _from_trailer(error) or _from_status(error, address, timeout)
+
+
+def is_passing(error: CyxError) -> bool:
+    """Whether the server is only away for now, so that the same call may be made again."""
+    return error.code is Code.UNAVAILABLE and error.retryable
+
+
+def _from_trailer(error: Any) -> CyxError | None:
+    for key, value in error.trailing_metadata() or ():
+        if key != wire.ERROR_METADATA:
+            continue
+        try:
+            body: dict[str, Any] = json.loads(value)
+            code = Code(body["code"])
+            details = body.get("details")
+            return CyxError(
+                code,
+                str(body["message"]),
+                details if isinstance(details, dict) else None,
+                retryable=bool(body.get("retryable", False)),
+            )
+        except (ValueError, KeyError, TypeError):
+            # A newer server may know codes that this program does not: the gRPC status still says what it is.
+            return None
+    return None
+
+
+def _from_status(error: Any, address: str, timeout: float | None) -> CyxError:
+    status: grpc.StatusCode = error.code()
+    said = str(error.details() or "")
+    if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return unreachable(address, said)
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        waited = f" within {timeout:g} s" if timeout else ""
+        return CyxError(Code.TIMEOUT, f"{address} did not answer{waited}; try again, or allow it more time")
+    code = wire.FROM_GRPC.get(status.value[0])
+    if code is None:
+        return CyxError(Code.INTERNAL, f"{address} failed without saying why ({status.name}: {said[:500]})")
+    if code == Code.UNSUPPORTED and not said.strip("Method not found!"):
+        said = f"{address} does not know this request: it is another kind of server, or an older one"
+    return CyxError(Code(code), said[:4000] or f"{address} answered {status.name}")
+
+
+def unreachable(address: str, said: str = "") -> CyxError:
+    because = f" ({_cause(said)})" if said else ""
+    return CyxError(
+        Code.UNAVAILABLE,
+        f"No answer from {address}{because}: start a server with `cyxwiz run --role both`, "
+        "or name another one with --server or CYXWIZ_SERVER",
+        {"address": address},
+    )
+
+
+def _cause(said: str) -> str:
+    """The last reason in gRPC's chain of them, which is the one that a person can act on."""
+    last = said.replace("\n", " ").rpartition("; last error: ")[2]
+    return last[:200].strip()
