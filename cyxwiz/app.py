@@ -273,7 +273,7 @@ async def _central(stack: AsyncExitStack, config: Config, data_dir: Path, runnin
     key = await _admin_key(core, data_dir)
     for service in core.loops():
         await _enter(stack, running, service)
-    await _doors(stack, core, blobs, local_token, running)
+    await _doors(stack, core, blobs, data_dir / "central" / "spool", local_token, running)
     client = {"grpc": running.ready["grpc"], "rest": running.ready["rest"], "key": key}
     if config.tls.cert_file:
         client["grpc"] = f"grpcs://{client['grpc']}"
@@ -310,7 +310,9 @@ async def _enter(stack: AsyncExitStack, running: Running, service: Service, grac
     running.services.append(service)
 
 
-async def _doors(stack: AsyncExitStack, core: Core, blobs: BlobStore, local_token: str, running: Running) -> None:
+async def _doors(
+    stack: AsyncExitStack, core: Core, blobs: BlobStore, spool: Path, local_token: str, running: Running
+) -> None:
     from prometheus_client import CollectorRegistry, Histogram
 
     from cyxwiz.transports.auth import Guard, is_loopback
@@ -374,13 +376,22 @@ async def _doors(stack: AsyncExitStack, core: Core, blobs: BlobStore, local_toke
         core.clock,
         core.store,
         config=config,
-        bus=core.bus,
+        spool=spool,
         ready=lambda: True,
         registry=registry,
-        routers=[ws_router(core.api, guard, config=config)],
+        routers=[ws_router(core.api, guard)],
     )
     host, _, port = server.rest_address.rpartition(":")
-    rest = RestServer(app, host, int(port), tls=config.tls, max_connections=server.max_connections)
+    rest = RestServer(
+        app,
+        host,
+        int(port),
+        ssl_certfile=config.tls.cert_file,
+        ssl_keyfile=config.tls.key_file,
+        ca=config.tls.ca_file,
+        require_client_cert=config.tls.require_client_cert,
+        max_connections=server.max_connections,
+    )
     await _enter(stack, running, rest, server.stop_grace_seconds)
     scheme = "https" if config.tls.cert_file else "http"
     running.ready["rest"] = f"{scheme}://{_bound(server.rest_address, rest.port)}"

@@ -50,113 +50,134 @@ class Section(BaseModel):
 
 class Server(Section):
     grpc_address: Address = Field(
-        "127.0.0.1:50051", description="Where central's gRPC listens; port 0 takes a free one."
+        default="127.0.0.1:50051", description="Where central's gRPC listens; port 0 takes a free one."
     )
-    rest_address: Address = Field("127.0.0.1:8080", description="Where central's REST, WebSocket and page listen.")
+    rest_address: Address = Field(
+        default="127.0.0.1:8080", description="Where central's REST, WebSocket and page listen."
+    )
     node_grpc_address: Address | None = Field(
-        None, description="A second gRPC address for nodes alone, where client certificates can be demanded."
+        default=None, description="A second gRPC address for nodes alone, where client certificates can be demanded."
     )
-    public_url: str | None = Field(None, description="How people reach the REST address; derived when unset.")
-    max_connections: int = Field(10000, ge=1, description="Open connections at most.")
-    stop_grace_seconds: float = Field(20.0, ge=0, le=3600, description="How long a stop waits for work in flight.")
-    max_request_bytes: int = Field(16 << 20, ge=1024, description="Largest JSON body or gRPC message.")
-    max_upload_bytes: int = Field(10 << 30, ge=1024, description="Largest blob.")
-    max_streams_per_principal: int = Field(200, ge=1, description="Open watches and streams of one caller.")
+    public_url: str | None = Field(default=None, description="How people reach the REST address; derived when unset.")
+    max_connections: int = Field(default=10000, ge=1, description="Open connections at most.")
+    stop_grace_seconds: float = Field(
+        default=20.0, ge=0, le=3600, description="How long a stop waits for work in flight."
+    )
+    max_request_bytes: int = Field(default=16 << 20, ge=1024, description="Largest JSON body or gRPC message.")
+    max_upload_bytes: int = Field(default=10 << 30, ge=1024, description="Largest blob.")
+    max_streams_per_principal: int = Field(default=200, ge=1, description="Open watches and streams of one caller.")
 
 
 class Tls(Section):
-    cert_file: Path | None = Field(None, description="Certificate chain (PEM) of every door.")
-    key_file: Path | None = Field(None, description="Its private key (PEM).")
+    cert_file: Path | None = Field(default=None, description="Certificate chain (PEM) of every door.")
+    key_file: Path | None = Field(default=None, description="Its private key (PEM).")
     ca_file: Path | None = Field(
-        None, description="Certificate authority for clients' certificates, and for dialling out."
+        default=None, description="Certificate authority for clients' certificates, and for dialling out."
     )
-    require_client_cert: bool = Field(False, description="Demand a client certificate signed by ca_file.")
-    allow_plaintext: bool = Field(False, description="Allow addresses beyond loopback without TLS.")
+    require_client_cert: bool = Field(default=False, description="Demand a client certificate signed by ca_file.")
+    allow_plaintext: bool = Field(default=False, description="Allow addresses beyond loopback without TLS.")
 
 
 class Auth(Section):
     mode: Literal["required", "open"] = Field(
-        "required", description="open: no credentials asked, loopback addresses only, everybody has the role user."
+        default="required",
+        description="open: no credentials asked, loopback addresses only, everybody has the role user.",
     )
-    jwt_secret: str | None = Field(None, description="Signs user tokens; generated and kept in the store when unset.")
-    jwt_secret_file: Path | None = Field(None, description="File that holds it instead.")
-    p2p_secret: str | None = Field(None, description="Root of the secrets between clients and nodes; as jwt_secret.")
-    p2p_secret_file: Path | None = Field(None, description="File that holds it instead.")
-    admin_secret: str | None = Field(None, description="Signs admin tokens of the earlier system; as jwt_secret.")
-    admin_secret_file: Path | None = Field(None, description="File that holds it instead.")
-    access_token_seconds: int = Field(3600, ge=1, le=86400 * 30, description="Life of an access token.")
-    refresh_token_seconds: int = Field(86400 * 30, ge=1, description="Life of a refresh token.")
-    p2p_token_seconds: int = Field(3600, ge=1, le=86400, description="Life of a client-to-node token.")
-    allow_signup: bool = Field(False, description="Whether strangers may create a user of the role user.")
-    argon2_memory_kib: int = Field(65536, ge=8, description="Memory cost of a password hash.")
-    argon2_time_cost: int = Field(3, ge=1, description="Passes of a password hash.")
+    jwt_secret: str | None = Field(
+        default=None, description="Signs user tokens; generated and kept in the store when unset."
+    )
+    jwt_secret_file: Path | None = Field(default=None, description="File that holds it instead.")
+    p2p_secret: str | None = Field(
+        default=None, description="Root of the secrets between clients and nodes; as jwt_secret."
+    )
+    p2p_secret_file: Path | None = Field(default=None, description="File that holds it instead.")
+    admin_secret: str | None = Field(
+        default=None, description="Signs admin tokens of the earlier system; as jwt_secret."
+    )
+    admin_secret_file: Path | None = Field(default=None, description="File that holds it instead.")
+    access_token_seconds: int = Field(default=3600, ge=1, le=86400 * 30, description="Life of an access token.")
+    refresh_token_seconds: int = Field(default=86400 * 30, ge=1, description="Life of a refresh token.")
+    p2p_token_seconds: int = Field(default=3600, ge=1, le=86400, description="Life of a client-to-node token.")
+    allow_signup: bool = Field(default=False, description="Whether strangers may create a user of the role user.")
+    argon2_memory_kib: int = Field(default=65536, ge=8, description="Memory cost of a password hash.")
+    argon2_time_cost: int = Field(default=3, ge=1, description="Passes of a password hash.")
 
 
 class Database(Section):
-    url: str = Field("", description="Empty: SQLite in the data directory. sqlite://… or postgresql://….")
-    max_connections: int = Field(20, ge=1, le=1000, description="PostgreSQL pool, at most.")
-    min_connections: int = Field(5, ge=0, le=1000, description="PostgreSQL pool, kept open.")
-    event_retention_hours: float = Field(168.0, gt=0, description="How long events can be replayed.")
+    url: str = Field(default="", description="Empty: SQLite in the data directory. sqlite://… or postgresql://….")
+    max_connections: int = Field(default=20, ge=1, le=1000, description="PostgreSQL pool, at most.")
+    min_connections: int = Field(default=5, ge=0, le=1000, description="PostgreSQL pool, kept open.")
+    event_retention_hours: float = Field(default=168.0, gt=0, description="How long events can be replayed.")
 
 
 class Blobs(Section):
-    url: str = Field("", description="Empty: the data directory's blobs folder. file:///path.")
+    url: str = Field(default="", description="Empty: the data directory's blobs folder. file:///path.")
 
 
 class Scheduler(Section):
-    job_poll_interval_ms: int = Field(1000, ge=10, le=3600_000, description="Safety net: a pass without an event.")
+    job_poll_interval_ms: int = Field(
+        default=1000, ge=10, le=3600_000, description="Safety net: a pass without an event."
+    )
     node_heartbeat_timeout_ms: int = Field(
-        30000, ge=500, le=3600_000, description="Silence after which a node is offline and its leases expire."
+        default=30000, ge=500, le=3600_000, description="Silence after which a node is offline and its leases expire."
     )
-    max_retries: int = Field(3, ge=0, le=100, description="Failures charged to a job before it fails.")
-    max_node_losses: int = Field(10, ge=0, le=1000, description="Nodes that may vanish under a job before it fails.")
-    retry_backoff_ms: int = Field(1000, ge=0, le=3600_000, description="First wait before a retry; doubles each time.")
-    retry_backoff_max_ms: int = Field(60000, ge=0, le=86400_000, description="Longest wait before a retry.")
-    weight_reputation: Weight = Field(0.4, description="Weight of the node's reputation in its score.")
-    weight_availability: Weight = Field(0.3, description="Weight of 1 - load.")
-    weight_capability: Weight = Field(0.2, description="Weight of how well the hardware fits.")
-    weight_uptime: Weight = Field(0.1, description="Weight of the node's uptime.")
-    weight_region: Weight = Field(0.0, description="Weight of a preferred region; off by default.")
-    weight_latency: Weight = Field(0.0, description="Weight of the measured latency; off by default.")
+    max_retries: int = Field(default=3, ge=0, le=100, description="Failures charged to a job before it fails.")
+    max_node_losses: int = Field(
+        default=10, ge=0, le=1000, description="Nodes that may vanish under a job before it fails."
+    )
+    retry_backoff_ms: int = Field(
+        default=1000, ge=0, le=3600_000, description="First wait before a retry; doubles each time."
+    )
+    retry_backoff_max_ms: int = Field(default=60000, ge=0, le=86400_000, description="Longest wait before a retry.")
+    weight_reputation: Weight = Field(default=0.4, description="Weight of the node's reputation in its score.")
+    weight_availability: Weight = Field(default=0.3, description="Weight of 1 - load.")
+    weight_capability: Weight = Field(default=0.2, description="Weight of how well the hardware fits.")
+    weight_uptime: Weight = Field(default=0.1, description="Weight of the node's uptime.")
+    weight_region: Weight = Field(default=0.0, description="Weight of a preferred region; off by default.")
+    weight_latency: Weight = Field(default=0.0, description="Weight of the measured latency; off by default.")
     push_private: bool | None = Field(
-        None, description="Push jobs to nodes on private addresses; unset: only where central itself is on loopback."
+        default=None,
+        description="Push jobs to nodes on private addresses; unset: only where central itself is on loopback.",
     )
-    max_pending_per_user: int = Field(10000, ge=1, description="Jobs of one user that may wait at a time.")
+    max_pending_per_user: int = Field(default=10000, ge=1, description="Jobs of one user that may wait at a time.")
 
 
 class PricingSection(Section):
-    base_rate: int = Field(10000, ge=0, le=10**15, description="Units (1e-9 CYXWIZ) a second.")
-    gpu_multiplier: float = Field(10.0, ge=0, le=10**6, description="Factor for a job on a GPU.")
-    ram_factor_per_gb: float = Field(0.01, ge=0, le=1000, description="Added share for each GiB of RAM.")
+    base_rate: int = Field(default=10000, ge=0, le=10**15, description="Units (1e-9 CYXWIZ) a second.")
+    gpu_multiplier: float = Field(default=10.0, ge=0, le=10**6, description="Factor for a job on a GPU.")
+    ram_factor_per_gb: float = Field(default=0.01, ge=0, le=1000, description="Added share for each GiB of RAM.")
 
 
 class Ledger(Section):
     backend: Literal["none"] = Field(
-        "none", description="Who holds the money; none: prices are shown, nothing is charged."
+        default="none", description="Who holds the money; none: prices are shown, nothing is charged."
     )
 
 
 class NodeSection(Section):
-    central: str = Field("127.0.0.1:50051", description="Central's gRPC address.")
-    join_token: str | None = Field(None, description="From `cyxwiz node token create`; needed the first time only.")
-    join_token_file: Path | None = Field(None, description="File that holds it instead.")
-    name: str = Field("", max_length=100, description="Empty: the host's name.")
-    region: str = Field("", max_length=64, description="Where the node stands, such as eu-west.")
+    central: str = Field(default="127.0.0.1:50051", description="Central's gRPC address.")
+    join_token: str | None = Field(
+        default=None, description="From `cyxwiz node token create`; needed the first time only."
+    )
+    join_token_file: Path | None = Field(default=None, description="File that holds it instead.")
+    name: str = Field(default="", max_length=100, description="Empty: the host's name.")
+    region: str = Field(default="", max_length=64, description="Where the node stands, such as eu-west.")
     heartbeat_interval_ms: int | None = Field(
-        None, ge=50, le=600_000, description="At most this; central hands out a third of its time-out."
+        default=None, ge=50, le=600_000, description="At most this; central hands out a third of its time-out."
     )
-    max_concurrent_jobs: int | None = Field(None, ge=1, le=1024, description="Unset: from the hardware.")
-    devices: Strings = Field(("all",), description="Which devices to lend: all, cpu, cuda:0, …")
-    data_roots: Strings = Field((), description="Folders below which file:// data sets may lie.")
+    max_concurrent_jobs: int | None = Field(default=None, ge=1, le=1024, description="Unset: from the hardware.")
+    devices: Strings = Field(default=("all",), description="Which devices to lend: all, cpu, cuda:0, …")
+    data_roots: Strings = Field(default=(), description="Folders below which file:// data sets may lie.")
     keep_results: str = Field(
-        "24h", pattern=r"^\d+(s|m|h|d)$", description="How long the node keeps a job's artefacts."
+        default="24h", pattern=r"^\d+(s|m|h|d)$", description="How long the node keeps a job's artefacts."
     )
-    warm_children: int = Field(1, ge=0, le=64, description="Child processes started ahead of need.")
-    advertise_address: str | None = Field(None, description="host:port under which others reach the node.")
+    warm_children: int = Field(default=1, ge=0, le=64, description="Child processes started ahead of need.")
+    advertise_address: str | None = Field(default=None, description="host:port under which others reach the node.")
     sandbox: Literal["auto", "rlimits"] = Field(
-        "auto", description="auto takes the strongest that is built: rlimits (declared models only, no user code)."
+        default="auto",
+        description="auto takes the strongest that is built: rlimits (declared models only, no user code).",
     )
-    tls: bool = Field(False, description="Dial central with TLS; tls.ca_file names an authority of your own.")
+    tls: bool = Field(default=False, description="Dial central with TLS; tls.ca_file names an authority of your own.")
 
     @property
     def keep_results_seconds(self) -> float:
@@ -164,18 +185,22 @@ class NodeSection(Section):
 
 
 class RateLimit(Section):
-    enabled: bool = Field(True, description="Whether callers are limited at all.")
-    requests_per_second: int = Field(500, ge=1, description="Requests of one caller a second.")
-    logins_per_minute: int = Field(10, ge=1, description="Log-ins and sign-ups from one address a minute.")
+    enabled: bool = Field(default=True, description="Whether callers are limited at all.")
+    requests_per_second: int = Field(default=500, ge=1, description="Requests of one caller a second.")
+    logins_per_minute: int = Field(default=10, ge=1, description="Log-ins and sign-ups from one address a minute.")
 
 
 class Logging(Section):
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is written.")
-    format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON lines.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is written."
+    )
+    format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="auto: text on a terminal, else JSON lines."
+    )
 
 
 class Metrics(Section):
-    enabled: bool = Field(True, description="Whether /metrics is served.")
+    enabled: bool = Field(default=True, description="Whether /metrics is served.")
 
 
 class Config(Section):

@@ -1,6 +1,6 @@
 """Which server to call, as whom, and the channel to it.
 
-What is said wins over the environment (`CYXWIZ_SERVER`, `CYXWIZ_TOKEN`, `CYXWIZ_DATA_DIR`), that over a log-in kept in
+What is said wins over the environment (`CYXWIZ_SERVER`, `CYXWIZ_TOKEN`, `CYXWIZ_DATA_DIR`, `CYXWIZ_CA_FILE`), that over a log-in kept in
 `session.json`, and that over `client.json`, which central leaves in its data directory. Refused: sending a kept
 credential to any server but the one that it is for.
 """
@@ -66,9 +66,12 @@ def discover(
     said = server or environ.get("CYXWIZ_SERVER") or session.get("server") or kept.get("grpc") or DEFAULT_ADDRESS
     if kept and said.rstrip("/") == str(kept.get("rest", "")).rstrip("/"):
         said = str(kept["grpc"])  # somebody named the address that a browser takes
-    authority = ca_file or (kept.get("ca_file") if kept and _is_same(said, kept.get("grpc")) else None)
-    address, tls = parse_server(said, tls=authority is not None)
-    own = bool(kept) and _is_same(said, kept.get("grpc"))
+    own = _is_same(said, kept.get("grpc"))
+    # How the server is spoken to is known where its address was kept: a key must not travel in the open for want of a scheme.
+    known = kept if own else session if _is_same(said, session.get("server")) else {}
+    authority = ca_file or environ.get("CYXWIZ_CA_FILE") or known.get("ca_file")
+    spoken = parse_server(str(known.get("grpc") or known.get("server") or said))[1]
+    address, tls = parse_server(said, tls=authority is not None or spoken)
     target = Target(address, tls, Path(authority) if authority else None, Credentials(), own)
     given = token or environ.get("CYXWIZ_TOKEN")
     if given:
@@ -86,9 +89,7 @@ def data_folder(given: Path | str | None, environ: Mapping[str, str]) -> Path:
     return default_data_dir(environ)
 
 
-def _kept_credentials(
-    target: Target, kept: Mapping[str, Any], session: Mapping[str, Any], folder: Path
-) -> Credentials:
+def _kept_credentials(target: Target, kept: Mapping[str, Any], session: Mapping[str, Any], folder: Path) -> Credentials:
     # A log-in at the data directory's own server follows that server when its port changes.
     at = session.get("server") or kept.get("grpc")
     if session.get("access_token") and at and parse_server(str(at))[0] == target.address:

@@ -56,7 +56,7 @@ def _from_status(error: Any, address: str, timeout: float | None) -> CyxError:
     code = wire.FROM_GRPC.get(status.value[0])
     if code is None:
         return CyxError(Code.INTERNAL, f"{address} failed without saying why ({status.name}: {said[:500]})")
-    if code == Code.UNSUPPORTED and not said.strip("Method not found!"):
+    if code == Code.UNSUPPORTED and said in ("", "Method not found!"):
         said = f"{address} does not know this request: it is another kind of server, or an older one"
     return CyxError(Code(code), said[:4000] or f"{address} answered {status.name}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def new_id() -> str:
 
 
 @contextmanager
-def ids_from(source: Callable[[], uuid.UUID]) -> Iterator[None]:
+def ids_from(source: Callable[[], uuid.UUID]) -> Generator[None]:
     """Takes new ids from `source` in this context and the tasks it starts, so that a simulation can be replayed."""
     token = _source.set(source)
     try:

@@ -79,7 +79,7 @@ class Accounts:
                 return OPEN_USER
             raise _unauthenticated("Missing credentials: send 'Authorization: Bearer <token or API key>'")
         is_key = bearer.startswith(KEY_PREFIX)
-        claims = {} if is_key else self._decode(bearer, "access", "node")
+        claims: Mapping[str, Any] = {} if is_key else self._decode(bearer, "access", "node")
         held = self._cache.get(bearer)
         if held and held[0] > self._clock.monotonic():
             return held[1]

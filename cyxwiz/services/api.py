@@ -1,5 +1,5 @@
-"""Every request that a person's program can make, once: REST and gRPC hand over the caller, an id and arguments, and send
-back the document. A method's name in snake_case is its name in `ClientService` in CamelCase."""
+"""Every request that a person's program can make, once: REST and gRPC hand over the caller, an id and arguments, and
+send back the document. A method's name in snake_case is its name in `ClientService` in CamelCase."""
 
 from __future__ import annotations
 

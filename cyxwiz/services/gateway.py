@@ -47,7 +47,7 @@ class _Session:
     node: Node
     boot_id: str
     send: Sender
-    given: set[Key] = field(default_factory=set)  # what the node has, as far as it was told or said itself
+    given: set[Key] = field(default_factory=set[Key])  # what the node has, as far as it was told or said itself
     superseded: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -224,7 +224,7 @@ class NodeGateway:
             await session.send(pb.CentralMessage(cancel=await self._why_stop(node_id, key)))
 
     async def _why_stop(self, node_id: NodeId, key: Key) -> pb.Cancel:
-        def unit(tx: Tx) -> tuple[pb.Cancel.Reason.ValueType, str]:
+        def unit(tx: Tx) -> tuple[pb.Cancel.Reason, str]:
             job, lease = tx.job(key[0]), tx.lease(*key)
             if job is None or lease is None or job.token != key[1]:
                 return pb.Cancel.STALE, "another node has this job now"

@@ -115,7 +115,7 @@ class JobFile(_Part):
     priority: Literal["low", "normal", "high", "critical"] = "normal"
     model: _Model = _Model()
     hyperparameters: dict[Annotated[str, Field(max_length=100)], Plain] = Field(default_factory=dict, max_length=200)
-    resources: _Resources = _Resources()
+    resources: _Resources = Field(default_factory=lambda: _Resources.model_validate({}))
     payment: _Payment = _Payment()
     checkpoint: _Checkpoint = _Checkpoint()
     verify: _Verify = _Verify()

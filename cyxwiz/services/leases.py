@@ -6,6 +6,7 @@ when its node speaks again before the job was given away.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -43,6 +44,16 @@ class RetryPolicy:
     def wait(self, failures: int) -> timedelta:
         """The wait before try number `failures` + 1: doubles each time, up to the maximum."""
         return min(self.backoff_max, self.backoff * 2 ** min(30, max(0, failures - 1)))
+
+
+def live(tx: Tx, node_id: NodeId) -> Sequence[tuple[Job, Lease]]:
+    """The node's live leases with their jobs, as they are once the job is locked: the job's lock guards its leases."""
+    found: list[tuple[Job, Lease]] = []
+    for listed in tx.live_leases(node_id):
+        job, lease = tx.job(listed.job_id), tx.lease(listed.job_id, listed.token)
+        if job is not None and lease is not None and lease.live:
+            found.append((job, lease))
+    return found
 
 
 def issue(tx: Tx, job: Job, node_id: NodeId) -> Lease:

@@ -93,9 +93,8 @@ class LegacyNodes:
     def _drop_vanished(self, tx: Tx, node_id: NodeId, running: set[JobId]) -> None:
         """A job that the node took, and has not named for a whole time-out, is lost."""
         patience = timedelta(seconds=self._nodes.liveness.timeout_seconds)
-        for lease in tx.live_leases(node_id):
-            job = tx.job(lease.job_id)
-            if job is None or lease.state is not LeaseState.ACTIVE or lease.job_id in running:
+        for job, lease in leases.live(tx, node_id):
+            if lease.state is not LeaseState.ACTIVE or lease.job_id in running:
                 continue
             if job.started_at is not None and tx.now - max(job.started_at, lease.issued_at) > patience:
                 leases.end(tx, lease, "its node does not run it any more")

@@ -15,7 +15,7 @@ from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, not_found
 from cyxwiz.domain.events import NodeBanned, NodeCameOnline, NodeCordoned, NodeJoined, NodeUncordoned, NodeWentOffline
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId, new_id, parse_node_id
-from cyxwiz.domain.job import Lease
+from cyxwiz.domain.job import Job, Lease
 from cyxwiz.domain.node import Hardware, LoadSample, Node, Pricing
 from cyxwiz.domain.states import LeaseState, LeaseTrigger, NodeState, NodeTrigger
 from cyxwiz.ports.clock import Clock
@@ -175,22 +175,21 @@ class Nodes:
 
     def reconcile(self, tx: Tx, node: Node, claimed: Collection[tuple[JobId, Token]]) -> None:
         """Leases that central thinks a node runs, and the node does not, are lost at once, not after the time-out."""
-        for lease in tx.live_leases(node.id):
+        for job, lease in leases.live(tx, node.id):
             if lease.state is LeaseState.ACTIVE and (lease.job_id, lease.token) not in claimed:
-                self._lost(tx, lease, "its node restarted and lost the run")
+                self._lost(tx, job, lease, "its node restarted and lost the run")
 
-    def _lost(self, tx: Tx, lease: Lease, reason: str) -> None:
+    def _lost(self, tx: Tx, job: Job, lease: Lease, reason: str) -> None:
         leases.end(tx, lease, reason)
-        job = tx.job(lease.job_id)
-        if job is not None and job.token == lease.token and not job.ended:
+        if job.token == lease.token and not job.ended:
             leases.lose(tx, job, lease.node_id, self.policy, reason)
 
     async def farewell(self, node_id: NodeId, reason: str) -> None:
         """It leaves on purpose: what it held is free now."""
 
         def unit(tx: Tx) -> None:
-            for lease in tx.live_leases(node_id):
-                self._lost(tx, lease, f"its node left: {reason}" if reason else "its node left")
+            for job, lease in leases.live(tx, node_id):
+                self._lost(tx, job, lease, f"its node left: {reason}" if reason else "its node left")
             self.went_offline(tx, node_id, reason or "left")
 
         await self._store.write(unit)
@@ -205,10 +204,9 @@ class Nodes:
     def expire(self, tx: Tx, node_id: NodeId) -> int:
         """A silent node is offline and its leases have expired; returns how many."""
         self.went_offline(tx, node_id, "no heartbeat")
-        live = tx.live_leases(node_id)
-        for lease in live:
-            job = tx.job(lease.job_id)
-            if job is None or job.ended or job.token != lease.token:
+        live = leases.live(tx, node_id)
+        for job, lease in live:
+            if job.ended or job.token != lease.token:
                 leases.end(tx, lease, "its job is over")
             elif lease.state is LeaseState.OFFERED:
                 tx.save_lease(lease.move(LeaseTrigger.EXPIRE, ended_at=tx.now, end_reason="never taken"))
@@ -261,8 +259,8 @@ class Nodes:
         def unit(tx: Tx) -> Node:
             node = self._owned(tx, actor, parsed)
             until = tx.now + timedelta(seconds=seconds) if seconds else None
-            for lease in tx.live_leases(node.id):
-                self._lost(tx, lease, "its node was banned")
+            for job, lease in leases.live(tx, node.id):
+                self._lost(tx, job, lease, "its node was banned")
             if node.state is not NodeState.BANNED:
                 node = node.move(NodeTrigger.BAN)
             node = tx.save_node(replace(node, banned_until=until))

@@ -197,12 +197,9 @@ class Reporting:
 
 def held(tx: Tx, node_id: NodeId, job_id: JobId, token: Token) -> tuple[Job, Lease]:
     """The job and the lease if it is this node's and the newest of the job. Raises STALE otherwise."""
-    lease = tx.lease(job_id, token)
-    if lease is None or lease.node_id != node_id:
+    job, lease = tx.job(job_id), tx.lease(job_id, token)
+    if job is None or lease is None or lease.node_id != node_id:
         raise stale(f"This node holds no lease {token} of job {job_id}")
-    job = tx.job(job_id)
-    if job is None:
-        raise stale(f"Job {job_id} was deleted")
     if job.token != token:
         raise stale(f"A newer lease of job {job_id} exists: {job.token} after {token}")
     if lease.state is LeaseState.EXPIRED and job.state is not JobState.PENDING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
@@ -61,7 +61,7 @@ class Guard:
             raise CyxError(Code.EXHAUSTED, f"Too many requests: at most {item}; wait a little", {"limit": str(item)})
 
     @contextmanager
-    def stream(self, key: str) -> Iterator[None]:
+    def stream(self, key: str) -> Generator[None]:
         """Counts an open stream of one caller."""
         if self._streams[key] >= self._max_streams:
             raise CyxError(Code.EXHAUSTED, f"You have {self._max_streams} streams open; close some first")

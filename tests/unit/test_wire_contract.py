@@ -100,7 +100,7 @@ def test_there_are_the_contracts_files_and_no_other() -> None:
     assert ours == set(FILES)
 
 
-def test_ours_imports_the_file_for_every_import() -> None:
+def test_every_files_package_and_imports() -> None:
     for name, entry in FILES.items():
         proto = descriptor_pb2.FileDescriptorProto()
         descriptor(name).CopyToProto(proto)

@@ -29,10 +29,10 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
             return pb.BlobState(sha256=sha256, size=size, offset=size, complete=True)
         return pb.BlobState(sha256=sha256, offset=await self._blobs.partial(sha256))
 
-    async def Put(self, requests: AsyncIterator[pb.BlobPutRequest], context: Any) -> pb.BlobState:
+    async def Put(self, request_iterator: AsyncIterator[pb.BlobPutRequest], context: Any) -> pb.BlobState:
         actor = caller().required
         header = None
-        async for first in requests:
+        async for first in request_iterator:
             if first.WhichOneof("body") != "header":
                 raise invalid("The first message of an upload must be its header")
             header = first.header
@@ -43,7 +43,7 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
             raise invalid(f"size: at most {self._max_bytes} bytes, not {header.size}", field="size")
         upload = await self._blobs.begin(header.sha256, header.size, header.offset)
         try:
-            async for message in requests:
+            async for message in request_iterator:
                 if message.WhichOneof("body") != "data":
                     raise invalid("Only data may follow an upload's header")
                 await upload.write(message.data)

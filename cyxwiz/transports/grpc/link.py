@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from typing import Any
 
 import grpc
+from grpc.aio import EOF  # pyright: ignore[reportAttributeAccessIssue]  its stubs leave it out
 
 from cyxwiz import wire
 from cyxwiz.domain.errors import Code, CyxError
@@ -38,14 +39,16 @@ class NodeLinkServicer(link_pb2_grpc.NodeLinkServicer):
         self._gateway = gateway
         self._local_token = local_token
 
-    async def Connect(self, requests: AsyncIterator[pb.NodeMessage], context: Any) -> AsyncIterator[pb.CentralMessage]:
+    async def Connect(
+        self, request_iterator: AsyncIterator[pb.NodeMessage], context: Any
+    ) -> AsyncIterator[pb.CentralMessage]:
         entered = caller()
         local = is_loopback(entered.peer) and entered.bearer == "" and _local(context) == self._local_token
 
         async def send(message: pb.CentralMessage) -> None:
             await context.write(message)
 
-        await self._gateway.serve(requests, send, peer_host=entered.peer, local=local)
+        await self._gateway.serve(request_iterator, send, peer_host=entered.peer, local=local)
         return
         yield  # makes this an async generator, as the server expects of a stream
 
@@ -137,7 +140,7 @@ class _GrpcSession:
         while True:
             with _translated():
                 message = await self._call.read()
-            if message is grpc.aio.EOF:
+            if message is EOF:
                 break
             yield message
         with _translated():
@@ -149,7 +152,7 @@ class _GrpcSession:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated() -> Generator[None]:
     """Turns the ways in which a call says that it is over into one."""
     try:
         yield

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 from cyxwiz import wire
 from cyxwiz.domain.errors import Code, CyxError, invalid
@@ -73,7 +74,7 @@ def error_to(error: CyxError) -> common.Error:
     return common.Error(code=wire.CODES[error.code].grpc, message=error.message, details=str(error.code))
 
 
-def enum_of(table: Mapping[int, object], number: int, field: str) -> object:
+def enum_of(table: Mapping[Any, object], number: int, field: str) -> object:
     if number not in table:
         raise invalid(f"{field}: {number} is not one of {', '.join(str(each) for each in table)}", field=field)
     return table[number]
@@ -168,7 +169,7 @@ def config_to(job: Job) -> job_pb.JobConfig:
     return job_pb.JobConfig(
         job_id=job.id,
         job_type=TYPE_TO[spec.type],
-        priority=spec.priority.rank,
+        priority=spec.priority.rank,  # type: ignore[arg-type]  the enum's numbers are the ranks
         model_definition=spec.model,
         hyperparameters={**spec.hyperparameters, "seed": str(spec.seed)},
         dataset_uri=spec.dataset_uri,

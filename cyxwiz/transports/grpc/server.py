@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_NAME
+from grpc_health.v1.health import aio as health  # pyright: ignore[reportAttributeAccessIssue]
 from grpc_reflection.v1alpha import reflection
 
 from cyxwiz.config import Tls
@@ -113,10 +115,10 @@ class GrpcServer(Service):
             ("grpc.keepalive_permit_without_calls", 1),
         ]
         self._server = grpc.aio.server(interceptors=(door,), options=options, maximum_concurrent_rpcs=max_connections)
-        self._health = health.aio.HealthServicer()
+        self._health = health.HealthServicer()
         self._names = servicers.register(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*self._names, HEALTH_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.ports: list[int] = []
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -58,6 +59,8 @@ def answer(error: BaseException, scope: Scope) -> Response:
         status, headers = error.status_code, dict(error.headers or {})
         error = _of_http(error, scope)
         status = status if status == 405 else None
+    elif isinstance(error, ClientDisconnect):
+        error = CyxError(Code.UNAVAILABLE, "The client went away before the end of its request")
     elif isinstance(error, TimeoutError):
         error = CyxError(Code.TIMEOUT, "The request's body did not arrive in time")
     elif not isinstance(error, CyxError):

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the same operations as the routes, so that neither can say what the other does not."""
+"""The OpenAPI document, made from the same operations as the routes: neither says what the other does not."""
 
 from __future__ import annotations
 

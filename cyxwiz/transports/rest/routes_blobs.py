@@ -31,6 +31,7 @@ UPLOAD_PATH = "/api/blobs"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 _SPOOLED = ".upload"
+PIECE_BYTES = 1 << 20
 
 
 class BlobDoor:
@@ -240,14 +241,19 @@ def _span(request: Request, etag: str, size: int) -> tuple[int, int] | None:
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    stream = aiter(request.stream())
-    while True:
-        try:
+    """The body in pieces large enough to be worth a disk access; what came before a break comes out first."""
+    stream, pending = aiter(request.stream()), bytearray()
+    try:
+        while True:
             async with asyncio.timeout(BODY_SECONDS):
-                data = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except ClientDisconnect:
-            raise CyxError(Code.UNAVAILABLE, "The client went away before the end of its upload") from None
-        if data:
-            yield data
+                pending += await anext(stream)
+            if len(pending) >= PIECE_BYTES:
+                yield bytes(pending)
+                pending.clear()
+    except StopAsyncIteration:
+        if pending:
+            yield bytes(pending)
+    except (ClientDisconnect, TimeoutError):
+        if pending:
+            yield bytes(pending)
+        raise

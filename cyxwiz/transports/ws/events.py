@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Awaitable
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -23,6 +24,8 @@ from cyxwiz.runtime.tasks import Tasks, spawn
 from cyxwiz.services import views
 from cyxwiz.services.api import Api, Args, Call
 from cyxwiz.transports.auth import Guard, internal
+
+T = TypeVar("T")
 
 MAX_MESSAGE_CHARACTERS = 64 * 1024
 MAX_TOPICS = 1000
@@ -90,22 +93,21 @@ class _Conversation:
                 first = await self._read()
         except TimeoutError:
             raise CyxError(Code.TIMEOUT, f"No subscribe message within {SUBSCRIBE_SECONDS:.0f} seconds") from None
-        self._seq = first.after
-        self._topics = frozenset(first.topics)
+        self._seq, self._topics = first.after, frozenset(first.topics)
         tasks = Tasks()
         try:
-            reading = spawn(self._read(), name="websocket reader", group=tasks)
+            reading = spawn(_outcome(self._read()), name="websocket reader", group=tasks)
             while True:
-                sending = spawn(self._send(), name="websocket sender", group=tasks)
+                sending = spawn(_outcome(self._send()), name="websocket sender", group=tasks)
                 await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)
-                if sending.done():
-                    return await sending
-                more = await reading
+                more = reading.result() if reading.done() else sending.result()
+                if not isinstance(more, Subscribe):
+                    raise more if more is not None else WebSocketDisconnect()
                 sending.cancel()
                 await asyncio.wait({sending})
                 self._topics |= frozenset(more.topics)
                 self._seq = more.after if more.after is not None else self._seq
-                reading = spawn(self._read(), name="websocket reader", group=tasks)
+                reading = spawn(_outcome(self._read()), name="websocket reader", group=tasks)
         finally:
             await tasks.aclose()
 
@@ -125,6 +127,14 @@ class _Conversation:
         if len(text) > MAX_MESSAGE_CHARACTERS:
             raise invalid(f"A message has at most {MAX_MESSAGE_CHARACTERS} characters", limit=MAX_MESSAGE_CHARACTERS)
         return Call(self._principal, args=_object(text), strict=True).read(Subscribe)
+
+
+async def _outcome(work: Awaitable[T]) -> T | Exception:
+    """What a task of the conversation comes to: for its owner to raise, who alone knows whether it matters."""
+    try:
+        return await work
+    except Exception as error:
+        return error
 
 
 def _object(text: str) -> dict[str, Any]:

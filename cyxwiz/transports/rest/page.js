@@ -1,0 +1,472 @@
+"use strict";
+// All text from the server goes into text nodes, never into markup: names of jobs and nodes are other people's input.
+
+const $ = (id) => document.getElementById(id);
+const OPEN = document.body.dataset.open === "yes";
+const KEY = "cyxwiz.key";
+const PAGE = 50;
+const ENDED = new Set(["completed", "failed", "cancelled"]);
+const MAX_POINTS = 2000;
+const MAX_LINES = 200;
+
+const jobs = new Map(); // id -> job, in the order of the list
+let nodes = new Map();
+let cursor = null;
+let total = 0;
+let expanded = null; // {id, points, lines, nextPoint, nextLine, result, explain}
+let stream = null;
+let retry = 0;
+
+function el(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  for (const child of children.flat()) {
+    if (child !== null && child !== undefined && child !== false) made.append(child);
+  }
+  return made;
+}
+
+class Refused extends Error {
+  constructor(status, error) {
+    super(error.message);
+    this.status = status;
+    this.code = error.code;
+  }
+}
+
+async function api(method, path, body) {
+  const headers = {};
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.Authorization = "Bearer " + key;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const response = await fetch(path, {method, headers, body: body === undefined ? undefined : JSON.stringify(body)});
+  const answer = await response.json();
+  if (!response.ok) throw new Refused(response.status, answer.error);
+  return answer;
+}
+
+let toastTimer = 0;
+function tell(error) {
+  if (error.status === 401) return signIn(error.message);
+  $("toast").textContent = error.message;
+  $("toast").hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { $("toast").hidden = true; }, 6000);
+}
+
+function live(state, text) {
+  if ($("live").textContent !== text) $("live").textContent = text;
+  $("live").dataset.state = state;
+}
+
+// words
+
+function ago(text) {
+  if (!text) return "never";
+  const seconds = Math.max(0, (Date.now() - Date.parse(text)) / 1000);
+  if (seconds < 60) return Math.floor(seconds) + " s ago";
+  if (seconds < 3600) return Math.floor(seconds / 60) + " min ago";
+  if (seconds < 86400) return Math.floor(seconds / 3600) + " h ago";
+  return new Date(text).toLocaleDateString();
+}
+
+function span(seconds) {
+  if (seconds < 60) return seconds.toFixed(1) + " s";
+  if (seconds < 3600) return Math.floor(seconds / 60) + " min " + Math.floor(seconds % 60) + " s";
+  return (seconds / 3600).toFixed(2) + " h";
+}
+
+function size(bytes) {
+  if (bytes === null || bytes === undefined) return "?";
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let at = 0;
+  while (bytes >= 1024 && at < units.length - 1) { bytes /= 1024; at += 1; }
+  return (at && bytes < 10 ? bytes.toFixed(1) : Math.round(bytes)) + " " + units[at];
+}
+
+const figure = (value, digits) => (typeof value === "number" ? value.toFixed(digits) : "–");
+const percent = (value) => (typeof value === "number" ? (value * 100).toFixed(1) + " %" : "–");
+const badge = (status) => el("span", {class: "badge", "data-is": status}, status);
+const when = (text) => el("time", {datetime: text || "", title: text ? new Date(text).toLocaleString() : ""}, ago(text));
+
+// figures
+
+function showStats(stats) {
+  const tiles = [
+    ["Nodes online", stats.online_nodes, "of " + stats.total_nodes],
+    ["Running", stats.running_jobs],
+    ["Pending", stats.pending_jobs],
+    ["Completed", stats.completed_jobs],
+    ["Failed", stats.failed_jobs],
+    ["Compute", stats.total_compute_hours.toFixed(2), "hours"],
+  ];
+  $("stats").replaceChildren(...tiles.map(([name, value, unit]) =>
+    el("div", {}, el("dt", {}, name), el("dd", {}, String(value), unit && el("small", {}, " " + unit)))));
+}
+
+// jobs
+
+function accuracyOf(job) {
+  return job.metrics.val_accuracy !== undefined ? job.metrics.val_accuracy : job.metrics.accuracy;
+}
+
+function nodeName(id) {
+  if (!id) return el("span", {class: "dim"}, "–");
+  const node = nodes.get(id);
+  return el("span", {title: id}, node ? node.name : id.slice(0, 8));
+}
+
+function jobRow(job) {
+  const opened = expanded !== null && expanded.id === job.id;
+  const waits = job.status === "pending" && job.reason;
+  const why = job.error ? job.error.message : waits ? job.reason : "";
+  const label = job.progress >= 1 ? "100 %" : Math.floor(job.progress * 100) + " %";
+  return el("tr", {"data-job": job.id},
+    el("td", {},
+      el("button", {class: "name", type: "button", "aria-expanded": String(opened), onclick: () => toggle(job.id)}, job.name || "unnamed"),
+      el("span", {class: "sub mono id", title: job.id}, job.id.slice(0, 8))),
+    el("td", {}, badge(job.status),
+      !ENDED.has(job.status) && job.phase && el("span", {class: "sub"}, job.phase.replace("_", " ")),
+      why && el("span", {class: "sub why"}, why)),
+    el("td", {class: "wide"},
+      el("span", {class: "sub"}, `${label} · epoch ${job.current_epoch} of ${job.epochs}`),
+      el("progress", {max: 1, value: job.progress, "data-is": job.status, "aria-label": `Progress of ${job.name || job.id}`})),
+    el("td", {class: "num"}, figure(job.metrics.val_loss !== undefined ? job.metrics.val_loss : job.metrics.loss, 4)),
+    el("td", {class: "num"}, percent(accuracyOf(job))),
+    el("td", {}, nodeName(job.assigned_node_id)),
+    el("td", {class: "num", title: `${job.retry_count} failures charged, ${job.node_losses} nodes lost`}, String(job.attempts)),
+    el("td", {}, when(job.created_at)),
+    el("td", {class: "num"}, !ENDED.has(job.status) &&
+      el("button", {class: "quiet danger", type: "button", "aria-label": `Cancel ${job.name || job.id}`, onclick: (event) => cancel(job.id, event.currentTarget)}, "Cancel")));
+}
+
+function rowOf(id) {
+  return $("job-rows").querySelector(`tr[data-job="${CSS.escape(id)}"]`);
+}
+
+function showJob(job) {
+  jobs.set(job.id, job);
+  const old = rowOf(job.id);
+  if (!old) return;
+  const focused = old.contains(document.activeElement) ? document.activeElement.className : null;
+  const made = jobRow(job);
+  old.replaceWith(made);
+  if (focused) {
+    const again = [...made.querySelectorAll("button")].find((each) => each.className === focused);
+    (again || made.querySelector("button")).focus();
+  }
+  if (expanded && expanded.id === job.id) showDetail();
+}
+
+function showJobs() {
+  const rows = [...jobs.values()].map(jobRow);
+  $("job-rows").replaceChildren(...rows);
+  if (expanded && rowOf(expanded.id)) rowOf(expanded.id).after(el("tr", {class: "detail", id: "detail"}, el("td", {colspan: 9})));
+  else expanded = null;
+  if (expanded) showDetail();
+  const filtered = $("find").value || $("status").value;
+  $("jobs").hidden = jobs.size === 0;
+  $("no-jobs").hidden = jobs.size > 0;
+  $("job-count").textContent = jobs.size ? `${jobs.size} of ${total}` : "";
+  $("more").hidden = !cursor;
+  if (jobs.size === 0) {
+    $("no-jobs").replaceChildren(...(filtered
+      ? [el("strong", {}, "No job matches"), "Clear the name and the status to see all."]
+      : [el("strong", {}, "No jobs yet"), "Submit one from a terminal:", el("br"),
+        el("pre", {class: "command"}, "cyxwiz submit job.toml --watch")]));
+  }
+}
+
+function listPath(after) {
+  const query = new URLSearchParams({limit: String(PAGE)});
+  if ($("find").value) query.set("name", $("find").value);
+  if ($("status").value) query.set("status", $("status").value);
+  if (after) query.set("cursor", after);
+  return "/api/jobs?" + query;
+}
+
+let asked = 0;
+async function loadJobs(after) {
+  const mine = ++asked;
+  const answer = await api("GET", listPath(after));
+  if (mine !== asked) return; // the filter has changed meanwhile
+  if (!after) jobs.clear();
+  for (const job of answer.jobs) jobs.set(job.id, job);
+  cursor = answer.next_cursor;
+  total = after ? total : answer.total;
+  showJobs();
+}
+
+async function cancel(id, button) {
+  if (!window.confirm("Cancel this job? What it has learnt so far is lost.")) return;
+  button.disabled = true;
+  try {
+    showJob(await api("POST", `/api/jobs/${encodeURIComponent(id)}/cancel`, {reason: "cancelled on the page"}));
+  } catch (error) {
+    button.disabled = false;
+    tell(error);
+  }
+}
+
+// one job
+
+function toggle(id) {
+  const same = expanded && expanded.id === id;
+  expanded = same ? null : {id, points: [], lines: [], nextPoint: 0, nextLine: 0, result: null, explain: null, busy: false};
+  showJobs();
+  const row = rowOf(id);
+  if (row) row.querySelector(".name").focus();
+  if (expanded) follow();
+}
+
+async function follow() {
+  const mine = expanded;
+  if (!mine || mine.busy) return;
+  mine.busy = true;
+  const path = `/api/jobs/${encodeURIComponent(mine.id)}`;
+  try {
+    for (;;) {
+      const [curve, log] = await Promise.all([
+        api("GET", `${path}/metrics?after=${mine.nextPoint}`), api("GET", `${path}/logs?after=${mine.nextLine}`)]);
+      mine.points = mine.points.concat(curve.metrics).slice(-MAX_POINTS);
+      mine.lines = mine.lines.concat(log.logs).slice(-MAX_LINES);
+      mine.nextPoint = curve.next_after;
+      mine.nextLine = log.next_after;
+      if (curve.metrics.length < 1000 && log.logs.length < 1000) break;
+    }
+    const job = jobs.get(mine.id);
+    if (job && job.status === "completed" && !mine.result) mine.result = await api("GET", `${path}/result`);
+    if (job && job.status === "pending") mine.explain = await api("GET", `${path}/explain`);
+    else mine.explain = null;
+    if (expanded === mine) showDetail();
+  } catch (error) {
+    if (expanded === mine) tell(error);
+  } finally {
+    mine.busy = false;
+  }
+}
+
+function svg(tag, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+function line(points, names, kind, low, high) {
+  const found = points.map((point) => names.map((name) => point.metrics[name]).find((value) => typeof value === "number"));
+  const values = found.filter((value) => value !== undefined);
+  if (values.length < 2) return null;
+  const bottom = low === undefined ? Math.min(...values) : low;
+  const top = high === undefined ? Math.max(...values) : high;
+  const reach = top - bottom || 1;
+  const path = values.map((value, at) =>
+    `${(4 + (at / (values.length - 1)) * 392).toFixed(1)},${(112 - ((value - bottom) / reach) * 104).toFixed(1)}`);
+  return svg("polyline", {points: path.join(" "), class: kind});
+}
+
+function chart(points) {
+  const epochs = points.filter((point) => point.epoch_ended);
+  const used = epochs.length > 1 ? epochs : points;
+  const loss = line(used, ["val_loss", "loss"], "loss", 0);
+  const accuracy = line(used, ["val_accuracy", "accuracy"], "accuracy", 0, 1);
+  if (!loss && !accuracy) return el("p", {class: "dim"}, "No curve yet: it begins with the first epochs.");
+  const drawn = svg("svg", {viewBox: "0 0 400 120", preserveAspectRatio: "none", class: "chart", role: "img", "aria-label": "Loss and accuracy by epoch"},
+    ...[loss, accuracy].filter(Boolean));
+  return el("div", {}, drawn, el("div", {class: "key"}, loss && el("span", {class: "loss"}, "loss"), accuracy && el("span", {class: "accuracy"}, "accuracy (0 to 100 %)")));
+}
+
+function facts(job) {
+  const pairs = [
+    ["Id", el("span", {class: "mono"}, job.id)],
+    ["Data set", job.dataset_uri],
+    ["Node", job.assigned_node_id ? nodeName(job.assigned_node_id) : null],
+    ["Attempts", `${job.attempts} (${job.retry_count} failures charged, ${job.node_losses} nodes lost)`],
+    ["Started", job.started_at ? new Date(job.started_at).toLocaleString() : null],
+    ["Ended", job.completed_at ? new Date(job.completed_at).toLocaleString() : null],
+    ["Compute", job.compute_seconds ? span(job.compute_seconds) : null],
+    ["Cost", job.status === "completed" ? `${job.actual_cost} CYXWIZ` : `${job.estimated_cost} CYXWIZ at most`],
+    ["Waits", job.status === "pending" ? job.reason : null],
+    ["Error", job.error ? `${job.error.code ? job.error.code + ": " : ""}${job.error.message}` : null],
+  ];
+  const result = expanded.result;
+  if (result) {
+    pairs.push(["Model", el("span", {class: "mono"}, result.model_weights_hash)]);
+    pairs.push(["Files", result.files.map((file) => `${file.name} (${size(file.size)})`).join(", ")]);
+  }
+  return el("dl", {class: "facts"}, pairs.filter(([, value]) => value).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+}
+
+function verdicts() {
+  const explain = expanded.explain;
+  if (!explain) return null;
+  const answers = explain.nodes.length
+    ? el("dl", {class: "facts"}, explain.nodes.slice(0, 20).map((node) => [el("dt", {}, node.name), el("dd", {}, node.feasible ? "could take it" : node.reason)]))
+    : el("p", {class: "dim"}, "No node has joined. Make a token with ", el("code", {}, "cyxwiz node token create"), ".");
+  return el("div", {class: "pane full"}, el("h3", {}, `What the nodes say · ${explain.jobs_ahead} jobs ahead`), answers);
+}
+
+function showDetail() {
+  const holder = $("detail");
+  const job = expanded && jobs.get(expanded.id);
+  if (!holder || !job) return;
+  const old = holder.querySelector(".logs");
+  const atEnd = !old || old.scrollTop + old.clientHeight >= old.scrollHeight - 8;
+  const kept = old ? old.scrollTop : 0;
+  const lines = expanded.lines.map((each) => el("span", {class: each.level}, each.message + "\n"));
+  const logs = el("pre", {class: "logs", tabindex: 0, "aria-label": "Log"}, lines.length ? lines : "No log lines yet.");
+  holder.firstElementChild.replaceChildren(el("div", {class: "panes"},
+    el("div", {class: "pane"}, el("h3", {}, "Details"), facts(job)),
+    el("div", {class: "pane"}, el("h3", {}, "Curve"), chart(expanded.points)),
+    verdicts(),
+    el("div", {class: "pane full"}, el("h3", {}, "Log"), logs)));
+  logs.scrollTop = atEnd ? logs.scrollHeight : kept;
+}
+
+// nodes
+
+function nodeRow(node) {
+  const devices = node.devices.filter((device) => device.device_type !== "cpu").map((device) => device.name);
+  const hardware = `${node.cpu_cores} cores · ${size(node.ram_total_bytes)} RAM`;
+  return el("tr", {},
+    el("td", {}, el("strong", {}, node.name), el("span", {class: "sub mono", title: node.id}, node.id.slice(0, 8) + (node.region ? " · " + node.region : ""))),
+    el("td", {}, badge(node.status)),
+    el("td", {}, devices.length ? devices.join(", ") : node.cpu_model || "CPU", el("span", {class: "sub"}, hardware)),
+    el("td", {class: "wide"}, el("span", {class: "sub"}, `${node.load} of ${node.max_concurrent_jobs} slots`),
+      el("progress", {max: 1, value: node.current_load, "aria-label": `Load of ${node.name}`})),
+    el("td", {class: "num"}, percent(node.reputation)),
+    el("td", {class: "num"}, String(node.jobs_completed)),
+    el("td", {class: "num"}, String(node.jobs_failed)),
+    el("td", {}, node.status === "offline" ? when(node.last_seen_at) : "now"));
+}
+
+async function loadNodes() {
+  const answer = await api("GET", "/api/nodes?limit=100");
+  nodes = new Map(answer.nodes.map((node) => [node.id, node]));
+  $("node-rows").replaceChildren(...answer.nodes.map(nodeRow));
+  $("nodes").hidden = answer.nodes.length === 0;
+  $("no-nodes").hidden = answer.nodes.length > 0;
+  $("no-nodes").replaceChildren(el("strong", {}, "No nodes yet"), "Make a join token here, then start a node with it on any machine:", el("br"),
+    el("pre", {class: "command"}, "cyxwiz node token create\nCYXWIZ_NODE__JOIN_TOKEN=… cyxwiz run --role node"));
+}
+
+// live
+
+const due = new Map();
+function soon(name, act) {
+  if (due.has(name)) return;
+  due.set(name, setTimeout(() => {
+    due.delete(name);
+    act().catch(tell);
+  }, 250));
+}
+
+function refreshJob(id) {
+  soon("job:" + id, async () => {
+    try {
+      showJob(await api("GET", `/api/jobs/${encodeURIComponent(id)}`));
+    } catch (error) {
+      if (error.status !== 404 && error.status !== 403) throw error;
+      jobs.delete(id);
+      showJobs();
+    }
+    if (expanded && expanded.id === id) follow();
+  });
+}
+
+function onNote(note) {
+  const data = note.data;
+  if (note.type === "stats") showStats(data);
+  else if (note.type === "lagged" || note.type === "reset") soon("all", loadAll);
+  else if (note.type === "job.submitted") soon("jobs", () => loadJobs());
+  else if (note.type === "job.progress") {
+    const job = jobs.get(data.job_id);
+    if (!job) return;
+    showJob({...job, status: "running", progress: data.progress, current_epoch: data.current_epoch, phase: data.phase, metrics: data.metrics});
+    if (expanded && expanded.id === job.id) soon("detail", follow);
+  } else if (note.type.startsWith("job.")) {
+    refreshJob(data.job_id);
+    soon("nodes", loadNodes); // a lease changes a node's load
+  } else if (note.type.startsWith("node.")) soon("nodes", loadNodes);
+}
+
+let lastSeq = null;
+async function connect() {
+  if (stream) stream.close();
+  const {ticket} = await api("POST", "/api/tickets");
+  const query = new URLSearchParams({topics: "jobs,nodes,stats", ticket});
+  if (lastSeq !== null) query.set("after", lastSeq);
+  const mine = new EventSource("/api/events?" + query);
+  stream = mine;
+  mine.onopen = () => { retry = 0; live("on", "live"); };
+  mine.onmessage = (event) => { lastSeq = event.lastEventId; onNote(JSON.parse(event.data)); };
+  // A ticket serves once, so the browser's own reconnect can't work.
+  mine.onerror = () => { mine.close(); if (stream === mine) again(); };
+}
+
+function again() {
+  live("off", "disconnected, trying again");
+  retry = Math.min(retry + 1, 6);
+  setTimeout(() => connect().then(() => soon("all", loadAll)).catch(lost), 500 * 2 ** retry);
+}
+
+function lost(error) {
+  if (error.status === 401) signIn(error.message);
+  else again();
+}
+
+async function loadAll() {
+  await Promise.all([api("GET", "/api/stats").then(showStats), loadNodes()]);
+  await loadJobs();
+}
+
+function signIn(message) {
+  if (stream) stream.close();
+  stream = null;
+  sessionStorage.removeItem(KEY);
+  $("board").hidden = true;
+  $("leave").hidden = true;
+  $("sign-in").hidden = false;
+  $("key-error").hidden = !message;
+  $("key-error").textContent = message || "";
+  live("wait", "not connected");
+  $("key").focus();
+}
+
+async function start() {
+  try {
+    await loadAll();
+    $("sign-in").hidden = true;
+    $("board").hidden = false;
+    $("leave").hidden = OPEN;
+    await connect();
+  } catch (error) {
+    if (error.status === 401) signIn(sessionStorage.getItem(KEY) ? error.message : "");
+    else { tell(error); again(); }
+  }
+}
+
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, $("key").value.trim());
+  $("key").value = "";
+  start();
+});
+$("leave").addEventListener("click", () => signIn(""));
+$("more").addEventListener("click", () => loadJobs(cursor).catch(tell));
+$("status").addEventListener("change", () => loadJobs().catch(tell));
+let typing = 0;
+$("find").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => loadJobs().catch(tell), 250); });
+// Why a job waits and how far times lie back change without an event.
+setInterval(() => {
+  if ($("board").hidden || document.hidden || !stream) return;
+  if ([...jobs.values()].some((job) => job.status === "pending") && jobs.size <= PAGE) soon("jobs", () => loadJobs());
+  if (expanded) follow();
+}, 5000);
+
+if (OPEN || sessionStorage.getItem(KEY)) start();
+else signIn("");

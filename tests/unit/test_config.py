@@ -1,0 +1,179 @@
+"""Settings: four layers, one value, and one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cyxwiz.config import MASK, SECRETS, Config, ConfigError, Loaded, default_data_dir, load
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "settings.toml"
+    path.write_text(text)
+    return path
+
+
+def refusal(**given: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(**{"environ": {}, **given})  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_without_anything_the_defaults_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded = load(environ={})
+    assert loaded.config == Config()
+    assert loaded.origins == {}
+    assert loaded.warnings == ()
+
+
+def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
+    file = write(tmp_path, "[scheduler]\nmax_retries = 4\nmax_node_losses = 4\nretry_backoff_ms = 4\n")
+    environ = {"CYXWIZ_SCHEDULER__MAX_NODE_LOSSES": "5", "CYXWIZ_SCHEDULER__RETRY_BACKOFF_MS": "5"}
+    loaded = load(file=file, environ=environ, flags=["scheduler.retry_backoff_ms=6"])
+    section = loaded.config.scheduler
+    assert (section.max_retries, section.max_node_losses, section.retry_backoff_ms) == (4, 5, 6)
+    assert section.retry_backoff_max_ms == 60_000
+    assert loaded.origins == {
+        "scheduler.max_retries": str(file),
+        "scheduler.max_node_losses": "environment CYXWIZ_SCHEDULER__MAX_NODE_LOSSES",
+        "scheduler.retry_backoff_ms": "flag --set",
+    }
+
+
+def test_what_the_program_itself_sets_wins_over_all() -> None:
+    loaded = load(environ={}, flags=["server.rest_address=127.0.0.1:1"], overrides={"server.rest_address": "[::1]:0"})
+    assert loaded.config.server.rest_address == "[::1]:0"
+    assert loaded.origins["server.rest_address"] == "flag"
+
+
+def test_the_file_of_the_working_directory_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[logging]\nlevel = 'debug'\n")
+    monkeypatch.chdir(tmp_path)
+    assert load(environ={}).config.logging.level == "debug"
+
+
+def test_variables_that_are_no_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = {"CYXWIZ_DATA_DIR": "/srv/cyxwiz", "PATH": "/bin", "OTHER__KEY": "1"}
+    assert load(environ=environ).origins == {}
+    assert default_data_dir(environ) == Path("/srv/cyxwiz")
+    assert default_data_dir({}) == Path.home() / ".local" / "share" / "cyxwiz"
+
+
+@pytest.mark.parametrize("flag", ["server.grpc=1", "nothing.key=1", "server=1", ".=1"])
+def test_an_unknown_key_is_refused_by_name(flag: str) -> None:
+    key = flag.partition("=")[0]
+    assert refusal(flags=[flag]).startswith(f"{key}: unknown setting (from flag --set)")
+
+
+def test_an_unknown_key_of_each_layer_says_where_it_came_from(tmp_path: Path) -> None:
+    file = write(tmp_path, "[node]\ncolour = 'red'\n")
+    assert refusal(file=file) == f"node.colour: unknown setting (from {file}); `cyxwiz config show` lists them all"
+    assert "environment CYXWIZ_NODE__COLOUR" in refusal(environ={"CYXWIZ_NODE__COLOUR": "red"})
+
+
+def test_a_key_outside_any_section_is_refused(tmp_path: Path) -> None:
+    assert "settings stand in sections" in refusal(file=write(tmp_path, "level = 'debug'\n"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "bound"),
+    [
+        ("server.max_connections=0", "greater than or equal to 1"),
+        ("scheduler.node_heartbeat_timeout_ms=499", "greater than or equal to 500"),
+        ("scheduler.weight_uptime=1.1", "less than or equal to 1"),
+        ("scheduler.weight_uptime=nan", "finite"),
+        ("database.event_retention_hours=0", "greater than 0"),
+        ("auth.mode=closed", "'required' or 'open'"),
+        ("node.keep_results=1w", "pattern"),
+        ("node.max_concurrent_jobs=many", "valid integer"),
+        ("tls.allow_plaintext=perhaps", "valid boolean"),
+        ("server.grpc_address=127.0.0.1", "host:port"),
+        ("server.grpc_address=:50051", "host:port"),
+        ("server.rest_address=127.0.0.1:70000", "host:port"),
+        ("ledger.backend=solana", "'none'"),
+    ],
+)
+def test_a_value_out_of_bounds_names_key_value_bound_and_origin(flag: str, bound: str) -> None:
+    key, _, value = flag.partition("=")
+    message = refusal(flags=[flag])
+    assert message.startswith(f"{key} = {value!r}: ")
+    assert bound in message
+    assert message.endswith("(from flag --set)")
+
+
+def test_a_scheduler_without_any_weight_is_refused() -> None:
+    names = ("reputation", "availability", "capability", "uptime")
+    assert "at least one weight" in refusal(flags=[f"scheduler.weight_{name}=0" for name in names])
+
+
+def test_a_flag_without_a_value_is_refused() -> None:
+    assert refusal(flags=["server.grpc_address"]) == "--set server.grpc_address: must be section.key=value"
+
+
+def test_a_file_that_is_no_toml_or_not_there_is_refused(tmp_path: Path) -> None:
+    broken = write(tmp_path, "[server\n")
+    assert refusal(file=broken).startswith(f"{broken}: ")
+    assert refusal(file=tmp_path / "none.toml").endswith("no such configuration file")
+
+
+def test_lists_may_be_written_with_commas_or_as_json() -> None:
+    assert load(environ={}, flags=["node.devices=cpu, cuda:0"]).config.node.devices == ("cpu", "cuda:0")
+    assert load(environ={}, flags=['node.data_roots=["/a b","/c"]']).config.node.data_roots == ("/a b", "/c")
+    assert load(environ={}, flags=["node.data_roots="]).config.node.data_roots == ()
+
+
+def test_the_settings_are_frozen() -> None:
+    config = load(environ={}).config
+    with pytest.raises(ValueError, match="frozen"):
+        config.server.max_connections = 1
+
+
+def shown(loaded: Loaded) -> dict[str, tuple[str, str]]:
+    return {key: (value, origin) for key, value, origin in loaded.rows()}
+
+
+@pytest.mark.parametrize("key", sorted(SECRETS))
+def test_a_secret_is_never_shown(key: str) -> None:
+    loaded = load(environ={}, flags=[f"{key}=hunter2-hunter2-hunter2-hunter2-32"])
+    assert shown(loaded)[key] == (MASK, "flag --set")
+    assert "hunter2" not in "".join(loaded.warnings)
+    assert loaded.warnings == (f"--set {key}: other users of this machine can read it; use {key}_file",)
+    assert shown(load(environ={}))[key] == ("unset", "default")
+
+
+@pytest.mark.parametrize("key", sorted(SECRETS))
+def test_a_secret_may_come_from_a_file(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("  from-the-file\n")
+    loaded = load(environ={}, flags=[f"{key}_file={path}"])
+    section, _, name = key.partition(".")
+    assert getattr(getattr(loaded.config, section), name) == "from-the-file"
+    assert shown(loaded)[key][0] == MASK
+    assert loaded.warnings == ()
+    missing = refusal(flags=[f"{key}_file={tmp_path / 'none'}"])
+    assert missing == f"{key}_file = '{tmp_path / 'none'}': No such file or directory"
+
+
+def test_a_secret_of_the_wrong_type_is_not_repeated(tmp_path: Path) -> None:
+    message = refusal(file=write(tmp_path, "[auth]\njwt_secret = 12345678\n"))
+    assert "12345678" not in message
+    assert message.startswith(f"auth.jwt_secret = {MASK}: ")
+
+
+def test_every_setting_is_listed_with_its_origin(tmp_path: Path) -> None:
+    rows = shown(load(environ={"CYXWIZ_METRICS__ENABLED": "no"}, flags=["node.name=a b"]))
+    assert rows["metrics.enabled"] == ("false", "environment CYXWIZ_METRICS__ENABLED")
+    assert rows["node.name"] == ('"a b"', "flag --set")
+    assert rows["node.devices"] == ('["all"]', "default")
+    assert len(rows) == sum(len(type(getattr(Config(), name)).model_fields) for name in Config.model_fields)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("5m", 300), ("24h", 86400), ("2d", 172800)])
+def test_spans_of_time(text: str, seconds: float) -> None:
+    assert load(environ={}, flags=[f"node.keep_results={text}"]).config.node.keep_results_seconds == seconds

@@ -1,0 +1,18 @@
+"""What must not be loaded just to start: torch alone takes longer than most of what central does in its first minute."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "numpy", "sklearn", "cupy", "asyncpg", "alembic")
+
+
+@pytest.mark.parametrize("module", ["cyxwiz.app", "cyxwiz.__main__"])
+def test_an_entry_point_imports_nothing_heavy(module: str) -> None:
+    program = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}} & set({HEAVY})))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []

@@ -1,0 +1,172 @@
+"""Central's services wired on a store in memory, with a node that is played by calls."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from cyxwiz.bus.local import LocalBus
+from cyxwiz.config import Config
+from cyxwiz.domain.account import Role
+from cyxwiz.domain.ids import JobId, NodeId
+from cyxwiz.domain.job import Device, Lease
+from cyxwiz.domain.node import DeviceInfo, Hardware
+from cyxwiz.domain.payment import Tariff
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.store import BlobInfo
+from cyxwiz.runtime.clock import SystemClock
+from cyxwiz.scheduler.rank import Weights
+from cyxwiz.services import leases
+from cyxwiz.services.accounts import Accounts
+from cyxwiz.services.api import Api
+from cyxwiz.services.jobs import Jobs
+from cyxwiz.services.leases import RetryPolicy
+from cyxwiz.services.liveness import Liveness
+from cyxwiz.services.nodes import Nodes, Registration
+from cyxwiz.services.reports import Reporting, token_to
+from cyxwiz.services.secrets import load_secrets
+from cyxwiz.services.watch import Watch
+from cyxwiz.store.blobs import FileBlobStore
+from cyxwiz.store.memory import MemoryStore
+from cyxwiz.transports.auth import Guard
+from cyxwiz.transports.rest.app import build
+from cyxwiz.transports.ws.events import router as websockets
+
+JOB: dict[str, Any] = {
+    "name": "digits-mlp",
+    "dataset": "builtin:digits",
+    "epochs": 4,
+    "model": {"layers": [{"type": "dense", "units": 64}, {"type": "relu"}, {"type": "dense", "units": 10}]},
+    "hyperparameters": {"optimizer": "adam", "learning_rate": 0.001},
+}
+
+
+@dataclass
+class Central:
+    """What a test needs of a central; `admin` and `alice` are API keys."""
+
+    clock: Clock
+    bus: LocalBus
+    store: MemoryStore
+    accounts: Accounts
+    jobs: Jobs
+    nodes: Nodes
+    reporting: Reporting
+    blobs: FileBlobStore
+    api: Api
+    guard: Guard
+    app: FastAPI
+    admin: str
+    ready: bool = True
+    alice: str = ""
+    bob: str = ""
+
+    async def aclose(self) -> None:
+        self.app.state.streams.close()
+        await self.bus.aclose()
+        await self.store.aclose()
+
+    async def user(self, name: str, role: Role = Role.USER, password: str = "") -> str:
+        """A new user's API key."""
+        admin = await self.accounts.authenticate(self.admin)
+        await self.accounts.create_user(admin, name, password, role)
+        key = self.store.read(lambda tx: tx.user_by_name(name))
+        user = await key
+        assert user is not None
+        from cyxwiz.domain.account import Principal
+
+        return (await self.accounts.create_key(Principal(user.id, name, role), "test"))[1]
+
+    async def node(self, name: str = "rig", **changes: Any) -> NodeId:
+        """A node that has joined and is online."""
+        node_id = NodeId(str(uuid.uuid4()))
+        devices = (DeviceInfo(Device.CPU, "CPU", 32 << 30, 24 << 30, 8),)
+        registration = Registration(
+            name=name,
+            hardware=Hardware("Example CPU", 8, 32 << 30, 24 << 30, changes.pop("devices", devices)),
+            public_key=b"k" * 32,
+            max_concurrent_jobs=2,
+            **changes,
+        )
+        await self.store.write(lambda tx: self.nodes.join(tx, node_id, registration, "", local=True))
+        return node_id
+
+    async def lease(self, job_id: str, node_id: NodeId) -> Lease:
+        def unit(tx: Any) -> Lease:
+            job = tx.job(JobId(job_id))
+            assert job is not None
+            return leases.issue(tx, job, node_id)
+
+        return await self.store.write(unit)
+
+    async def report(self, lease: Lease, *bodies: Any, after: int = 0) -> int:
+        """Applies reports with the given bodies: Progress, Logs, Finished, Failed."""
+        reports = []
+        for seq, body in enumerate(bodies, after + 1):
+            report = pb.Report(job_id=lease.job_id, token=token_to(lease.token), seq=seq)
+            field = {"Progress": "progress", "Logs": "logs", "Finished": "finished", "Failed": "failed"}
+            getattr(report, field[type(body).__name__]).CopyFrom(body)
+            reports.append(report)
+        return await self.store.write(lambda tx: self.reporting.apply(tx, lease.node_id, "boot", reports))
+
+    async def finished(self, weights: bytes, **metrics: float) -> pb.Finished:
+        """The last report of a run whose weights are stored."""
+        import hashlib
+
+        sha256 = hashlib.sha256(weights).hexdigest()
+        if await self.blobs.size(sha256) is None:
+            upload = await self.blobs.begin(sha256, len(weights), 0)
+            await upload.write(weights)
+            await upload.commit()
+        await self.store.write(lambda tx: tx.add_blob(BlobInfo(sha256, len(weights), tx.now), None))
+        artefact = pb.Artefact(name="model.safetensors", sha256=sha256, size=len(weights))
+        return pb.Finished(artefacts=[artefact], final_metrics=metrics, compute_seconds=2.5)
+
+
+def progress(epoch: int, epochs: int = 4, **metrics: float) -> pb.Progress:
+    return pb.Progress(epoch=epoch, epochs=epochs, progress=epoch / epochs, epoch_ended=True, metrics=metrics)
+
+
+async def central(folder: Path, *, clock: Clock | None = None, **overrides: Any) -> Central:
+    """`overrides` are sections of the configuration: `server={"max_request_bytes": 2048}`."""
+    sections: dict[str, Any] = {"auth": {"argon2_memory_kib": 8, "argon2_time_cost": 1}}
+    for name, values in overrides.items():
+        sections[name] = {**sections.get(name, {}), **values}
+    config = Config.model_validate(sections)
+    clock, bus = clock or SystemClock(), LocalBus()
+    store = MemoryStore(clock, bus)
+    accounts = Accounts(store, clock, config.auth, await load_secrets(store, config.auth))
+    admin = await accounts.bootstrap() or ""
+    liveness = Liveness(clock, config.scheduler.node_heartbeat_timeout_ms / 1000)
+    pricing = config.pricing
+    tariff = Tariff(pricing.base_rate, pricing.gpu_multiplier, pricing.ram_factor_per_gb)
+    policy = RetryPolicy.of(config.scheduler)
+    nodes = Nodes(store, clock, liveness, policy, open_mode=accounts.open)
+    jobs = Jobs(store, clock, accounts, liveness, tariff, Weights(), max_pending_per_user=1000)
+    blobs = FileBlobStore(folder / "blobs", clock)
+    api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, poll_seconds=1.0))
+    guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
+    made: list[Central] = []
+    app = build(
+        api,
+        guard,
+        blobs,
+        clock,
+        store,
+        config=config,
+        spool=folder / "spool",
+        ready=lambda: made[0].ready,
+        registry=CollectorRegistry(),
+        routers=[websockets(api, guard)],
+    )
+    found = Central(clock, bus, store, accounts, jobs, nodes, Reporting(policy, tariff), blobs, api, guard, app, admin)
+    made.append(found)
+    found.alice = await found.user("alice", Role.OPERATOR, "alice-password")
+    found.bob = await found.user("bob")
+    return found
