@@ -1,6 +1,7 @@
 """Configuration is a value: built once at start, validated as a whole, frozen.
 
-Layers, the later wins: built-in defaults, `config.toml`, environment `CYXWIZ_SECTION__KEY`, flags (`--set section.key=value`).
+Layers, the later wins: built-in defaults, `config.toml`, environment `CYXWIZ_SECTION__KEY`, flags (`--set
+section.key=value`).
 A bad key or value is a `ConfigError` of one line that names the key, the value, the bound and where it came from.
 """
 

@@ -42,13 +42,13 @@ async def push(client: Client, stub: Any, path: Path, progress: Progress | None)
         return await stub.Put(_parts(path, sha256, size, offset, progress), metadata=client.metadata())
 
     try:
-        await client.guarded(put)
+        await client.guarded(put, long=True)
     except CyxError as error:
         if error.code is Code.EXISTS:  # somebody else was faster with the same content
             sent = 0
         elif error.code is Code.INVALID and sent < size:
             fresh = True  # what the server had of it was not of this file
-            await client.guarded(put)
+            await client.guarded(put, long=True)
         else:
             raise
     return {"sha256": sha256, "size": size, "uri": f"blob://sha256/{sha256}", "sent": sent}
@@ -58,7 +58,7 @@ async def _parts(
     path: Path, sha256: str, size: int, offset: int, progress: Progress | None
 ) -> AsyncIterator[pb.BlobPutRequest]:
     yield pb.BlobPutRequest(header=pb.BlobPutHeader(sha256=sha256, size=size, offset=offset))
-    with path.open("rb") as file:  # noqa: ASYNC230  opening is quick; the reads happen on threads
+    with path.open("rb") as file:
         file.seek(offset)
         while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
             offset += len(data)
@@ -77,10 +77,10 @@ async def pull(client: Client, stub: Any, sha256: str, path: Path, progress: Pro
         return path
     await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{sha256[:12]}.part")
-    resumed = await client.guarded(lambda: _fetch(client, stub, sha256, path.name, partial, progress))
+    resumed = await client.guarded(lambda: _fetch(client, stub, sha256, path.name, partial, progress), long=True)
     if not await asyncio.to_thread(_publish, partial, path, sha256):
         if resumed:  # what lay there was not of this blob: once more, from its first byte
-            await client.guarded(lambda: _fetch(client, stub, sha256, path.name, partial, progress))
+            await client.guarded(lambda: _fetch(client, stub, sha256, path.name, partial, progress), long=True)
         if not resumed or not await asyncio.to_thread(_publish, partial, path, sha256):
             raise CyxError(Code.INTERNAL, f"{path}: what arrived is not what {sha256} names; it was dropped, try again")
     return path
@@ -91,7 +91,7 @@ async def _fetch(client: Client, stub: Any, sha256: str, name: str, partial: Pat
     state = await stub.Stat(pb.BlobStatRequest(sha256=sha256), metadata=client.metadata())
     if not state.complete:
         raise not_found("blob", sha256)
-    with partial.open("ab") as file:  # noqa: ASYNC230  opening is quick; the writes happen on threads
+    with partial.open("ab") as file:
         offset = file.tell()
         if offset > state.size:
             file.truncate(0)

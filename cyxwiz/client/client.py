@@ -1,8 +1,8 @@
 """The SDK: every request that central answers, as a method that gives the JSON document back.
 
-Promised: an error is the server's own `CyxError`; a submit is safe to repeat, since it always carries an idempotency key,
-and is repeated while the server is away for less than `patience` seconds; `watch` and `wait` go on where they were when
-central restarts. Refused: repeating a request that is not safe to repeat.
+Promised: an error is the server's own `CyxError`; a submit is safe to repeat, since it always carries an idempotency
+key, and is repeated while the server is away for less than `patience` seconds; `watch` and `wait` go on where they were
+when central restarts. Refused: repeating a request that is not safe to repeat.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -99,11 +99,14 @@ class Client:
             pairs.append(("authorization", f"Bearer {self._credentials.token}"))
         if idempotency_key:
             pairs.append(("idempotency-key", idempotency_key))
+        for name, value in pairs:
+            if not (value.isascii() and value.isprintable()):
+                raise invalid(f"{name}: may hold printable ASCII characters only", field=name)
         return pairs
 
-    async def guarded(self, act: Callable[[], Awaitable[T]], *, safe: bool = True, patience: float | None = None) -> T:
-        """Runs `act`, which makes one call: errors rebuilt, an expired log-in renewed once, safe ones repeated."""
-        wait = Patience(self._patience if patience is None else patience)
+    async def guarded(self, act: Callable[[], Awaitable[T]], *, safe: bool = True, long: bool = False) -> T:
+        """Runs `act`: errors rebuilt, an expired log-in renewed once, safe ones repeated (`long`: as a watch is)."""
+        wait = Patience(self._reconnect if long and self._met else self._patience)
         renewed = False
         while True:
             try:
@@ -164,11 +167,28 @@ class Client:
 
     async def submit(self, job: Mapping[str, Any] | Path | str, idempotency_key: str | None = None) -> Json:
         """Submits a job (a mapping, or the path of a job file) and gives the job object."""
-        return await self._ask("SubmitJob", "", _job(job), key=idempotency_key or str(uuid.uuid4()), safe=True)
+        document = await self.prepare(job)
+        return await self._ask("SubmitJob", "", document, key=idempotency_key or str(uuid.uuid4()), safe=True)
 
     async def plan(self, job: Mapping[str, Any] | Path | str) -> Json:
         """What a submit would meet: the price and every node's answer."""
-        return await self._ask("PlanJob", "", _job(job), safe=self._met)
+        return await self._ask("PlanJob", "", await self.prepare(job), safe=self._met)
+
+    async def prepare(self, job: Mapping[str, Any] | Path | str, sets: Iterable[str] = ()) -> Mapping[str, Any]:
+        """The job that a file describes, ready to submit: a data set that is a file beside it is uploaded."""
+        if isinstance(job, Mapping):
+            return job
+        document = read_job(job, sets)
+        dataset = document.get("dataset")
+        if isinstance(dataset, str) and dataset and ":" not in dataset:
+            path = Path(job).parent / dataset
+            if not path.is_file():
+                raise invalid(
+                    f"dataset: {str(path)!r} is no file; name one beside the job file, or a URI such as builtin:digits",
+                    field="dataset",
+                )
+            document["dataset"] = (await self.push_blob(path))["uri"]
+        return document
 
     async def get(self, job_id: str) -> Json:
         return await self._read("GetJob", job_id)
@@ -198,19 +218,19 @@ class Client:
     async def receipt(self, job_id: str) -> Json:
         return await self._read("GetJobReceipt", job_id)
 
-    async def watch(self, job_id: str, cursor: str | None = None) -> AsyncIterator[Json]:
+    async def watch(self, job_id: str, cursor: str | None = None) -> AsyncGenerator[Json, None]:
         """Every update until the job has ended. `FROM_START` as cursor begins with all that is kept of it."""
         wait = Patience(self._reconnect)
-        began = renewed = False
+        renewed, status = False, ""
         while True:
             try:
-                async for update in self._updates(job_id, cursor):
-                    began = self._met = True
-                    wait.reset()
-                    cursor = update["cursor"]
-                    yield update
-                    status = update["job"]["status"]
-                if began and status in ENDED:
+                async with contextlib.aclosing(self._updates(job_id, cursor)) as updates:
+                    async for update in updates:
+                        self._met, renewed = True, False
+                        wait.reset()
+                        cursor, status = update["cursor"], update["job"]["status"]
+                        yield update
+                if status in ENDED:
                     return
                 error = CyxError(Code.UNAVAILABLE, f"{self.address} ended the watch of job {job_id}")
             except grpc.RpcError as raised:
@@ -221,7 +241,7 @@ class Client:
             if not (self._met and is_passing(error) and await wait.again()):
                 raise error
 
-    async def _updates(self, job_id: str, cursor: str | None) -> AsyncIterator[Json]:
+    async def _updates(self, job_id: str, cursor: str | None) -> AsyncGenerator[Json, None]:
         self._open()
         query = client_pb2.Query(id=job_id, json=encode({"cursor": cursor}) if cursor else b"")
         stream = self._stub.WatchJob(query, metadata=self.metadata())
@@ -383,7 +403,7 @@ class JobHandle:
     async def get(self) -> Json:
         return await self._client.get(self.id)
 
-    def watch(self, cursor: str | None = None) -> AsyncIterator[Json]:
+    def watch(self, cursor: str | None = None) -> AsyncGenerator[Json, None]:
         return self._client.watch(self.id, cursor)
 
     async def wait(self, timeout: float | None = None) -> Json:
@@ -412,10 +432,6 @@ class JobHandle:
 
     async def delete(self) -> Json:
         return await self._client.delete(self.id)
-
-
-def _job(given: Mapping[str, Any] | Path | str) -> Mapping[str, Any]:
-    return given if isinstance(given, Mapping) else read_job(Path(given))
 
 
 def encode(value: Mapping[str, Any]) -> bytes:

@@ -1,8 +1,8 @@
 """Which server to call, as whom, and the channel to it.
 
-What is said wins over the environment (`CYXWIZ_SERVER`, `CYXWIZ_TOKEN`, `CYXWIZ_DATA_DIR`, `CYXWIZ_CA_FILE`), that over a log-in kept in
-`session.json`, and that over `client.json`, which central leaves in its data directory. Refused: sending a kept
-credential to any server but the one that it is for.
+What is said wins over the environment (`CYXWIZ_SERVER`, `CYXWIZ_TOKEN`, `CYXWIZ_DATA_DIR`, `CYXWIZ_CA_FILE`), that over a
+log-in kept in `session.json`, and that over `client.json`, which central leaves in its data directory. Refused: sending
+a kept credential to any server but the one that it is for.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def discover(
     if kept and said.rstrip("/") == str(kept.get("rest", "")).rstrip("/"):
         said = str(kept["grpc"])  # somebody named the address that a browser takes
     own = _is_same(said, kept.get("grpc"))
-    # How the server is spoken to is known where its address was kept: a key must not travel in the open for want of a scheme.
+    # How to speak is known where the address was kept: a key must not travel in the open for want of a scheme.
     known = kept if own else session if _is_same(said, session.get("server")) else {}
     authority = ca_file or environ.get("CYXWIZ_CA_FILE") or known.get("ca_file")
     spoken = parse_server(str(known.get("grpc") or known.get("server") or said))[1]
@@ -75,7 +75,7 @@ def discover(
     target = Target(address, tls, Path(authority) if authority else None, Credentials(), own)
     given = token or environ.get("CYXWIZ_TOKEN")
     if given:
-        return replace(target, credentials=Credentials(given))
+        return replace(target, credentials=Credentials(given.strip()))
     return replace(target, credentials=_kept_credentials(target, kept, session, folder))
 
 

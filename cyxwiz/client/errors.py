@@ -1,7 +1,7 @@
 """The error that the server raised, rebuilt from what travelled with the call.
 
-Promised: whatever a call fails with becomes a `CyxError` with one of its codes; a failure without the server's own words
-says which address was asked and what to do. Nothing is retried here.
+Promised: whatever a call fails with becomes a `CyxError` with one of its codes; a failure without the server's own
+words says which address was asked and what to do. Nothing is retried here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What this machine is and how loaded it is. What can't be read is unknown, with the reason; never 0 for what is there."""
+"""What this machine is and how loaded it is.
+
+What can't be read is unknown, with the reason; never 0 for what is there.
+"""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Runner:
         self._limits = limits
 
     async def run(self, record: Record) -> None:
-        """Returns when the run has ended and its last report is in the journal. Never raises for the job's own fault."""
+        """Returns when the run has ended and its last report is in the journal; a job's own fault is such a report."""
         try:
             record.run = await self._start(record)
             async for report in record.run.reports():

@@ -82,7 +82,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job's own end, unsuccessful. `retryable` says whether another node may do better (a crash) or not (a bad job)."""
+    """The job's own end, unsuccessful. `retryable`: another node may do better (a crash); not so for a bad job."""
 
     code: str
     message: str

@@ -1,7 +1,7 @@
 """The only home of time: the system's clock, and virtual time for tests and simulation.
 
-On a `VirtualLoop` all of asyncio runs on virtual time: when nothing is ready the clock jumps to the next timer. A test of
-an hour takes milliseconds, and the same program with the same seed takes the same steps.
+On a `VirtualLoop` all of asyncio runs on virtual time: when nothing is ready the clock jumps to the next timer. A test
+of an hour takes milliseconds, and the same program with the same seed takes the same steps.
 """
 
 from __future__ import annotations

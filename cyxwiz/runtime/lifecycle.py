@@ -14,9 +14,9 @@ class Service:
     """A loop with a start, a ready signal, a soft stop and a hard stop.
 
     A subclass writes `run`: it calls `self.ready()` once it can serve and returns soon after `self.stopping` is set.
-    `start` returns when the loop is ready, or raises what it died of. `stop` asks softly, waits `grace` seconds and then
-    cancels; it tolerates a service never started, a second stop and a stop from several tasks. A loop that dies on its
-    own is told to the owner by `died`.
+    `start` returns when the loop is ready, or raises what it died of. `stop` asks softly, waits `grace` seconds and
+    then cancels; it tolerates a service never started, a second stop and a stop from several tasks. A loop that dies
+    on its own is told to the owner by `died`.
     """
 
     def __init__(self) -> None:

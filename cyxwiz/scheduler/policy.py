@@ -12,6 +12,8 @@ from cyxwiz.domain.node import DeviceInfo, Node
 from cyxwiz.scheduler.feasible import Candidate, fitting_gpus, needs_gpu, why_not
 from cyxwiz.scheduler.rank import Weights, score, terms
 
+DEFAULT_WEIGHTS = Weights()
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -19,7 +21,7 @@ class Snapshot:
 
     jobs: Sequence[Job]
     candidates: Sequence[Candidate]
-    weights: Weights = Weights()
+    weights: Weights = DEFAULT_WEIGHTS
     # Nodes on which a job already failed, was refused or was lost: taken only if no other node fits.
     avoid: Mapping[JobId, frozenset[NodeId]] = field(default_factory=dict[JobId, frozenset[NodeId]])
 

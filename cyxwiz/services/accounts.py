@@ -1,8 +1,8 @@
 """Users, credentials and who is calling.
 
 Passwords are argon2id; API keys and join tokens are 256 random bits kept as SHA-256; tokens are JWT (HS256). Promises:
-what is revoked is void on this process at once and on its replicas within `CACHE_SECONDS`. Refuses to say whether a user
-exists: every bad log-in gets one answer, at one pace.
+what is revoked is void on this process at once and on its replicas within `CACHE_SECONDS`. Refuses to say whether a
+user exists: every bad log-in gets one answer, at one pace.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
-"""Nodes of the earlier kind: they call, unary, and know no tokens. A lease is theirs if it is the job's newest and names
-them; everything else goes through the same transitions as any other node's."""
+"""Nodes of the earlier kind: they call, unary, and know no tokens.
+
+A lease is theirs if it is the job's newest and names them; everything else goes through the same transitions as any
+other node's.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Snapshot, then tail: the one way in which anything is followed. Doors only iterate what comes from here.
 
 Hints wake a watcher, the store is what it reads, its cursor is where it was: a slow reader slows nobody and loses
-nothing that is still kept. Below what is kept it is told `reset`, far behind it is told `lagged`; both start again from a
-snapshot.
+nothing that is still kept. Below what is kept it is told `reset`, far behind it is told `lagged`; both start again
+from a snapshot.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
-    """What is new about a job since the last update; the first has the job as it is and all of what came after `cursor`."""
+    """What is new about a job since the last update; the first has the job as it is and what came after the cursor."""
 
     job: Job
     events: Sequence[StoredEvent]

@@ -102,9 +102,7 @@ async def test_stream_of_a_finished_job_is_its_final_state(server: Central, admi
 
 
 async def test_stream_of_an_unknown_job(admin: Stubs) -> None:
-    stream = admin.jobs.StreamJobUpdates(
-        pb.GetJobStatusRequest(job_id=str(uuid.uuid4())), metadata=admin.metadata
-    )
+    stream = admin.jobs.StreamJobUpdates(pb.GetJobStatusRequest(job_id=str(uuid.uuid4())), metadata=admin.metadata)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async for _ in stream:
             pass
@@ -146,9 +144,7 @@ async def test_list_filters_and_pages(server: Central, admin: Stubs) -> None:
         if not token:
             break
     assert seen == ids[:0:-1]
-    other = await admin.jobs.ListJobs(
-        pb.ListJobsRequest(filter_type=pb.JOB_TYPE_INFERENCE), metadata=admin.metadata
-    )
+    other = await admin.jobs.ListJobs(pb.ListJobsRequest(filter_type=pb.JOB_TYPE_INFERENCE), metadata=admin.metadata)
     assert other.total_count == 0
 
 
@@ -186,9 +182,7 @@ async def test_delete_answers_in_band(admin: Stubs) -> None:
         ({"hyperparameters": {"learning_rate": "nan"}}, "learning_rate"),
     ],
 )
-async def test_a_bad_job_is_refused_and_nothing_stored(
-    admin: Stubs, changes: dict[str, object], word: str
-) -> None:
+async def test_a_bad_job_is_refused_and_nothing_stored(admin: Stubs, changes: dict[str, object], word: str) -> None:
     details = await refused(
         admin.jobs.SubmitJob(pb.SubmitJobRequest(config=config(**changes)), metadata=admin.metadata),
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -282,9 +276,7 @@ async def test_a_message_too_large(tmp_path: Path) -> None:
     async with central(tmp_path, "server.max_request_bytes=100000") as server, server.channel() as channel:
         stubs = Stubs(channel, server.key)
         request = pb.SubmitJobRequest(config=config(), initial_data=b"x" * 200_000)
-        await refused(
-            stubs.jobs.SubmitJob(request, metadata=stubs.metadata), grpc.StatusCode.RESOURCE_EXHAUSTED
-        )
+        await refused(stubs.jobs.SubmitJob(request, metadata=stubs.metadata), grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 async def test_inline_data_becomes_a_blob(server: Central, admin: Stubs) -> None:

@@ -129,7 +129,10 @@ async def test_the_classic_flow_in_open_mode(opened: Central) -> None:
         assert now.status.metrics["loss"] == 0.75
         assert now.node_assignment.node_endpoint == f"127.0.0.1:{old.port}"
         claims = jwt.decode(
-            now.node_assignment.auth_token, opened.core.secrets.p2p, algorithms=["HS256"], issuer="CyxWiz-Central-Server"
+            now.node_assignment.auth_token,
+            opened.core.secrets.p2p,
+            algorithms=["HS256"],
+            issuer="CyxWiz-Central-Server",
         )
         assert (claims["job_id"], claims["node_id"]) == (job_id, node_id)
         assert claims["exp"] == now.node_assignment.token_expires_at
@@ -166,7 +169,11 @@ async def test_a_session_token_speaks_for_its_node_only(server: Central) -> None
         other = await nobody.nodes.RegisterNode(
             pb.RegisterNodeRequest(info=info("other", port=1), authentication_token=join)
         )
-        owner, me, thief = Stubs(channel, server.key), Stubs(channel, mine.session_token), Stubs(channel, other.session_token)
+        owner, me, thief = (
+            Stubs(channel, server.key),
+            Stubs(channel, mine.session_token),
+            Stubs(channel, other.session_token),
+        )
         await server.core.nodes.cordon(admin, other.node_id, on=True)
         job_id = await submit(owner)
         await soon(lambda: _true(old.jobs))
@@ -305,7 +312,13 @@ async def test_bad_registrations(opened: Central) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stubs.nodes.RegisterNode(pb.RegisterNodeRequest())
         assert caught.value.details() == "Node info is required"
-        for changes in ({"name": ""}, {"cpu_cores": 0}, {"ram_total": -1}, {"port": 70000}, {"compute_score": math.nan}):
+        for changes in (
+            {"name": ""},
+            {"cpu_cores": 0},
+            {"ram_total": -1},
+            {"port": 70000},
+            {"compute_score": math.nan},
+        ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stubs.nodes.RegisterNode(pb.RegisterNodeRequest(info=info(**changes)))
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -275,5 +275,3 @@ async def test_banned_node_is_thrown_out(server: Central, link: Link, tmp_path: 
         async with asyncio.timeout(5):
             while agent.active:
                 await asyncio.sleep(0.01)
-
-

@@ -21,16 +21,16 @@ def virtually(coro: Coroutine[Any, Any, T]) -> T:
         return runner.run(coro)
 
 
-def test_a_year_passes_and_both_clocks_say_so() -> None:
+def test_a_hundred_days_pass_and_both_clocks_say_so() -> None:
     async def sleep() -> tuple[datetime, float]:
         clock = VirtualClock(START)
         before = clock.monotonic()
-        await clock.sleep(365 * 86400)
+        await clock.sleep(100 * 86400)
         return clock.now(), clock.monotonic() - before
 
     at, passed = virtually(sleep())
-    assert at == START + timedelta(days=365)
-    assert passed == 365 * 86400
+    assert at == START + timedelta(days=100)
+    assert passed == 100 * 86400
 
 
 def test_time_stands_still_while_something_is_ready() -> None:

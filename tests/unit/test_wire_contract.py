@@ -113,7 +113,9 @@ def test_every_files_package_and_imports() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_message_field_and_oneof(name: str) -> None:
-    ours = by([m for top in descriptor(name).message_types_by_name.values() for m in describe_messages(top)], "full_name")
+    ours = by(
+        [m for top in descriptor(name).message_types_by_name.values() for m in describe_messages(top)], "full_name"
+    )
     theirs = by(FILES[name]["messages"], "full_name")
     assert set(ours) == set(theirs)
     for full_name, message in theirs.items():

@@ -107,7 +107,7 @@ class Door(grpc.aio.ServerInterceptor):
         if handler is None:
             return handler
         method = handler_call_details.method
-        metadata = {key: value for key, value in handler_call_details.invocation_metadata or ()}
+        metadata = dict(handler_call_details.invocation_metadata or ())  # type: ignore[arg-type]
         decode, encode = _lenient(handler.request_deserializer), handler.response_serializer
         if handler.response_streaming:
             inner = handler.stream_stream or handler.unary_stream

@@ -1,0 +1,293 @@
+"""The scheduler's decision, for whatever fleet and queue: what must never happen, and what must be said."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cyxwiz.domain.ids import JobId, NodeId
+from cyxwiz.domain.job import Device, Job, JobSpec, JobType, Priority, Resources
+from cyxwiz.domain.node import DeviceInfo, Hardware, Node
+from cyxwiz.domain.states import NodeState
+from cyxwiz.scheduler.feasible import Candidate, needs_gpu, why_not
+from cyxwiz.scheduler.policy import Snapshot, candidate, explain, plan
+from cyxwiz.scheduler.rank import Weights, score, terms
+from tests.contract.make import OWNER, START
+
+GIB = 2**30
+
+
+def ident(number: int) -> str:
+    return str(uuid.UUID(int=number))
+
+
+def a_job(number: int = 1, *, priority: Priority = Priority.NORMAL, **resources: object) -> Job:
+    spec = JobSpec(
+        f"job {number}",
+        JobType.TRAINING,
+        "mock://x",
+        "{}",
+        priority=priority,
+        resources=Resources(**resources),  # type: ignore[arg-type]
+    )
+    return Job(JobId(ident(number)), OWNER, spec, START)
+
+
+def a_node(number: int = 1, *, gpus: tuple[int, ...] = (), ram: int = 16, slots: int = 2, **given: object) -> Node:
+    devices = tuple(DeviceInfo(Device.CUDA, f"GPU {at}", size * GIB) for at, size in enumerate(gpus))
+    hardware = Hardware("CPU", 8, ram * GIB, ram * GIB, devices)
+    values = {"state": NodeState.ONLINE, "max_concurrent_jobs": slots, "reputation": 0.75, **given}
+    return Node(NodeId(ident(number)), OWNER, f"node {number}", hardware, START, START, **values)  # type: ignore[arg-type]
+
+
+def free(node: Node, *held: JobSpec, uptime: float = 1.0, connected: bool = True) -> Candidate:
+    return candidate(node, held, uptime, connected)
+
+
+# any fleet, any queue
+
+SIZES = st.sampled_from([0, 1, 8, 24, 80])
+unit = st.floats(0, 1)
+
+
+@st.composite
+def nodes(draw: st.DrawFn, number: int) -> Candidate:
+    node = a_node(
+        number,
+        gpus=tuple(draw(st.lists(SIZES, max_size=3))),
+        ram=draw(st.integers(1, 64)),
+        slots=draw(st.integers(1, 4)),
+        reputation=draw(st.floats(-1, 2)),
+        region=draw(st.sampled_from(["", "eu", "us"])),
+        cordoned=draw(st.booleans() if draw(st.booleans()) else st.just(False)),
+        state=draw(st.sampled_from([NodeState.ONLINE, NodeState.ONLINE, NodeState.ONLINE, *NodeState])),
+    )
+    return free(node, uptime=draw(st.floats(-0.5, 1.5)), connected=draw(st.sampled_from([True, True, False])))
+
+
+@st.composite
+def jobs(draw: st.DrawFn, number: int) -> Job:
+    device = draw(st.sampled_from([Device.ANY, Device.ANY, Device.CPU, Device.CUDA, Device.OPENCL]))
+    return a_job(
+        number,
+        priority=draw(st.sampled_from(Priority)),
+        device=device,
+        ram_bytes=draw(st.integers(0, 32)) * GIB,
+        vram_bytes=draw(SIZES) * GIB if device is Device.CUDA else 0,
+        regions=draw(st.sampled_from([(), (), ("eu",), ("us", "eu")])),
+    )
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    fleet = [draw(nodes(number)) for number in range(1, draw(st.integers(0, 5)) + 1)]
+    queue = [draw(jobs(100 + number)) for number in range(draw(st.integers(0, 12)))]
+    queue.sort(key=lambda job: (-job.spec.priority.rank, job.id))
+    ids = [c.id for c in fleet]
+    avoid = {job.id: frozenset(draw(st.lists(st.sampled_from(ids), max_size=3))) for job in queue if ids}
+    weights = Weights(*(draw(unit) for _ in range(5)))
+    return Snapshot(queue, fleet, weights, avoid)
+
+
+@given(jobs(1), nodes(1), st.tuples(unit, unit, unit, unit, unit))
+def test_every_term_is_from_0_to_1_and_the_score_within_the_weights(
+    job: Job, node: Candidate, weights: tuple[float, ...]
+) -> None:
+    values = terms(job.spec, node)
+    assert all(0.0 <= value <= 1.0 for value in values.values()), values
+    assert -1e-9 <= score(job.spec, node, Weights(*weights)) <= sum(weights) + 1e-9
+
+
+@given(snapshots())
+@settings(max_examples=200)
+def test_every_job_is_placed_once_or_told_why_not(snapshot: Snapshot) -> None:
+    decided = plan(snapshot)
+    placed = [placement.job_id for placement in decided.placements]
+    assert len(placed) == len(set(placed))
+    assert set(placed) | set(decided.waiting) == {job.id for job in snapshot.jobs}
+    assert not set(placed) & set(decided.waiting)
+    assert all(reason for reason in decided.waiting.values())
+
+
+@given(snapshots())
+@settings(max_examples=200)
+def test_no_node_is_given_more_than_it_has(snapshot: Snapshot) -> None:
+    specs = {job.id: job.spec for job in snapshot.jobs}
+    fleet = {c.id: c for c in snapshot.candidates}
+    given_to: dict[NodeId, list[JobSpec]] = {}
+    for placement in plan(snapshot).placements:
+        assert why_not(specs[placement.job_id], fleet[placement.node_id]) is None
+        given_to.setdefault(placement.node_id, []).append(specs[placement.job_id])
+    for node_id, taken in given_to.items():
+        node = fleet[node_id]
+        assert len(taken) <= node.free_slots
+        assert sum(spec.resources.ram_bytes for spec in taken) <= node.free_ram_bytes
+        wanted = sorted((spec.resources.vram_bytes for spec in taken if needs_gpu(spec)), reverse=True)
+        sizes = sorted((gpu.memory_total_bytes or 0 for gpu in node.free_gpus), reverse=True)
+        assert len(wanted) <= len(sizes)
+        assert all(want <= size for want, size in zip(wanted, sizes, strict=False))
+
+
+@given(snapshots())
+@settings(max_examples=200)
+def test_nobody_waits_for_what_is_still_free(snapshot: Snapshot) -> None:
+    """A job that waits could not even have what is left after the whole plan."""
+    decided = plan(snapshot)
+    left = {c.id: c for c in snapshot.candidates}
+    specs = {job.id: job.spec for job in snapshot.jobs}
+    for placement in decided.placements:
+        node, spec = left[placement.node_id], specs[placement.job_id]
+        left[node.id] = replace(
+            node, free_slots=node.free_slots - 1, free_ram_bytes=node.free_ram_bytes - spec.resources.ram_bytes
+        )
+    for job_id in decided.waiting:
+        if not needs_gpu(specs[job_id]):
+            assert all(why_not(specs[job_id], node) is not None for node in left.values())
+
+
+@given(snapshots())
+def test_who_comes_first_is_served_first(snapshot: Snapshot) -> None:
+    """Among jobs that ask for the same thing none is placed while an earlier one waits."""
+    waiting = set(plan(snapshot).waiting)
+    blocked: set[tuple[object, ...]] = set()
+    for job in snapshot.jobs:
+        need = (job.spec.resources.device, job.spec.resources.vram_bytes, job.spec.resources.ram_bytes,
+                job.spec.resources.regions)  # fmt: skip
+        if job.id in waiting:
+            blocked.add(need)
+        else:
+            assert need not in blocked
+
+
+@given(snapshots())
+def test_a_node_to_avoid_is_taken_only_when_no_other_fits(snapshot: Snapshot) -> None:
+    first = next(iter(snapshot.jobs), None)
+    placements = plan(snapshot).placements
+    if first is None or not placements or placements[0].job_id != first.id:
+        return
+    fitting = {c.id for c in snapshot.candidates if why_not(first.spec, c) is None}
+    avoided = snapshot.avoid.get(first.id, frozenset())
+    if fitting - avoided:
+        assert placements[0].node_id not in avoided
+
+
+@given(snapshots(), st.randoms(use_true_random=False))
+def test_the_same_world_gives_the_same_plan_in_whatever_order_it_is_told(snapshot: Snapshot, dice: object) -> None:
+    shuffled = list(snapshot.candidates)
+    dice.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert plan(snapshot) == plan(replace(snapshot, candidates=shuffled))
+
+
+# single cases
+
+
+def test_the_queue_is_served_in_its_order() -> None:
+    queue = [a_job(1, priority=Priority.CRITICAL), a_job(2, priority=Priority.LOW)]
+    decided = plan(Snapshot(queue, [free(a_node(slots=1))]))
+    assert [placement.job_id for placement in decided.placements] == [queue[0].id]
+    assert decided.waiting == {queue[1].id: "none of 1 node can take it: 1 all slots busy"}
+
+
+@pytest.mark.parametrize("device", [Device.ANY, Device.CPU])
+def test_a_gpu_is_not_spent_on_a_cpu_job_when_a_cpu_node_fits(device: Device) -> None:
+    with_gpu, without = free(a_node(1, gpus=(80,))), free(a_node(2))
+    (placement,) = plan(Snapshot([a_job(device=device)], [with_gpu, without])).placements
+    assert placement.node_id == without.id
+    (placement,) = plan(Snapshot([a_job(device=device)], [with_gpu])).placements
+    assert placement.node_id == with_gpu.id
+
+
+def test_the_better_reputation_wins_and_ties_go_to_the_lowest_id() -> None:
+    fleet = [free(a_node(3, reputation=0.9)), free(a_node(2, reputation=0.5)), free(a_node(4, reputation=0.9))]
+    (placement,) = plan(Snapshot([a_job()], fleet)).placements
+    assert placement.node_id == ident(3)
+
+
+def test_jobs_spread_over_nodes_that_are_alike() -> None:
+    fleet = [free(a_node(number, slots=2)) for number in (1, 2, 3)]
+    placements = plan(Snapshot([a_job(number) for number in range(1, 7)], fleet)).placements
+    assert Counter(placement.node_id for placement in placements) == {c.id: 2 for c in fleet}
+    assert len({placement.node_id for placement in placements[:3]}) == 3
+
+
+def test_a_node_that_failed_the_job_is_avoided_while_another_fits() -> None:
+    good, bad = free(a_node(1, reputation=0.3)), free(a_node(2, reputation=1.0))
+    job = a_job()
+    avoid = {job.id: frozenset({bad.id})}
+    assert plan(Snapshot([job], [good, bad], avoid=avoid)).placements[0].node_id == good.id
+    assert plan(Snapshot([job], [bad], avoid=avoid)).placements[0].node_id == bad.id
+
+
+def test_the_reference_weights_give_the_reference_score() -> None:
+    node = free(a_node(slots=4, reputation=0.5), a_job().spec, uptime=0.9)
+    assert score(a_job().spec, node, Weights()) == pytest.approx(0.4 * 0.5 + 0.3 * 0.75 + 0.2 * 1.0 + 0.1 * 0.9)
+
+
+@pytest.mark.parametrize(
+    ("node", "resources", "reason"),
+    [
+        (free(a_node(state=NodeState.BANNED)), {}, "banned"),
+        (free(a_node(reputation=0.24)), {}, "banned"),
+        (free(a_node(state=NodeState.OFFLINE)), {}, "offline"),
+        (free(a_node(), connected=False), {}, "offline"),
+        (free(a_node(cordoned=True)), {}, "draining"),
+        (free(a_node(region="us")), {"regions": ("eu", "asia")}, "not in eu, asia"),
+        (free(a_node(ram=4)), {"ram_bytes": 8 * GIB}, "less than 8 GiB of RAM"),
+        (free(a_node()), {"device": Device.CUDA}, "no cuda device"),
+        (free(a_node()), {"vram_bytes": 8 * GIB}, "no GPU device"),
+        (free(a_node(gpus=(24,))), {"device": Device.OPENCL}, "no opencl device"),
+        (
+            free(a_node(gpus=(24,))),
+            {"device": Device.CUDA, "vram_bytes": 40 * GIB},
+            "no cuda device with 40 GiB",
+        ),
+        (free(a_node(slots=1), a_job().spec), {}, "all slots busy"),
+        (free(a_node(ram=4), a_job(ram_bytes=3 * GIB).spec), {"ram_bytes": 2 * GIB}, "RAM in use by other jobs"),
+        (
+            free(a_node(gpus=(24,)), a_job(device=Device.CUDA).spec),
+            {"device": Device.CUDA},
+            "GPU in use by another job",
+        ),
+        (free(a_node(gpus=(24,))), {"device": Device.CUDA, "vram_bytes": 24 * GIB}, None),
+        (free(a_node(gpus=(24,))), {}, None),
+    ],
+)
+def test_why_a_node_cannot_take_a_job(node: Candidate, resources: dict[str, object], reason: str | None) -> None:
+    assert why_not(a_job(**resources).spec, node) == reason
+
+
+def test_a_gpu_of_unknown_size_takes_only_a_job_that_asks_for_none() -> None:
+    device = DeviceInfo(Device.CUDA, "GPU", None)
+    node = a_node()
+    node = replace(node, hardware=replace(node.hardware, devices=(device,)))
+    assert why_not(a_job(device=Device.CUDA).spec, free(node)) is None
+    assert why_not(a_job(device=Device.CUDA, vram_bytes=1).spec, free(node)) == "no cuda device with 1 bytes"
+
+
+def test_the_reasons_of_many_nodes_are_counted() -> None:
+    fleet = [
+        free(a_node(1, state=NodeState.OFFLINE)),
+        free(a_node(2, state=NodeState.OFFLINE)),
+        free(a_node(3, cordoned=True)),
+    ]
+    (reason,) = plan(Snapshot([a_job()], fleet)).waiting.values()
+    assert reason == "none of 3 nodes can take it: 2 offline, 1 draining"
+    (reason,) = plan(Snapshot([a_job()], [])).waiting.values()
+    assert reason == "no node has joined yet"
+
+
+def test_explain_names_every_node_the_best_first() -> None:
+    fleet = [free(a_node(1, state=NodeState.OFFLINE)), free(a_node(2, reputation=0.3)), free(a_node(3))]
+    verdicts = explain(a_job().spec, fleet, Weights())
+    assert [(verdict.name, verdict.reason) for verdict in verdicts] == [
+        ("node 3", None),
+        ("node 2", None),
+        ("node 1", "offline"),
+    ]
+    assert verdicts[0].score > verdicts[1].score
+    assert set(verdicts[0].terms) == {"reputation", "availability", "capability", "uptime", "region"}
