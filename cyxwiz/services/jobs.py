@@ -156,11 +156,9 @@ class Jobs:
 
     def candidates(self, tx: Tx) -> list[Candidate]:
         """Every node with what is left of it."""
-        held: dict[str, list[JobSpec]] = {}
-        for lease in tx.live_leases():
-            job = tx.job(lease.job_id)
-            if job is not None:
-                held.setdefault(lease.node_id, []).append(job.spec)
+        held: dict[str | None, list[JobSpec]] = {}
+        for job in tx.held_jobs():
+            held.setdefault(job.node_id, []).append(job.spec)
         return [
             candidate(node, held.get(node.id, ()), node.uptime(tx.now), self._liveness.connected(node.id))
             for node in tx.nodes(NodeQuery(limit=None)).items

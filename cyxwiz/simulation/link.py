@@ -1,8 +1,8 @@
 """The way between a node and central: `ports.central_link.CentralLink` over queues that delay, lose and repeat.
 
-A stream carries messages in order, and once it lost one it carries nothing more that way; each side learns of its end at
-a time of its own, so that it may be half open for long. Noise goes beyond what a stream may do: it repeats messages and
-swaps neighbours, never those of the handshake.
+A stream carries messages in order, and once it lost one it carries nothing more that way; each side learns of its end
+at a time of its own, so that it may be half open for long. Noise goes beyond what a stream may do: it repeats messages
+and swaps neighbours, never those of the handshake.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ HANDSHAKE = frozenset({"hello", "challenge", "proof", "welcome"})
 FARTHEST_SWAP = 3
 DIAL_SECONDS = 2.0  # until a dial that nobody answers is given up
 
+_USUAL = {"slowest_seconds": 0.02, "duplicates": 0.0, "swaps": 0.0, "lost_uploads": 0.0}
+
 M = TypeVar("M", pb.NodeMessage, pb.CentralMessage)
 T = TypeVar("T")
 
@@ -32,8 +34,11 @@ T = TypeVar("T")
 class Door(Protocol):
     """The life of central that is there now, as links reach it."""
 
-    gateway: NodeGateway
-    jobs: Jobs
+    @property
+    def gateway(self) -> NodeGateway: ...
+
+    @property
+    def jobs(self) -> Jobs: ...
 
     def spawn(self, coro: Coroutine[Any, Any, None], name: str) -> asyncio.Task[Any]: ...
 
@@ -49,13 +54,19 @@ class Way:
     rng: random.Random
     clock: Clock
     note: Callable[[str], None]
-    reachable: bool = True
-    slowest_seconds: float = 0.02
+    blocked: int = 0  # faults that keep the node from dialling
+    slowest_seconds: float = _USUAL["slowest_seconds"]
     stalled_until: float = 0.0
     duplicates: float = 0.0
     swaps: float = 0.0
     lost_uploads: float = 0.0
     sessions: dict[SimSession, None] = field(default_factory=dict)
+
+    def change(self, **values: float) -> dict[str, float]:
+        """Sets fields; returns what a fault that ends later must set them back to."""
+        for name, value in values.items():
+            setattr(self, name, value)
+        return {name: _USUAL[name] for name in values}
 
     def delay(self) -> float:
         wait = self.rng.random() * self.slowest_seconds
@@ -240,7 +251,7 @@ class SimLink:
         self._blobs[sha256] = data
         await central.ask(central.jobs.record_blob(None, sha256, len(data)))
         await self._way.clock.sleep(self._way.delay())
-        if not self._way.reachable:
+        if self._way.blocked:
             raise CyxError(Code.UNAVAILABLE, "The answer to the upload was lost")
 
     async def fetch_blob(self, sha256: str, path: Path) -> None:
@@ -256,9 +267,9 @@ class SimLink:
         """Central, after the time that the way takes. Raises UNAVAILABLE."""
         await self._way.clock.sleep(self._way.delay())
         central = self._door()
-        if not self._way.reachable:
+        if self._way.blocked:
             await self._way.clock.sleep(self._way.rng.random() * DIAL_SECONDS)
-        if central is None or not self._way.reachable or self._door() is not central:
+        if central is None or self._way.blocked or self._door() is not central:
             raise CyxError(Code.UNAVAILABLE, "Central can't be reached")
         return central
 

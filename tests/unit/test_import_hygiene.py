@@ -1,4 +1,4 @@
-"""What must not be loaded just to start: torch alone takes longer than most of what central does in its first minute."""
+"""What must not be loaded just to start a central or to print a list of jobs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,72 @@
+"""Real processes for the benchmarks: a `cyxwiz run` in a throw-away data directory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Process:
+    ready: dict[str, Any]
+    data_dir: Path
+    seconds_to_ready: float
+    pid: int
+
+    def rss_mb(self) -> float:
+        """Resident memory of the process alone, its children not counted, in 10^6 bytes."""
+        return psutil.Process(self.pid).memory_info().rss / 1e6
+
+
+@contextlib.contextmanager
+def cyxwiz(role: str, *flags: str, data_dir: Path | None = None) -> Generator[Process]:
+    """Runs a role until the block ends; measures from exec to the ready file."""
+    with contextlib.ExitStack() as stack:
+        directory = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cyxwiz-bench-")))
+        ready = directory / "ready.json"
+        ready.unlink(missing_ok=True)
+        sets = [f"--set={flag}" for flag in ("server.grpc_address=127.0.0.1:0", "server.rest_address=127.0.0.1:0", *flags)]
+        command = [sys.executable, "-m", "cyxwiz", "run", "--role", role, "--data-dir", str(directory)]
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [*command, "--ready-file", str(ready), *sets], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            while not ready.exists():
+                if process.poll() is not None or time.perf_counter() - began > 60:
+                    raise RuntimeError(f"cyxwiz run --role {role} did not get ready")
+                time.sleep(0.002)
+            took = time.perf_counter() - began
+            yield Process(json.loads(ready.read_text()), directory, took, process.pid)
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def median(values: list[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def bootstrap_interval(values: list[float], *, rounds: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the median, by resampling."""
+    import random
+
+    draw = random.Random(seed)
+    medians = sorted(median(draw.choices(values, k=len(values))) for _ in range(rounds))
+    return medians[int(0.025 * rounds)], medians[int(0.975 * rounds)]
