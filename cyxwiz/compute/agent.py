@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cyxwiz import __version__
 from cyxwiz.compute.identity import Identity
-from cyxwiz.compute.runs import Limits, Record, Runner, remove, token_of
+from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, remove, token_of
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token, new_id
 from cyxwiz.domain.node import Hardware, LoadSample
@@ -314,17 +314,27 @@ class Agent(Service):
         record = self._records.get((ack.job_id, token_of(ack)))
         if record is None:
             return
-        await self._journal.acknowledge(ack.job_id, token_of(ack), ack.seq)
+        try:
+            await self._journal.acknowledge(ack.job_id, token_of(ack), ack.seq)
+        except CyxError as error:  # what stays in the journal is sent once more after a restart, and passed over
+            log.warning("an acknowledgement for job %s is not journalled: %s", ack.job_id, error.message)
         record.acked_seq = max(record.acked_seq, ack.seq)
         record.moved.set()
         if record.settled and record.ended:
-            await self._forget(record)
+            spawn(self._forget(record), name=f"forget {ack.job_id}", group=self._tasks)
 
     async def _forget(self, record: Record) -> None:
         """Nothing is owed for this lease. A result's files stay for a while; what was cancelled goes at once."""
-        self._records.pop(record.key, None)
+        if self._records.pop(record.key, None) is None:
+            return  # somebody else is at it
         self._done.append(record.key)
-        await self._journal.forget(record.assign.job_id, record.key[1])
+        while True:
+            try:
+                await self._journal.forget(record.assign.job_id, record.key[1])
+                break
+            except CyxError as error:
+                log.warning("job %s stays in the journal for now: %s", record.assign.job_id, error.message)
+                await self._clock.sleep(FULL_DISK_WAIT_SECONDS)
         if record.dropped and record.directory not in self._dropped_at:
             remove(record.directory, self.jobs_directory)
         else:

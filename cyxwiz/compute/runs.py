@@ -222,5 +222,5 @@ def remove(directory: Path, root: Path) -> None:
     """Removes a run's directory, which must lie below `root`."""
     if re.fullmatch(r"[0-9a-f-]{36}", directory.parent.name) and root in directory.parents:
         shutil.rmtree(directory, ignore_errors=True)
-        if not any(directory.parent.iterdir()):
+        if directory.parent.is_dir() and not any(directory.parent.iterdir()):
             directory.parent.rmdir()

@@ -186,11 +186,10 @@ class NodeGateway:
             raise many.exceptions[0] from None
 
     async def _read(self, incoming: AsyncIterator[pb.NodeMessage], queue: asyncio.Queue[pb.NodeMessage | None]) -> None:
-        try:
-            async for message in incoming:
-                await queue.put(message)
-        finally:
-            await queue.put(None)
+        # No finally: a reader that is cancelled must not wait for room in a queue that nobody empties any more.
+        async for message in incoming:
+            await queue.put(message)
+        await queue.put(None)
 
     async def _direct(self, session: _Session) -> None:
         """Tells the node what to run and what to stop, whenever its leases change."""

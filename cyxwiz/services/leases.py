@@ -151,7 +151,12 @@ def revive(tx: Tx, job: Job, lease: Lease) -> tuple[Job, Lease]:
     tx.save_lease(lease)
     job = tx.save_job(
         job.move(
-            JobTrigger.REVIVE, phase=Phase.TRAINING, reason="", not_before=None, started_at=job.started_at or tx.now
+            JobTrigger.REVIVE,
+            phase=Phase.TRAINING,
+            node_id=lease.node_id,
+            reason="",
+            not_before=None,
+            started_at=job.started_at or tx.now,
         )
     )
     tx.emit(JobRevived(job.id, job.owner_id, lease.node_id), private_to=job.owner_id)

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import grpc
 import pytest
+from prometheus_client import CollectorRegistry
 
 from cyxwiz import wire
 from cyxwiz.config import SECRETS, Config, Section, load
@@ -25,6 +27,7 @@ from cyxwiz.domain.events import Event
 from cyxwiz.domain.states import TABLES, TERMINAL_JOB_STATES, JobState
 from cyxwiz.services.api import Api
 from cyxwiz.transports.grpc.client_api import SERVICE, snake
+from cyxwiz.transports.rest.app import build as build_rest
 
 ROOT = Path(__file__).parents[2]
 
@@ -221,9 +224,52 @@ def test_every_rpc_of_the_client_service_has_its_method() -> None:
 
 
 def test_every_method_is_served_by_a_door() -> None:
+    """By name: what a door takes from `api`, besides the client service, which takes all that it lists."""
     named: set[str] = set()
     for path in (ROOT / "cyxwiz" / "transports").rglob("*.py"):
-        tree = ast.parse(path.read_text())
-        named |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    served = {snake(method.name) for method in SERVICE.methods} | named
-    assert api_methods() - served == set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+                owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+                named |= {node.attr} if owner in ("api", "_api") else set()
+    assert api_methods() - named - {snake(method.name) for method in SERVICE.methods} == set()
+
+
+def documented(head: str) -> list[list[str]]:
+    """The rows of a table of docs/guides/api.md by the first cell of its head."""
+    lines = (ROOT / "docs" / "guides" / "api.md").read_text().splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith(f"| {head} |"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip(" `") for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_every_route_is_documented_and_every_documented_route_is_there(tmp_path: Path) -> None:
+    api, guard = MagicMock(), MagicMock()
+    guard.accounts.open = False
+    app = build_rest(
+        api,
+        guard,
+        MagicMock(),
+        MagicMock(),
+        MagicMock(),
+        config=Config(),
+        spool=tmp_path,
+        ready=lambda: True,
+        registry=CollectorRegistry(),
+    )
+    there = {
+        (verb.upper(), path): operation["summary"]
+        for path, verbs in app.openapi()["paths"].items()
+        for verb, operation in verbs.items()
+    }
+    assert {(verb, path): summary for verb, path, summary, _ in documented("Verb")} == there
+
+
+def test_the_documented_error_codes_are_the_table() -> None:
+    assert documented("Code") == [
+        [code, f"{row.grpc_name} ({row.grpc})", str(row.http), str(row.websocket), str(row.exit)]
+        for code, row in wire.CODES.items()
+    ]

@@ -1,0 +1,49 @@
+"""`cyxwiz blobs push|pull`: files to and from central, named by their SHA-256."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cyxwiz.cli import live
+from cyxwiz.cli.session import session
+if TYPE_CHECKING:
+    from cyxwiz.client import Client
+
+app_blobs = typer.Typer(help="Files on central.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(app_blobs, name="blobs")
+
+
+@app_blobs.command()
+def push(context: typer.Context, file: Annotated[Path, typer.Argument()]) -> None:
+    """Upload a file; an upload that was cut goes on where it stopped."""
+    here = session(context)
+
+    async def work(client: Client) -> dict[str, Any]:
+        with live.transfer() as progress:
+            return await client.push_blob(file, progress)
+
+    here.show(here.ask(work), lambda document: print(document["uri"]))
+
+
+@app_blobs.command()
+def pull(
+    context: typer.Context,
+    blob: Annotated[str, typer.Argument(metavar="SHA256", help="the hash, or its blob:// URI")],
+    to: Annotated[Path | None, typer.Argument(metavar="FILE", help="left out: a file named by the hash")] = None,
+) -> None:
+    """Download a blob; a download that was cut goes on where it stopped."""
+    here = session(context)
+    sha256 = blob.removeprefix("blob://sha256/").removeprefix("sha256:")
+
+    async def work(client: Client) -> dict[str, Any]:
+        with live.transfer() as progress:
+            path = await client.pull_blob(sha256, to or Path(sha256), progress)
+        return {"sha256": sha256, "path": str(path), "size": path.stat().st_size}
+
+    here.show(here.ask(work), lambda document: print(document["path"]))

@@ -1,0 +1,115 @@
+"""`cyxwiz nodes …` looks after nodes; `cyxwiz node token …` lets new ones join."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from cyxwiz.cli import show
+from cyxwiz.cli.session import session
+from cyxwiz.domain.errors import invalid
+
+Node = Annotated[str, typer.Argument(metavar="NODE", help="the node's id")]
+_SPANS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+nodes = typer.Typer(help="List nodes, and take them in and out of service.", no_args_is_help=True)
+node = typer.Typer(help="Let nodes join.", no_args_is_help=True)
+token = typer.Typer(help="Join tokens.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    node.add_typer(token, name="token")
+    app.add_typer(nodes, name="nodes")
+    app.add_typer(node, name="node")
+
+
+def parse_span(text: str, option: str) -> float:
+    """Seconds of '90s', '30m', '24h' or '7d'. Raises INVALID."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if match is None:
+        raise invalid(f"{option} {text}: must be a span of time such as 90s, 30m, 24h or 7d")
+    return float(match[1]) * _SPANS[match[2]]
+
+
+@nodes.command("list")
+def list_nodes(
+    context: typer.Context,
+    status: Annotated[str | None, typer.Option(help="online, offline or banned")] = None,
+    region: Annotated[str | None, typer.Option(help="part of the region's name")] = None,
+    page: Annotated[int, typer.Option(min=1)] = 1,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+) -> None:
+    """List nodes."""
+    here = session(context)
+    found = here.ask(lambda client: client.nodes(status=status, region=region, page=page, limit=limit))
+    here.show(found, show.nodes)
+
+
+@nodes.command("show")
+def show_node(context: typer.Context, node: Node) -> None:
+    """Show one node with its devices."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.node(node)), show.node)
+
+
+@nodes.command()
+def drain(context: typer.Context, node: Node) -> None:
+    """Give a node no new jobs; what runs there runs on."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.drain(node)), show.node)
+
+
+@nodes.command()
+def resume(context: typer.Context, node: Node) -> None:
+    """Give a drained node jobs again."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.resume(node)), show.node)
+
+
+@nodes.command()
+def ban(
+    context: typer.Context,
+    node: Node,
+    span: Annotated[str | None, typer.Option("--for", help="for how long, such as 24h; left out: for good")] = None,
+) -> None:
+    """Take a node's jobs away and let it not connect."""
+    here = session(context)
+    seconds = parse_span(span, "--for") if span else None
+    here.show(here.ask(lambda client: client.ban(node, seconds)), show.node)
+
+
+@token.command("create")
+def create_token(
+    context: typer.Context,
+    uses: Annotated[int | None, typer.Option(min=1, help="how many nodes may join with it; left out: any")] = None,
+    expires: Annotated[str | None, typer.Option(help="how long it is good, such as 24h; left out: for ever")] = None,
+) -> None:
+    """Make a token with which nodes join. It is shown this once."""
+    here = session(context)
+    seconds = parse_span(expires, "--expires") if expires else None
+    made = here.ask(lambda client: client.create_node_token(uses, seconds))
+
+    def tell(document: Any) -> None:
+        print(document["token"])
+        here.note(
+            "Shown this once. On the node: save it in a file and run "
+            "`cyxwiz run --role node --set node.central=HOST:PORT --set node.join_token_file=FILE`"
+        )
+
+    here.show(made, tell)
+
+
+@token.command("list")
+def list_tokens(context: typer.Context) -> None:
+    """List join tokens."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.node_tokens()), show.tokens)
+
+
+@token.command("revoke")
+def revoke_token(context: typer.Context, token: Annotated[str, typer.Argument(metavar="TOKEN_ID")]) -> None:
+    """Let no more nodes join with a token; those that joined stay."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.revoke_node_token(token)), show.record)

@@ -1,0 +1,98 @@
+"""What a command works with: the client, the form of its output, and how it ends.
+
+Promised: with `--output json` standard output holds one JSON document and nothing else; every error is one line on
+standard error (an object with `--output json`) and the exit status of `cyxwiz.wire`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cyxwiz.cli.arguments import Options
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.wire import CODES
+
+if TYPE_CHECKING:
+    import typer
+
+    from cyxwiz.client import Client
+
+T = TypeVar("T")
+Json = dict[str, Any]
+INTERRUPTED = 130
+
+
+class Session:
+    """One run of a command."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def machine(self) -> bool:
+        """Whether a program reads the output."""
+        return self.options.output != "table"
+
+    def client(self) -> Client:
+        # gRPC's own notes on standard error help nobody who types commands.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        from cyxwiz.client import Client
+
+        chosen = self.options
+        return Client(chosen.server, chosen.token, chosen.data_dir, chosen.ca_file)
+
+    def ask(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Runs `work` with a client, and closes it."""
+
+        async def within() -> T:
+            async with self.client() as client:
+                return await work(client)
+
+        return asyncio.run(within())
+
+    def show(self, document: Any, table: Callable[[Any], None]) -> None:
+        """The one document of a command: for a program as it is, for a person as `table` prints it."""
+        if self.options.output == "json":
+            print(json.dumps(document, indent=2, ensure_ascii=False))
+        elif self.options.output == "yaml":
+            import yaml
+
+            print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
+        else:
+            table(document)
+
+    def note(self, text: str) -> None:
+        """Something for a person to know beside the document."""
+        print(text, file=sys.stderr)
+
+
+def session(context: typer.Context) -> Session:
+    found = context.find_root().obj
+    assert isinstance(found, Session)
+    return found
+
+
+def fail(options: Options, error: CyxError) -> int:
+    """Says what went wrong; the exit status for it."""
+    row = CODES[error.code]
+    if options.output == "json":
+        body = {
+            "code": str(error.code),
+            "message": error.message,
+            "details": error.details,
+            "retryable": error.retryable,
+        }
+        print(json.dumps({"error": body}, default=str), file=sys.stderr)
+    else:
+        print(f"error: {' '.join(error.message.split())}", file=sys.stderr)
+    return row.exit
+
+
+def unexpected(options: Options, error: BaseException) -> int:
+    shown = " ".join(f"{type(error).__name__}: {error}".split())
+    return fail(options, CyxError(Code.INTERNAL, f"{shown} (this should not happen; --debug shows where)"))
