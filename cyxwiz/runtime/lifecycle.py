@@ -23,6 +23,7 @@ class Service:
         self.stopping = asyncio.Event()
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._told = False  # its owner knows why it died
 
     @property
     def name(self) -> str:
@@ -62,7 +63,7 @@ class Service:
             log.warning("%s did not stop within %.1f s: cancelled", self.name, grace)
             task.cancel()
             await asyncio.wait({task})
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if not self._told and not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s ended with an error", self.name, exc_info=error)
 
     async def died(self) -> BaseException:
@@ -73,6 +74,7 @@ class Service:
             await asyncio.Event().wait()  # a wanted end is no death: the owner cancels this wait
         if self._task.cancelled():
             return RuntimeError(f"{self.name} was cancelled")
+        self._told = True
         return self._task.exception() or RuntimeError(f"{self.name} ended on its own")
 
 

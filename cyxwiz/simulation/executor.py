@@ -91,15 +91,15 @@ class SimRun:
 
     def _weights(self) -> Artefact:
         """A file that says which lease made it: its directory is named after the token."""
-        path = self.work.work_dir / "out" / "model.safetensors"
+        path = weights_path(self.work.work_dir)
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = weights_of(self.work.job_id, self.work.work_dir)
+        data = f"{self.work.job_id} {self.work.work_dir.name}".encode()
         path.write_bytes(data)
         return Artefact(path.name, path, hashlib.sha256(data).hexdigest(), len(data))
 
 
-def weights_of(job_id: str, work_dir: Path) -> bytes:
-    return f"{job_id} {work_dir.name}".encode()
+def weights_path(work_dir: Path) -> Path:
+    return work_dir / "out" / "model.safetensors"
 
 
 class SimExecutor:

@@ -12,6 +12,8 @@ from enum import StrEnum
 
 TIMEOUT_SECONDS = 8.0  # the heartbeat time-out of a simulated central
 GENTLE_SECONDS = 1.5  # no gentle fault takes longer
+GENTLE_GAP_SECONDS = 4.0
+STEP_SECONDS = 1.2
 LATE_SECONDS = 40.0  # the latest that a side learns of the end of its stream
 
 
@@ -94,12 +96,17 @@ class Schedule:
 
 
 def draw(rng: random.Random, *, jobs: int, nodes: int, steps: int) -> Schedule:
-    """`jobs` submits, the rest faults, over about two seconds a step; the last node never goes for good."""
+    """`jobs` submits, the rest faults, over about a second a step; the last node never goes for good.
+
+    Gentle faults come one after the other, each when what the one before did is over.
+    """
     gentle = rng.random() < 0.25
-    length = 2.0 * steps
+    count = max(0, steps - jobs)
+    length = count * GENTLE_GAP_SECONDS if gentle else STEP_SECONDS * steps
     submits = [(rng.random() * length * 0.6, Kind.SUBMIT) for _ in range(jobs)]
-    kinds = rng.choices(list(SHARES), [share[not gentle] for share in SHARES.values()], k=max(0, steps - jobs))
-    planned = sorted([*submits, *((rng.random() * length, kind) for kind in kinds)])
+    kinds = rng.choices(list(SHARES), [share[not gentle] for share in SHARES.values()], k=count)
+    times = [number * GENTLE_GAP_SECONDS if gentle else rng.random() * length for number in range(1, count + 1)]
+    planned = sorted([*submits, *zip(times, kinds, strict=True)])
     drawn: list[Step] = []
     submitted, may_go = 0, list(range(1, nodes))
     for number, (at, kind) in enumerate(planned, 1):

@@ -173,9 +173,8 @@ class Books:
                     raise Violation(f"{job} has live leases: {held}")
             if (job.id in results) != (job.state == "completed"):
                 raise Violation(f"{job}, result: {results.get(job.id)}")
-            if job.id in results:
-                if _token(*results[job.id][1:]) != job.token:
-                    raise Violation(f"{job} has the result of another lease")
+            if job.id in results and _token(*results[job.id][1:]) != job.token:
+                raise Violation(f"{job} has the result of another lease")
             if job.retry_count > self.max_retries:
                 raise Violation(f"{job}: more than {self.max_retries} retries")
             if job.node_losses > self.max_node_losses + 1:
@@ -190,11 +189,12 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """How one job may end, by what was done to it."""
+    """How one job may end, by what was done to it, and what is there of its result."""
 
-    job_id: str
     cancelled: bool  # somebody asked for it
     may_fail: bool  # a run of it failed for good
+    weights: str = ""  # what the accepted weights say of who made them
+    kept: bool = True  # whether the node that made them still has them
 
 
 def unsettled(books: Books, journals: Mapping[str, int], runs: Mapping[str, int], submitted: int) -> str | None:
@@ -216,8 +216,8 @@ def unsettled(books: Books, journals: Mapping[str, int], runs: Mapping[str, int]
     return None
 
 
-def check_ends(books: Books, expected: Mapping[str, Expected], results: Mapping[str, str], *, gentle: bool) -> None:
-    """How all ended. `results`: for each job with a result, what its weights are the work of. Raises Violation."""
+def check_ends(books: Books, expected: Mapping[str, Expected], *, gentle: bool) -> None:
+    """How all ended. Raises Violation."""
     extra = set(books.jobs) - set(expected)
     if extra:
         raise Violation(f"jobs that nobody submitted, or that were stored twice: {sorted(extra)}")
@@ -232,8 +232,10 @@ def check_ends(books: Books, expected: Mapping[str, Expected], results: Mapping[
                 raise Violation(f"{job} failed, though no run of it failed for good")
         elif job.token is not None:
             made = f"{job.id} {job.token[0]}-{job.token[1]}"
-            if results.get(job.id) != made:
-                raise Violation(f"{job} has the weights {results.get(job.id)!r}, not {made!r}")
+            if wanted.weights != made:
+                raise Violation(f"{job} has the weights {wanted.weights!r}, not {made!r}")
+            if not wanted.kept:
+                raise Violation(f"{job}: its node removed the weights as soon as they were accepted")
     lost = [lease for lease in books.leases if not _own_end(lease.end_reason)]
     if gentle and lost:
         raise Violation(f"every node came back in time, and lost its leases all the same: {lost}")

@@ -13,7 +13,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +38,7 @@ from cyxwiz.services.accounts import OPEN_USER
 from cyxwiz.services.gateway import NodeGateway
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.simulation.disk import JournalHandle, SimStore, StoreHandle
-from cyxwiz.simulation.executor import Draw, Ending, SimExecutor
+from cyxwiz.simulation.executor import Draw, Ending, SimExecutor, weights_path
 from cyxwiz.simulation.faults import TIMEOUT_SECONDS
 from cyxwiz.simulation.invariants import Books, Expected, Violation, check_ends, unsettled
 from cyxwiz.simulation.link import SimLink, Way
@@ -50,6 +50,7 @@ ADMIN = Principal(UserId("00000000-0000-4000-8000-00000000000a"), "admin", Role.
 MODEL = '{"layers": [{"type": "Dense", "units": 10}]}'
 ASK_AGAIN_SECONDS = 1.0
 TRACE_KEPT = 400
+_RESULTS = "SELECT job_id, node_id, token_epoch, token_counter, weights_hash FROM job_results"
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -189,7 +190,8 @@ class SimNode:
         key = Ed25519PrivateKey.from_private_bytes(world.rng.randbytes(32))
         self.identity = Identity(NodeId(new_id()), key)
         world.trace.names[self.identity.node_id] = self.name
-        self._settings = AgentSettings(self.name, "", slots, "", None, directory / self.name, 60.0)
+        self.directory = directory / self.name
+        self._settings = AgentSettings(self.name, "", slots, "", None, self.directory, 60.0)
 
     def trouble_disk(self, trouble: Code | None) -> None:
         self.disk_trouble = trouble
@@ -424,13 +426,16 @@ class World:
         return unsettled(self.books, journals, runs, len(self.plans))
 
     def judge(self, *, gentle: bool) -> None:
-        expected = {plan.job_id: Expected(plan.job_id, plan.cancelled, plan.may_fail) for plan in self.plans}
-        results = {
-            job_id: self.blobs[hashed.removeprefix("sha256:")].decode()
-            for job_id, hashed in self.store.rows("SELECT job_id, weights_hash FROM job_results")
-        }
+        expected = {plan.job_id: Expected(plan.cancelled, plan.may_fail) for plan in self.plans}
+        nodes = {node.identity.node_id: node for node in self.nodes}
+        for job_id, node_id, epoch, counter, hashed in self.store.rows(_RESULTS):
+            weights = self.blobs[hashed.removeprefix("sha256:")].decode()
+            node = nodes[node_id]
+            kept = node.gone or weights_path(node.directory / "jobs" / job_id / f"{epoch}-{counter}").exists()
+            if job_id in expected:
+                expected[job_id] = replace(expected[job_id], weights=weights, kept=kept)
         try:
-            check_ends(self.books, expected, results, gentle=gentle)
+            check_ends(self.books, expected, gentle=gentle)
         except Violation as violation:
             self.fail(str(violation))
 

@@ -1,0 +1,249 @@
+"""`cyxwiz submit`, `cyxwiz jobs …` and `cyxwiz receipts …`.
+
+A command that waits for a job's end succeeds only if the job did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cyxwiz.cli import live, show
+from cyxwiz.cli.session import Session, session
+from cyxwiz.domain.errors import Code, CyxError, invalid
+
+if TYPE_CHECKING:
+    from cyxwiz.client import Client
+
+Json = dict[str, Any]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="the job's id")]
+PAGE = 1000
+
+jobs = typer.Typer(help="Look at jobs, and end them.", no_args_is_help=True)
+receipts = typer.Typer(help="What jobs used.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(submit)
+    app.add_typer(jobs, name="jobs")
+    app.add_typer(receipts, name="receipts")
+
+
+def submit(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="a job file (.toml, .json, .yaml), a .cyxgraph or a .py")],
+    watch: Annotated[bool, typer.Option("--watch", help="show its progress until it ends")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="only tell the price and which nodes can run it")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="wait for its end")] = False,
+    download: Annotated[Path | None, typer.Option(metavar="DIR", help="wait, and put its files there")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(metavar="K", help="the same key never makes two jobs")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="changes a field")] = None,
+) -> None:
+    """Submit a job."""
+    here = session(context)
+    if plan and (watch or wait or download):
+        raise invalid("--plan submits nothing, so there is nothing to watch, wait for or download")
+    given = sets or []
+
+    async def work(client: Client) -> tuple[Json, bool]:
+        try:
+            job = await client.prepare(file, given)
+            if plan:
+                return await client.plan(job), False
+            made = await client.submit(job, idempotency_key)
+        except CyxError as error:
+            raise _placed(error, file, given) from None
+        if not (watch or wait or download):
+            return made, False
+        if not watch:
+            here.note(f"job {made['id']} submitted")
+        final = await _follow(client, made["id"], shown=watch)
+        if download and final["status"] == "completed":
+            with live.transfer() as progress:
+                for path in await client.download(made["id"], download, progress):
+                    here.note(f"saved {path}")
+        return final, True
+
+    document, ended = here.ask(work)
+    here.show(document, show.plan if plan else show.job)
+    if not plan and not ended and not here.machine:
+        here.note(f"follow it with `cyxwiz jobs watch {document['id']}`")
+    if ended:
+        _exit_as(document)
+
+
+def _placed(error: CyxError, file: Path, sets: Sequence[str]) -> CyxError:
+    """The same error with the line of the job file that it is about, where one line is."""
+    field = str(error.details.get("field") or "")
+    said_here = any(field == setting.partition("=")[0].strip() for setting in sets)
+    if error.code is not Code.INVALID or not field or said_here or "file" in error.details:
+        return error
+    from cyxwiz.client.jobfile import locate
+
+    line = locate(file, field)
+    if line is None:
+        return error
+    details = {**error.details, "file": str(file), "line": line}
+    return CyxError(error.code, f"{file}:{line}: {error.message}", details, retryable=error.retryable)
+
+
+async def _follow(client: Client, job_id: str, *, shown: bool) -> Json:
+    """The job object at its end; `shown` with all that happens before."""
+    if not shown:
+        return await client.wait(job_id)
+    from cyxwiz.client import FROM_START
+
+    job: Json = {}
+    with live.JobView() as view:
+        async with aclosing(client.watch(job_id, FROM_START)) as updates:
+            async for update in updates:
+                job = update["job"]
+                view.update(update)
+    return job
+
+
+def _exit_as(job: Json) -> None:
+    if job["status"] != "completed":
+        raise typer.Exit(1)
+
+
+@jobs.command("list")
+def list_jobs(
+    context: typer.Context,
+    status: Annotated[
+        str | None, typer.Option(help="pending, assigned, running, completed, failed or cancelled")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="part of the name")] = None,
+    node: Annotated[str | None, typer.Option(help="id of the node that has it")] = None,
+    page: Annotated[int, typer.Option(min=1)] = 1,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+) -> None:
+    """List your jobs, the newest first."""
+    here = session(context)
+    found = here.ask(lambda client: client.list_jobs(status=status, name=name, node_id=node, page=page, limit=limit))
+    here.show(found, show.jobs)
+
+
+@jobs.command("show")
+def show_job(context: typer.Context, job: Job) -> None:
+    """Show one job."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.get(job)), show.job)
+
+
+@jobs.command()
+def watch(context: typer.Context, job: Job) -> None:
+    """Follow a job until it ends."""
+    here = session(context)
+    final = here.ask(lambda client: _follow(client, job, shown=True))
+    here.show(final, show.job)
+    _exit_as(final)
+
+
+@jobs.command()
+def logs(
+    context: typer.Context,
+    job: Job,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the job ends")] = False,
+) -> None:
+    """Show what a job wrote."""
+    here = session(context)
+    here.ask(lambda client: _logs(here, client, job, follow))
+
+
+async def _logs(here: Session, client: Client, job_id: str, follow: bool) -> None:
+    if not follow:
+        lines = await _all(client.logs, job_id, "logs")
+        here.show({"job_id": job_id, "logs": lines}, show.logs)
+        return
+    from cyxwiz.client import FROM_START
+
+    lines = []
+    async with aclosing(client.watch(job_id, FROM_START)) as updates:
+        async for update in updates:
+            if here.machine:
+                lines += update["logs"]
+            else:
+                show.logs(update)
+    if here.machine:
+        here.show({"job_id": job_id, "logs": lines}, show.logs)
+
+
+async def _all(read: Any, job_id: str, name: str) -> list[Json]:
+    """Every page of a job's logs or metrics."""
+    items: list[Json] = []
+    after = 0
+    while True:
+        document = await read(job_id, after, PAGE)
+        items += document[name]
+        after = document["next_after"]
+        if len(document[name]) < PAGE:
+            return items
+
+
+@jobs.command()
+def metrics(context: typer.Context, job: Job) -> None:
+    """Show a job's curve."""
+    here = session(context)
+    points = here.ask(lambda client: _all(client.metrics, job, "metrics"))
+    here.show({"job_id": job, "metrics": points}, show.metrics)
+
+
+@jobs.command()
+def cancel(
+    context: typer.Context, job: Job, reason: Annotated[str, typer.Option(help="kept with the job")] = ""
+) -> None:
+    """End a job that has not ended."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.cancel(job, reason)), show.job)
+
+
+@jobs.command()
+def explain(context: typer.Context, job: Job) -> None:
+    """Tell why a job waits, or where it went."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.explain(job)), show.explanation)
+
+
+@jobs.command()
+def result(
+    context: typer.Context,
+    job: Job,
+    download: Annotated[Path | None, typer.Option(metavar="DIR", help="put its files there, each checked")] = None,
+) -> None:
+    """Show what came out of a job, and fetch it."""
+    here = session(context)
+
+    async def work(client: Client) -> Json:
+        document = await client.result(job)
+        if download:
+            with live.transfer() as progress:
+                for path in await client.download(job, download, progress):
+                    here.note(f"saved {path}")
+        return document
+
+    here.show(here.ask(work), show.result)
+
+
+@jobs.command()
+def delete(context: typer.Context, job: Job) -> None:
+    """Forget an ended job with its curve, logs and result."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.delete(job)), lambda _: print(f"deleted {job}"))
+
+
+@jobs.command()
+def receipt(context: typer.Context, job: Job) -> None:
+    """Show what an ended job used."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.receipt(job)), show.receipt)
+
+
+@receipts.command("show")
+def show_receipt(context: typer.Context, job: Job) -> None:
+    """Show what an ended job used."""
+    receipt(context, job)

@@ -1,0 +1,182 @@
+"""Commands about this machine rather than a server: run, config, db, certs, version, completion."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cyxwiz.cli.session import session
+from cyxwiz.domain.errors import invalid
+
+if TYPE_CHECKING:
+    from cyxwiz.config import Loaded
+
+File = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="settings file (default: ./config.toml)")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="one setting; repeat")]
+
+config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+database = typer.Typer(help="Look after central's database.", no_args_is_help=True)
+certs = typer.Typer(help="Certificates for TLS.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    # Its own parser reads what follows: `__main__` sends a plain `cyxwiz run` there without loading any of this.
+    unread = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(context_settings=unread, add_help_option=False)(run)
+    app.add_typer(config, name="config")
+    app.add_typer(database, name="db")
+    app.add_typer(certs, name="certs")
+    app.command()(version)
+    app.command()(completion)
+
+
+def run(context: typer.Context) -> None:
+    """Run central, a node, or both, until it is told to stop."""
+    from cyxwiz.cli import start
+
+    raise typer.Exit(start.run(session(context).options, context.args))
+
+
+def _load(file: Path | None, sets: list[str] | None) -> Loaded:
+    from cyxwiz.config import load
+
+    return load(file=file, flags=sets or [])
+
+
+@config.command("show")
+def show_config(context: typer.Context, file: File = None, sets: Sets = None) -> None:
+    """Print every setting, its value and where it came from; secrets are masked."""
+    from cyxwiz.cli import show
+
+    loaded = _load(file, sets)
+    rows = [{"key": key, "value": value, "origin": origin} for key, value, origin in loaded.rows()]
+    here = session(context)
+    here.show(
+        {"settings": rows},
+        lambda _: show.table(("Setting", "Value", "From"), ((r["key"], r["value"], r["origin"]) for r in rows)),
+    )
+
+
+@config.command("check")
+def check_config(context: typer.Context, file: File = None, sets: Sets = None) -> None:
+    """Say whether the settings are good, and nothing else."""
+    loaded = _load(file, sets)
+    here = session(context)
+    for warning in loaded.warnings:
+        here.note(f"warning: {warning}")
+    here.show({"ok": True, "warnings": list(loaded.warnings)}, lambda _: print("the settings are good"))
+
+
+@database.command("upgrade")
+def upgrade_database(context: typer.Context, file: File = None, sets: Sets = None) -> None:
+    """Bring the database's tables up to date; central does so itself at its start."""
+    here = session(context)
+    section, directory = _load(file, sets).config.database, here.options.directory
+
+    async def upgrade() -> None:
+        from cyxwiz.bus.local import LocalBus
+        from cyxwiz.runtime.clock import SystemClock
+        from cyxwiz.store.engine import open_store
+
+        bus = LocalBus()
+        store = await open_store(section, directory, clock=SystemClock(), bus=bus)
+        await store.aclose()
+        await bus.aclose()
+
+    if not section.url:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    asyncio.run(upgrade())
+    found = asyncio.run(_revision(section, directory))
+    here.show({"revision": found}, lambda _: print(f"the database is at revision {found}"))
+
+
+@database.command("current")
+def current_database(context: typer.Context, file: File = None, sets: Sets = None) -> None:
+    """Print the database's revision and the one that this program needs."""
+    from cyxwiz.store import migrate
+
+    here = session(context)
+    found = asyncio.run(_revision(_load(file, sets).config.database, here.options.directory))
+    document = {"revision": found, "head": migrate.head(), "up_to_date": found == migrate.head()}
+
+    def tell(_: Any) -> None:
+        state = "up to date" if document["up_to_date"] else f"behind {document['head']}: run `cyxwiz db upgrade`"
+        print(f"{found} ({state})" if found else "there is no database yet: `cyxwiz db upgrade` makes it")
+
+    here.show(document, tell)
+
+
+async def _revision(section: Any, directory: Path) -> str | None:
+    """The revision of the database; None where there is none yet."""
+    from cyxwiz.store import migrate
+    from cyxwiz.store.engine import database_url
+
+    url = database_url(section, directory)
+    if url.get_backend_name() == "sqlite":
+        path = Path(url.database or "")
+        if not path.exists():
+            return None
+        from cyxwiz.store.sqlite import connect
+
+        connection = connect(path, writing=False)
+        try:
+            return migrate.current(connection)
+        finally:
+            connection.close()
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    engine = create_async_engine(url)
+    try:
+        async with engine.connect() as opened:
+            return await opened.run_sync(migrate.current)
+    finally:
+        await engine.dispose()
+
+
+@certs.command("init")
+def init_certs(
+    context: typer.Context,
+    host: Annotated[list[str] | None, typer.Option(help="another name or address of the server; repeat")] = None,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="how long they are good")] = 825,
+    force: Annotated[bool, typer.Option("--force", help="replace what is there")] = False,
+) -> None:
+    """Make a certificate authority and a server certificate in DATA_DIR/certs."""
+    from cyxwiz.cli.certs import make
+
+    here = session(context)
+    made = make(here.options.directory / "certs", host or [], days=days, force=force)
+
+    def tell(document: Any) -> None:
+        print(f"made {document['ca_file']} and {document['cert_file']} for {', '.join(document['hosts'])}\n")
+        print("in config.toml:\n\n[tls]")
+        print(f'cert_file = "{document["cert_file"]}"\nkey_file = "{document["key_file"]}"')
+        print(f'ca_file = "{document["ca_file"]}"\n')
+        print(f"on other machines: copy {document['ca_file']} there, and name it with --ca-file or CYXWIZ_CA_FILE")
+
+    here.show(made, tell)
+
+
+def version(context: typer.Context) -> None:
+    """Print the version."""
+    import platform
+
+    from cyxwiz import __version__
+
+    document = {"version": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    session(context).show(document, lambda _: print(f"cyxwiz {__version__}"))
+
+
+def completion(
+    shell: Annotated[str | None, typer.Argument(help="bash, zsh, fish or powershell; left out: yours")] = None,
+) -> None:
+    """Print a script that completes commands: `source <(cyxwiz completion bash)`."""
+    from typer.completion import get_completion_script
+
+    wanted = shell or Path(os.environ.get("SHELL", "bash")).name
+    if wanted not in ("bash", "zsh", "fish", "powershell", "pwsh"):
+        raise invalid(f"There is no completion for {wanted!r}: take bash, zsh, fish or powershell")
+    print(get_completion_script(prog_name="cyxwiz", complete_var="_CYXWIZ_COMPLETE", shell=wanted))

@@ -1,0 +1,327 @@
+"""Documents as a person reads them. Text that came from others is printed as it is, never read as markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Json = Mapping[str, Any]
+COLOURS = {
+    "completed": "green",
+    "online": "green",
+    "running": "cyan",
+    "assigned": "cyan",
+    "failed": "red",
+    "banned": "red",
+    "cancelled": "yellow",
+    "offline": "yellow",
+}
+
+
+def _print(*parts: Any) -> None:
+    from rich.console import Console
+
+    Console(soft_wrap=True, highlight=False, markup=False).print(*parts)
+
+
+def plain(value: Any) -> str:
+    """One cell: control characters of what others wrote don't reach the terminal."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(each) for each in value) or "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={plain(each)}" for key, each in value.items()) or "-"
+    return "".join(ch if ch.isprintable() else "�" for ch in str(value))
+
+
+def table(headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        grid.add_column(heading, overflow="fold")
+    for row in rows:
+        cells = [plain(value) for value in row]
+        grid.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in cells))
+    _print(grid)
+
+
+def pairs(rows: Iterable[tuple[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        cell = plain(value)
+        grid.add_row(Text(name, style="dim"), Text(cell, style=COLOURS.get(cell, "")))
+    _print(grid)
+
+
+def record(document: Json) -> None:
+    """Any object, field by field."""
+    pairs((name.replace("_", " "), value) for name, value in document.items() if value is not None)
+
+
+def _paged(document: Json, name: str) -> None:
+    count = len(document[name])
+    if document["total"] > count:
+        more = "+" if document.get("total_capped") else ""
+        print(f"{count} of {document['total']}{more} (page {document['page']} of {document['total_pages']}; --page)")
+
+
+def size(count: int | None) -> str:
+    if count is None:
+        return "-"
+    amount, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024 or unit == "TiB":
+            break
+        amount /= 1024
+    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def when(instant: str | None) -> str:
+    return instant[:19].replace("T", " ") + "Z" if instant else "-"
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share * 100:.0f}%"
+
+
+# --- jobs
+
+
+def jobs(document: Json) -> None:
+    table(
+        ("ID", "Name", "Status", "Progress", "Epoch", "Loss", "Created"),
+        (
+            (
+                each["id"],
+                each["name"],
+                each["status"],
+                percent(each["progress"]),
+                f"{each['current_epoch']}/{each['epochs']}",
+                each["metrics"].get("loss"),
+                when(each["created_at"]),
+            )
+            for each in document["jobs"]
+        ),
+    )
+    _paged(document, "jobs")
+
+
+def job(document: Json) -> None:
+    error = document.get("error")
+    pairs(
+        row
+        for row in (
+            ("job", document["id"]),
+            ("name", document["name"]),
+            ("status", document["status"]),
+            ("phase", document["phase"]),
+            ("reason", document["reason"]),
+            ("error", f"{error['code']}: {error['message']}" if error else None),
+            ("progress", f"{percent(document['progress'])} (epoch {document['current_epoch']}/{document['epochs']})"),
+            ("metrics", document["metrics"]),
+            ("data set", document["dataset_uri"]),
+            ("node", document["assigned_node_id"]),
+            ("attempts", document["attempts"] if document["attempts"] > 1 else None),
+            ("estimated cost", f"{document['estimated_cost']} CYXWIZ"),
+            ("compute", f"{document['compute_seconds']:.3g} s" if document["compute_seconds"] else None),
+            ("created", when(document["created_at"])),
+            ("started", when(document["started_at"]) if document["started_at"] else None),
+            ("completed", when(document["completed_at"]) if document["completed_at"] else None),
+        )
+        if row[1] not in (None, "", {})
+    )
+
+
+def plan(document: Json) -> None:
+    pairs(
+        (
+            ("estimated cost", f"at most {document['estimated_cost']} CYXWIZ"),
+            ("expected", f"{document['expected_seconds']:g} s"),
+            ("nodes that can run it", document["feasible_nodes"]),
+        )
+    )
+    _verdicts(document["nodes"])
+
+
+def _verdicts(nodes: Iterable[Json]) -> None:
+    listed = list(nodes)
+    if listed:
+        table(
+            ("Node", "Name", "Can run it", "Score", "Why not"),
+            ((each["node_id"], each["name"], each["feasible"], each["score"], each["reason"]) for each in listed),
+        )
+    else:
+        print("There are no nodes; `cyxwiz node token create` makes a token with which one joins.")
+
+
+def explanation(document: Json) -> None:
+    pairs(
+        (
+            ("job", document["job_id"]),
+            ("status", document["status"]),
+            ("reason", document["reason"]),
+            ("jobs ahead", document["jobs_ahead"]),
+            ("not before", when(document["not_before"])),
+        )
+    )
+    _verdicts(document["nodes"])
+    if document["leases"]:
+        table(
+            ("Run", "Node", "State", "Given", "Ended", "Why it ended"),
+            (
+                (
+                    number,
+                    each["node_id"],
+                    each["state"],
+                    when(each["issued_at"]),
+                    when(each["ended_at"]),
+                    each["end_reason"],
+                )
+                for number, each in enumerate(document["leases"], start=1)
+            ),
+        )
+
+
+def metrics(document: Json) -> None:
+    points = [each for each in document["metrics"] if each["epoch_ended"]] or document["metrics"]
+    names = sorted({name for each in points for name in each["metrics"]})
+    table(
+        ("Epoch", *names),
+        ((each["epoch"], *(each["metrics"].get(name) for name in names)) for each in points),
+    )
+
+
+def log_line(each: Json) -> str:
+    return f"{when(each['at'])} {each['level']:<7} {plain(each['message'])}"
+
+
+def logs(document: Json) -> None:
+    for each in document["logs"]:
+        print(log_line(each))
+
+
+def result(document: Json) -> None:
+    pairs(
+        (
+            ("job", document["job_id"]),
+            ("node", document["node_id"]),
+            ("weights", document["model_weights_uri"]),
+            ("hash", document["model_weights_hash"]),
+            ("metrics", document["final_metrics"]),
+            ("compute", f"{document['total_compute_seconds']:.3g} s"),
+        )
+    )
+    table(
+        ("File", "Size", "SHA-256"),
+        ((each["name"], size(each["size"]), each["sha256"]) for each in document["files"]),
+    )
+
+
+def receipt(document: Json) -> None:
+    node_name = f"{document['node_name']} ({document['node_id']})" if document["node_id"] else None
+    pairs(
+        (
+            ("job", f"{document['name']} ({document['job_id']})"),
+            ("status", document["status"]),
+            ("node", node_name),
+            ("device", "GPU" if document["gpu"] else "CPU"),
+            ("compute", f"{document['compute_seconds']:.3g} s"),
+            ("data set", f"{document['dataset_uri']}, seed {document['seed']}"),
+            ("weights", document["model_weights_hash"]),
+            ("price", f"{document['price']} CYXWIZ" + ("" if document["charged"] else ", not charged yet")),
+            ("note", document["note"]),
+        )
+    )
+
+
+# --- nodes and accounts
+
+
+def nodes(document: Json) -> None:
+    table(
+        ("ID", "Name", "Status", "Region", "Load", "CPU", "RAM", "GPU", "Reputation"),
+        (
+            (
+                each["id"],
+                each["name"],
+                each["status"],
+                each["region"],
+                percent(each["current_load"]),
+                each["cpu_cores"],
+                size(each["ram_total_bytes"]),
+                each["gpu_model"],
+                each["reputation"],
+            )
+            for each in document["nodes"]
+        ),
+    )
+    _paged(document, "nodes")
+
+
+def node(document: Json) -> None:
+    hidden = ("devices", "hardware_unknown", "legacy", "load")
+    pairs(
+        (name.replace("_", " "), size(value) if name.endswith("_bytes") else value)
+        for name, value in document.items()
+        if name not in hidden and value is not None
+    )
+    if document["devices"]:
+        table(
+            ("Device", "Name", "Memory", "Units"),
+            (
+                (each["device_type"], each["name"], size(each["memory_total_bytes"]), each["compute_units"])
+                for each in document["devices"]
+            ),
+        )
+
+
+def tokens(document: Json) -> None:
+    table(
+        ("ID", "Uses left", "Created", "Expires", "Revoked"),
+        (
+            (
+                each["id"],
+                "any" if each["uses_left"] is None else each["uses_left"],
+                when(each["created_at"]),
+                when(each["expires_at"]),
+                when(each["revoked_at"]),
+            )
+            for each in document["tokens"]
+        ),
+    )
+    _paged(document, "tokens")
+
+
+def users(document: Json) -> None:
+    table(
+        ("ID", "Name", "Role", "Disabled", "Created"),
+        (
+            (each["id"], each["name"], each["role"], each["disabled"], when(each["created_at"]))
+            for each in document["users"]
+        ),
+    )
+    _paged(document, "users")
+
+
+def keys(document: Json) -> None:
+    table(
+        ("ID", "Name", "Begins with", "Created", "Revoked"),
+        (
+            (each["id"], each["name"], each["prefix"], when(each["created_at"]), when(each["revoked_at"]))
+            for each in document["keys"]
+        ),
+    )
+    _paged(document, "keys")

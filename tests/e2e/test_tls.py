@@ -1,0 +1,62 @@
+"""TLS from end to end: certificates by `cyxwiz certs init`, doors that speak nothing else, a node that checks them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from tests.e2e.processes import DIGITS, cyxwiz, submit, until
+
+
+def certs(data_dir: Path) -> tuple[str, ...]:
+    command = [sys.executable, "-m", "cyxwiz", "--data-dir", str(data_dir), "certs", "init"]
+    subprocess.run(command, check=True, capture_output=True)
+    directory = data_dir / "certs"
+    names = {"tls.cert_file": "server.crt", "tls.key_file": "server.key", "tls.ca_file": "ca.crt"}
+    assert (directory / "server.key").stat().st_mode & 0o777 == 0o600
+    return tuple(f"{key}={directory / name}" for key, name in names.items())
+
+
+def test_a_job_over_tls(tmp_path: Path) -> None:
+    flags = certs(tmp_path)
+    ca = flags[2].partition("=")[2]
+    trusting = ssl.create_default_context(cafile=ca)
+    with cyxwiz("central", tmp_path / "central", *flags) as central:
+        assert central.ready["rest"].startswith("https://")
+        headers = {"Authorization": f"Bearer {central.key}"}
+        with httpx.Client(base_url=central.ready["rest"], headers=headers, verify=trusting) as http:
+            token = http.post("/api/node-tokens", json={}).json()["token"]
+            where = (f"node.central={central.ready['grpc']}", "node.tls=true", flags[2])
+            with cyxwiz("node", tmp_path / "node", *where, env={"CYXWIZ_NODE__JOIN_TOKEN": token}):
+                job = until(http, submit(http, DIGITS), "completed", "failed")
+                assert job["status"] == "completed", job
+        command = [sys.executable, "-m", "cyxwiz", "--data-dir", str(tmp_path / "central"), "--output", "json"]
+        listed = subprocess.run([*command, "jobs", "list"], capture_output=True, check=True)
+        assert json.loads(listed.stdout)["total"] == 1, "the CLI finds the authority in the data directory"
+
+
+def test_plaintext_beyond_loopback_is_refused(tmp_path: Path) -> None:
+    host = socket.gethostbyname(socket.gethostname())
+    command = [sys.executable, "-m", "cyxwiz", "run", "--role", "central", "--data-dir", str(tmp_path)]
+    for address in {"0.0.0.0:0", f"{host}:0"} - {"127.0.0.1:0"}:
+        refused = subprocess.run(
+            [*command, "--set", f"server.grpc_address={address}"], capture_output=True, timeout=30, check=False
+        )
+        if address.startswith("127."):
+            continue
+        assert refused.returncode == 2
+        assert b"tls.cert_file" in refused.stderr
+    opened = subprocess.run(
+        [*command, "--set", "server.rest_address=0.0.0.0:0", "--set", "auth.mode=open"],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert opened.returncode == 2
+    assert b"loopback" in opened.stderr
