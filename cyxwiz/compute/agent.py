@@ -139,7 +139,8 @@ class Agent(Service):
                 await record.run.cancel()
         if self._session is not None:
             await self._until(lambda: all(r.settled for r in self._records.values()), FLUSH_SECONDS)
-            await self._say_farewell()
+            if (session := self._session) is not None:  # it may be gone after the wait
+                await self._say_farewell(session)
         self.stopping.set()
         if self._session is not None:
             await self._session.aclose()
@@ -152,10 +153,9 @@ class Agent(Service):
         while not condition() and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)
 
-    async def _say_farewell(self) -> None:
+    async def _say_farewell(self, session: LinkSession) -> None:
         try:
-            assert self._session is not None
-            await self._session.send(pb.NodeMessage(farewell=pb.Farewell(message="the node was stopped")))
+            await session.send(pb.NodeMessage(farewell=pb.Farewell(message="the node was stopped")))
             await self._clock.sleep(0.1)  # lets the stream carry it before it is closed
         except CyxError as error:
             log.info("central was not told good-bye: %s", error.message)
@@ -361,6 +361,8 @@ class Agent(Service):
                         return
                     if report.WhichOneof("body") == "finished":
                         await self._upload(record, report.finished)
+                        if record.dropped:
+                            return
                     await session.send(pb.NodeMessage(report=report))
                     record.sent_seq = report.seq
                 if record.sent_seq >= record.last_seq and not record.settled:
@@ -372,10 +374,13 @@ class Agent(Service):
         for artefact in finished.artefacts:
             path = record.artefact(artefact.name)
             wait = RECONNECT_SECONDS[0]
-            while True:
+            while not record.dropped:  # then its files are removed, too
                 try:
                     await self._link.push_blob(artefact.sha256, path)
                     break
+                except FileNotFoundError:
+                    if not record.dropped:
+                        raise
                 except CyxError as error:
                     if error.code not in (Code.CONFLICT, Code.EXHAUSTED, Code.UNAVAILABLE, Code.TIMEOUT):
                         raise

@@ -17,7 +17,7 @@ from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
 from cyxwiz.domain.job import Job, Lease
 from cyxwiz.domain.node import LoadSample, Node
-from cyxwiz.domain.states import LeaseState
+from cyxwiz.domain.states import JobState, LeaseState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
@@ -220,17 +220,24 @@ class NodeGateway:
                 await session.send(pb.CentralMessage(assign=assignment(jobs[key[0]], live[key])))
         for key in sorted(key for key in session.given if key not in live):
             session.given.discard(key)
-            await session.send(pb.CentralMessage(cancel=await self._why_stop(node_id, key)))
+            await session.send(await self._why_stop(key))
 
-    async def _why_stop(self, node_id: NodeId, key: Key) -> pb.Cancel:
-        def unit(tx: Tx) -> tuple[pb.Cancel.Reason, str]:
+    async def _why_stop(self, key: Key) -> pb.CentralMessage:
+        """A Cancel; or, for the lease whose result was taken, its Ack: the node keeps the files of a result."""
+        token = token_to(key[1])
+
+        def unit(tx: Tx) -> pb.CentralMessage:
             job, lease = tx.job(key[0]), tx.lease(*key)
             if job is None or lease is None or job.token != key[1]:
-                return pb.Cancel.STALE, "another node has this job now"
-            return (pb.Cancel.STALE if lease.state is LeaseState.EXPIRED else pb.Cancel.CANCELLED), lease.end_reason
+                reason, message = pb.Cancel.STALE, "another node has this job now"
+            elif job.state is JobState.COMPLETED:
+                return pb.CentralMessage(ack=pb.Ack(job_id=key[0], token=token, seq=lease.last_seq))
+            else:
+                reason = pb.Cancel.STALE if lease.state is LeaseState.EXPIRED else pb.Cancel.CANCELLED
+                message = lease.end_reason
+            return pb.CentralMessage(cancel=pb.Cancel(job_id=key[0], token=token, reason=reason, message=message))
 
-        reason, message = await self._store.read(unit)
-        return pb.Cancel(job_id=key[0], token=token_to(key[1]), reason=reason, message=message)
+        return await self._store.read(unit)
 
     async def _apply_all(self, session: _Session, queue: asyncio.Queue[pb.NodeMessage | None]) -> None:
         """Applies messages in order, all that wait in one unit."""

@@ -24,7 +24,7 @@ function el(tag, attributes, ...children) {
     else if (value === true) made.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
   }
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child !== null && child !== undefined && child !== false) made.append(child);
   }
   return made;
@@ -130,16 +130,16 @@ function jobRow(job) {
       el("button", {class: "name", type: "button", "aria-expanded": String(opened), onclick: () => toggle(job.id)}, job.name || "unnamed"),
       el("span", {class: "sub mono id", title: job.id}, job.id.slice(0, 8))),
     el("td", {}, badge(job.status),
-      !ENDED.has(job.status) && job.phase && el("span", {class: "sub"}, job.phase.replace("_", " ")),
+      ["assigned", "running"].includes(job.status) && job.phase && el("span", {class: "sub"}, job.phase.replace("_", " ")),
       why && el("span", {class: "sub why"}, why)),
     el("td", {class: "wide"},
       el("span", {class: "sub"}, `${label} · epoch ${job.current_epoch} of ${job.epochs}`),
       el("progress", {max: 1, value: job.progress, "data-is": job.status, "aria-label": `Progress of ${job.name || job.id}`})),
     el("td", {class: "num"}, figure(job.metrics.val_loss !== undefined ? job.metrics.val_loss : job.metrics.loss, 4)),
     el("td", {class: "num"}, percent(accuracyOf(job))),
-    el("td", {}, nodeName(job.assigned_node_id)),
-    el("td", {class: "num", title: `${job.retry_count} failures charged, ${job.node_losses} nodes lost`}, String(job.attempts)),
-    el("td", {}, when(job.created_at)),
+    el("td", {class: "short"}, nodeName(job.assigned_node_id)),
+    el("td", {class: "num less", title: `${job.retry_count} failures charged, ${job.node_losses} nodes lost`}, String(job.attempts)),
+    el("td", {class: "less once"}, when(job.created_at)),
     el("td", {class: "num"}, !ENDED.has(job.status) &&
       el("button", {class: "quiet danger", type: "button", "aria-label": `Cancel ${job.name || job.id}`, onclick: (event) => cancel(job.id, event.currentTarget)}, "Cancel")));
 }
@@ -286,6 +286,7 @@ function facts(job) {
     ["Data set", job.dataset_uri],
     ["Node", job.assigned_node_id ? nodeName(job.assigned_node_id) : null],
     ["Attempts", `${job.attempts} (${job.retry_count} failures charged, ${job.node_losses} nodes lost)`],
+    ["Submitted", new Date(job.created_at).toLocaleString()],
     ["Started", job.started_at ? new Date(job.started_at).toLocaleString() : null],
     ["Ended", job.completed_at ? new Date(job.completed_at).toLocaleString() : null],
     ["Compute", job.compute_seconds ? span(job.compute_seconds) : null],
