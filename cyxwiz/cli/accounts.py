@@ -1,4 +1,4 @@
-"""Who is calling: log-in, users and API keys. A password is asked for or read from standard input, never an argument."""
+"""Who is calling: log-in, users and API keys. A password is asked for or read from standard input, no argument."""
 
 from __future__ import annotations
 

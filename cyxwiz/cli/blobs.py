@@ -9,6 +9,7 @@ import typer
 
 from cyxwiz.cli import live
 from cyxwiz.cli.session import session
+
 if TYPE_CHECKING:
     from cyxwiz.client import Client
 

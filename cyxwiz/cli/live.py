@@ -1,10 +1,11 @@
-"""What moves while a person waits: a job's bar and loss curve, a transfer's bar. Plain lines where there is no terminal.
+"""What moves while a person waits: a job's bar and loss curve, a transfer's bar. Plain lines without a terminal.
 
 All of it goes to standard error, so that standard output stays what the command answers.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ def sparkline(values: list[float], width: int = 40) -> str:
         return ""
     if len(finite) > width:
         edges = [round(index * len(finite) / width) for index in range(width + 1)]
-        finite = [sum(finite[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+        finite = [sum(finite[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     low, span = min(finite), max(finite) - min(finite)
     return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1)) if span else 0] for value in finite)
 

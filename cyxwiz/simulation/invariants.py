@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,8 +197,18 @@ class Expected:
     kept: bool = True  # whether the node that made them still has them
 
 
-def unsettled(books: Books, journals: Mapping[str, int], runs: Mapping[str, int], submitted: int) -> str | None:
-    """Why the world is not quiet yet, or None. `journals` and `runs` count what each node still has."""
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """What a node's own machine shows, past central."""
+
+    id: str
+    gone: bool  # for good
+    runs: int  # alive
+    kept: int  # leases in its journal
+
+
+def unsettled(books: Books, nodes: Sequence[NodeSeen], submitted: int) -> str | None:
+    """Why the world is not quiet yet, or None."""
     if len(books.jobs) < submitted:
         return f"only {len(books.jobs)} of {submitted} jobs are stored"
     for job in books.jobs.values():
@@ -207,12 +217,15 @@ def unsettled(books: Books, journals: Mapping[str, int], runs: Mapping[str, int]
     for lease in books.leases:
         if lease.live:
             return f"{lease} is live"
-    for node, count in runs.items():
-        if count:
-            return f"{count} runs are alive on {node}"
-    for node, count in journals.items():
-        if count:
-            return f"the journal of {node} keeps {count} leases"
+    states = dict(books.rows("SELECT id, state FROM nodes"))
+    for node in nodes:
+        if node.runs:
+            return f"{node.runs} runs are alive on {node.id}"
+        if node.kept and not node.gone:
+            return f"the journal of {node.id} keeps {node.kept} leases"
+        state = states.get(node.id, "offline")
+        if state != ("offline" if node.gone else "online"):
+            return f"{node.id} is {state} for central, {'and gone' if node.gone else 'but there'}"
     return None
 
 

@@ -40,7 +40,7 @@ from cyxwiz.services.jobs import Jobs
 from cyxwiz.simulation.disk import JournalHandle, SimStore, StoreHandle
 from cyxwiz.simulation.executor import Draw, Ending, SimExecutor, weights_path
 from cyxwiz.simulation.faults import TIMEOUT_SECONDS
-from cyxwiz.simulation.invariants import Books, Expected, Violation, check_ends, unsettled
+from cyxwiz.simulation.invariants import Books, Expected, NodeSeen, Violation, check_ends, unsettled
 from cyxwiz.simulation.link import SimLink, Way
 
 T = TypeVar("T")
@@ -198,10 +198,6 @@ class SimNode:
         if self.disk is not None:
             self.disk.trouble = trouble
 
-    @property
-    def alive(self) -> int:
-        return len(self.executor.alive) if self.executor else 0
-
     async def boot(self) -> None:
         """Raises CyxError when its disk does not let it."""
         world = self._world
@@ -254,9 +250,9 @@ class SimNode:
             await agent.stop(2.0)
             await self.crash(0.0)
 
-    async def kept(self) -> int:
-        """How many leases its journal still has."""
-        return len(await self.journal.leases())
+    async def seen(self) -> NodeSeen:
+        alive = len(self.executor.alive) if self.executor else 0
+        return NodeSeen(self.identity.node_id, self.gone, alive, len(await self.journal.leases()))
 
 
 class World:
@@ -421,9 +417,7 @@ class World:
         """Why it is not quiet yet."""
         if len(self.actions):
             return "a step is still under way"
-        journals = {node.name: await node.kept() for node in self.nodes if not node.gone}
-        runs = {node.name: node.alive for node in self.nodes}
-        return unsettled(self.books, journals, runs, len(self.plans))
+        return unsettled(self.books, [await node.seen() for node in self.nodes], len(self.plans))
 
     def judge(self, *, gentle: bool) -> None:
         expected = {plan.job_id: Expected(plan.cancelled, plan.may_fail) for plan in self.plans}

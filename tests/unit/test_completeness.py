@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ from unittest.mock import MagicMock
 import grpc
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
 
 from cyxwiz import wire
 from cyxwiz.config import SECRETS, Config, Section, load
@@ -26,6 +28,7 @@ from cyxwiz.domain.errors import Code
 from cyxwiz.domain.events import Event
 from cyxwiz.domain.states import TABLES, TERMINAL_JOB_STATES, JobState
 from cyxwiz.services.api import Api
+from cyxwiz.services.jobfile import JobFile
 from cyxwiz.transports.grpc.client_api import SERVICE, snake
 from cyxwiz.transports.rest.app import build as build_rest
 
@@ -273,3 +276,31 @@ def test_the_documented_error_codes_are_the_table() -> None:
         [code, f"{row.grpc_name} ({row.grpc})", str(row.http), str(row.websocket), str(row.exit)]
         for code, row in wire.CODES.items()
     ]
+
+
+def test_every_key_of_a_job_file_is_documented() -> None:
+    def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+        found = []
+        for name, field in model.model_fields.items():
+            inner = field.annotation
+            is_table = inspect.isclass(inner) and issubclass(inner, BaseModel)
+            found += keys(inner, f"{prefix}{name}.") if is_table else [f"{prefix}{name}"]  # type: ignore[arg-type]
+        return found
+
+    text = (ROOT / "docs" / "guides" / "job-files.md").read_text()
+    assert [key for key in keys(JobFile) if f"`{key}`" not in text] == []
+
+
+def test_the_documented_layers_are_those_that_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    assert "\n```\n" + "\n".join(layers) + "\n```\n" in (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    dead = []
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+            if "://" not in target and not (path.parent / target).exists():
+                dead.append(f"{path.relative_to(ROOT)}: {target}")
+    assert dead == []

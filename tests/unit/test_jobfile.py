@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyxwiz.domain.errors import Code, CyxError
@@ -226,6 +226,7 @@ def test_bad_spans(text: object) -> None:
 
 
 @given(st.integers(0, 2**62), st.sampled_from(["", "B", "kb", "KiB", "mIb"]))
+@settings(deadline=None)
 def test_any_size_is_read_or_refused(number: int, unit: str) -> None:
     try:
         read: float | str = parse_size(f"{number}{unit}")
@@ -244,6 +245,7 @@ FIELDS = ("name", "type", "dataset", "epochs", "batch_size", "seed", "priority",
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=4))
+@settings(deadline=None)
 def test_whatever_json_comes_it_is_read_or_refused_in_our_own_words(change: dict[str, Any]) -> None:
     refused = None
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyxwiz.domain.errors import Code, CyxError
@@ -16,11 +16,13 @@ units = st.integers(0, MAX_UNITS)
 
 
 @given(units)
+@settings(deadline=None)
 def test_every_amount_comes_back(amount: int) -> None:
     assert parse_cyxwiz(format_cyxwiz(amount)) == amount
 
 
 @given(units)
+@settings(deadline=None)
 def test_the_text_is_exact_short_and_plain(amount: int) -> None:
     text = format_cyxwiz(amount)
     assert Decimal(text) * UNITS_PER_CYXWIZ == amount
@@ -30,6 +32,7 @@ def test_the_text_is_exact_short_and_plain(amount: int) -> None:
 
 
 @given(units, units)
+@settings(deadline=None)
 def test_order_is_kept(one: int, other: int) -> None:
     assert (Decimal(format_cyxwiz(one)) < Decimal(format_cyxwiz(other))) == (one < other)
 

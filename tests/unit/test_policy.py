@@ -95,6 +95,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
 
 
 @given(jobs(1), nodes(1), st.tuples(unit, unit, unit, unit, unit))
+@settings(deadline=None)
 def test_every_term_is_from_0_to_1_and_the_score_within_the_weights(
     job: Job, node: Candidate, weights: tuple[float, ...]
 ) -> None:
@@ -104,7 +105,7 @@ def test_every_term_is_from_0_to_1_and_the_score_within_the_weights(
 
 
 @given(snapshots())
-@settings(max_examples=200)
+@settings(deadline=None)
 def test_every_job_is_placed_once_or_told_why_not(snapshot: Snapshot) -> None:
     decided = plan(snapshot)
     placed = [placement.job_id for placement in decided.placements]
@@ -115,7 +116,7 @@ def test_every_job_is_placed_once_or_told_why_not(snapshot: Snapshot) -> None:
 
 
 @given(snapshots())
-@settings(max_examples=200)
+@settings(deadline=None)
 def test_no_node_is_given_more_than_it_has(snapshot: Snapshot) -> None:
     specs = {job.id: job.spec for job in snapshot.jobs}
     fleet = {c.id: c for c in snapshot.candidates}
@@ -134,7 +135,7 @@ def test_no_node_is_given_more_than_it_has(snapshot: Snapshot) -> None:
 
 
 @given(snapshots())
-@settings(max_examples=200)
+@settings(deadline=None)
 def test_nobody_waits_for_what_is_still_free(snapshot: Snapshot) -> None:
     """A job that waits could not even have what is left after the whole plan."""
     decided = plan(snapshot)
@@ -151,6 +152,7 @@ def test_nobody_waits_for_what_is_still_free(snapshot: Snapshot) -> None:
 
 
 @given(snapshots())
+@settings(deadline=None)
 def test_who_comes_first_is_served_first(snapshot: Snapshot) -> None:
     """Among jobs that ask for the same thing none is placed while an earlier one waits."""
     waiting = set(plan(snapshot).waiting)
@@ -165,6 +167,7 @@ def test_who_comes_first_is_served_first(snapshot: Snapshot) -> None:
 
 
 @given(snapshots())
+@settings(deadline=None)
 def test_a_node_to_avoid_is_taken_only_when_no_other_fits(snapshot: Snapshot) -> None:
     first = next(iter(snapshot.jobs), None)
     placements = plan(snapshot).placements
@@ -177,6 +180,7 @@ def test_a_node_to_avoid_is_taken_only_when_no_other_fits(snapshot: Snapshot) ->
 
 
 @given(snapshots(), st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_the_same_world_gives_the_same_plan_in_whatever_order_it_is_told(snapshot: Snapshot, dice: object) -> None:
     shuffled = list(snapshot.candidates)
     dice.shuffle(shuffled)  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyxwiz.domain.errors import Code, CyxError
@@ -78,6 +78,7 @@ def test_a_refusal_carries_state_trigger_and_history() -> None:
 
 
 @given(st.lists(st.sampled_from(JobTrigger), max_size=30))
+@settings(deadline=None)
 def test_whatever_is_tried_a_job_stays_in_its_table_and_an_end_is_an_end(triggers: list[JobTrigger]) -> None:
     job = make.job()
     for trigger in triggers:

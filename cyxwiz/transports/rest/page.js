@@ -102,7 +102,9 @@ function showStats(stats) {
     ["Pending", stats.pending_jobs],
     ["Completed", stats.completed_jobs],
     ["Failed", stats.failed_jobs],
-    ["Compute", stats.total_compute_hours.toFixed(2), "hours"],
+    stats.total_compute_hours < 1
+      ? ["Compute", (stats.total_compute_hours * 60).toFixed(1), "min"]
+      : ["Compute", stats.total_compute_hours.toFixed(1), "hours"],
   ];
   $("stats").replaceChildren(...tiles.map(([name, value, unit]) =>
     el("div", {}, el("dt", {}, name), el("dd", {}, String(value), unit && el("small", {}, " " + unit)))));
@@ -171,6 +173,7 @@ function showJobs() {
   const filtered = $("find").value || $("status").value;
   $("jobs").hidden = jobs.size === 0;
   $("no-jobs").hidden = jobs.size > 0;
+  $("foot").hidden = jobs.size === 0;
   $("job-count").textContent = jobs.size ? `${jobs.size} of ${total}` : "";
   $("more").hidden = !cursor;
   if (jobs.size === 0) {

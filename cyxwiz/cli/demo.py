@@ -1,0 +1,189 @@
+"""`cyxwiz demo`: central and a node in a directory of their own, one job from submit to receipt, and all gone again.
+
+Promised: nothing outside the temporary directory is touched, no port is fixed, the process that was started is ended
+whatever happens. It succeeds only if the model got at least 95 % of the held-out digits right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cyxwiz.cli import live, show
+from cyxwiz.cli.session import Session, session
+from cyxwiz.domain.errors import Code, CyxError
+
+Json = dict[str, Any]
+ENOUGH = 0.95
+READY_SECONDS = 60
+STOP_SECONDS = 30
+LOG = "cyxwiz.log"
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(demo)
+
+
+def digits(epochs: int) -> Json:
+    """The job of examples/digits.toml."""
+    return {
+        "name": "digits-mlp",
+        "type": "training",
+        "dataset": "builtin:digits",
+        "epochs": epochs,
+        "batch_size": 64,
+        "seed": 0,
+        "model": {"layers": [{"type": "dense", "units": 64}, {"type": "relu"}, {"type": "dense", "units": 10}]},
+        "hyperparameters": {"optimizer": "adam", "learning_rate": 0.001},
+    }
+
+
+def demo(
+    context: typer.Context,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the data")] = 20,
+    keep: Annotated[bool, typer.Option("--keep", help="leave the data directory for you to look at")] = False,
+) -> None:
+    """Train a model on this machine, through everything that CyxWiz is made of."""
+    here = session(context)
+    directory = Path(tempfile.mkdtemp(prefix="cyxwiz-demo-"))
+    try:
+        document = asyncio.run(_demo(here, directory, epochs))
+    finally:
+        if keep:
+            here.note(f"kept: {directory} (look around with `cyxwiz run --data-dir {directory}`)")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    here.show(document, lambda _: _by_hand(document))
+    if not document["passed"]:
+        raise typer.Exit(1)
+
+
+async def _demo(here: Session, directory: Path, epochs: int) -> Json:
+    from cyxwiz.client import FROM_START, Client
+
+    # Ended from outside it stops what it started, as on Ctrl-C.
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    _say(here, "Starting central and a node …")
+    async with _started(directory) as ready:
+        _say(here, f"Central listens on {ready['grpc']} and {ready['rest']}, the node {ready['node']} has joined.")
+        async with Client(ready["grpc"], data_dir=directory) as client:
+            job = await client.submit(digits(epochs))
+            _say(here, f"Submitted job {job['id']}.\n")
+            with live.JobView(stdout=not here.machine) as view:
+                async with aclosing(client.watch(job["id"], FROM_START)) as updates:
+                    async for update in updates:
+                        job = update["job"]
+                        view.update(update)
+            if job["status"] != "completed":
+                error = job["error"] or {}
+                raise CyxError(Code.INTERNAL, f"The job is {job['status']}: {error.get('message', job['reason'])}")
+            result, receipt = await client.result(job["id"]), await client.receipt(job["id"])
+        accuracy = float(result["final_metrics"].get("val_accuracy", 0.0))
+        document = {"passed": accuracy >= ENOUGH, "val_accuracy": accuracy, "job": job, "result": result}
+        document["receipt"] = receipt
+        if not here.machine:
+            _tell(document)
+        _say(here, "\nStopping …")
+    return document
+
+
+@asynccontextmanager
+async def _started(directory: Path) -> AsyncIterator[Json]:
+    """`cyxwiz run --role both` as a process of its own; the addresses that it prints."""
+    command = [sys.executable, "-m", "cyxwiz", "run", "--role", "both", "--data-dir", str(directory)]
+    command += ["--set", "server.grpc_address=127.0.0.1:0", "--set", "server.rest_address=127.0.0.1:0"]
+    command += ["--set", "node.name=demo-node", "--set", "logging.format=text"]
+    package = str(Path(__file__).parents[2])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CYXWIZ_")}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
+    with (directory / LOG).open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=directory,  # no config.toml of the user's counts here
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for this process, which stops the other in order
+        )
+    try:
+        yield await _until_ready(process, directory)
+    finally:
+        await _stop(process)
+
+
+async def _until_ready(process: asyncio.subprocess.Process, directory: Path) -> Json:
+    assert process.stdout is not None
+    printed: Json = {}
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            async for line in process.stdout:
+                name, _, value = line.decode().strip().partition(" ")
+                if name == "ready":
+                    return printed
+                printed[name] = value
+            await process.wait()
+    except TimeoutError:
+        raise CyxError(
+            Code.TIMEOUT, f"Central was not ready within {READY_SECONDS} s: {_last_words(directory)}"
+        ) from None
+    raise CyxError(Code.INTERNAL, f"Central ended with status {process.returncode}: {_last_words(directory)}")
+
+
+def _last_words(directory: Path) -> str:
+    lines = (directory / LOG).read_text(errors="replace").strip().splitlines()
+    return " / ".join(lines[-3:]) or "it said nothing"
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except (TimeoutError, asyncio.CancelledError):
+        process.kill()
+        await process.wait()
+        raise
+
+
+def _say(here: Session, text: str) -> None:
+    if here.machine:
+        here.note(text.strip())
+    else:
+        print(text, flush=True)
+
+
+def _tell(document: Json) -> None:
+    accuracy, result = document["val_accuracy"], document["result"]
+    verdict = "" if document["passed"] else f", which is less than the {ENOUGH:.0%} it should be"
+    print(f"\nResult: {accuracy:.1%} of the held-out digits are recognised{verdict}.")
+    print(f"Weights: {result['model_weights_hash']} ({show.size(result['model_size'])})")
+    print("\nUsage receipt")
+    show.receipt(document["receipt"])
+
+
+def _by_hand(document: Json) -> None:
+    job_id = document["job"]["id"]
+    print("\nThe same by hand:")
+    for command, what in (
+        ("cyxwiz run", "central and a node on this machine, in a terminal of its own"),
+        ("cyxwiz submit examples/digits.toml --watch", "submits the job and follows it"),
+        ("cyxwiz jobs list", "shows its id, such as " + job_id),
+        ("cyxwiz jobs result JOB --download model", "fetches the weights, checked"),
+        ("cyxwiz receipts show JOB", "what it used"),
+    ):
+        print(f"  {command:<46} # {what}")

@@ -1,0 +1,59 @@
+"""A central per test: in process for plain requests, on a socket for streams."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cyxwiz.transports.rest.server import RestServer
+from tests.wiring import Central, central
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[Central]:
+    made = await central(tmp_path, rate_limit={"logins_per_minute": 1000})
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def anybody(house: Central) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(house, None) as made:
+        yield made
+
+
+@pytest.fixture
+async def alice(house: Central) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(house, house.alice) as made:
+        yield made
+
+
+@pytest.fixture
+async def bob(house: Central) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(house, house.bob) as made:
+        yield made
+
+
+@pytest.fixture
+async def admin(house: Central) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(house, house.admin) as made:
+        yield made
+
+
+@pytest.fixture
+async def served(house: Central) -> AsyncIterator[RestServer]:
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    server = RestServer(house.app, "127.0.0.1", 0)
+    await server.start()
+    yield server
+    await server.stop(5.0)
+
+
+def client(house: Central, key: str | None) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    transport = httpx.ASGITransport(house.app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", headers=headers)
