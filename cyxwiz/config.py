@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 ENV_PREFIX = "CYXWIZ_"
 MASK = "********"
@@ -33,11 +33,11 @@ def _listed(value: Any) -> Any:
     return value
 
 
-def _address(value: str) -> str:
-    host, colon, port = value.rpartition(":")
+def _address(value: Any) -> str:
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise ValueError("must be host:port with a port from 0 to 65535")
-    return value
+    return str(value)
 
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
@@ -110,6 +110,14 @@ class Database(Section):
     min_connections: int = Field(default=5, ge=0, le=1000, description="PostgreSQL pool, kept open.")
     event_retention_hours: float = Field(default=168.0, gt=0, description="How long events can be replayed.")
 
+    @model_validator(mode="after")
+    def _pool(self) -> Database:
+        if self.min_connections > self.max_connections:
+            raise ValueError(
+                f"min_connections = {self.min_connections} is above max_connections = {self.max_connections}"
+            )
+        return self
+
 
 class Blobs(Section):
     url: str = Field(default="", description="Empty: the data directory's blobs folder. file:///path.")
@@ -135,12 +143,20 @@ class Scheduler(Section):
     weight_capability: Weight = Field(default=0.2, description="Weight of how well the hardware fits.")
     weight_uptime: Weight = Field(default=0.1, description="Weight of the node's uptime.")
     weight_region: Weight = Field(default=0.0, description="Weight of a preferred region; off by default.")
-    weight_latency: Weight = Field(default=0.0, description="Weight of the measured latency; off by default.")
+    weight_latency: float = Field(
+        default=0.0, ge=0, le=0, description="Weight of the latency to the client: not measured yet, must stay 0."
+    )
     push_private: bool | None = Field(
         default=None,
         description="Push jobs to nodes on private addresses; unset: only where central itself is on loopback.",
     )
     max_pending_per_user: int = Field(default=10000, ge=1, description="Jobs of one user that may wait at a time.")
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Scheduler:
+        if not any(getattr(self, name) for name in type(self).model_fields if name.startswith("weight_")):
+            raise ValueError("at least one weight_… must be above 0")
+        return self
 
 
 class PricingSection(Section):
@@ -217,13 +233,6 @@ class Config(Section):
     rate_limit: RateLimit = RateLimit()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
-
-    @field_validator("scheduler")
-    @classmethod
-    def _weights(cls, value: Scheduler) -> Scheduler:
-        if not any(getattr(value, name) for name in Scheduler.model_fields if name.startswith("weight_")):
-            raise ValueError("at least one weight_… must be above 0")
-        return value
 
 
 SECRETS = frozenset({"auth.jwt_secret", "auth.p2p_secret", "auth.admin_secret", "node.join_token"})
@@ -318,6 +327,8 @@ def _line(error: ValidationError, tree: Mapping[str, Mapping[str, Any]], origins
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"][:2])
     section, _, name = key.partition(".")
+    if not name:
+        return f"[{section}]: {first['msg'].removeprefix('Value error, ')}"
     value = MASK if key in SECRETS else repr(tree.get(section, {}).get(name))
     message = first["msg"].removeprefix("Value error, ")
     return f"{key} = {value}: {message} (from {origins.get(key, 'default')})"
@@ -333,8 +344,11 @@ def _read_secret_files(config: Config) -> Config:
             continue
         try:
             text = path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigError(f"{key}_file = {str(path)!r}: {error.strerror}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "is no text"
+            raise ConfigError(f"{key}_file = {str(path)!r}: {why}") from None
+        if not text:
+            raise ConfigError(f"{key}_file = {str(path)!r}: is empty")
         sections[section] = part.model_copy(update={name: text})
     return config.model_copy(update=sections)
 

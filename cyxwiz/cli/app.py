@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cyxwiz.cli import accounts, blobs, demo, jobs, nodes, process
+from cyxwiz.cli import accounts, blobs, demo, jobs, nodes, process, simulate
 from cyxwiz.cli.arguments import OUTPUTS, Options
 from cyxwiz.cli.session import INTERRUPTED, Session, fail, unexpected
 from cyxwiz.domain.errors import Code, CyxError, invalid
@@ -47,6 +47,7 @@ jobs.add_to(app)
 nodes.add_to(app)
 blobs.add_to(app)
 accounts.add_to(app)
+simulate.add_to(app)
 
 
 def run_command(options: Options, args: Sequence[str], wrong: str | None = None) -> int:

@@ -1,6 +1,7 @@
 """The options that every command takes, wherever they stand on the command line.
 
-Light on purpose: `cyxwiz run` reads its command line with this and nothing heavier. What comes after `--` is left alone.
+Light on purpose: `cyxwiz run` reads its command line with this and nothing heavier. What comes after `--` is left
+alone.
 """
 
 from __future__ import annotations

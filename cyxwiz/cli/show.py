@@ -18,10 +18,16 @@ COLOURS = {
 }
 
 
-def _print(*parts: Any) -> None:
+WIDE = 250
+
+
+def _print(part: Any) -> None:
     from rich.console import Console
 
-    Console(soft_wrap=True, highlight=False, markup=False).print(*parts)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=WIDE)  # for grep: a row stays a line
+    console.print(part, soft_wrap=True)
 
 
 def plain(value: Any) -> str:
@@ -54,16 +60,13 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
 
 
 def pairs(rows: Iterable[tuple[str, Any]]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        cell = plain(value)
-        grid.add_row(Text(name, style="dim"), Text(cell, style=COLOURS.get(cell, "")))
-    _print(grid)
+    cells = [(name, plain(value)) for name, value in rows]
+    width = max((len(name) for name, _ in cells), default=0)
+    for name, cell in cells:
+        # Lines, not a grid: a hash is not broken in two, so that it can be copied.
+        _print(Text.assemble((f"{name:<{width}}  ", "dim"), (cell, COLOURS.get(cell, ""))))
 
 
 def record(document: Json) -> None:

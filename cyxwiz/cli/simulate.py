@@ -10,6 +10,10 @@ from typing import Annotated
 import typer
 
 
+def add_to(app: typer.Typer) -> None:
+    app.command()(simulate)
+
+
 def simulate(
     seed: Annotated[int, typer.Option(help="The history to play; the first one with --count.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="How many seeds to play, from --seed on.")] = 1,

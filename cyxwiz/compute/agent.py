@@ -83,8 +83,9 @@ class Agent(Service):
         self._records: dict[Key, Record] = {}
         self._tasks = Tasks()
         self._session: LinkSession | None = None
+        sizes = tuple(gpu.memory_total_bytes or 0 for gpu in hardware.gpus)
         threads = max(1, hardware.cpu_cores // settings.max_concurrent_jobs)
-        self._runner = Runner(executor, journal, link, clock, Limits(threads, settings.data_roots, len(hardware.gpus)))
+        self._runner = Runner(executor, journal, link, clock, Limits(threads, settings.data_roots, sizes))
         self._heard_at = 0.0
         self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
@@ -126,6 +127,9 @@ class Agent(Service):
                 continue
             record = Record(lease.assign, directory, lease.last_seq, lease.acked_seq, ended=True)
             self._records[record.key] = record
+        owed = {record.directory for record in self._records.values()}
+        now = self._clock.monotonic()
+        self._dropped_at = {found: now for found in self.jobs_directory.glob("*/*") if found not in owed}
 
     async def stop(self, grace: float = 5.0) -> None:
         """Takes nothing new, lets runs end within `grace`, then ends them; says good-bye."""

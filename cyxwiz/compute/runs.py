@@ -7,7 +7,7 @@ import logging
 import math
 import re
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +105,7 @@ class Limits:
 
     threads: int
     data_roots: tuple[Path, ...]
-    gpu_count: int
+    gpus: tuple[int, ...]  # memory of each GPU in bytes, 0 where unknown
 
 
 class Runner:
@@ -119,6 +119,7 @@ class Runner:
         self._link = link
         self._clock = clock
         self._limits = limits
+        self._gpus = _Gpus(limits.gpus)
 
     async def run(self, record: Record) -> None:
         """Returns when the run has ended and its last report is in the journal; a job's own fault is such a report."""
@@ -130,6 +131,8 @@ class Runner:
                     await self._write(record, self._messages(record, report), ends=ends)
         except CyxError as error:
             await self._write(record, [self._failed(record, error)], ends=True)
+        finally:
+            self._gpus.release(record)
 
     async def _start(self, record: Record) -> Run:
         assign = record.assign
@@ -138,10 +141,6 @@ class Runner:
         if assign.dataset_uri.startswith(BLOB_PREFIX):
             dataset = record.directory / "dataset"
             await self._link.fetch_blob(assign.dataset_uri.removeprefix(BLOB_PREFIX), dataset)
-        wants_gpu = assign.device not in ("cpu", "any") or assign.vram_bytes > 0
-        if wants_gpu and not self._limits.gpu_count:
-            raise CyxError(Code.UNSUPPORTED, f"This node has no {assign.device} device", retryable=True)
-        on_gpu = self._limits.gpu_count > 0 and assign.device != "cpu"
         run = await self._executor.start(
             Work(
                 job_id=assign.job_id,
@@ -152,7 +151,7 @@ class Runner:
                 epochs=assign.epochs,
                 batch_size=assign.batch_size,
                 seed=assign.seed,
-                device="cuda:0" if on_gpu else "cpu",
+                device=self._gpus.take(record),
                 threads=self._limits.threads,
                 work_dir=record.directory,
                 data_roots=self._limits.data_roots,
@@ -220,6 +219,37 @@ class Runner:
         else:
             message.cancelled.SetInParent()
         return [message]
+
+
+class _Gpus:
+    """Which GPU each run has. A job that asks for one has it to itself; a job for any device shares the least used."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        self._sizes = sizes
+        self._owned: dict[int, Record] = {}
+        self._shared: dict[Record, int] = {}
+
+    def take(self, record: Record) -> str:
+        """The run's device: cpu or cuda:<index>. Raises UNSUPPORTED, retryable elsewhere, when none is free."""
+        assign = record.assign
+        if assign.device in ("cpu", "any") and not assign.vram_bytes:
+            if assign.device == "cpu" or not self._sizes:
+                return "cpu"
+            users = Counter([*self._owned, *self._shared.values()])
+            index = min(range(len(self._sizes)), key=lambda each: (users[each], each))
+            self._shared[record] = index
+            return f"cuda:{index}"
+        free = [index for index in range(len(self._sizes)) if index not in self._owned]
+        fitting = [index for index in free if self._sizes[index] >= assign.vram_bytes]
+        if not fitting:
+            raise CyxError(Code.UNSUPPORTED, f"This node has no free {assign.device} device that fits", retryable=True)
+        index = min(fitting, key=lambda each: self._sizes[each])
+        self._owned[index] = record
+        return f"cuda:{index}"
+
+    def release(self, record: Record) -> None:
+        self._shared.pop(record, None)
+        self._owned = {index: owner for index, owner in self._owned.items() if owner is not record}
 
 
 def _progress(report: Progressed) -> pb.Progress:

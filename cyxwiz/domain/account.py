@@ -32,7 +32,8 @@ class Principal:
         return self.role is Role.ADMIN
 
     def owns(self, owner_id: UserId) -> bool:
-        return self.is_admin or self.id == owner_id
+        """Whether the caller may act on what belongs to `owner_id`. A node acts for itself, never for its owner."""
+        return self.role is not Role.NODE and (self.is_admin or self.id == owner_id)
 
     def require(self, *roles: Role) -> None:
         """Raises FORBIDDEN unless the caller has one of the roles; an admin has them all, save a node's."""

@@ -7,6 +7,7 @@ of an hour takes milliseconds, and the same program with the same seed takes the
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import time
 from datetime import UTC, datetime, timedelta
@@ -58,7 +59,8 @@ class _JumpingSelector(selectors.BaseSelector):
         if not ready:
             if timeout is None:
                 raise Deadlock("no task is ready and no timer is set: something waits for ever")
-            self.now += max(0.0, timeout)
+            # At least the next number there is: after years of virtual time a short wait is below its resolution.
+            self.now = max(self.now + timeout, math.nextafter(self.now, math.inf)) if timeout > 0 else self.now
         return ready
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:

@@ -42,16 +42,21 @@ class Service:
                 await self.stopping.wait()
 
     async def start(self) -> None:
-        if self._task is not None or self.stopping.is_set():
+        if self.stopping.is_set():
             return
-        self._task = asyncio.get_running_loop().create_task(self.run(), name=self.name)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self.run(), name=self.name)
         waiter = asyncio.get_running_loop().create_task(self._ready.wait(), name=f"{self.name} ready")
         try:
             await asyncio.wait({self._task, waiter}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiter.cancel()
-        if self._task.done() and not self._task.cancelled() and (error := self._task.exception()) is not None:
+        if not self._task.done() or self._task.cancelled():
+            return
+        if (error := self._task.exception()) is not None:
             raise error
+        if not self._ready.is_set() and not self.stopping.is_set():
+            raise RuntimeError(f"{self.name} ended before it was ready")
 
     async def stop(self, grace: float = 5.0) -> None:
         self.stopping.set()

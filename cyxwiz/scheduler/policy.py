@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.domain.job import Job, JobSpec
-from cyxwiz.domain.node import DeviceInfo, Node
+from cyxwiz.domain.node import Node
 from cyxwiz.scheduler.feasible import Candidate, fitting_gpus, needs_gpu, why_not
 from cyxwiz.scheduler.rank import Weights, score, terms
 
@@ -52,18 +53,16 @@ class Verdict:
 
 def candidate(node: Node, held: Iterable[JobSpec], uptime: float, connected: bool = True) -> Candidate:
     """A node less what the jobs it holds use: a slot and RAM each, and a GPU each that needs one."""
-    specs = list(held)
-    gpus: list[DeviceInfo] = list(node.hardware.gpus)
-    for _ in range(min(len(gpus), sum(needs_gpu(spec) for spec in specs))):
-        gpus.pop(0)
-    return Candidate(
+    whole = Candidate(
         node=node,
-        free_slots=node.max_concurrent_jobs - len(specs),
-        free_ram_bytes=node.hardware.ram_total_bytes - sum(spec.resources.ram_bytes for spec in specs),
-        free_gpus=tuple(gpus),
+        free_slots=node.max_concurrent_jobs,
+        free_ram_bytes=node.hardware.ram_total_bytes,
+        free_gpus=node.hardware.gpus,
         uptime=uptime,
         connected=connected,
     )
+    # The largest first, as each takes the smallest GPU that fits: so none is left without the one it runs on.
+    return reduce(_less, sorted(held, key=lambda spec: -spec.resources.vram_bytes), whole)
 
 
 def plan(snapshot: Snapshot) -> Plan:
@@ -110,8 +109,8 @@ def _need(spec: JobSpec) -> tuple[object, ...]:
 
 def _less(c: Candidate, spec: JobSpec) -> Candidate:
     gpus = list(c.free_gpus)
-    if needs_gpu(spec):
-        gpus.remove(fitting_gpus(spec, c)[0])
+    if needs_gpu(spec) and (fitting := fitting_gpus(spec, c)):
+        gpus.remove(min(fitting, key=lambda gpu: gpu.memory_total_bytes or 0))
     return replace(
         c,
         free_slots=c.free_slots - 1,

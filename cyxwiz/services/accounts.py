@@ -208,6 +208,7 @@ class Accounts:
 
     async def ticket(self, principal: Principal) -> str:
         """A single-use token of 60 seconds, for a browser's WebSocket or event stream."""
+        principal.require(Role.USER, Role.OPERATOR)
         return self._issue("ticket", principal.id, timedelta(seconds=TICKET_SECONDS), role=str(principal.role))
 
     async def redeem(self, ticket: str) -> Principal:
@@ -325,6 +326,7 @@ class Accounts:
         return await self._store.write(unit), text
 
     async def keys(self, actor: Principal, offset: int, limit: int) -> Page[ApiKey]:
+        actor.require(Role.USER, Role.OPERATOR)
         owner = None if actor.is_admin else actor.id
         return await self._store.read(lambda tx: tx.keys(owner, offset, limit))
 
@@ -365,6 +367,7 @@ class Accounts:
         return await self._store.write(unit), text
 
     async def join_tokens(self, actor: Principal, offset: int, limit: int) -> Page[JoinToken]:
+        actor.require(Role.USER, Role.OPERATOR)
         owner = None if actor.is_admin else actor.id
         return await self._store.read(lambda tx: tx.join_tokens(owner, offset, limit))
 

@@ -175,6 +175,10 @@ def check_spec(spec: JobSpec) -> None:
         raise invalid(f"batch_size: must be from 1 to {MAX_BATCH}, not {spec.batch_size}", field="batch_size")
     if len(spec.model.encode(errors="replace")) > MAX_MODEL_BYTES:
         raise invalid(f"model: the definition is larger than {MAX_MODEL_BYTES} bytes", field="model")
+    if spec.resources.device is Device.CPU and spec.resources.vram_bytes:
+        raise invalid(
+            "resources.vram: a job for the CPU has none; leave it out or ask for a GPU", field="resources.vram"
+        )
     if not spec.dataset_uri:
         raise invalid("dataset: missing; name one such as builtin:digits", field="dataset")
     graph = parse(spec.model)

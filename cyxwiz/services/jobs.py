@@ -172,6 +172,7 @@ class Jobs:
 
     async def list(self, actor: Principal, query: JobQuery) -> Page[Job]:
         """The caller's jobs; an admin may ask for anybody's, or all."""
+        actor.require(Role.USER, Role.OPERATOR)
         if not actor.is_admin:
             if query.owner_id not in (None, actor.id):
                 raise forbidden("You can list only your own jobs")
@@ -301,7 +302,7 @@ def owned(tx: Tx, actor: Principal, job_id: JobId) -> Job:
     job = tx.job(job_id)
     if job is None:
         raise not_found("job", job_id)
-    if actor.role is Role.NODE or not actor.owns(job.owner_id):
+    if not actor.owns(job.owner_id):
         raise forbidden(f"Job {job_id} is not yours")
     return job
 

@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 8.0  # the heartbeat time-out of a simulated central
 GENTLE_SECONDS = 1.5  # no gentle fault takes longer
 GENTLE_GAP_SECONDS = 4.0
 STEP_SECONDS = 1.2
-LATE_SECONDS = 40.0  # the latest that a side learns of the end of its stream
+LATE_SECONDS = 20.0  # the latest that a side learns of the end of its stream
 
 
 class Kind(StrEnum):
@@ -144,7 +144,7 @@ def _fault(rng: random.Random, number: int, at: float, kind: Kind, target: int, 
 
 def _long(rng: random.Random) -> float:
     """Short blips, and outages on either side of the time-out."""
-    return rng.choice([0.1, 1.0, TIMEOUT_SECONDS, 2.5 * TIMEOUT_SECONDS]) * rng.uniform(0.5, 1.5)
+    return rng.choice([0.1, 1.0, TIMEOUT_SECONDS, 1.5 * TIMEOUT_SECONDS]) * rng.uniform(0.5, 1.5)
 
 
 def _learns(rng: random.Random, *, gentle: bool) -> float:

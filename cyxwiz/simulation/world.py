@@ -348,7 +348,7 @@ class World:
             return
 
     async def boot(self, node: SimNode) -> None:
-        while True:
+        while not node.gone:
             try:
                 await node.boot()
             except CyxError as error:

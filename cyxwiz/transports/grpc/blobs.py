@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,7 +21,15 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
         self._max_bytes = max_bytes
 
     async def Stat(self, request: pb.BlobStatRequest, context: Any) -> pb.BlobState:
-        _ = caller().required
+        """What is stored, to its owners and to nodes; others must show that they have the content by uploading it."""
+        actor = caller().required
+        if actor.node_id is None:
+            try:
+                await self._jobs.may_read_blob(actor, request.sha256)
+            except CyxError as error:
+                if error.code is not Code.NOT_FOUND:
+                    raise
+                return pb.BlobState(sha256=request.sha256, offset=await self._blobs.partial(request.sha256))
         return await self._state(request.sha256)
 
     async def _state(self, sha256: str) -> pb.BlobState:
@@ -41,15 +50,16 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
             raise invalid("An upload needs a header and data")
         if header.size > self._max_bytes:
             raise invalid(f"size: at most {self._max_bytes} bytes, not {header.size}", field="size")
-        upload = await self._blobs.begin(header.sha256, header.size, header.offset)
-        try:
-            async for message in request_iterator:
-                if message.WhichOneof("body") != "data":
-                    raise invalid("Only data may follow an upload's header")
-                await upload.write(message.data)
-            await upload.commit()
-        finally:
-            await upload.aclose()
+        if await self._blobs.size(header.sha256) is None:
+            upload = await self._blobs.begin(header.sha256, header.size, header.offset)
+            try:
+                async for data in _data(request_iterator):
+                    await upload.write(data)
+                await upload.commit()
+            finally:
+                await upload.aclose()
+        else:
+            await _check_possession(header.sha256, _data(request_iterator))
         # A node's upload belongs to nobody until a result names it.
         await self._jobs.record_blob(None if actor.node_id else actor.id, header.sha256, header.size)
         return await self._state(header.sha256)
@@ -63,3 +73,19 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
         async for data in self._blobs.read(request.sha256, offset, request.length or None):
             yield pb.BlobChunk(offset=offset, data=data, size=size)
             offset += len(data)
+
+
+async def _data(requests: AsyncIterator[pb.BlobPutRequest]) -> AsyncIterator[bytes]:
+    async for message in requests:
+        if message.WhichOneof("body") != "data":
+            raise invalid("Only data may follow an upload's header")
+        yield message.data
+
+
+async def _check_possession(sha256: str, data: AsyncIterator[bytes]) -> None:
+    """The content is stored already: whoever wants to own it too must send it whole."""
+    hashed = hashlib.sha256()
+    async for part in data:
+        hashed.update(part)
+    if hashed.hexdigest() != sha256:
+        raise invalid(f"The bytes sent are not the content {sha256}", field="sha256")

@@ -142,6 +142,7 @@ def _schema_of(model: type[BaseModel], schemas: dict[str, Schema]) -> Schema:
     made = model.model_json_schema(ref_template=_PREFIX + "{model}")
     for name, schema in [*made.pop("$defs", {}).items(), (model.__name__, made)]:
         public = name.lstrip("_")
+        assert public not in DOCUMENTS, f"two schemas are called {public}"
         for (owner, field), taken in _TAKEN.items():
             if owner == public:
                 schema["properties"][field] = taken

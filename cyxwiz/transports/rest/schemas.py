@@ -209,7 +209,7 @@ DOCUMENTS: dict[str, Schema] = {
     ),
     "Nodes": page("nodes", "Node"),
     "NodeMetrics": record(node_id=UUID, metrics=many(ANYTHING), count=WHOLE),
-    "NodeToken": record(
+    "JoinToken": record(
         ("token",),
         id=UUID,
         token={**TEXT, "description": "shown once, when it is made"},
@@ -219,7 +219,7 @@ DOCUMENTS: dict[str, Schema] = {
         expires_at=maybe(TIME),
         revoked_at=maybe(TIME),
     ),
-    "NodeTokens": page("tokens", "NodeToken"),
+    "JoinTokens": page("tokens", "JoinToken"),
     "User": record(("disabled", "created_at"), id=UUID, name=TEXT, role=TEXT, disabled=FLAG, created_at=TIME),
     "Users": page("users", "User"),
     "Tokens": record(

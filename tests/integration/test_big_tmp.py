@@ -1,0 +1,88 @@
+"""The OpenAPI document is true: requests made from it, good and bad, get what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from cyxwiz import wire
+from cyxwiz.transports.rest.server import RestServer
+from tests.wiring import Central, central
+
+CHECKS = [
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
+SETTINGS = hypothesis.settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=False,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+    phases=[hypothesis.Phase.generate],
+)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[Central]:
+    made = await central(tmp_path, rate_limit={"enabled": False})
+    yield made
+    await made.aclose()
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
+async def test_every_operation_does_what_its_description_says(
+    house: Central, served: RestServer, mode: GenerationMode
+) -> None:
+    await asyncio.to_thread(check_all, served.url, house.admin, mode)
+
+
+def check_all(url: str, key: str, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    # A stream has no end.
+    for result in schema.exclude(path_regex="events$").get_all_operations():
+        operation = result.ok()
+        if mode.is_negative and not (operation.query or operation.body or operation.path_parameters):
+            continue  # nothing that could be wrong
+
+        @SETTINGS
+        @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+        def check(case: Any) -> None:
+            response = case.call(headers={"Authorization": f"Bearer {key}"})
+            assert response.status_code < 500 or response.json()["error"]["code"] == "UNSUPPORTED", response.text
+            case.validate_response(response, checks=CHECKS)
+            if response.status_code >= 400 and case.method != "HEAD":
+                error = response.json()["error"]
+                assert set(error) == {"code", "message", "details", "retryable", "request_id"}
+                assert response.status_code in (wire.CODES[error["code"]].http, 405, 416)
+
+        check()
+
+
+async def test_the_document_names_what_there_is(house: Central) -> None:
+    document = house.app.openapi()
+    body = document["paths"]["/api/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"] == {"$ref": "#/components/schemas/JobFile"}
+    for path, verbs in document["paths"].items():
+        for verb, operation in verbs.items():
+            if verb != "head":
+                shape = operation["responses"]["400"]["content"]["application/json"]["schema"]
+                assert shape == {"$ref": "#/components/schemas/Error"}, (path, verb)
+            assert "422" not in operation["responses"]
+    free = {path for path, verbs in document["paths"].items() if not all(each["security"] for each in verbs.values())}
+    assert free == {"/api/health", "/api/ready", "/api/auth/login", "/api/auth/refresh"}
