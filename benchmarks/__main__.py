@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks NAME …`: prints one JSON object a line and keeps them in benchmarks/results/."""
+"""`make bench`, or `python -m benchmarks NAME …`: one JSON object a line, kept in benchmarks/results/ as well."""
 
 from __future__ import annotations
 

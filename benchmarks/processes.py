@@ -35,7 +35,9 @@ def cyxwiz(role: str, *flags: str, data_dir: Path | None = None) -> Generator[Pr
         directory = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cyxwiz-bench-")))
         ready = directory / "ready.json"
         ready.unlink(missing_ok=True)
-        sets = [f"--set={flag}" for flag in ("server.grpc_address=127.0.0.1:0", "server.rest_address=127.0.0.1:0", *flags)]
+        sets = [
+            f"--set={flag}" for flag in ("server.grpc_address=127.0.0.1:0", "server.rest_address=127.0.0.1:0", *flags)
+        ]
         command = [sys.executable, "-m", "cyxwiz", "run", "--role", role, "--data-dir", str(directory)]
         began = time.perf_counter()
         process = subprocess.Popen(

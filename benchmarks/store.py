@@ -48,7 +48,9 @@ def main() -> list[dict[str, Any]]:
 
 def _raw(directory: Path) -> float:
     db = sqlite3.connect(directory / "raw.db", isolation_level=None)
-    db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE job (id TEXT PRIMARY KEY, spec TEXT)")
+    db.executescript(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE job (id TEXT PRIMARY KEY, spec TEXT)"
+    )
     began = time.perf_counter()
     for index in range(COMMITS):
         db.execute("BEGIN")

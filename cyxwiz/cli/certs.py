@@ -1,6 +1,6 @@
 """A certificate authority of one's own and a server certificate signed by it.
 
-Promised: keys are readable by their owner alone; clients that trust `ca.pem` reach the server under each of its names.
+Promised: keys are readable by their owner alone; clients that trust `ca.crt` reach the server under each of its names.
 Refused: replacing files that are there, unless it is asked for.
 """
 
@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cyxwiz.domain.errors import CyxError, conflict, invalid
 from cyxwiz.runtime.clock import SystemClock
 
-NAMES = ("ca.pem", "ca.key", "server.pem", "server.key")
+NAMES = ("ca.crt", "ca.key", "server.crt", "server.key")
 CLOCK_SKEW = timedelta(hours=1)
 
 
@@ -36,7 +36,7 @@ def make(directory: Path, hosts: Sequence[str], *, days: int, force: bool = Fals
     if there and not force:
         raise conflict(
             f"{directory} has {', '.join(there)} already: use them, or replace them with --force. "
-            "Whoever trusts the old ones then needs the new ca.pem"
+            "Whoever trusts the old ones then needs the new ca.crt"
         )
     names = list(dict.fromkeys(["localhost", "127.0.0.1", "::1", socket.gethostname(), *hosts]))
     alternatives = [_general_name(name) for name in names]
@@ -48,14 +48,14 @@ def make(directory: Path, hosts: Sequence[str], *, days: int, force: bool = Fals
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(directory / "ca.key", _key_text(ca_key), 0o600)
         _write(directory / "server.key", _key_text(server_key), 0o600)
-        _write(directory / "ca.pem", _text(authority), 0o644)
-        _write(directory / "server.pem", _text(server) + _text(authority), 0o644)
+        _write(directory / "ca.crt", _text(authority), 0o644)
+        _write(directory / "server.crt", _text(server) + _text(authority), 0o644)
     except OSError as error:
         raise invalid(f"{directory} can't be written: {error.strerror}") from None
     whole = directory.resolve()
     return {
-        "ca_file": str(whole / "ca.pem"),
-        "cert_file": str(whole / "server.pem"),
+        "ca_file": str(whole / "ca.crt"),
+        "cert_file": str(whole / "server.crt"),
         "key_file": str(whole / "server.key"),
         "hosts": names,
         "not_after": (now + timedelta(days=days)).isoformat(timespec="seconds").replace("+00:00", "Z"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,20 +80,76 @@ def upgrade_database(context: typer.Context, file: File = None, sets: Sets = Non
     section, directory = _load(file, sets).config.database, here.options.directory
 
     async def upgrade() -> None:
-        from cyxwiz.bus.local import LocalBus
-        from cyxwiz.runtime.clock import SystemClock
-        from cyxwiz.store.engine import open_store
+        async with _opened(section, directory):
+            pass
 
-        bus = LocalBus()
-        store = await open_store(section, directory, clock=SystemClock(), bus=bus)
-        await store.aclose()
-        await bus.aclose()
-
-    if not section.url:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     asyncio.run(upgrade())
     found = asyncio.run(_revision(section, directory))
     here.show({"revision": found}, lambda _: print(f"the database is at revision {found}"))
+
+
+@contextlib.asynccontextmanager
+async def _opened(section: Any, directory: Path) -> AsyncGenerator[Any]:
+    """The store that the settings name, brought up to date. On SQLite central must be stopped."""
+    from cyxwiz.bus.local import LocalBus
+    from cyxwiz.runtime.clock import SystemClock
+    from cyxwiz.store.engine import open_store
+
+    if not section.url:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    bus = LocalBus()
+    store = await open_store(section, directory, clock=SystemClock(), bus=bus)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+        await bus.aclose()
+
+
+@database.command("export")
+def export_database(context: typer.Context, path: Path, file: File = None, sets: Sets = None) -> None:
+    """Write the whole database to a new file, as JSON lines. It holds secrets: only its owner can read it."""
+    here = session(context)
+    section, directory = _load(file, sets).config.database, here.options.directory
+
+    async def write() -> int:
+        from cyxwiz.store.dump import export_lines
+
+        async with _opened(section, directory) as store:
+            with _new_private(path) as output:
+                return await store.read(lambda tx: sum(output.write(line + "\n") > 0 for line in export_lines(tx)))
+
+    rows = asyncio.run(write()) - 1
+    here.show({"rows": rows, "file": str(path)}, lambda _: print(f"{rows} rows written to {path}"))
+
+
+@database.command("import")
+def import_database(context: typer.Context, path: Path, file: File = None, sets: Sets = None) -> None:
+    """Fill an empty database from an export. Leases of before it count no more."""
+    here = session(context)
+    section, directory = _load(file, sets).config.database, here.options.directory
+
+    async def fill() -> int:
+        from cyxwiz.store.dump import import_lines
+
+        async with _opened(section, directory) as store:
+            with path.open(encoding="utf-8") as lines:
+                return int(await store.write(lambda tx: import_lines(tx, lines)))
+
+    if not path.is_file():
+        raise invalid(f"{path}: no such file")
+    rows = asyncio.run(fill())
+    here.show({"rows": rows}, lambda _: print(f"{rows} rows taken in"))
+
+
+def _new_private(path: Path) -> IO[str]:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise invalid(f"{path} exists already: export into a new file") from None
+    except OSError as error:
+        raise invalid(f"{path}: {error.strerror}") from None
+    return os.fdopen(descriptor, "w", encoding="utf-8")
 
 
 @database.command("current")

@@ -74,4 +74,4 @@ def unreachable(address: str, said: str = "") -> CyxError:
 def _cause(said: str) -> str:
     """The last reason in gRPC's chain of them, which is the one that a person can act on."""
     last = said.replace("\n", " ").rpartition("; last error: ")[2]
-    return (last.rpartition(": ")[2] or last)[:200].strip()
+    return (last.rpartition(": ")[2] or last)[:200].strip(" []")

@@ -17,7 +17,7 @@ from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
 from cyxwiz.domain.job import Job, Lease
 from cyxwiz.domain.node import LoadSample, Node
-from cyxwiz.domain.states import JobState, LeaseState
+from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
@@ -245,9 +245,6 @@ class NodeGateway:
             batch = [await queue.get()]
             while not queue.empty():
                 batch.append(queue.get_nowait())
-            if self._nodes.liveness.silent(session.node.id):
-                # It may count as offline by now, and only a new Hello says what it still holds.
-                raise CyxError(Code.UNAVAILABLE, "The node was silent for longer than its time-out: dial again")
             self._nodes.liveness.heard(session.node.id)
             over = None in batch
             messages = [message for message in batch if message is not None]
@@ -302,7 +299,16 @@ class NodeGateway:
     async def _beat(self, session: _Session, beat: pb.Beat) -> None:
         await session.send(pb.CentralMessage(pulse=pb.Pulse(at_ms=int(self._clock.now().timestamp() * 1000))))
         sample = load_sample(beat, self._clock)
-        await self._store.write(lambda tx: tx.add_load(session.node.id, sample))
+
+        def unit(tx: Tx) -> None:
+            node = tx.node(session.node.id)
+            if node is None or node.state is not NodeState.ONLINE:
+                # It was silent for too long, or is banned: only a new Hello puts that right, and says what it holds.
+                state = node.state if node else "unknown"
+                raise CyxError(Code.UNAVAILABLE, f"This node is {state} for central: dial again")
+            tx.add_load(session.node.id, sample)
+
+        await self._store.write(unit)
 
     async def _refused(self, session: _Session, refusal: pb.Refusal) -> None:
         key = (JobId(refusal.job_id), token_of(refusal.token))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from cyxwiz.bus.local import LocalBus
 from cyxwiz.compute.journal import SqliteJournal
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
@@ -43,6 +44,18 @@ class SimStore(MemoryStore):
         return self._raw.execute(statement, values).fetchall()
 
 
+class LossyBus(LocalBus):
+    """`ports.bus.Bus` that loses a share of its hints, as its contract allows."""
+
+    def __init__(self, rng: random.Random, lost: float) -> None:
+        super().__init__()
+        self._rng = rng
+        self._lost = lost
+
+    def publish(self, topics: Iterable[str]) -> None:
+        super().publish(topic for topic in topics if self._rng.random() >= self._lost)
+
+
 class _Handle:
     """One life's access to something that outlives it."""
 
@@ -65,7 +78,7 @@ class _Handle:
                 raise asyncio.CancelledError
 
     def _refuse(self, *codes: Code) -> None:
-        if self.trouble in codes:
+        if self.trouble is not None and self.trouble in codes:
             raise CyxError(self.trouble, f"simulated trouble: {self.trouble}")
 
 

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     SUBMIT = "submit"
     CANCEL = "cancel"
     CORDON = "cordon"
+    BAN = "ban"
     NODE_CRASH = "node crash"
     NODE_LEAVES = "node leaves"
     NODE_VANISHES = "node vanishes"
@@ -39,6 +40,7 @@ class Kind(StrEnum):
 SHARES: dict[Kind, tuple[int, int]] = {
     Kind.CANCEL: (1, 2),
     Kind.CORDON: (1, 1),
+    Kind.BAN: (0, 1),
     Kind.NODE_CRASH: (0, 6),
     Kind.NODE_LEAVES: (0, 1),
     Kind.NODE_VANISHES: (0, 1),
@@ -92,6 +94,7 @@ class Schedule:
     """A whole history's steps, in the order of their time."""
 
     gentle: bool
+    lost_hints: float  # the share of the hints on central's bus that nobody gets
     steps: tuple[Step, ...]
 
 
@@ -123,7 +126,7 @@ def draw(rng: random.Random, *, jobs: int, nodes: int, steps: int) -> Schedule:
                 continue
             target = may_go.pop(rng.randrange(len(may_go)))
         drawn.append(_fault(rng, number, at, kind, target, gentle=gentle))
-    return Schedule(gentle, tuple(drawn))
+    return Schedule(gentle, rng.choice([0.0, 0.0, 0.3]), tuple(drawn))
 
 
 def _fault(rng: random.Random, number: int, at: float, kind: Kind, target: int, *, gentle: bool) -> Step:

@@ -224,7 +224,7 @@ def unsettled(books: Books, nodes: Sequence[NodeSeen], submitted: int) -> str | 
         if node.kept and not node.gone:
             return f"the journal of {node.id} keeps {node.kept} leases"
         state = states.get(node.id, "offline")
-        if state != ("offline" if node.gone else "online"):
+        if (state == "online") == node.gone:
             return f"{node.id} is {state} for central, {'and gone' if node.gone else 'but there'}"
     return None
 

@@ -70,7 +70,7 @@ async def _play(seed: int, directory: Path, jobs: int, nodes: int, steps: int) -
     ids = random.Random(f"ids {seed}")  # noqa: S311
     store = _spare.pop() if _spare else SimStore(VirtualClock(), LocalBus())
     with ids_from(lambda: uuid.UUID(int=ids.getrandbits(128), version=4)):
-        world = World(seed, store, directory, jobs=jobs, nodes=nodes)
+        world = World(seed, store, directory, jobs=jobs, nodes=nodes, lost_hints=schedule.lost_hints)
         with _listening(world):
             history = History(world, schedule)
             try:
@@ -186,6 +186,8 @@ class History:
             await world.cordon(node, on=True)
             await world.clock.sleep(step.seconds)
             await world.cordon(node, on=False)
+        elif step.kind is Kind.BAN:
+            await world.ban(node, step.seconds)
         elif step.kind is Kind.NODE_CRASH:
             await self._node_crash(step, node)
         elif step.kind is Kind.NODE_VANISHES:

@@ -12,7 +12,7 @@ import logging
 import random
 import re
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cyxwiz import config
 from cyxwiz.app import Core, build_core
-from cyxwiz.bus.local import LocalBus
 from cyxwiz.compute.agent import Agent, AgentSettings
 from cyxwiz.compute.identity import Identity
 from cyxwiz.compute.journal import SqliteJournal
@@ -37,7 +36,7 @@ from cyxwiz.runtime.tasks import Tasks, spawn
 from cyxwiz.services.accounts import OPEN_USER
 from cyxwiz.services.gateway import NodeGateway
 from cyxwiz.services.jobs import Jobs
-from cyxwiz.simulation.disk import JournalHandle, SimStore, StoreHandle
+from cyxwiz.simulation.disk import JournalHandle, LossyBus, SimStore, StoreHandle
 from cyxwiz.simulation.executor import Draw, Ending, SimExecutor, weights_path
 from cyxwiz.simulation.faults import TIMEOUT_SECONDS
 from cyxwiz.simulation.invariants import Books, Expected, NodeSeen, Violation, check_ends, unsettled
@@ -181,6 +180,7 @@ class SimNode:
         self.journal = SqliteJournal(None)
         self.disk_trouble: Code | None = None
         self.gone = False
+        self.banned_until = 0.0
         self.agent: Agent | None = None
         self.executor: SimExecutor | None = None
         self.disk: JournalHandle | None = None
@@ -227,7 +227,19 @@ class SimNode:
 
     async def _die(self, agent: Agent) -> None:
         error = await agent.died()
-        self._world.fail(f"{self.name} died of {error!r}")
+        world = self._world
+        banned = isinstance(error, CyxError) and error.code is Code.FORBIDDEN
+        if not banned or world.clock.monotonic() > self.banned_until:
+            world.fail(f"{self.name} died of {error!r}")
+            return
+        world.trace.note(f"{self.name} is banned, and its process has ended")
+        spawn(self._come_back(), name=f"{self.name} comes back", group=world.actions)
+
+    async def _come_back(self) -> None:
+        await self.crash(0.0)
+        await self._world.clock.sleep(ASK_AGAIN_SECONDS)
+        if self.agent is None and not self.gone:
+            await self._world.boot(self)
 
     async def crash(self, central_learns: float) -> None:
         """The machine is gone between two instructions: nothing is written, sent or said any more."""
@@ -258,12 +270,14 @@ class SimNode:
 class World:
     """Everything that exists, and what is known of it."""
 
-    def __init__(self, seed: int, store: SimStore, directory: Path, *, jobs: int, nodes: int) -> None:
+    def __init__(
+        self, seed: int, store: SimStore, directory: Path, *, jobs: int, nodes: int, lost_hints: float = 0.0
+    ) -> None:
         self.clock = VirtualClock()
-        self.bus = LocalBus()
+        self.rng = random.Random(f"world {seed}")  # noqa: S311  it must be repeatable
+        self.bus = LossyBus(self.rng, lost_hints)
         self.store = store
         store.begin(self.clock, self.bus)
-        self.rng = random.Random(f"world {seed}")  # noqa: S311  it must be repeatable
         self.trace = Trace(self.clock)
         self.blobs: dict[str, bytes] = {}
         self.store_trouble: Code | None = None
@@ -363,7 +377,7 @@ class World:
     async def submit(self, plan: Plan, lost_answers: float) -> None:
         """A client that asks until it has an answer, with one idempotency key; answers may be lost."""
         while True:
-            job, _ = await self._insist(lambda jobs: jobs.submit(OPEN_USER, plan.spec, f"key {plan.number}"))
+            job, _ = await self._insist(lambda core: core.jobs.submit(OPEN_USER, plan.spec, f"key {plan.number}"))
             if plan.job_id not in ("", job.id):
                 self.fail(f"one key made two jobs: {plan.job_id} and {job.id}")
             plan.job_id = job.id
@@ -377,34 +391,34 @@ class World:
             return
         plan.cancelled = True
         try:
-            await self._insist(lambda jobs: jobs.cancel(OPEN_USER, plan.job_id))
+            await self._insist(lambda core: core.jobs.cancel(OPEN_USER, plan.job_id))
         except CyxError as error:
             self.trace.note(f"j{plan.number} was not cancelled: {error.message}")
 
     async def cordon(self, node: SimNode, *, on: bool) -> None:
-        while True:
-            central = self.central
-            try:
-                if central is not None:
-                    await central.ask(central.core.nodes.cordon(ADMIN, node.identity.node_id, on=on))
-                    return
-            except CyxError as error:
-                if error.code is Code.NOT_FOUND:
-                    return  # it has not joined yet
-                if error.code not in (Code.UNAVAILABLE, Code.EXHAUSTED):
-                    self.fail(f"cordoning {node.name}: {error!r}")
-                    return
-            await self.clock.sleep(ASK_AGAIN_SECONDS)
+        await self._rule(node, lambda core: core.nodes.cordon(ADMIN, node.identity.node_id, on=on))
 
-    async def _insist(self, question: Any) -> Any:
+    async def ban(self, node: SimNode, seconds: float) -> None:
+        """A banned node that restarts may not come back before its time, and its process ends at once."""
+        node.banned_until = self.clock.monotonic() + seconds + 3 * TIMEOUT_SECONDS  # asking may take its time
+        await self._rule(node, lambda core: core.nodes.ban(ADMIN, node.identity.node_id, seconds))
+        node.banned_until = self.clock.monotonic() + seconds + ASK_AGAIN_SECONDS
+
+    async def _rule(self, node: SimNode, command: Callable[[Core], Coroutine[Any, Any, Any]]) -> None:
+        try:
+            await self._insist(command)
+        except CyxError as error:
+            self.trace.note(f"{node.name} is not ruled: {error.message}")  # it has not joined yet
+
+    async def _insist(self, question: Callable[[Core], Coroutine[Any, Any, T]]) -> T:
         """Asks central until it answers with something else than 'not now'."""
         while True:
             central = self.central
             try:
                 if central is not None:
-                    return await central.ask(question(central.jobs))
+                    return await central.ask(question(central.core))
             except CyxError as error:
-                if error.code is Code.CONFLICT:
+                if error.code in (Code.CONFLICT, Code.NOT_FOUND):
                     raise
                 if error.code not in (Code.UNAVAILABLE, Code.EXHAUSTED):
                     self.fail(f"a user got {error!r}")

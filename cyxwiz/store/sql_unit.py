@@ -40,6 +40,11 @@ class Unit:
         self._writing = writing
         self._postgres = connection.dialect.name == "postgresql"
 
+    @property
+    def connection(self) -> Connection:
+        """For what is about tables and not about things: export and import."""
+        return self._connection
+
     def _run(self, statement: Any, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None) -> Any:
         return self._connection.execute(statement, values)
 

@@ -85,7 +85,7 @@ def test_kill_9_of_the_node_mid_job(tmp_path: Path, comes_back: bool) -> None:
             until(http, job_id, "running", epoch=2)
             children = psutil.Process(one.popen.pid).children(recursive=True)
             one.kill()
-            gone, alive = psutil.wait_procs(children, timeout=5)
+            _, alive = psutil.wait_procs(children, timeout=5)
             assert not alive, "a child outlived its node"
         name = "one" if comes_back else "two"
         with cyxwiz("node", tmp_path / name, *flags, env=env):

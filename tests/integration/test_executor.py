@@ -286,7 +286,7 @@ async def test_a_job_that_overstays_is_ended(executor: ProcessExecutor, tmp_path
     started = time.monotonic()
     end = await failed(executor, job(tmp_path, **LONG, max_duration_seconds=0.3), Code.TIMEOUT, "0.3 seconds")
     assert not end.retryable
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30  # a machine may be busy; the job itself would take hours
 
 
 async def test_the_child_sees_no_secret_and_is_confined(

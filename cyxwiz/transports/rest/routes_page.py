@@ -97,7 +97,7 @@ def router(describe: Callable[[], Json], *, open_mode: bool) -> APIRouter:
 
     serve("/", "page", page, "text/html")
     serve("/docs", "docs", docs, "text/html")
-    serve("/openapi.json", "openapi", lambda: reply(describe()).body, "application/json")
+    serve("/openapi.json", "openapi", lambda: bytes(reply(describe()).body), "application/json")
     for asset in ASSETS:
         media = mimetypes.guess_type(asset)[0] or "application/octet-stream"
         serve(f"/static/{asset}", asset, (FOLDER / asset).read_bytes, media)

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.runtime.tasks import Tasks, spawn
+from cyxwiz.transports.rest.protocol import protocol
 
 BACKLOG = 1024
 MAX_WEBSOCKET_BYTES = 1 << 20
@@ -65,10 +66,9 @@ class RestServer(Service):
             log_config=None,
             access_log=False,
             lifespan="off",
-            http="httptools",
+            http=protocol(max_connections),
             ws="websockets-sansio",
             ws_max_size=MAX_WEBSOCKET_BYTES,
-            limit_concurrency=max_connections,
             backlog=BACKLOG,
             proxy_headers=False,
             server_header=False,

@@ -1,0 +1,1 @@
+"""The SDK against a server in the same process."""
