@@ -48,7 +48,7 @@ class FakeCentral(blobs_pb2_grpc.BlobServiceServicer):
         return grpc.method_handlers_generic_handler(SERVICE.full_name, table)
 
     async def _value(self, method: str, query: Any, context: Any) -> Any:
-        metadata = {key: value for key, value in context.invocation_metadata()}
+        metadata = dict(context.invocation_metadata())
         args = json.loads(query.json) if query.json else {}
         self.calls.append((method, query.id, args, metadata))
         value = self.answers.get(method, {"method": method, "id": query.id, "args": args})

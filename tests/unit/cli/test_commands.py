@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cyxwiz import wire
+from cyxwiz.cli.app import run_command
+from cyxwiz.cli.arguments import split
+from cyxwiz.domain.errors import Code, CyxError
+from tests.unit.client.server import FakeCentral, job, serving_beside, update
+
+JOB = job()["id"]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeCentral]:
+    made = FakeCentral()
+    made.answers["SubmitJob"] = made.answers["GetJob"] = made.answers["CancelJob"] = job()
+    with serving_beside(made) as port:
+        monkeypatch.setenv("CYXWIZ_SERVER", f"127.0.0.1:{port}")
+        monkeypatch.setenv("CYXWIZ_TOKEN", "cyx_test")
+        monkeypatch.setenv("CYXWIZ_DATA_DIR", str(tmp_path / "data"))
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.chdir(tmp_path)
+        yield made
+
+
+def cyxwiz(*args: str) -> int:
+    return run_command(*split(args))
+
+
+def jobfile(folder: Path, text: str = 'name = "x"\nepochs = 0\n') -> str:
+    path = folder / "job.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_the_exit_status_of_every_code(fake: FakeCentral, code: Code, capsys: Any) -> None:
+    fake.answers["GetJob"] = CyxError(code, "two\nlines", {"a": 1}, retryable=False)
+    assert cyxwiz("jobs", "show", JOB) == wire.CODES[code].exit
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "error: two lines\n")
+    assert cyxwiz("jobs", "show", JOB, "--output", "json") == wire.CODES[code].exit
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert json.loads(said.err) == {
+        "error": {"code": code, "message": "two\nlines", "details": {"a": 1}, "retryable": False}
+    }
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("jobs", "show"),
+        ("jobs", "nonsense"),
+        ("nonsense",),
+        ("submit",),
+        ("submit", "none.toml"),
+        ("submit", "x.toml", "--plan", "--wait"),
+        ("jobs", "list", "--limit", "1000"),
+        ("jobs", "list", "--bogus"),
+        ("jobs", "list", "--output", "xml"),
+        ("jobs", "list", "--server"),
+        ("jobs", "list", "--server", "ftp://x"),
+        ("node", "token", "create", "--expires", "soon"),
+        ("login", "bob"),
+        ("config", "check", "--set", "nonsense"),
+        ("config", "check", "--config", "none.toml"),
+        ("completion", "tcsh"),
+        ("certs", "init", "--host", "a b"),
+    ],
+)
+def test_bad_usage_is_one_line_and_2(
+    fake: FakeCentral, args: tuple[str, ...], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", StringIO())
+    assert cyxwiz(*args) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert cyxwiz("--output=json", *args) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert json.loads(said.err)["error"]["code"] == "INVALID"
+
+
+def test_nobody_there_is_5(fake: FakeCentral, capsys: Any) -> None:
+    assert cyxwiz("jobs", "list", "--server", "127.0.0.1:1") == 5
+    assert "127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_what_nobody_foresaw_is_one_line(fake: FakeCentral, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cyxwiz.cli.show.job", lambda _: 1 / 0)
+    assert cyxwiz("jobs", "show", JOB) == 1
+    said = capsys.readouterr().err
+    assert said == "error: ZeroDivisionError: division by zero (this should not happen; --debug shows where)\n"
+    with pytest.raises(ZeroDivisionError):
+        cyxwiz("--debug", "jobs", "show", JOB)
+
+
+def test_an_interrupt_is_quiet(fake: FakeCentral, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cyxwiz.cli.show.job", interrupt)
+    assert cyxwiz("jobs", "show", JOB) == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("jobs", "show", JOB),
+        ("jobs", "list"),
+        ("jobs", "cancel", JOB, "--reason", "enough"),
+        ("jobs", "delete", JOB),
+        ("jobs", "explain", JOB),
+        ("jobs", "result", JOB),
+        ("jobs", "receipt", JOB),
+        ("receipts", "show", JOB),
+        ("nodes", "list", "--status", "online"),
+        ("nodes", "show", "n"),
+        ("nodes", "drain", "n"),
+        ("nodes", "resume", "n"),
+        ("nodes", "ban", "n", "--for", "2h"),
+        ("node", "token", "create", "--uses", "1", "--expires", "24h"),
+        ("node", "token", "list"),
+        ("node", "token", "revoke", "t"),
+        ("users", "create", "bob", "--no-password"),
+        ("users", "list"),
+        ("users", "disable", "bob"),
+        ("keys", "create", "--name", "ci"),
+        ("keys", "list"),
+        ("keys", "revoke", "k"),
+        ("whoami",),
+        ("logout",),
+        ("version",),
+        ("config", "show"),
+        ("config", "check"),
+        ("db", "current"),
+    ],
+)
+def test_json_is_one_document_and_nothing_else(fake: FakeCentral, args: tuple[str, ...], capsys: Any) -> None:
+    assert cyxwiz(*args, "--output", "json") == 0
+    said = capsys.readouterr()
+    assert isinstance(json.loads(said.out), dict)
+    assert said.err == ""
+    assert cyxwiz("--output=yaml", *args) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == json.loads(said.out)
+
+
+def test_options_before_and_after(fake: FakeCentral) -> None:
+    for args in (("--token", "mine", "jobs", "show", JOB), ("jobs", "--token=mine", "show", JOB, "--output=json")):
+        assert cyxwiz(*args) == 0
+        assert fake.calls[-1][3]["authorization"] == "Bearer mine"
+
+
+def test_submit(fake: FakeCentral, tmp_path: Path, capsys: Any) -> None:
+    path = jobfile(tmp_path)
+    assert cyxwiz("submit", path, "--set", "epochs=3", "--idempotency-key", "k1", "--output", "json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == job()
+    assert said.err == ""
+    _, _, args, metadata = fake.calls[-1]
+    assert (args, metadata["idempotency-key"]) == ({"name": "x", "epochs": 3}, "k1")
+    assert cyxwiz("submit", path) == 0
+    assert JOB in capsys.readouterr().out
+
+
+def test_what_central_refuses_is_placed_in_the_file(fake: FakeCentral, tmp_path: Path, capsys: Any) -> None:
+    fake.answers["SubmitJob"] = CyxError(Code.INVALID, "epochs: too few", {"field": "epochs"})
+    path = jobfile(tmp_path)
+    assert cyxwiz("submit", path) == 2
+    assert capsys.readouterr().err == f"error: {path}:2: epochs: too few\n"
+    assert cyxwiz("submit", path, "--set", "epochs=0") == 2
+    assert capsys.readouterr().err == "error: epochs: too few\n"
+
+
+@pytest.mark.parametrize(("status", "code"), [("completed", 0), ("failed", 1), ("cancelled", 1)])
+@pytest.mark.parametrize("how", ["--wait", "--watch"])
+def test_waiting_ends_as_the_job_does(
+    fake: FakeCentral, tmp_path: Path, capsys: Any, status: str, code: int, how: str
+) -> None:
+    final = update("2.2.0", 2, status=status, error={"code": "INTERNAL", "message": "it broke"})
+    fake.answers["WatchJob"] = [update("1.1.0", 1, status="running"), final]
+    assert cyxwiz("submit", jobfile(tmp_path), how, "--output", "json") == code
+    said = capsys.readouterr()
+    assert json.loads(said.out)["status"] == status
+    assert ("epoch 1/2  loss 1  val_accuracy 0.9" in said.err) == (how == "--watch")
+    assert cyxwiz("submit", jobfile(tmp_path), how) == code
+    assert status in capsys.readouterr().out
+    if how == "--watch":
+        assert cyxwiz("jobs", "watch", JOB) == code
+
+
+def test_download_after_the_end(fake: FakeCentral, tmp_path: Path, capsys: Any) -> None:
+    sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    fake.blobs[sha256] = b"hello"
+    fake.answers["WatchJob"] = [update("2.2.0", status="completed")]
+    fake.answers["GetJobResult"] = {"files": [{"name": "model.bin", "sha256": sha256, "size": 5}]}
+    assert cyxwiz("submit", jobfile(tmp_path), "--download", "out", "--output", "json") == 0
+    assert (tmp_path / "out" / "model.bin").read_text() == "hello"
+    assert json.loads(capsys.readouterr().out)["status"] == "completed"
+    fake.answers["WatchJob"] = [update("2.2.0", status="failed")]
+    assert cyxwiz("submit", jobfile(tmp_path), "--download", "out2") == 1
+    assert not (tmp_path / "out2").exists()
+
+
+def test_logs_and_metrics_are_whole(fake: FakeCentral, capsys: Any) -> None:
+    def page(name: str) -> Any:
+        def answer(ident: str, args: dict[str, Any], metadata: dict[str, Any]) -> Any:
+            after = args["after"]
+            items = [
+                {"offset": n, "at": None, "level": "info", "message": f"line {n}", "epoch": n, "epoch_ended": True}
+                | {"metrics": {"loss": 0.5}}
+                for n in range(after + 1, min(after + 1000, 1500) + 1)
+            ]
+            return {name: items, "next_after": items[-1]["offset"] if items else after}
+
+        return answer
+
+    fake.answers.update(GetJobLogs=page("logs"), GetJobMetrics=page("metrics"))
+    for name in ("logs", "metrics"):
+        assert cyxwiz("jobs", name, JOB, "--output", "json") == 0
+        assert len(json.loads(capsys.readouterr().out)[name]) == 1500
+        assert cyxwiz("jobs", name, JOB) == 0
+        assert len(capsys.readouterr().out.splitlines()) >= 1500
+
+
+def test_what_others_wrote_does_not_drive_the_terminal(fake: FakeCentral, capsys: Any) -> None:
+    fake.answers["GetJob"] = job(name="[red]x[/red]\x1b[2J")
+    assert cyxwiz("jobs", "show", JOB) == 0
+    out = capsys.readouterr().out
+    assert "[red]x[/red]" in out
+    assert "\x1b[2J" not in out
+
+
+def test_passwords_come_by_standard_input(
+    fake: FakeCentral, capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CYXWIZ_TOKEN")
+    monkeypatch.setattr(sys, "stdin", StringIO("secret word\n"))
+    fake.answers["Login"] = {
+        "access_token": "a",
+        "refresh_token": "r",
+        "expires_in": 9,
+        "user": {"name": "bob", "role": "user"},
+    }
+    assert cyxwiz("login", "bob", "--password-stdin", "--output", "json") == 0
+    assert json.loads(capsys.readouterr().out) == {"user": {"name": "bob", "role": "user"}, "expires_in": 9}
+    assert fake.calls[-1][2] == {"name": "bob", "password": "secret word"}
+    assert cyxwiz("whoami", "--output", "json") == 0
+    assert fake.calls[-1][3]["authorization"] == "Bearer a"
+    assert cyxwiz("logout") == 0
+    assert not (tmp_path / "data" / "session.json").exists()
+
+
+def test_blobs(fake: FakeCentral, capsys: Any, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("hello")
+    assert cyxwiz("blobs", "push", "x") == 0
+    uri = capsys.readouterr().out.strip()
+    assert cyxwiz("blobs", "pull", uri, "y", "--output", "json") == 0
+    assert json.loads(capsys.readouterr().out)["size"] == 5
+    assert (tmp_path / "y").read_text() == "hello"
+
+
+def test_help_names_every_verb(fake: FakeCentral, capsys: Any) -> None:
+    assert cyxwiz("--help") == 0
+    out = capsys.readouterr().out
+    for verb in ("run", "demo", "submit", "jobs", "nodes", "node", "blobs", "receipts", "login", "logout", "whoami"):
+        assert f" {verb} " in out
+    for verb in ("users", "keys", "config", "certs", "db", "version", "completion"):
+        assert f" {verb} " in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(fake: FakeCentral, capsys: Any, shell: str) -> None:
+    assert cyxwiz("completion", shell) == 0
+    assert "_CYXWIZ_COMPLETE" in capsys.readouterr().out

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from cyxwiz.cli import live, show
+from cyxwiz.cli.arguments import Options, split
+from cyxwiz.cli.certs import make
+from cyxwiz.cli.start import run
+from cyxwiz.domain.errors import CyxError
+from tests.unit.client.server import update
+
+
+def test_splitting_the_command_line() -> None:
+    args = ["--server", "s", "jobs", "--output=json", "list", "--data-dir", "d", "--", "--token", "x"]
+    options, rest, wrong = split(args)
+    assert options == Options(server="s", data_dir="d", output="json")
+    assert rest == ["jobs", "list", "--", "--token", "x"]
+    assert wrong is None
+    assert split(["--token"])[2] == "--token needs a value"
+    assert "xml" in str(split(["--output", "xml"])[2])
+
+
+def test_sparkline() -> None:
+    assert live.sparkline([]) == ""
+    assert live.sparkline([1.0, 1.0]) == "▁▁"
+    assert live.sparkline([3.0, 2.0, 1.0]) == "█▅▁"
+    assert live.sparkline([float("nan"), 1.0, float("inf"), 0.0]) == "█▁"
+    assert len(live.sparkline([1 / n for n in range(1, 500)])) == 40
+
+
+def test_bar() -> None:
+    assert live.bar(0.5, 4) == "━━──"
+    assert live.bar(7, 2) == "━━"
+
+
+def test_a_new_run_of_a_job_begins_its_curve_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    with live.JobView() as view:
+        view.update(update("1.1.0", 1, 2, status="running"))
+        again: dict[str, Any] = update("2.2.0", 1, status="running")
+        again["metrics"][0]["attempt"] = 2
+        view.update(again)
+        assert view._losses == [1.0]
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("running") == 1, "a state is said once"
+
+
+def test_cells() -> None:
+    assert [show.plain(each) for each in (None, True, 0.123456, [1, 2], {"a": 1}, "a\x07")] == [
+        "-",
+        "yes",
+        "0.1235",
+        "1, 2",
+        "a=1",
+        "a�",
+    ]
+    assert [show.size(each) for each in (None, 5, 1024, 3 << 30)] == ["-", "5 B", "1.0 KiB", "3.0 GiB"]
+
+
+def test_certificates(tmp_path: Path) -> None:
+    made = make(tmp_path / "certs", ["central.example", "10.0.0.7"], days=30)
+    server = x509.load_pem_x509_certificate(Path(made["cert_file"]).read_bytes())
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert {"localhost", "central.example"} <= set(names.get_values_for_type(x509.DNSName))
+    assert {"127.0.0.1", "::1", "10.0.0.7"} <= {str(each) for each in names.get_values_for_type(x509.IPAddress)}
+    for name in ("ca.key", "server.key"):
+        assert (tmp_path / "certs" / name).stat().st_mode & 0o777 == 0o600
+    ssl.create_default_context(cafile=made["ca_file"])
+    before = Path(made["ca_file"]).read_bytes()
+    with pytest.raises(CyxError, match="--force"):
+        make(tmp_path / "certs", [], days=30)
+    assert Path(made["ca_file"]).read_bytes() == before
+    make(tmp_path / "certs", [], days=30, force=True)
+    with pytest.raises(CyxError, match="without a port"):
+        make(tmp_path / "other", ["host:1"], days=30)
+
+
+def test_run_refuses_bad_settings_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = Options(data_dir=str(tmp_path))
+    assert run(options, ["--set", "scheduler.max_retries=-1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: scheduler.max_retries")
+    assert said.count("\n") == 1
+    with pytest.raises(SystemExit) as caught:
+        run(options, ["--role", "nonsense"])
+    assert caught.value.code == 2
+
+
+def test_run_loads_nothing_for_people() -> None:
+    program = "import sys, cyxwiz.__main__, cyxwiz.cli.start, cyxwiz.config\n"
+    program += "print([name for name in ('rich', 'typer', 'torch', 'yaml', 'grpc') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
