@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
@@ -64,8 +64,8 @@ class Tail(Args):
 
 
 class Span(Args):
-    start: datetime | None = None
-    end: datetime | None = None
+    start: AwareDatetime | None = None
+    end: AwareDatetime | None = None
     limit: int = Field(1000, ge=1, le=MAX_POINTS)
 
 

@@ -25,7 +25,7 @@ DIGITS: dict[str, Any] = {
     "model": {"layers": [{"type": "dense", "units": 64}, {"type": "relu"}, {"type": "dense", "units": 10}]},
 }
 # Long enough that a plug can be pulled in the middle on any machine.
-LONG = {**DIGITS, "name": "long", "epochs": 600, "batch_size": 16, "model": {"layers": [64, 256, 256, 10]}}
+LONG = {**DIGITS, "name": "long", "epochs": 200, "batch_size": 16, "model": {"layers": [64, 256, 256, 10]}}
 
 
 @dataclass
@@ -66,7 +66,13 @@ def cyxwiz(
     data_dir.mkdir(exist_ok=True)
     ready, log = data_dir / "ready.json", data_dir / f"{role}.log"
     ready.unlink(missing_ok=True)
-    defaults = ("server.grpc_address=127.0.0.1:0", "server.rest_address=127.0.0.1:0", "logging.format=text")
+    # Two slots give each job one thread: tests run side by side, and threads that wait for a core cost most of it.
+    defaults = (
+        "server.grpc_address=127.0.0.1:0",
+        "server.rest_address=127.0.0.1:0",
+        "logging.format=text",
+        "node.max_concurrent_jobs=2",
+    )
     sets = [part for flag in (*defaults, *flags) for part in ("--set", flag)]
     command = [sys.executable, "-m", "cyxwiz", "run", "--role", role, "--data-dir", str(data_dir)]
     with log.open("ab") as output:
@@ -100,7 +106,7 @@ def submit(http: httpx.Client, job: Mapping[str, Any]) -> str:
     return str(response.json()["id"])
 
 
-def until(http: httpx.Client, job_id: str, *wanted: str, epoch: int = 0, seconds: float = 90) -> dict[str, Any]:
+def until(http: httpx.Client, job_id: str, *wanted: str, epoch: int = 0, seconds: float = 200) -> dict[str, Any]:
     """Polls a job, also across restarts of central, until its status is one of `wanted` at `epoch` or later."""
     deadline = time.monotonic() + seconds
     job: dict[str, Any] = {}
