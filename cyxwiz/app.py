@@ -199,14 +199,15 @@ async def _until_stopped(stop: asyncio.Event, services: Sequence[Service]) -> in
 
 
 def _announce(ready: dict[str, Any], ready_file: Path | None) -> None:
+    """The file first: whoever waits for the line may read it."""
+    if ready_file is not None:
+        _write_private(ready_file, json.dumps(ready))
     for name in ("grpc", "rest", "node_grpc"):
         if name in ready:
             print(f"{name} {ready[name]}", flush=True)  # noqa: T201  the contract of `run`
     if "node_id" in ready:
         print(f"node {ready['node_id']}", flush=True)  # noqa: T201
     print("ready", flush=True)  # noqa: T201
-    if ready_file is not None:
-        _write_private(ready_file, json.dumps(ready))
 
 
 def _write_private(path: Path, text: str) -> None:

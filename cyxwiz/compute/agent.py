@@ -144,7 +144,7 @@ class Agent(Service):
                 await record.run.cancel()
         if self._session is not None:
             await self._until(lambda: all(r.settled for r in self._records.values()), FLUSH_SECONDS)
-            if (session := self._session) is not None:  # it may be gone after the wait
+            if (session := self._session) is not None and self._welcomed:  # it may be gone after the wait
                 await self._say_farewell(session)
         self.stopping.set()
         if self._session is not None:

@@ -22,6 +22,7 @@ from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.nodes import Nodes
+from cyxwiz.services.validation import first_problem
 from cyxwiz.services.views import Json
 from cyxwiz.services.watch import Cursor, Watch, stats_document
 
@@ -137,9 +138,7 @@ class Call:
         try:
             return model.model_validate(dict(self.args or {}), strict=self.strict or None)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "body"
-            raise invalid(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field) from None
+            raise first_problem(error, "body") from None
 
 
 class Api:

@@ -14,6 +14,7 @@ from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.graph import check_dataset_uri, check_model_fits, parse, parse_hyperparameters
 from cyxwiz.ports.store import Tx
+from cyxwiz.services.validation import first_problem
 
 MAX_MODEL_BYTES = 8 << 20
 MAX_EPOCHS = 1_000_000
@@ -133,7 +134,7 @@ def parse_jobfile(data: object) -> JobSpec:
     try:
         file = JobFile.model_validate(data)
     except ValidationError as error:
-        raise _first(error) from None
+        raise first_problem(error, "job") from None
     spec = JobSpec(
         name=file.name,
         type=JobType(file.type),
@@ -207,11 +208,3 @@ def _definition(model: _Model) -> str:
         return json.dumps({"layers": given["layers"]})
     value = given.get("graph", given.get("definition"))
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _first(error: ValidationError) -> CyxError:
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "job"
-    message = first["msg"].removeprefix("Value error, ")
-    details: Mapping[str, Any] = {"field": field, "problems": error.error_count()}
-    return invalid(f"{field}: {message}", **details)

@@ -78,7 +78,8 @@ class SimRun:
                 return
             if epoch % 2:
                 yield Logged("info", f"epoch {epoch}")
-            yield Progressed(epoch, work.epochs, 1, 1, epoch / work.epochs, {"loss": 1 / epoch}, 1.0, 1.0, True)
+            curve = {"loss": 1 / epoch, "token": float(work.work_dir.name.partition("-")[2])}
+            yield Progressed(epoch, work.epochs, 1, 1, epoch / work.epochs, curve, 1.0, 1.0, True)
         yield Finished((self._weights(),), {"loss": 0.1}, work.epochs, work.epochs * draw.epoch_seconds)
 
     async def _cancelled_within(self, seconds: float) -> bool:

@@ -45,8 +45,8 @@ SHARES: dict[Kind, tuple[int, int]] = {
     Kind.NODE_LEAVES: (0, 1),
     Kind.NODE_VANISHES: (0, 1),
     Kind.CENTRAL_CRASH: (3, 4),
-    Kind.CUT: (6, 7),
-    Kind.STALL: (4, 5),
+    Kind.CUT: (6, 10),
+    Kind.STALL: (4, 4),
     Kind.SLOW: (3, 3),
     Kind.NOISE: (0, 3),
     Kind.UPLOADS: (2, 3),
@@ -118,7 +118,8 @@ def draw(rng: random.Random, *, jobs: int, nodes: int, steps: int) -> Schedule:
             drawn.append(Step(number, at, kind, submitted, share=0.3 if rng.random() < 0.3 else 0.0))
             continue
         if kind is Kind.CANCEL:
-            drawn.append(Step(number, at, kind, rng.randint(1, jobs)))
+            if submitted:
+                drawn.append(Step(number, at, kind, rng.randint(1, submitted)))
             continue
         target = rng.randint(1, nodes)
         if kind in (Kind.NODE_LEAVES, Kind.NODE_VANISHES):

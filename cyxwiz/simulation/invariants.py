@@ -249,6 +249,10 @@ def check_ends(books: Books, expected: Mapping[str, Expected], *, gentle: bool) 
                 raise Violation(f"{job} has the weights {wanted.weights!r}, not {made!r}")
             if not wanted.kept:
                 raise Violation(f"{job}: its node removed the weights as soon as they were accepted")
+    for job_id, attempt, metrics in books.rows("SELECT job_id, attempt, metrics FROM job_metrics"):
+        lease = [lease for lease in books.leases if lease.job_id == job_id][attempt - 1]
+        if json.loads(metrics)["token"] != lease.token[1]:
+            raise Violation(f"a point of the curve of {lease} says that it comes of another: {metrics}")
     lost = [lease for lease in books.leases if not _own_end(lease.end_reason)]
     if gentle and lost:
         raise Violation(f"every node came back in time, and lost its leases all the same: {lost}")

@@ -291,7 +291,7 @@ class World:
         self.plans = [self._plan(number) for number in range(1, jobs + 1)]
         self.central: Central | None = None
         self._lives = 0
-        self.nodes = [SimNode(self, number, directory, self.rng.randint(1, 3)) for number in range(1, nodes + 1)]
+        self.nodes = [SimNode(self, number, directory, self.rng.randint(1, 2)) for number in range(1, nodes + 1)]
 
     def _plan(self, number: int) -> Plan:
         rng = self.rng
@@ -300,13 +300,13 @@ class World:
             type=JobType.TRAINING,
             dataset_uri="builtin:digits",
             model=MODEL,
-            epochs=rng.randint(1, 5),
+            epochs=rng.randint(1, 6),
             seed=number,
             priority=rng.choice(list(Priority)),
         )
         most = settings().scheduler.max_retries
         breaks = rng.choice([0, 0, 0, 1, rng.randint(0, most)])
-        return Plan(number, spec, breaks, rng.choice([0.0, 0.0, 0.0, 0.3]))
+        return Plan(number, spec, breaks, rng.choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.3]))
 
     # what central and the nodes tell it
 
@@ -334,7 +334,7 @@ class World:
         elif plan.breaks_left and rng.random() < 0.6:
             ending = rng.choice([Ending.BREAKS, Ending.WONT_START])
             plan.breaks_left -= 1
-        epoch_seconds = rng.choice([0.05, 0.5, 3.0]) * rng.uniform(0.5, 1.5)
+        epoch_seconds = rng.choice([0.05, 1.0, 4.0]) * rng.uniform(0.5, 1.5)
         self.trace.note(f"run of {work.job_id} {work.work_dir.name} {ending}, {epoch_seconds:.2f} s an epoch")
         return Draw(ending, epoch_seconds, rng.randint(1, work.epochs), rng.random() * 0.5, rng.random() * 2.0)
 

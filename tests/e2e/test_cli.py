@@ -253,7 +253,7 @@ def test_a_watch_outlives_central(tmp_path: Path) -> None:
         first.kill()
     time.sleep(0.5)
     with cyxwiz("both", tmp_path / "data", *flags):
-        out, err = watching.communicate(timeout=90)
+        out, err = watching.communicate(timeout=100)
     assert watching.returncode == 0, err
     assert json.loads(out)["status"] == "completed"
 
