@@ -48,8 +48,6 @@ class Guard:
             principal = await self.accounts.authenticate(bearer)
         except CyxError:
             await self._hit(self._per_second, f"peer:{peer}")
-            if public:
-                return None  # what needs no credentials is not refused for old ones
             raise
         await self._hit(self._per_second, f"caller:{principal.node_id or principal.id}")
         return principal

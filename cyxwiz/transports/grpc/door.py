@@ -34,6 +34,7 @@ PUBLIC = frozenset(
         "/cyxwiz.ext.v1.ClientService/CreateUser",
     }
 )
+FRESH = frozenset({"/cyxwiz.ext.v1.ClientService/Login", "/cyxwiz.ext.v1.ClientService/Refresh"})
 PACED = frozenset({"/cyxwiz.ext.v1.ClientService/Login", "/cyxwiz.ext.v1.ClientService/CreateUser"})
 
 
@@ -126,7 +127,8 @@ class Door(grpc.aio.ServerInterceptor):
         return make(answer, decode, encode)
 
     async def _enter(self, method: str, metadata: dict[str, Any], peer: str) -> Caller:
-        authorization = metadata.get("authorization")
+        # Who logs in anew may still send what has expired.
+        authorization = None if method in FRESH else metadata.get("authorization")
         public = method in PUBLIC or method.startswith(PUBLIC_PREFIXES)
         if method in PACED:
             await self._guard.admit_login(peer)
