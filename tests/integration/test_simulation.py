@@ -31,7 +31,7 @@ from cyxwiz.simulation.run import Outcome, simulate
 
 SEEDS = int(os.environ.get("CYXWIZ_SIM_SEEDS", "300"))
 CHUNKS = 12
-MOST_SEEDS = 60  # in which a mutation must be found
+MOST_SEEDS = 120  # in which a mutation must be found
 
 
 @pytest.mark.slow
