@@ -156,6 +156,8 @@ async def run(
     for warning in loaded.warnings:
         log.warning("%s", warning)
     check_exposure(config, role)
+    if config.redis.url:
+        log.warning("redis.url is set, and Redis is not used yet: centrals learn of each other by polling")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -159,6 +159,27 @@ class Scheduler(Section):
         return self
 
 
+class Redis(Section):
+    url: str | None = Field(
+        default=None, description="Reserved: hints between several centrals go by polling the database for now."
+    )
+
+
+class Blockchain(Section):
+    """Reserved: no chain is spoken to yet. The keys are taken, so that settings need not change when one is."""
+
+    network: Literal["localnet", "devnet", "testnet", "mainnet-beta"] = Field(
+        default="devnet", description="Reserved: which Solana cluster."
+    )
+    solana_rpc_url: str = Field(default="https://api.devnet.solana.com", description="Reserved: its JSON-RPC.")
+    payer_keypair_path: Path = Field(
+        default=Path("~/.config/solana/id.json"), description="Reserved: the platform's keypair."
+    )
+    program_id: str | None = Field(default=None, description="Reserved: the escrow program.")
+    token_mint: str | None = Field(default=None, description="Reserved: the CYXWIZ mint.")
+    platform_fee_percent: int = Field(default=10, ge=0, le=100, description="Reserved: the platform's share.")
+
+
 class PricingSection(Section):
     base_rate: int = Field(default=10000, ge=0, le=10**15, description="Units (1e-9 CYXWIZ) a second.")
     gpu_multiplier: float = Field(default=10.0, ge=0, le=10**6, description="Factor for a job on a GPU.")
@@ -181,6 +202,26 @@ class NodeSection(Section):
     region: str = Field(default="", max_length=64, description="Where the node stands, such as eu-west.")
     heartbeat_interval_ms: int | None = Field(
         default=None, ge=50, le=600_000, description="At most this; central hands out a third of its time-out."
+    )
+    address: Address = Field(
+        default="127.0.0.1:50052", description="Client-to-node gRPC. Reserved: nothing listens there yet."
+    )
+    terminal_address: Address = Field(
+        default="127.0.0.1:50053", description="Terminals. Reserved: nothing listens there yet."
+    )
+    service_address: Address = Field(
+        default="127.0.0.1:50054", description="The node's NodeService. Reserved: nothing listens there yet."
+    )
+    deployment_address: Address = Field(
+        default="127.0.0.1:50055", description="Deployments. Reserved: nothing listens there yet."
+    )
+    http_address: Address = Field(
+        default="127.0.0.1:8082", description="Inference over HTTP. Reserved: nothing listens there yet."
+    )
+    max_deployments: int = Field(default=5, ge=0, le=1000, description="Reserved: deployments are not built yet.")
+    schedule: Literal["always"] = Field(default="always", description="When the node works; only always is built.")
+    max_temperature_c: float | None = Field(
+        default=None, ge=0, le=0, description="Reserved: temperatures are not read yet, so it must stay unset."
     )
     max_concurrent_jobs: int | None = Field(default=None, ge=1, le=1024, description="Unset: from the hardware.")
     devices: Strings = Field(default=("all",), description="Which devices to lend: all, cpu, cuda:0, …")
@@ -227,7 +268,9 @@ class Config(Section):
     database: Database = Database()
     blobs: Blobs = Blobs()
     scheduler: Scheduler = Scheduler()
+    redis: Redis = Redis()
     pricing: PricingSection = PricingSection()
+    blockchain: Blockchain = Blockchain()
     ledger: Ledger = Ledger()
     node: NodeSection = NodeSection()
     rate_limit: RateLimit = RateLimit()
