@@ -110,10 +110,10 @@ def lose(tx: Tx, job: Job, node_id: NodeId, policy: RetryPolicy, reason: str, *,
 
 
 def decline(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> Job:
-    """The node would not take it: elsewhere, after a short wait, uncharged."""
+    """The node would not take it: elsewhere, uncharged, after a wait that grows with each try."""
     end(tx, lease, f"declined: {reason}")
     return _requeue(
-        tx, job, JobTrigger.DECLINE, lease.node_id, f"declined: {reason}", not_before=tx.now + policy.wait(1)
+        tx, job, JobTrigger.DECLINE, lease.node_id, f"declined: {reason}", not_before=tx.now + policy.wait(job.attempts)
     )
 
 

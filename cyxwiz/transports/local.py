@@ -64,6 +64,8 @@ class _LocalSession:
             await serve
         except CyxError as error:
             ending = error
+        except TimeoutError:
+            ending = CyxError(Code.TIMEOUT, "The handshake took too long")
         finally:
             self._closed = True
             await self._down.put(ending)
