@@ -244,7 +244,7 @@ class NodeSection(Section):
 
 class RateLimit(Section):
     enabled: bool = Field(default=True, description="Whether callers are limited at all.")
-    requests_per_second: int = Field(default=500, ge=1, description="Requests of one caller a second.")
+    requests_per_second: int = Field(default=2000, ge=1, description="Requests of one caller a second.")
     logins_per_minute: int = Field(default=10, ge=1, description="Log-ins and sign-ups from one address a minute.")
 
 
