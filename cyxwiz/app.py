@@ -359,12 +359,15 @@ async def _doors(
         blobs=BlobServicer(blobs, core.jobs, max_bytes=server.max_upload_bytes),
         api=core.api,
     )
-    addresses = [server.grpc_address, *([server.node_grpc_address] if server.node_grpc_address else [])]
+    # Client certificates are all or nothing on an address: with one for nodes, only that one demands them.
+    demand, nodes_alone = config.tls.require_client_cert, server.node_grpc_address is not None
+    addresses = [(server.grpc_address, server_credentials(config.tls, client_certs=demand and not nodes_alone))]
+    if server.node_grpc_address is not None:
+        addresses.append((server.node_grpc_address, server_credentials(config.tls, client_certs=demand)))
     grpc_server = GrpcServer(
         servicers,
         Door(guard, lambda method, code, took: seconds.labels(method, code).observe(took)),
         addresses,
-        server_credentials(config.tls),
         max_message_bytes=server.max_request_bytes,
         max_connections=server.max_connections,
     )
@@ -392,7 +395,7 @@ async def _doors(
         ssl_certfile=config.tls.cert_file,
         ssl_keyfile=config.tls.key_file,
         ca=config.tls.ca_file,
-        require_client_cert=config.tls.require_client_cert,
+        require_client_cert=demand and not nodes_alone,
         max_connections=server.max_connections,
     )
     await _enter(stack, running, rest, server.stop_grace_seconds)

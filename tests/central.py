@@ -82,8 +82,7 @@ async def central(
         server = GrpcServer(
             servicers(core, blobs),
             Door(guard, lambda method, code, seconds: None),
-            ["127.0.0.1:0"],
-            None,
+            [("127.0.0.1:0", None)],
             max_message_bytes=config.server.max_request_bytes,
             max_connections=1000,
         )

@@ -252,6 +252,9 @@ def instant(at_ms: int, now: datetime) -> datetime:
 
 
 def token_of(token: pb.Token) -> Token:
+    """Raises INVALID for numbers that no central ever issued, and no database could look up."""
+    if max(token.epoch, token.counter) >= 2**63:
+        raise invalid("token: its numbers are below 2^63", field="token")
     return Token(token.epoch, token.counter)
 
 

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -39,6 +40,23 @@ def test_a_job_over_tls(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "cyxwiz", "--data-dir", str(tmp_path / "central"), "--output", "json"]
         listed = subprocess.run([*command, "jobs", "list"], capture_output=True, check=True)
         assert json.loads(listed.stdout)["total"] == 1, "the CLI finds the authority in the data directory"
+
+
+def test_client_certificates_on_the_address_of_nodes(tmp_path: Path) -> None:
+    flags = (*certs(tmp_path), "tls.require_client_cert=true")
+    ca = flags[2].partition("=")[2]
+    with cyxwiz("central", tmp_path / "central", *flags, "server.node_grpc_address=127.0.0.1:0") as central:
+        headers = {"Authorization": f"Bearer {central.key}"}
+        trusting = ssl.create_default_context(cafile=ca)
+        with httpx.Client(base_url=central.ready["rest"], headers=headers, verify=trusting) as http:
+            token = http.post("/api/node-tokens", json={}).json()["token"]
+            where = (f"node.central={central.ready['node_grpc']}", "node.tls=true")
+            env = {"CYXWIZ_NODE__JOIN_TOKEN": token}
+            with cyxwiz("node", tmp_path / "bare", *where, flags[2], env=env):
+                time.sleep(2)
+                assert http.get("/api/stats").json()["online_nodes"] == 0, "without a certificate it gets nowhere"
+            with cyxwiz("node", tmp_path / "node", *where, *flags, env=env):
+                assert until(http, submit(http, DIGITS), "completed", "failed")["status"] == "completed"
 
 
 def test_plaintext_beyond_loopback_is_refused(tmp_path: Path) -> None:

@@ -57,17 +57,17 @@ class Servicers:
         ]
 
 
-def server_credentials(tls: Tls) -> grpc.ServerCredentials | None:
-    """Credentials from the settings; None for plaintext."""
+def server_credentials(tls: Tls, *, client_certs: bool) -> grpc.ServerCredentials | None:
+    """Credentials from the settings, with or without a demand for client certificates; None for plaintext."""
     if tls.cert_file is None:
         return None
     if tls.key_file is None:
         raise invalid("tls.key_file: must be set with tls.cert_file")
     ca = _read(tls.ca_file, "tls.ca_file") if tls.ca_file else None
-    if tls.require_client_cert and ca is None:
+    if client_certs and ca is None:
         raise invalid("tls.ca_file: must be set with tls.require_client_cert")
     pair = (_read(tls.key_file, "tls.key_file"), _read(tls.cert_file, "tls.cert_file"))
-    return grpc.ssl_server_credentials([pair], ca, tls.require_client_cert)
+    return grpc.ssl_server_credentials([pair], ca, client_certs)
 
 
 def channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
@@ -94,15 +94,13 @@ class GrpcServer(Service):
         self,
         servicers: Servicers,
         door: Door,
-        addresses: Sequence[str],
-        credentials: grpc.ServerCredentials | None,
+        addresses: Sequence[tuple[str, grpc.ServerCredentials | None]],
         *,
         max_message_bytes: int,
         max_connections: int,
     ) -> None:
         super().__init__()
         self._addresses = addresses
-        self._credentials = credentials
         self._servicers = servicers
         options: list[tuple[str, Any]] = [
             ("grpc.so_reuseport", 0),  # otherwise a second process shares the port without a word
@@ -123,8 +121,8 @@ class GrpcServer(Service):
         self.ports: list[int] = []
 
     async def run(self) -> None:
-        for address in self._addresses:
-            self.ports.append(self._bind(address))
+        for address, credentials in self._addresses:
+            self.ports.append(self._bind(address, credentials))
         await self._server.start()
         for name in ("", *self._names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -135,12 +133,12 @@ class GrpcServer(Service):
 
     grace = 2.0  # for calls in flight; streams that last are cut then, and their readers come back
 
-    def _bind(self, address: str) -> int:
+    def _bind(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:
-            if self._credentials is None:
+            if credentials is None:
                 port = self._server.add_insecure_port(address)
             else:
-                port = self._server.add_secure_port(address, self._credentials)
+                port = self._server.add_secure_port(address, credentials)
         except RuntimeError:
             port = 0
         if not port:
