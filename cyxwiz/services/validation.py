@@ -18,6 +18,12 @@ WORDS = {
     "list_type": "must be a list",
     "model_type": "must be an object of keys and values",
     "finite_number": "must be a finite number",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "string_too_long": "must have at most {max_length} characters",
 }
 
 
@@ -25,5 +31,5 @@ def first_problem(error: ValidationError, whole: str) -> CyxError:
     """INVALID for the first thing that is wrong, naming the field; `whole` names the document itself."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or whole
-    words = WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
+    words = WORDS.get(first["type"], "").format(**first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
     return invalid(f"{field}: {words}", field=field, problems=error.error_count())
