@@ -28,7 +28,7 @@ from cyxwiz.ports.executor import Executor
 from cyxwiz.ports.node_journal import NodeJournal
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.runtime.tasks import Tasks, spawn
-from cyxwiz.services.hardware import hardware_to
+from cyxwiz.services.hardware import hardware_to, sample_to
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +252,7 @@ class Agent(Service):
                 await session.aclose()
                 return
             try:
-                await session.send(pb.NodeMessage(beat=_beat_of(self._sample(self.active))))
+                await session.send(pb.NodeMessage(beat=sample_to(self._sample(self.active))))
             except CyxError:
                 return  # the stream is gone; who reads it dials again
             for record in self._records.values():
@@ -392,20 +392,3 @@ class Agent(Service):
                     log.info("upload of %s is held up: %s", artefact.name, error.message)
                     await self._clock.sleep(wait)
                     wait = min(RECONNECT_SECONDS[1], wait * 2)
-
-
-def _beat_of(sample: LoadSample) -> pb.Beat:
-    beat = pb.Beat(at_ms=int(sample.at.timestamp() * 1000), active_jobs=sample.active_jobs)
-    for name in (
-        "cpu_usage",
-        "memory_usage",
-        "gpu_usage",
-        "gpu_memory_usage",
-        "network_rx_bytes_per_second",
-        "network_tx_bytes_per_second",
-        "power_watts",
-    ):
-        value = getattr(sample, name)
-        if value is not None:
-            setattr(beat, name, value)
-    return beat

@@ -12,8 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId, parse_node_id
-
-HELLO_CONTEXT = b"cyxwiz-node-hello-v1\n"
+from cyxwiz.domain.node import HELLO_CONTEXT
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.domain.job import Device
 from cyxwiz.domain.states import NODE, NodeState, NodeTrigger, advance
 
+# What a node signs in its Hello, before the nonce and its id, so that no other signature can pass for it.
+HELLO_CONTEXT = b"cyxwiz-node-hello-v1\n"
 P2P_SERVICE = "cyxwiz.protocol.JobExecutionService"
 
 

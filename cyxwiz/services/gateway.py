@@ -16,7 +16,7 @@ from typing import Protocol
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
 from cyxwiz.domain.job import Job, Lease
-from cyxwiz.domain.node import LoadSample, Node
+from cyxwiz.domain.node import Node
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.bus import Bus
@@ -25,7 +25,7 @@ from cyxwiz.ports.store import Store, Tx
 from cyxwiz.runtime.tasks import spawn
 from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
-from cyxwiz.services.hardware import hardware_of
+from cyxwiz.services.hardware import hardware_of, sample_of
 from cyxwiz.services.nodes import Nodes, Registration, verify_proof
 from cyxwiz.services.reports import Reporting, held, instant, token_of, token_to
 from cyxwiz.services.secrets import Secrets
@@ -298,7 +298,7 @@ class NodeGateway:
 
     async def _beat(self, session: _Session, beat: pb.Beat) -> None:
         await session.send(pb.CentralMessage(pulse=pb.Pulse(at_ms=int(self._clock.now().timestamp() * 1000))))
-        sample = load_sample(beat, self._clock)
+        sample = sample_of(beat, instant(beat.at_ms, self._clock.now()))
 
         def unit(tx: Tx) -> None:
             node = tx.node(session.node.id)
@@ -344,20 +344,6 @@ def assignment(job: Job, lease: Lease) -> pb.Assign:
         max_duration_seconds=spec.resources.max_duration_seconds,
         name=spec.name,
     )
-
-
-def load_sample(beat: pb.Beat, clock: Clock) -> LoadSample:
-    names = (
-        "cpu_usage",
-        "memory_usage",
-        "gpu_usage",
-        "gpu_memory_usage",
-        "network_rx_bytes_per_second",
-        "network_tx_bytes_per_second",
-        "power_watts",
-    )
-    values = {name: getattr(beat, name) for name in names if beat.HasField(name)}
-    return LoadSample(at=instant(beat.at_ms, clock.now()), active_jobs=beat.active_jobs, **values)
 
 
 def _registration(hello: pb.Hello, peer_host: str) -> Registration:

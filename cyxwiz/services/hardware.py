@@ -1,9 +1,11 @@
-"""Hardware between the wire and the domain. On the wire 0 means unknown; inside, unknown is None."""
+"""Hardware and its load between the wire and the domain. On the wire 0 means unknown; inside, unknown is None."""
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from cyxwiz.domain.job import Device
-from cyxwiz.domain.node import DeviceInfo, Hardware
+from cyxwiz.domain.node import DeviceInfo, Hardware, LoadSample
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.protocol import common_pb2 as common
 
@@ -76,3 +78,25 @@ def hardware_to(hardware: Hardware) -> pb.Hardware:
         devices=[device_to(device) for device in hardware.devices],
         unknown=list(hardware.unknown),
     )
+
+
+_MEASURES = (
+    "cpu_usage",
+    "memory_usage",
+    "gpu_usage",
+    "gpu_memory_usage",
+    "network_rx_bytes_per_second",
+    "network_tx_bytes_per_second",
+    "power_watts",
+)
+
+
+def sample_of(beat: pb.Beat, at: datetime) -> LoadSample:
+    """What the node did not measure is None."""
+    values = {name: getattr(beat, name) for name in _MEASURES if beat.HasField(name)}
+    return LoadSample(at=at, active_jobs=beat.active_jobs, **values)
+
+
+def sample_to(sample: LoadSample) -> pb.Beat:
+    values = {name: value for name in _MEASURES if (value := getattr(sample, name)) is not None}
+    return pb.Beat(at_ms=int(sample.at.timestamp() * 1000), active_jobs=sample.active_jobs, **values)

@@ -16,7 +16,7 @@ from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, not_found
 from cyxwiz.domain.events import NodeBanned, NodeCameOnline, NodeCordoned, NodeJoined, NodeUncordoned, NodeWentOffline
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId, new_id, parse_node_id
 from cyxwiz.domain.job import Job, Lease
-from cyxwiz.domain.node import Hardware, LoadSample, Node, Pricing
+from cyxwiz.domain.node import HELLO_CONTEXT, Hardware, LoadSample, Node, Pricing
 from cyxwiz.domain.states import LeaseState, LeaseTrigger, NodeState, NodeTrigger
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import NodeQuery, Page, Store, Tx
@@ -26,7 +26,6 @@ from cyxwiz.services.audit import record
 from cyxwiz.services.leases import QUEUE, RetryPolicy
 from cyxwiz.services.liveness import Liveness
 
-HELLO_CONTEXT = b"cyxwiz-node-hello-v1\n"
 MAX_DEVICES = 256
 
 
