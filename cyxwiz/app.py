@@ -83,7 +83,7 @@ class Core:
     def loops(self) -> list[Service]:
         keep = timedelta(hours=self.config.database.event_retention_hours)
         return [
-            Placer(self.store, self.bus, self.clock, self.jobs, self.weights, poll_seconds=self.poll_seconds),
+            Placer(self.store, self.bus, self.jobs, self.weights, poll_seconds=self.poll_seconds),
             LeaseReaper(self.store, self.clock, self.nodes),
             Housekeeper(self.store, keep_events=keep),
         ]
@@ -108,7 +108,7 @@ async def build_core(
     )
     poll = section.job_poll_interval_ms / 1000
     liveness = Liveness(clock, section.node_heartbeat_timeout_ms / 1000)
-    nodes = Nodes(store, clock, liveness, policy, open_mode=accounts.open)
+    nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
     jobs = Jobs(store, clock, accounts, liveness, tariff, weights, max_pending_per_user=section.max_pending_per_user)
     reporting = Reporting(policy, tariff)
     watch = Watch(store, bus, poll_seconds=poll)
@@ -321,6 +321,7 @@ async def _doors(
     from cyxwiz.transports.auth import Guard, is_loopback
     from cyxwiz.transports.grpc.blobs import BlobServicer
     from cyxwiz.transports.grpc.door import Door
+    from cyxwiz.transports.grpc.events import EventServicer
     from cyxwiz.transports.grpc.jobs import JobServicer
     from cyxwiz.transports.grpc.legacy_push import LegacyPusher
     from cyxwiz.transports.grpc.link import NodeLinkServicer
@@ -339,9 +340,7 @@ async def _doors(
     await _enter(
         stack,
         running,
-        LegacyPusher(
-            core.bus, core.clock, core.legacy, core.accounts, poll_seconds=core.poll_seconds, allow_private=private
-        ),
+        LegacyPusher(core.bus, core.legacy, core.accounts, poll_seconds=core.poll_seconds, allow_private=private),
     )
     servicers = Servicers(
         jobs=JobServicer(
@@ -350,13 +349,13 @@ async def _doors(
             blobs,
             core.clock,
             keep=timedelta(seconds=config.node.keep_results_seconds),
-            open_mode=core.accounts.open,
         ),
         nodes=NodeServicer(core.store, core.clock, core.nodes, core.legacy, core.accounts),
         job_status=JobStatusServicer(core.legacy),
         discovery=DiscoveryServicer(core.clock, core.nodes),
         link=NodeLinkServicer(core.gateway, local_token=local_token),
         blobs=BlobServicer(blobs, core.jobs, max_bytes=server.max_upload_bytes),
+        events=EventServicer(core.watch),
         api=core.api,
     )
     # Client certificates are all or nothing on an address: with one for nodes, only that one demands them.

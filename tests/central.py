@@ -23,6 +23,7 @@ from cyxwiz.store.memory import MemoryStore
 from cyxwiz.transports.auth import Guard
 from cyxwiz.transports.grpc.blobs import BlobServicer
 from cyxwiz.transports.grpc.door import Door
+from cyxwiz.transports.grpc.events import EventServicer
 from cyxwiz.transports.grpc.jobs import JobServicer
 from cyxwiz.transports.grpc.legacy_push import LegacyPusher
 from cyxwiz.transports.grpc.link import NodeLinkServicer
@@ -87,9 +88,7 @@ async def central(
             max_connections=1000,
         )
         server.grace = 0.1
-        pusher = LegacyPusher(
-            bus, clock, core.legacy, core.accounts, poll_seconds=core.poll_seconds, allow_private=True
-        )
+        pusher = LegacyPusher(bus, core.legacy, core.accounts, poll_seconds=core.poll_seconds, allow_private=True)
         for service in (*core.loops(), pusher, server):
             stack.push_async_callback(service.stop, 5.0)
             await service.start()
@@ -105,14 +104,13 @@ def _nothing(tmp_path: Path) -> Path:
 
 def servicers(core: Core, blobs: FileBlobStore) -> Servicers:
     return Servicers(
-        jobs=JobServicer(
-            core.jobs, core.watch, blobs, core.clock, keep=timedelta(hours=24), open_mode=core.accounts.open
-        ),
+        jobs=JobServicer(core.jobs, core.watch, blobs, core.clock, keep=timedelta(hours=24)),
         nodes=NodeServicer(core.store, core.clock, core.nodes, core.legacy, core.accounts),
         job_status=JobStatusServicer(core.legacy),
         discovery=DiscoveryServicer(core.clock, core.nodes),
         link=NodeLinkServicer(core.gateway, local_token=LOCAL_TOKEN),
         blobs=BlobServicer(blobs, core.jobs, max_bytes=core.config.server.max_upload_bytes),
+        events=EventServicer(core.watch),
         api=core.api,
     )
 

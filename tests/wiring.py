@@ -147,7 +147,7 @@ async def central(folder: Path, *, clock: Clock | None = None, **overrides: Any)
     pricing = config.pricing
     tariff = Tariff(pricing.base_rate, pricing.gpu_multiplier, pricing.ram_factor_per_gb)
     policy = RetryPolicy.of(config.scheduler)
-    nodes = Nodes(store, clock, liveness, policy, open_mode=accounts.open)
+    nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
     jobs = Jobs(store, clock, accounts, liveness, tariff, Weights(), max_pending_per_user=1000)
     blobs = FileBlobStore(folder / "blobs", clock)
     api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, poll_seconds=1.0))

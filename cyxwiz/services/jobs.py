@@ -227,7 +227,7 @@ class Jobs:
 
         return await self._store.read(unit)
 
-    async def assignment(self, actor: Principal, job: Job, keep: timedelta) -> Assignment | None:
+    async def assignment(self, job: Job, keep: timedelta) -> Assignment | None:
         """The way to the job's node, if that node serves clients itself; for as long as it keeps the weights."""
         if job.state in (JobState.PENDING, JobState.CANCELLED, JobState.FAILED):
             return None

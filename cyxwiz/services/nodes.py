@@ -18,7 +18,6 @@ from cyxwiz.domain.ids import JobId, NodeId, Token, UserId, new_id, parse_node_i
 from cyxwiz.domain.job import Job, Lease
 from cyxwiz.domain.node import HELLO_CONTEXT, Hardware, LoadSample, Node, Pricing
 from cyxwiz.domain.states import LeaseState, LeaseTrigger, NodeState, NodeTrigger
-from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import NodeQuery, Page, Store, Tx
 from cyxwiz.services import leases
 from cyxwiz.services.accounts import OPEN_USER, spend_join_token
@@ -74,9 +73,8 @@ def verify_proof(public_key: bytes, nonce: bytes, node_id: str, signature: bytes
 
 
 class Nodes:
-    def __init__(self, store: Store, clock: Clock, liveness: Liveness, policy: RetryPolicy, *, open_mode: bool) -> None:
+    def __init__(self, store: Store, liveness: Liveness, policy: RetryPolicy, *, open_mode: bool) -> None:
         self._store = store
-        self._clock = clock
         self.liveness = liveness
         self.policy = policy
         self._open = open_mode
@@ -114,7 +112,7 @@ class Nodes:
         known = tx.node(parse_node_id(given_id)) if _is_uuid(given_id) else None
         if principal is not None and principal.node_id is not None:
             known = tx.node(principal.node_id)
-        if known is not None and self._may_claim(known, principal, registration):
+        if known is not None and self._may_claim(known, principal):
             owner = known.owner_id
         elif principal is not None and principal.role is not Role.NODE and (self._open or principal.role in _JOINERS):
             known, owner = None, principal.id
@@ -132,7 +130,7 @@ class Nodes:
         self._refuse_banned(node, tx.now)
         return self.came_online(tx, replace(_updated(node, registration), identity=identity))
 
-    def _may_claim(self, node: Node, principal: Principal | None, registration: Registration) -> bool:
+    def _may_claim(self, node: Node, principal: Principal | None) -> bool:
         if not node.legacy:
             return False  # it proves its key on its own stream, or it is not that node
         if principal is None:

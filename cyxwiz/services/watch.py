@@ -24,7 +24,9 @@ from cyxwiz.services.leases import QUEUE
 
 BATCH = 500
 MAX_BACKLOG = 5000
+MAX_TOPICS = 1000
 TOPICS = ("jobs", "nodes", "stats", "logs")
+LIVE = ("job.progress", "job.log", "stats", "reset", "lagged")  # the kinds of notes that are no stored event
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,8 @@ class Watch:
         Raises:
             CyxError: INVALID for an unknown topic, NOT_FOUND or FORBIDDEN for a job that is not the caller's.
         """
+        if after is not None and not 0 <= after < 2**63:
+            raise invalid(f"after: must be from 0 to 2^63 - 1, not {after}", field="after")
         jobs = await self._check(actor, topics)
         stored = frozenset(topic for topic in topics if topic != "stats")
         reader = _TopicReader(
@@ -149,6 +153,10 @@ class Watch:
             subscription.close()
 
     async def _check(self, actor: Principal, topics: frozenset[str]) -> frozenset[JobId]:
+        if not topics:
+            raise invalid("topics: name at least one", field="topics")
+        if len(topics) > MAX_TOPICS:
+            raise invalid(f"topics: at most {MAX_TOPICS}, not {len(topics)}", field="topics")
         jobs: set[JobId] = set()
         for topic in topics:
             kind, colon, ident = topic.partition(":")
@@ -167,8 +175,6 @@ class Watch:
 
         if jobs:
             await self._store.read(unit)
-        if not topics:
-            raise invalid("topics: name at least one", field="topics")
         if actor.node_id is not None:
             raise forbidden("A node has its own stream")
         return frozenset(jobs)

@@ -13,6 +13,7 @@ from sqlalchemy import Row, bindparam, delete, func, insert, select, update
 from cyxwiz.domain.errors import stale
 from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.domain.node import LoadSample, Node
+from cyxwiz.domain.states import NodeState
 from cyxwiz.ports.store import NodeQuery, Page
 from cyxwiz.store import mapping
 from cyxwiz.store.sql_jobs import IS_LIVE, leases
@@ -35,6 +36,11 @@ _TOUCH = (
     update(nodes)
     .where(nodes.c.id == bindparam("at_id"))
     .values(last_seen_at=bindparam("now"), online_seconds=nodes.c.online_seconds + bindparam("seconds"))
+)
+_UNSEEN = (
+    select(nodes.c.id)
+    .where(nodes.c.state == bindparam("state"), nodes.c.last_seen_at < bindparam("before"))
+    .order_by(nodes.c.id)
 )
 _DEVICES_OF = select(devices).where(devices.c.node_id == bindparam("node_id")).order_by(devices.c.position)
 _DROP_DEVICES = delete(devices).where(devices.c.node_id == bindparam("at_id"))
@@ -85,6 +91,10 @@ class Nodes(Unit):
         loads: dict[str, int] = {row.node_id: row.load for row in self._run(_LOADS)}
         found = [mapping.to_node(row, owned[row.id], loads.get(row.id, 0)) for row in rows]
         return Page(found, total, capped)
+
+    def unseen_nodes(self, before: datetime) -> Sequence[NodeId]:
+        rows = self._run(_UNSEEN, {"state": NodeState.ONLINE.value, "before": before})
+        return [NodeId(row.id) for row in rows]
 
     def touch_nodes(self, seen: Mapping[NodeId, float]) -> None:
         # In one order everywhere: two centrals that touch the same nodes must not wait for each other in a ring.

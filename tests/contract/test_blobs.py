@@ -17,6 +17,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.store.blobs import CHUNK_BYTES, FileBlobStore
 from tests.contract.conftest import HandClock
+from tests.soak import examples
 
 DATA = bytes(range(256)) * 10
 NAME = hashlib.sha256(DATA).hexdigest()
@@ -56,7 +57,7 @@ async def test_what_is_committed_can_be_read(blobs: FileBlobStore, data: bytes) 
     assert [len(chunk) <= CHUNK_BYTES async for chunk in blobs.read(name)].count(False) == 0
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(offset=st.integers(-5, 2600), length=st.none() | st.integers(-5, 2600))
 async def test_ranges(blobs: FileBlobStore, offset: int, length: int | None) -> None:
     if await blobs.size(NAME) is None:

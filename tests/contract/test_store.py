@@ -305,8 +305,11 @@ async def test_nodes(store: Store, clock: HandClock) -> None:
     ):
         found = await store.read(lambda tx, query=query: tx.nodes(query))
         assert [each.name for each in found.items] == names
+    assert await store.read(lambda tx: tx.unseen_nodes(START)) == []
     clock.advance(5)
+    assert await store.read(lambda tx: tx.unseen_nodes(clock.now())) == [first.id]  # the second is offline
     await store.write(lambda tx: tx.touch_nodes({first.id: 5.0, second.id: 2.5}))
+    assert await store.read(lambda tx: tx.unseen_nodes(clock.now())) == []
     touched = await store.read(lambda tx: tx.node(second.id))
     assert touched == replace(second, last_seen_at=clock.now(), online_seconds=2.5)
     fewer = replace(second, hardware=replace(second.hardware, devices=second.hardware.devices[1:]))

@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 
 from cyxwiz import wire
 from cyxwiz.transports.rest.server import RestServer
+from tests.soak import examples
 from tests.wiring import Central, central
 
 CHECKS = [
@@ -29,7 +30,7 @@ CHECKS = [
     negative_data_rejection,
 ]
 SETTINGS = hypothesis.settings(
-    max_examples=12,
+    max_examples=examples(12),
     deadline=None,
     derandomize=True,
     database=None,

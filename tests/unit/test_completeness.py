@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from unittest.mock import MagicMock
 
 import grpc
 import pytest
+from google.protobuf import json_format
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
@@ -27,9 +29,12 @@ from cyxwiz.domain import events, states
 from cyxwiz.domain.errors import Code
 from cyxwiz.domain.events import Event
 from cyxwiz.domain.states import TABLES, TERMINAL_JOB_STATES, JobState
+from cyxwiz.ext.v1 import events_pb2
 from cyxwiz.services.api import Api
 from cyxwiz.services.jobfile import JobFile
+from cyxwiz.services.watch import LIVE, Note
 from cyxwiz.transports.grpc.client_api import SERVICE, snake
+from cyxwiz.transports.grpc.events import BODIES, event_to
 from cyxwiz.transports.rest.app import build as build_rest
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +151,22 @@ def test_every_event_has_a_json_form(kind: type[Event]) -> None:
     thing, dot, _ = event.kind.partition(".")
     assert dot
     assert event.topics == (f"{thing}s", f"{thing}:a")
+
+
+@pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.kind)
+def test_every_event_has_a_protobuf_form(kind: type[Event]) -> None:
+    data = sample(kind).data()
+    message = event_to(Note(7, kind.kind, datetime(2026, 1, 1, tzinfo=UTC), data))
+    assert (message.seq, message.kind, message.at_ms) == (7, kind.kind, 1767225600000)
+    assert snake(kind.__name__) == message.WhichOneof("body")
+    body = getattr(message, snake(kind.__name__))
+    assert json_format.MessageToDict(body, preserving_proto_field_name=True) == data
+
+
+def test_no_protobuf_event_stands_for_nothing() -> None:
+    bodies = [field.name for field in events_pb2.Event.DESCRIPTOR.oneofs_by_name["body"].fields]
+    assert sorted(bodies) == sorted(BODIES.values())
+    assert set(BODIES) == {each.kind for each in EVENTS} | set(LIVE)
 
 
 # settings

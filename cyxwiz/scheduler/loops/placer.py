@@ -11,7 +11,6 @@ from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.domain.job import Job
 from cyxwiz.domain.states import JobState, LeaseState
 from cyxwiz.ports.bus import Bus
-from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store, Tx
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.scheduler.policy import Placement, Plan, Snapshot, plan
@@ -24,13 +23,10 @@ BATCH = 200
 
 
 class Placer(Service):
-    def __init__(
-        self, store: Store, bus: Bus, clock: Clock, jobs: Jobs, weights: Weights, *, poll_seconds: float
-    ) -> None:
+    def __init__(self, store: Store, bus: Bus, jobs: Jobs, weights: Weights, *, poll_seconds: float) -> None:
         super().__init__()
         self._store = store
         self._bus = bus
-        self._clock = clock
         self._jobs = jobs
         self._weights = weights
         self._poll = poll_seconds

@@ -7,9 +7,8 @@ from datetime import timedelta
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId
-from cyxwiz.domain.states import NodeState
 from cyxwiz.ports.clock import Clock
-from cyxwiz.ports.store import NodeQuery, Store, Tx
+from cyxwiz.ports.store import Store, Tx
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.services.nodes import Nodes
 
@@ -50,12 +49,7 @@ class LeaseReaper(Service):
         timeout = timedelta(seconds=self._nodes.liveness.timeout_seconds)
 
         def silent(tx: Tx) -> list[NodeId]:
-            online = tx.nodes(NodeQuery(states=frozenset({NodeState.ONLINE}), limit=None)).items
-            return [
-                node.id
-                for node in online
-                if self._nodes.liveness.silent(node.id) and tx.now - node.last_seen_at > timeout
-            ]
+            return [node_id for node_id in tx.unseen_nodes(tx.now - timeout) if self._nodes.liveness.silent(node_id)]
 
         for node_id in await self._store.read(silent):
             expired = await self._store.write(lambda tx: self._nodes.expire(tx, node_id))  # noqa: B023

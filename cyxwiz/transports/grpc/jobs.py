@@ -39,13 +39,12 @@ MAX_PAGE = 100
 
 
 class JobServicer(job_pb2_grpc.JobServiceServicer):
-    def __init__(self, jobs: Jobs, watch: Watch, blobs: BlobStore, clock: Clock, *, keep: timedelta, open_mode: bool):
+    def __init__(self, jobs: Jobs, watch: Watch, blobs: BlobStore, clock: Clock, *, keep: timedelta):
         self._jobs = jobs
         self._watch = watch
         self._blobs = blobs
         self._clock = clock
         self._keep = keep
-        self._open = open_mode
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         if not request.HasField("config"):
@@ -76,7 +75,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         actor = caller().required
         job = await self._jobs.get(actor, request.job_id)
         response = pb.GetJobStatusResponse(status=status_to(job))
-        assignment = await self._jobs.assignment(actor, job, self._keep)
+        assignment = await self._jobs.assignment(job, self._keep)
         if assignment is not None:
             response.node_assignment.CopyFrom(assignment_to(assignment))
         return response

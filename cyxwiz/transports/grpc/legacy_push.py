@@ -11,7 +11,6 @@ import grpc
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.bus import Bus
-from cyxwiz.ports.clock import Clock
 from cyxwiz.protocol import node_pb2 as pb
 from cyxwiz.protocol import node_pb2_grpc
 from cyxwiz.runtime.lifecycle import Service
@@ -33,7 +32,6 @@ class LegacyPusher(Service):
     def __init__(
         self,
         bus: Bus,
-        clock: Clock,
         legacy: LegacyNodes,
         accounts: Accounts,
         *,
@@ -42,7 +40,6 @@ class LegacyPusher(Service):
     ) -> None:
         super().__init__()
         self._bus = bus
-        self._clock = clock
         self._legacy = legacy
         self._accounts = accounts
         self._poll = poll_seconds

@@ -15,13 +15,14 @@ from grpc_reflection.v1alpha import reflection
 
 from cyxwiz.config import Tls
 from cyxwiz.domain.errors import Code, CyxError, invalid
-from cyxwiz.ext.v1 import blobs_pb2, blobs_pb2_grpc, client_pb2, link_pb2, link_pb2_grpc
+from cyxwiz.ext.v1 import blobs_pb2, blobs_pb2_grpc, client_pb2, events_pb2, events_pb2_grpc, link_pb2, link_pb2_grpc
 from cyxwiz.protocol import job_pb2, job_pb2_grpc, node_pb2, node_pb2_grpc
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.services.api import Api
 from cyxwiz.transports.grpc import client_api
 from cyxwiz.transports.grpc.blobs import BlobServicer
 from cyxwiz.transports.grpc.door import Door
+from cyxwiz.transports.grpc.events import EventServicer
 from cyxwiz.transports.grpc.jobs import JobServicer
 from cyxwiz.transports.grpc.link import NodeLinkServicer
 from cyxwiz.transports.grpc.nodes import DiscoveryServicer, JobStatusServicer, NodeServicer
@@ -35,6 +36,7 @@ class Servicers:
     discovery: DiscoveryServicer
     link: NodeLinkServicer
     blobs: BlobServicer
+    events: EventServicer
     api: Api
 
     def register(self, server: grpc.aio.Server) -> list[str]:
@@ -45,6 +47,7 @@ class Servicers:
         node_pb2_grpc.add_NodeDiscoveryServiceServicer_to_server(self.discovery, server)
         link_pb2_grpc.add_NodeLinkServicer_to_server(self.link, server)
         blobs_pb2_grpc.add_BlobServiceServicer_to_server(self.blobs, server)
+        events_pb2_grpc.add_EventServiceServicer_to_server(self.events, server)
         server.add_generic_rpc_handlers((client_api.handlers(self.api),))
         return [
             job_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
@@ -53,6 +56,7 @@ class Servicers:
             node_pb2.DESCRIPTOR.services_by_name["NodeDiscoveryService"].full_name,
             link_pb2.DESCRIPTOR.services_by_name["NodeLink"].full_name,
             blobs_pb2.DESCRIPTOR.services_by_name["BlobService"].full_name,
+            events_pb2.DESCRIPTOR.services_by_name["EventService"].full_name,
             client_pb2.DESCRIPTOR.services_by_name["ClientService"].full_name,
         ]
 

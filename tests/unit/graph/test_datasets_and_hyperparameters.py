@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.graph import check_dataset_uri, check_model_fits, parse, parse_hyperparameters
+from tests.soak import examples
 
 HEX = "ab" * 32
 
@@ -58,7 +59,7 @@ def test_any_other_uri_is_refused(uri: str, code: Code) -> None:
         assert uri.partition("://")[0] in caught.value.message
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text() | st.text().map("file://csv/".__add__) | st.text().map("blob://".__add__))
 def test_no_uri_raises_anything_else(uri: str) -> None:
     try:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.graph import check_model_fits, cost, infer, parse
 from cyxwiz.graph.catalogue import BY_NAME, BY_NUMBER, find_type
+from tests.soak import examples
 
 
 def types(definition: object) -> list[str]:
@@ -250,13 +251,13 @@ def _survives(text: str) -> None:
         json.dumps(error.details)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(_near.map(json.dumps))
 def test_nothing_but_cyxerror_escapes_from_near_valid_definitions(text: str) -> None:
     _survives(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))
 def test_nothing_but_cyxerror_escapes_from_any_text(text: str) -> None:
     _survives(text)
