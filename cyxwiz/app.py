@@ -35,7 +35,7 @@ from cyxwiz.ports.store import Store
 from cyxwiz.runtime import log as logs
 from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.runtime.lifecycle import Service, first_death
-from cyxwiz.scheduler.loops.housekeeper import Housekeeper
+from cyxwiz.scheduler.loops.housekeeper import BlobCollector, Housekeeper
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.loops.reaper import LeaseReaper
 from cyxwiz.scheduler.rank import Weights
@@ -274,7 +274,7 @@ async def _central(stack: AsyncExitStack, config: Config, data_dir: Path, runnin
     local_token = random.token_urlsafe(32)
     _write_private(data_dir / "central" / LOCAL_TOKEN, local_token)
     key = await _admin_key(core, data_dir)
-    for service in core.loops():
+    for service in (*core.loops(), BlobCollector(store, blobs)):
         await _enter(stack, running, service)
     await _doors(stack, core, blobs, data_dir / "central" / "spool", local_token, running)
     client = {"grpc": running.ready["grpc"], "rest": running.ready["rest"], "key": key}

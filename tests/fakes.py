@@ -12,10 +12,12 @@ from cyxwiz.domain.node import DeviceInfo, Hardware
 from cyxwiz.ports.executor import (
     Artefact,
     Cancelled,
+    Checkpointed,
     Failed,
     Finished,
     FirstStep,
     Logged,
+    Preempted,
     Progressed,
     Report,
     Run,
@@ -41,14 +43,21 @@ class ScriptedRun:
         self._gate = gate
         self._fail = fail
         self._cancelled = asyncio.Event()
+        self._preempted = asyncio.Event()
 
     async def reports(self) -> AsyncIterator[Report]:
         yield Started(1)
         yield Logged("info", "started")
         yield FirstStep()
-        for epoch in range(1, self.work.epochs + 1):
-            if await self._wait():
+        first = int(self.work.resume.read_text()) if self.work.resume is not None else 1
+        for epoch in range(first, self.work.epochs + 1):
+            await self._wait()
+            if self._cancelled.is_set():
                 yield Cancelled()
+                return
+            if self._preempted.is_set():
+                yield self._checkpoint(epoch)
+                yield Preempted(1.0)
                 return
             share = epoch / self.work.epochs
             metrics = {"loss": 1 / epoch, "accuracy": share, "val_loss": 1 / epoch, "val_accuracy": share}
@@ -61,15 +70,24 @@ class ScriptedRun:
         path.write_bytes(f"weights of {self.work.job_id}".encode())
         yield Finished((artefact(path),), metrics, self.work.epochs, 1.5)
 
-    async def _wait(self) -> bool:
+    async def _wait(self) -> None:
         if self._gate is None:
-            return self._cancelled.is_set()
-        taken = asyncio.ensure_future(self._gate.acquire())
-        cancelled = asyncio.ensure_future(self._cancelled.wait())
-        await asyncio.wait({taken, cancelled}, return_when=asyncio.FIRST_COMPLETED)
-        taken.cancel()
-        cancelled.cancel()
-        return self._cancelled.is_set()
+            return
+        waits = [
+            asyncio.ensure_future(wait()) for wait in (self._gate.acquire, self._cancelled.wait, self._preempted.wait)
+        ]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    def _checkpoint(self, epoch: int) -> Checkpointed:
+        path = self.work.work_dir / "checkpoints" / f"{epoch}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(epoch))
+        return Checkpointed(artefact(path), epoch, 0, epoch - 1, (epoch - 1) / self.work.epochs, 1)
+
+    def preempt(self) -> None:
+        self._preempted.set()
 
     async def cancel(self) -> None:
         self._cancelled.set()

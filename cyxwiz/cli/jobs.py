@@ -115,7 +115,7 @@ def _exit_as(job: Json) -> None:
 def list_jobs(
     context: typer.Context,
     status: Annotated[
-        str | None, typer.Option(help="pending, assigned, running, completed, failed or cancelled")
+        str | None, typer.Option(help="pending, assigned, running, paused, completed, failed or cancelled")
     ] = None,
     name: Annotated[str | None, typer.Option(help="part of the name")] = None,
     node: Annotated[str | None, typer.Option(help="id of the node that has it")] = None,
@@ -200,6 +200,36 @@ def cancel(
     """End a job that has not ended."""
     here = session(context)
     here.show(here.ask(lambda client: client.cancel(job, reason)), show.job)
+
+
+@jobs.command()
+def pause(context: typer.Context, job: Job) -> None:
+    """Set a job aside; a run saves a checkpoint first."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.pause(job)), show.job)
+
+
+@jobs.command()
+def resume(context: typer.Context, job: Job) -> None:
+    """Let a paused job go on from its last checkpoint."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.resume(job)), show.job)
+
+
+@jobs.command()
+def preempt(
+    context: typer.Context, job: Job, reason: Annotated[str, typer.Option(help="kept with the job")] = ""
+) -> None:
+    """Take a job away from its node, with a checkpoint (for admins)."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.preempt(job, reason)), show.job)
+
+
+@jobs.command()
+def checkpoints(context: typer.Context, job: Job) -> None:
+    """List a job's saved states, the newest first."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.checkpoints(job)), show.checkpoints)
 
 
 @jobs.command()

@@ -58,14 +58,14 @@ def show_node(context: typer.Context, node: Node) -> None:
 def drain(context: typer.Context, node: Node) -> None:
     """Give a node no new jobs; what runs there runs on."""
     here = session(context)
-    here.show(here.ask(lambda client: client.drain(node)), show.node)
+    here.show(here.ask(lambda client: client.drain_node(node)), show.node)
 
 
 @nodes.command()
 def resume(context: typer.Context, node: Node) -> None:
     """Give a drained node jobs again."""
     here = session(context)
-    here.show(here.ask(lambda client: client.resume(node)), show.node)
+    here.show(here.ask(lambda client: client.resume_node(node)), show.node)
 
 
 @nodes.command()
@@ -77,7 +77,7 @@ def ban(
     """Take a node's jobs away and let it not connect."""
     here = session(context)
     seconds = parse_span(span, "--for") if span else None
-    here.show(here.ask(lambda client: client.ban(node, seconds)), show.node)
+    here.show(here.ask(lambda client: client.ban_node(node, seconds)), show.node)
 
 
 @token.command("create")

@@ -207,6 +207,24 @@ def metrics(document: Json) -> None:
     )
 
 
+def checkpoints(document: Json) -> None:
+    table(
+        ("Number", "At", "Epoch", "Step", "Progress", "Size", "Kept"),
+        (
+            (
+                each["number"],
+                when(each["at"]),
+                each["epoch"],
+                each["step"],
+                f"{each['progress']:.0%}",
+                each["size"],
+                each["kept"],
+            )
+            for each in document["checkpoints"]
+        ),
+    )
+
+
 def log_line(each: Json) -> str:
     return f"{when(each['at'])} {each['level']:<7} {plain(each['message'])}"
 

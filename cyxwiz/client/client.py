@@ -200,6 +200,18 @@ class Client:
     async def cancel(self, job_id: str, reason: str = "") -> Json:
         return await self._ask("CancelJob", job_id, {"reason": reason or None})
 
+    async def pause(self, job_id: str) -> Json:
+        return await self._ask("PauseJob", job_id)
+
+    async def resume(self, job_id: str) -> Json:
+        return await self._ask("ResumeJob", job_id)
+
+    async def preempt(self, job_id: str, reason: str = "") -> Json:
+        return await self._ask("PreemptJob", job_id, {"reason": reason or None})
+
+    async def checkpoints(self, job_id: str, limit: int = 20) -> Json:
+        return await self._read("GetJobCheckpoints", job_id, limit=limit)
+
     async def delete(self, job_id: str) -> Json:
         return await self._ask("DeleteJob", job_id)
 
@@ -311,14 +323,14 @@ class Client:
     ) -> Json:
         return await self._read("GetNodeMetrics", node_id, start=start, end=end, limit=limit)
 
-    async def drain(self, node_id: str) -> Json:
-        """Gives the node nothing new; what runs there runs on."""
+    async def drain_node(self, node_id: str) -> Json:
+        """Gives the node nothing new; what runs there moves on with a checkpoint."""
         return await self._ask("DrainNode", node_id, safe=self._met)
 
-    async def resume(self, node_id: str) -> Json:
+    async def resume_node(self, node_id: str) -> Json:
         return await self._ask("ResumeNode", node_id, safe=self._met)
 
-    async def ban(self, node_id: str, seconds: float | None = None) -> Json:
+    async def ban_node(self, node_id: str, seconds: float | None = None) -> Json:
         return await self._ask("BanNode", node_id, {"seconds": seconds}, safe=self._met)
 
     async def create_node_token(self, uses: int | None = None, expires_seconds: float | None = None) -> Json:
@@ -411,6 +423,12 @@ class JobHandle:
 
     async def cancel(self, reason: str = "") -> Json:
         return await self._client.cancel(self.id, reason)
+
+    async def pause(self) -> Json:
+        return await self._client.pause(self.id)
+
+    async def resume(self) -> Json:
+        return await self._client.resume(self.id)
 
     async def explain(self) -> Json:
         return await self._client.explain(self.id)

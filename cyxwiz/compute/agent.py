@@ -18,6 +18,7 @@ from pathlib import Path
 from cyxwiz import __version__
 from cyxwiz.compute.identity import Identity
 from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, remove, token_of
+from cyxwiz.compute.uploads import push
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token, new_id
 from cyxwiz.domain.node import Hardware, LoadSample
@@ -132,11 +133,12 @@ class Agent(Service):
         self._dropped_at = {found: now for found in self.jobs_directory.glob("*/*") if found not in owed}
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Takes nothing new, lets runs end within `grace`, then ends them; says good-bye."""
+        """Takes nothing new, lets runs save themselves within `grace`, then ends them; says good-bye."""
         if self._task is None or self.stopping.is_set():
             await super().stop(grace)
             return
         self._draining = True
+        self.yield_runs("its node was stopped")
         await self._until(lambda: self.active == 0, grace)
         for record in list(self._records.values()):
             if record.run is not None and not record.ended:
@@ -224,6 +226,8 @@ class Agent(Service):
                     await self._take(session, message.assign, duties)
                 elif kind == "cancel":
                     self._cancel(message.cancel)
+                elif kind == "preempt":
+                    self._preempt(message.preempt)
                 elif kind == "ack":
                     await self._acked(message.ack)
         finally:
@@ -307,6 +311,25 @@ class Agent(Service):
             self._dropped_at[record.directory] = self._clock.monotonic()
         spawn(self._end(record), name=f"end {cancel.job_id}", group=self._tasks)
 
+    def _preempt(self, preempt: pb.Preempt) -> None:
+        record = self._records.get((preempt.job_id, token_of(preempt)))
+        if record is not None:
+            self._yield(record, preempt.message or "central wants it elsewhere")
+
+    def _yield(self, record: Record, reason: str) -> None:
+        """The run saves itself and stops; a run that is only starting does so at once."""
+        if record.ended or record.dropped or record.preempted:
+            return
+        log.info("job %s is to save itself and stop here: %s", record.assign.job_id, reason)
+        record.preempted = reason
+        if record.run is not None:
+            record.run.preempt()
+
+    def yield_runs(self, reason: str) -> None:
+        """Every run saves itself and stops: its job goes on elsewhere."""
+        for record in self._records.values():
+            self._yield(record, reason)
+
     async def _end(self, record: Record) -> None:
         if record.ended:
             await self._forget(record)
@@ -364,10 +387,8 @@ class Agent(Service):
                 for report in reports:
                     if record.dropped:
                         return
-                    if report.WhichOneof("body") == "finished":
-                        await self._upload(record, report.finished)
-                        if record.dropped:
-                            return
+                    if report.HasField("finished") and not await self._upload(record, report.finished):
+                        return
                     await session.send(pb.NodeMessage(report=report))
                     record.sent_seq = report.seq
                 if record.sent_seq >= record.last_seq and not record.settled:
@@ -375,20 +396,10 @@ class Agent(Service):
         except CyxError as error:
             log.info("reports of job %s wait for the next connection: %s", job_id, error.message)
 
-    async def _upload(self, record: Record, finished: pb.Finished) -> None:
+    async def _upload(self, record: Record, finished: pb.Finished) -> bool:
+        """Whether all is stored; False if nobody wants it any more, and its files are removed, too."""
         for artefact in finished.artefacts:
             path = record.artefact(artefact.name)
-            wait = RECONNECT_SECONDS[0]
-            while not record.dropped:  # then its files are removed, too
-                try:
-                    await self._link.push_blob(artefact.sha256, path)
-                    break
-                except FileNotFoundError:
-                    if not record.dropped:
-                        raise
-                except CyxError as error:
-                    if error.code not in (Code.CONFLICT, Code.EXHAUSTED, Code.UNAVAILABLE, Code.TIMEOUT):
-                        raise
-                    log.info("upload of %s is held up: %s", artefact.name, error.message)
-                    await self._clock.sleep(wait)
-                    wait = min(RECONNECT_SECONDS[1], wait * 2)
+            if not await push(self._link, self._clock, artefact.sha256, path, lambda: record.dropped):
+                return False
+        return not record.dropped

@@ -19,13 +19,15 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute import child_protocol as protocol
 from cyxwiz.compute.child_protocol import CHANNEL_FD, Frame
+from cyxwiz.compute.orders import Orders
 from cyxwiz.domain.errors import CyxError
-from cyxwiz.ports.executor import Cancelled, Failed, Report, Started
+from cyxwiz.ports.executor import Cancelled, Failed, Preempted, Report, Started
 
 if TYPE_CHECKING:
     from cyxwiz.ports.executor import Work
@@ -38,19 +40,23 @@ def main(arguments: list[str]) -> None:
     channel = _take_channel(int(arguments[0]) if arguments else CHANNEL_FD)
     _confine()
     inbox: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-    stopped = threading.Event()
-    threading.Thread(target=_watch, args=(channel, inbox, stopped), name="watch", daemon=True).start()
+    orders = Orders()
+    threading.Thread(target=_watch, args=(channel, inbox, orders), name="watch", daemon=True).start()
     while (frame := inbox.get())["type"] != "job":
         if frame["type"] == "warm":
             _warm()
             channel.sendall(protocol.encode("ready"))
     work = protocol.to_work(frame)
 
+    sending = threading.Lock()  # a checkpoint is reported by the thread that wrote it
+
     def send(report: Report) -> None:
-        channel.sendall(protocol.encode_report(report))
+        frame = protocol.encode_report(report)
+        with sending:
+            channel.sendall(frame)
 
     send(Started(os.getpid()))
-    send(_outcome(work, send, stopped))
+    send(_outcome(work, send, orders))
     sys.stdout.flush()
     sys.stderr.flush()
     # Without the interpreter's own end: it would wait for threads and free what the kernel frees faster.
@@ -79,11 +85,11 @@ def _confine() -> None:
         _die()
 
 
-def _watch(channel: socket.socket, inbox: queue.SimpleQueue[Frame], stopped: threading.Event) -> None:
+def _watch(channel: socket.socket, inbox: queue.SimpleQueue[Frame], orders: Orders) -> None:
     try:
         while (frame := protocol.read_frame(channel)) is not None:
-            if frame["type"] == "cancel":
-                stopped.set()
+            if frame["type"] in ("cancel", "preempt"):
+                orders.give(frame["type"])
             else:
                 inbox.put(frame)
     except (OSError, protocol.ProtocolError):
@@ -112,7 +118,7 @@ def _warm() -> None:
     optimizer.step()
 
 
-def _outcome(work: Work, send: Any, stopped: threading.Event) -> Report:
+def _outcome(work: Work, send: Any, orders: Orders) -> Report:
     """Runs the job; every way in which it can end, as a report."""
     try:
         work.work_dir.mkdir(parents=True, exist_ok=True)
@@ -120,10 +126,11 @@ def _outcome(work: Work, send: Any, stopped: threading.Event) -> Report:
         os.environ.update(HOME=str(work.work_dir), OMP_NUM_THREADS=str(work.threads))
         from cyxwiz.compute.train import Stopped, train
 
+        began = time.perf_counter()
         try:
-            return train(work, send, stopped.is_set)
+            return train(work, send, orders)
         except Stopped:
-            return Cancelled()
+            return Cancelled() if orders.cancelled else Preempted(time.perf_counter() - began)
     except CyxError as error:
         return Failed(str(error.code), error.message, error.details, retryable=error.retryable)
     except MemoryError:

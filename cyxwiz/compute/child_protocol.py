@@ -1,8 +1,8 @@
 """What a node and its child process say to each other over the child's descriptor 3.
 
-A frame is a 4-byte big-endian length and a UTF-8 JSON object with `"v": 1` and `"type"`. The node sends `warm`, `job`
-and `cancel`; the child answers `ready` and the reports of `ports.executor`. Nothing is pickled. A frame that is too
-large, no JSON, of another version or with a field of the wrong type raises `ProtocolError`: the child runs other
+A frame is a 4-byte big-endian length and a UTF-8 JSON object with `"v": 1` and `"type"`. The node sends `warm`, `job`,
+`preempt` and `cancel`; the child answers `ready` and the reports of `ports.executor`. Nothing is pickled. A frame that
+is too large, no JSON, of another version or with a field of the wrong type raises `ProtocolError`: the child runs other
 people's work, so its word is checked like any input from outside.
 """
 
@@ -19,10 +19,12 @@ from typing import Any, NoReturn, cast
 from cyxwiz.ports.executor import (
     Artefact,
     Cancelled,
+    Checkpointed,
     Failed,
     Finished,
     FirstStep,
     Logged,
+    Preempted,
     Progressed,
     Report,
     Started,
@@ -172,6 +174,13 @@ _REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
             "metrics": _metrics, "elapsed_seconds": _number, "remaining_seconds": _number, "epoch_ended": _flag,
         },
     ),
+    "checkpointed": (
+        Checkpointed,
+        {
+            "file": _artefact, "epoch": _whole, "batch": _whole, "step": _whole, "progress": _number,
+            "threads": _whole,
+        },
+    ),
     "logged": (Logged, {"level": _text, "message": _text, "source": _text}),
     "finished": (
         Finished,
@@ -180,6 +189,7 @@ _REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
         },
     ),
     "failed": (Failed, {"code": _text, "message": _text, "details": _table, "retryable": _flag}),
+    "preempted": (Preempted, {"compute_seconds": _number}),
     "cancelled": (Cancelled, {}),
 }  # fmt: skip
 _TYPES = {maker: kind for kind, (maker, _) in _REPORTS.items()}
@@ -209,10 +219,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(cast("Mapping[str, Any]", value))
     if isinstance(value, tuple):
-        return [
-            {"name": entry.name, "path": str(entry.path), "sha256": entry.sha256, "size": entry.size}
-            for entry in cast("tuple[Artefact, ...]", value)
-        ]
+        return [_plain(entry) for entry in cast("tuple[Artefact, ...]", value)]
+    if isinstance(value, Artefact):
+        return {"name": value.name, "path": str(value.path), "sha256": value.sha256, "size": value.size}
     return value
 
 
@@ -220,15 +229,18 @@ def _plain(value: Any) -> Any:
 
 _WORK_FIELDS = (
     "job_id", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device",
-    "threads", "max_duration_seconds",
+    "threads", "max_duration_seconds", "checkpoint_every",
 )  # fmt: skip
+_PATHS = ("dataset_path", "resume")
 
 
 def encode_work(work: Work) -> bytes:
     fields: dict[str, Any] = {name: _plain(getattr(work, name)) for name in _WORK_FIELDS}
     fields["work_dir"] = str(work.work_dir)
     fields["data_roots"] = [str(root) for root in work.data_roots]
-    fields["dataset_path"] = None if work.dataset_path is None else str(work.dataset_path)
+    for name in _PATHS:
+        path = getattr(work, name)
+        fields[name] = None if path is None else str(path)
     return encode("job", {"work": fields})
 
 
@@ -237,5 +249,6 @@ def to_work(frame: Frame) -> Work:
     fields: dict[str, Any] = dict(frame["work"])
     fields["work_dir"] = Path(fields["work_dir"])
     fields["data_roots"] = tuple(Path(root) for root in fields["data_roots"])
-    fields["dataset_path"] = None if fields["dataset_path"] is None else Path(fields["dataset_path"])
+    for name in _PATHS:
+        fields[name] = None if fields[name] is None else Path(fields[name])
     return Work(**fields)

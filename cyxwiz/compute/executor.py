@@ -29,7 +29,21 @@ from cyxwiz.compute.child_protocol import (
 from cyxwiz.compute.process import Child
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ports.clock import Clock
-from cyxwiz.ports.executor import Cancelled, Failed, Finished, Logged, Report, Run, Started, Work
+from cyxwiz.ports.executor import (
+    PREEMPT_SECONDS,
+    Artefact,
+    Cancelled,
+    Checkpointed,
+    Failed,
+    Finished,
+    Logged,
+    Outcome,
+    Preempted,
+    Report,
+    Run,
+    Started,
+    Work,
+)
 from cyxwiz.runtime.tasks import Tasks, spawn
 
 log = logging.getLogger(__name__)
@@ -164,10 +178,11 @@ class _ProcessRun:
         self._queue: deque[Report] = deque()
         self._news = asyncio.Event()
         self._outcome: Report | None = None  # the child's own word
-        self._verdict: Failed | None = None  # the node's, which stands above it
+        self._verdict: Outcome | None = None  # the node's, which stands above it
         self._over = False
         self._concluded = asyncio.Event()  # an outcome is there, or the child is gone
         self._stopping: asyncio.Task[None] | None = None
+        self._yielding = False
         self.taken = asyncio.Event()
         self.started = False
         self.on_end = lambda: None
@@ -191,6 +206,17 @@ class _ProcessRun:
             self._news.clear()
             await self._news.wait()
 
+    def preempt(self) -> None:
+        if not self._yielding:
+            self._yielding = True
+            self.child.send_now(encode("preempt"))
+            spawn(self._insist(), name=f"preempt {self._work.job_id}", group=self._tasks)
+
+    async def _insist(self) -> None:
+        if not await within(self._clock, PREEMPT_SECONDS, self._concluded):
+            log.warning("job %s saved no checkpoint within %.0f s", self._work.job_id, PREEMPT_SECONDS)
+            self._judge(Preempted(0.0))  # whoever supervises ends the child then
+
     async def cancel(self) -> None:
         # A task of its own: a caller who is itself cancelled halfway must not leave the child half ended.
         if self._stopping is None:
@@ -208,7 +234,9 @@ class _ProcessRun:
             self.taken.set()
         if isinstance(report, Finished):
             report = self._checked(report)
-        if isinstance(report, Finished | Failed | Cancelled):
+        elif isinstance(report, Checkpointed) and not self._is_own(report.file):
+            report = Failed("INTERNAL", "The job's checkpoint is not the file that it was said to be.")
+        if isinstance(report, Outcome):
             self._outcome = report
             self._concluded.set()
         else:
@@ -239,21 +267,24 @@ class _ProcessRun:
             self.child.pause()
         self._news.set()
 
-    def _judge(self, verdict: Failed) -> None:
+    def _judge(self, verdict: Outcome) -> None:
         if self._outcome is None and self._verdict is None:
             self._outcome = self._verdict = verdict
             self._concluded.set()
 
     def _checked(self, report: Finished) -> Report:
         """The result, if its files lie in the job's own folder: the child may not name others for the node to send."""
-        folder = self._work.work_dir.resolve()
         for artefact in report.artefacts:
-            path = artefact.path.resolve()
-            if not path.is_relative_to(folder) or not path.is_file() or path.stat().st_size != artefact.size:
+            if not self._is_own(artefact):
                 return Failed("INTERNAL", f"The job's result {artefact.name} is not the file that it was said to be.")
         if not report.artefacts:
             return Failed("INTERNAL", "The job ended without a result.")
         return report
+
+    def _is_own(self, artefact: Artefact) -> bool:
+        path = artefact.path.resolve()
+        within_folder = path.is_relative_to(self._work.work_dir.resolve())
+        return within_folder and path.is_file() and path.stat().st_size == artefact.size
 
     def _crash(self) -> Failed:
         last = f"; last on stderr: {self.child.last_stderr[:500]}" if self.child.last_stderr else ""

@@ -12,18 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cyxwiz.compute.uploads import CheckpointUploads, fetch
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import CentralLink
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.executor import (
-    Cancelled,
+    Checkpointed,
     Executor,
     Failed,
     Finished,
     FirstStep,
     Logged,
+    Outcome,
+    Preempted,
     Progressed,
     Report,
     Run,
@@ -52,6 +55,7 @@ class Record:
     ended: bool = False
     dropped: bool = False  # central told us to stop: nothing more is reported
     run: Run | None = None
+    preempted: str = ""  # why the run is to save itself and stop
     _acked_at_beat: int = -1
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a report was appended or acknowledged
 
@@ -95,7 +99,7 @@ class Record:
         return self.directory / "out" / name
 
 
-def token_of(message: pb.Assign | pb.Cancel | pb.Ack | pb.Held) -> Token:
+def token_of(message: pb.Assign | pb.Cancel | pb.Preempt | pb.Ack | pb.Held) -> Token:
     return Token(message.token.epoch, message.token.counter)
 
 
@@ -123,15 +127,28 @@ class Runner:
 
     async def run(self, record: Record) -> None:
         """Returns when the run has ended and its last report is in the journal; a job's own fault is such a report."""
+        uploads = CheckpointUploads(
+            self._link,
+            self._clock,
+            lambda saved: self._write(record, [self._saved(record, saved)], ends=False),
+            lambda: record.dropped,
+        )
         try:
             record.run = await self._start(record)
             async for report in record.run.reports():
-                if not record.dropped:  # else the child is being ended, and what it still says counts nowhere
-                    ends = isinstance(report, (Finished, Failed, Cancelled))
-                    await self._write(record, self._messages(record, report), ends=ends)
+                if record.dropped:
+                    continue  # the child is being ended, and what it still says counts nowhere
+                if isinstance(report, Checkpointed):
+                    uploads.offer(report)
+                    continue
+                if isinstance(report, Preempted) or (isinstance(report, Failed) and report.retryable):
+                    await uploads.settled()  # the next run goes on from there
+                ends = isinstance(report, Outcome)
+                await self._write(record, self._messages(record, report), ends=ends)
         except CyxError as error:
             await self._write(record, [self._failed(record, error)], ends=True)
         finally:
+            await uploads.aclose()
             self._gpus.release(record)
 
     async def _start(self, record: Record) -> Run:
@@ -140,7 +157,12 @@ class Runner:
         dataset: Path | None = None
         if assign.dataset_uri.startswith(BLOB_PREFIX):
             dataset = record.directory / "dataset"
-            await self._link.fetch_blob(assign.dataset_uri.removeprefix(BLOB_PREFIX), dataset)
+            digest = assign.dataset_uri.removeprefix(BLOB_PREFIX)
+            await fetch(self._link, self._clock, digest, dataset, lambda: record.dropped)
+        resume: Path | None = None
+        if assign.HasField("resume"):
+            resume = record.directory / "resume.safetensors"
+            await fetch(self._link, self._clock, assign.resume.sha256, resume, lambda: record.dropped)
         run = await self._executor.start(
             Work(
                 job_id=assign.job_id,
@@ -157,10 +179,14 @@ class Runner:
                 data_roots=self._limits.data_roots,
                 dataset_path=dataset,
                 max_duration_seconds=assign.max_duration_seconds or None,
+                resume=resume,
+                checkpoint_every=assign.checkpoint_every or "none",
             )
         )
         if record.dropped:
             await run.cancel()
+        elif record.preempted:
+            run.preempt()
         return run
 
     async def _write(self, record: Record, messages: list[pb.Report], *, ends: bool) -> None:
@@ -184,6 +210,21 @@ class Runner:
     def _report(self, record: Record) -> pb.Report:
         now = int(self._clock.now().timestamp() * 1000)
         return pb.Report(job_id=record.assign.job_id, token=record.assign.token, at_ms=now)
+
+    def _saved(self, record: Record, saved: Checkpointed) -> pb.Report:
+        message = self._report(record)
+        message.checkpoint.CopyFrom(
+            pb.Checkpoint(
+                sha256=saved.file.sha256,
+                size=saved.file.size,
+                epoch=saved.epoch,
+                batch=saved.batch,
+                step=saved.step,
+                progress=min(1.0, max(0.0, saved.progress)),
+                threads=saved.threads,
+            )
+        )
+        return message
 
     def _failed(self, record: Record, error: CyxError) -> pb.Report:
         message = self._report(record)
@@ -216,6 +257,9 @@ class Runner:
         elif isinstance(report, Failed):
             failed = pb.Failed(code=report.code, message=report.message, retryable=report.retryable)
             message.failed.CopyFrom(failed)
+        elif isinstance(report, Preempted):
+            preempted = pb.Preempted(reason=record.preempted, compute_seconds=report.compute_seconds)
+            message.preempted.CopyFrom(preempted)
         else:
             message.cancelled.SetInParent()
         return [message]

@@ -5,22 +5,26 @@ number of CPU threads gives the same curve and the same model file, bit by bit. 
 class) is held out for validation. Features are scaled by a Normalize node if the graph has one, else as the dataset
 asks; what was done is written into the model file beside the definition, so that who predicts can do the same.
 
+Checkpoints are taken between two steps. A job that goes on from one takes the steps that it would have taken anyhow.
+
 Refuses what cannot train with CyxError, also a loss that is no longer a number, and raises `Stopped` when told to stop.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from cyxwiz.compute import checkpoint
 from cyxwiz.compute.build import build, loss_function, skipped_softmax
+from cyxwiz.compute.checkpoint import Place, Saver, State
 from cyxwiz.compute.datasets import Dataset, load
+from cyxwiz.compute.orders import Orders
+from cyxwiz.compute.tensors import write_tensors
+from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
 from cyxwiz.graph import Graph, Hyperparameters, Part, check_fits, default_loss, infer, parse, parse_hyperparameters
 from cyxwiz.ports.executor import Artefact, Finished, FirstStep, Logged, Progressed, Report, Work
@@ -39,7 +43,7 @@ Send = Callable[[Report], None]
 
 
 class Stopped(Exception):
-    """The job was told to stop."""
+    """The job was told to stop; if it was preempted, after a checkpoint."""
 
 
 @dataclass(slots=True)
@@ -68,15 +72,23 @@ class _Plan:
     held_out: _Data
     scaling: dict[str, object]
     batch: int
+    threads: int
+    resumed: State | None
 
 
-def train(work: Work, send: Send, stopped: Callable[[], bool]) -> Finished:
+def _fingerprint(work: Work) -> str:
+    hyperparameters = json.dumps(dict(work.hyperparameters), sort_keys=True)
+    return checkpoint.fingerprint(work.model, work.dataset_uri, work.seed, work.batch_size, hyperparameters)
+
+
+def train(work: Work, send: Send, orders: Orders) -> Finished:
     """Runs the job to its end and gives its outcome; reports on the way through `send`."""
     began = time.perf_counter()
     plan = _prepare(work, send)
-    course = _Course(plan, send, stopped, began)
-    for epoch in range(1, work.epochs + 1):
+    course = _Course(plan, send, orders, began)
+    for epoch in range(course.first_epoch, work.epochs + 1):
         course.run_epoch(epoch)
+    course.saver.finish()
     artefact = _save(plan)
     return Finished((artefact,), course.final_metrics(), work.epochs, time.perf_counter() - began)
 
@@ -94,7 +106,10 @@ def _prepare(work: Work, send: Send) -> _Plan:
     for note in (*graph.notes, *hyper.notes, *unknown):
         send(Logged("warning", note))
     device = _device(work.device)
-    torch.set_num_threads(max(1, work.threads))
+    resumed = checkpoint.read(work.resume, _fingerprint(work)) if work.resume is not None else None
+    # Sums depend on how many threads take part: who goes on takes as many as who began.
+    threads = resumed.threads if resumed is not None and device.type == "cpu" else max(1, work.threads)
+    torch.set_num_threads(threads)
     dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path)
     loss = hyper.loss or Part(default_loss(dataset.classes))
     check_fits(graph, dataset.shape, work.dataset_uri, loss.type)
@@ -110,7 +125,7 @@ def _prepare(work: Work, send: Send) -> _Plan:
             f"{len(train_part)} samples, {len(held_out)} held out",
         )
     )
-    return _Plan(work, graph, hyper, loss, device, model, train_part, held_out, scaling, batch)
+    return _Plan(work, graph, hyper, loss, device, model, train_part, held_out, scaling, batch, threads, resumed)
 
 
 def _device(name: str) -> torch.device:
@@ -190,10 +205,10 @@ def _targets(labels: Tensor, classes: int | None, loss: str, output: tuple[int, 
 class _Course:
     """The epochs of one job. The inner loop reads nothing back from the device except for a report."""
 
-    def __init__(self, plan: _Plan, send: Send, stopped: Callable[[], bool], began: float) -> None:
+    def __init__(self, plan: _Plan, send: Send, orders: Orders, began: float) -> None:
         import torch
 
-        self._plan, self._send, self._stopped, self._began = plan, send, stopped, began
+        self._plan, self._send, self._orders, self._began = plan, send, orders, began
         self._loss = loss_function(plan.loss)
         self._optimizer = make_optimizer(plan.hyper, plan.model)
         self._shuffle = torch.Generator().manual_seed(plan.work.seed)
@@ -201,11 +216,57 @@ class _Course:
         self._reported = time.perf_counter()
         self._metrics: dict[str, float] = {}
         self._trained_seconds = 0.0
+        self._step = 0
+        self._stepped = False  # in this run
+        self._inside: dict[str, Any] | None = None  # figures of the epoch that a checkpoint was taken in
+        self._shuffle_before = self._shuffle.get_state()  # as it was when the epoch began
+        self.first_epoch = 1
+        self.saver = Saver(
+            plan.work.work_dir / "checkpoints", _fingerprint(plan.work), parse_every(plan.work.checkpoint_every), send
+        )
+        if plan.resumed is not None:
+            self._restore(plan.resumed)
+
+    def _restore(self, state: State) -> None:
+        import torch
+
+        checkpoint.restore(state, self._plan.model, self._optimizer)
+        random, figures, place = checkpoint.generators(state), state.figures, state.place
+        torch.set_rng_state(random["cpu"])
+        if self._plan.device.type == "cuda" and "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], self._plan.device)
+        self._shuffle.set_state(random["shuffle"])
+        self._metrics, self._trained_seconds = dict(figures["metrics"]), float(figures["trained_seconds"])
+        self._step, self.first_epoch = place.step, place.epoch
+        self._inside = {**figures["inside"], "batch": place.batch} if place.batch else None
+        self.saver.resumed(place)
+        self._send(Logged("info", f"going on from a checkpoint: epoch {place.epoch}, step {place.step}"))
+
+    def _save(self, epoch: int, batch: int, inside: dict[str, Any], *, wait: bool = False) -> None:
+        """`inside`: what was counted of the epoch so far. The generators are those of now, but for the sampler's, which
+        draws the same order again."""
+        import torch
+
+        plan = self._plan
+        batches = (epoch - 1) * self._batches + batch
+        place = Place(epoch, batch, self._step, batches / (self._batches * plan.work.epochs))
+
+        def take() -> State:
+            random = {"cpu": torch.get_rng_state(), "shuffle": self._shuffle_before}
+            if plan.device.type == "cuda":
+                random["cuda"] = torch.cuda.get_rng_state(plan.device)
+            figures = {"metrics": self._metrics, "trained_seconds": self._trained_seconds, "inside": inside}
+            return checkpoint.snapshot(place, plan.threads, plan.model, self._optimizer, random, figures)
+
+        self.saver.save(take, wait=wait)
 
     def run_epoch(self, epoch: int) -> None:
         plan, started = self._plan, time.perf_counter()
         tally = _Tally(plan.train.labels, _accuracy_rule(plan.loss.type))
-        self._train_epoch(epoch, tally)
+        inside, self._inside = self._inside, None
+        if inside is not None:
+            started -= float(inside["seconds"])
+        self._train_epoch(epoch, tally, inside, started)
         loss = self._finite(tally.loss(), epoch, "loss")
         seconds = max(time.perf_counter() - started, 1e-9)
         self._trained_seconds += seconds
@@ -217,31 +278,55 @@ class _Course:
             metrics |= self._validate(epoch)
         self._metrics = metrics
         self._report(epoch, self._batches, metrics, ended=True)
+        self._shuffle_before = self._shuffle.get_state()
+        now = time.perf_counter()
+        if epoch < plan.work.epochs and (
+            self.saver.due_after(epoch) or now >= self.saver.next_time or self._step >= self.saver.next_step
+        ):
+            self._save(epoch + 1, 0, {})
 
-    def _train_epoch(self, epoch: int, tally: _Tally) -> None:
+    def _train_epoch(self, epoch: int, tally: _Tally, inside: dict[str, Any] | None, started: float) -> None:
         import torch
 
-        plan, loss_of, stopped = self._plan, self._loss, self._stopped
+        plan, loss_of, orders, saver = self._plan, self._loss, self._orders, self.saver
         model, optimizer = plan.model, self._optimizer
         x, y = plan.train.x, plan.train.y
         shuffled = torch.randperm(len(x), generator=self._shuffle) if plan.hyper.shuffle else torch.arange(len(x))
         order = shuffled.to(plan.device)
         model.train()
         tally.begin(order)
-        for batch, index in enumerate(order.split(plan.batch), start=1):
+        batches = order.split(plan.batch)
+        done = 0
+        if inside is not None:
+            done = int(inside["batch"])
+            tally.resume(inside, sum(len(index) for index in batches[:done]))
+        for batch, index in enumerate(batches[done:], start=done + 1):
             optimizer.zero_grad(set_to_none=True)
             outputs = model(x.index_select(0, index))
             loss = loss_of(outputs, y.index_select(0, index))
             loss.backward()
             optimizer.step()
             tally.add(loss, outputs)
-            if batch == 1 and epoch == 1:
+            self._step += 1
+            if not self._stepped:
+                self._stepped = True
                 self._send(FirstStep())
-            if stopped():
-                raise Stopped
-            if time.perf_counter() - self._reported >= REPORT_SECONDS and batch < self._batches:
+            now = time.perf_counter()
+            if orders.given or (batch < self._batches and (now >= saver.next_time or self._step >= saver.next_step)):
+                self._attend(epoch, batch, tally, now - started)
+            if now - self._reported >= REPORT_SECONDS and batch < self._batches:
                 metrics = {"loss": self._finite(tally.loss(), epoch, "loss")}
                 self._report(epoch, batch, metrics, ended=False)
+
+    def _attend(self, epoch: int, batch: int, tally: _Tally, seconds: float) -> None:
+        """A checkpoint is due, or an order was given."""
+        if self._orders.cancelled:
+            raise Stopped
+        inside = {**tally.figures(), "seconds": seconds}
+        self._finite(tally.loss(), epoch, "loss")  # what has diverged is not worth keeping
+        self._save(epoch, batch, inside, wait=self._orders.preempted)
+        if self._orders.preempted:
+            raise Stopped
 
     def _validate(self, epoch: int) -> dict[str, float]:
         import torch
@@ -254,7 +339,7 @@ class _Course:
         plan.model.eval()
         with torch.inference_mode():
             for index in order.split(_VALIDATION_BATCH):
-                if self._stopped():
+                if self._orders.cancelled:
                     raise Stopped
                 outputs = plan.model(data.x.index_select(0, index))
                 tally.add(self._loss(outputs, data.y.index_select(0, index)), outputs)
@@ -303,6 +388,14 @@ class _Tally:
 
     def begin(self, order: Tensor) -> None:
         self._order = order
+
+    def resume(self, figures: dict[str, Any], seen: int) -> None:
+        """Goes on counting after the first `seen` samples."""
+        self._loss_sum, self._right, self._seen = float(figures["loss_sum"]), int(figures["right"]), seen
+
+    def figures(self) -> dict[str, Any]:
+        self._count()
+        return {"loss_sum": float(self._loss_sum), "right": int(self._right)}
 
     def add(self, loss: Tensor, outputs: Tensor) -> None:
         self._losses.append(loss.detach())
@@ -365,9 +458,8 @@ def make_optimizer(hyper: Hyperparameters, model: nn.Module) -> torch.optim.Opti
 
 
 def _save(plan: _Plan) -> Artefact:
-    """Writes `out/model.safetensors` durably: complete under its name, or not there."""
+    """Writes `out/model.safetensors`."""
     import torch
-    from safetensors.torch import save
 
     state = {name: value.detach().cpu().contiguous() for name, value in plan.model.state_dict().items()}
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
@@ -382,35 +474,4 @@ def _save(plan: _Plan) -> Artefact:
         "cyxwiz.scaling": json.dumps(plan.scaling),
         "cyxwiz.skipped_softmax": "" if skipped is None else skipped.id,
     }
-    folder = plan.work.work_dir / "out"
-    folder.mkdir(parents=True, exist_ok=True)
-    part, path = folder / "model.safetensors.part", folder / "model.safetensors"
-    head, body = _with_metadata(save(state), metadata)
-    digest = hashlib.sha256(head)
-    digest.update(body)
-    with part.open("wb") as file:
-        file.write(head)
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    _sync_folder(folder)
-    return Artefact(path.name, path, digest.hexdigest(), len(head) + len(body))
-
-
-def _with_metadata(saved: bytes, metadata: dict[str, str]) -> tuple[bytes, memoryview]:
-    """Head and body of a safetensors file with this metadata. The library's own writer puts metadata in random order,
-    and the same job must give the same bytes."""
-    start = 8 + int.from_bytes(saved[:8], "little")
-    tensors = json.loads(saved[8:start])
-    head = json.dumps({"__metadata__": metadata, **tensors}, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    return len(head).to_bytes(8, "little") + head, memoryview(saved)[start:]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return write_tensors(plan.work.work_dir / "out" / "model.safetensors", state, metadata)

@@ -66,6 +66,27 @@ class JobRevived(JobEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class JobCheckpointed(JobEvent):
+    kind: ClassVar[str] = "job.checkpointed"
+    node_id: str = ""
+    number: int = 0
+    epoch: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobPaused(JobEvent):
+    kind: ClassVar[str] = "job.paused"
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResumed(JobEvent):
+    kind: ClassVar[str] = "job.resumed"
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class JobCompleted(JobEvent):
     kind: ClassVar[str] = "job.completed"
     node_id: str = ""

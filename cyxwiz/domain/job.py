@@ -62,6 +62,14 @@ class Phase(StrEnum):
     NONE = ""
 
 
+class Intent(StrEnum):
+    """What is wanted of a job that a node has."""
+
+    RUN = "run"
+    PAUSE = "pause"  # save a checkpoint and wait for its owner
+    MOVE = "move"  # save a checkpoint and go on elsewhere
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     device: Device = Device.ANY
@@ -89,6 +97,7 @@ class JobSpec:
     max_price_units: int = 0  # 0: the quote
     payment_address: str = ""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    checkpoint_every: str = "auto"  # see domain.checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,7 @@ class Job:
     retry_count: int = 0  # failures charged to the job
     node_losses: int = 0  # nodes that went away under it: never charged as a failure
     not_before: datetime | None = None  # back-off
+    intent: Intent = Intent.RUN
     reason: str = ""  # why it waits
     error: str = ""
     error_code: str = ""
@@ -172,6 +182,24 @@ class LogLine:
     level: str
     source: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A saved state from which a job can go on. Numbers count from 1 a job; `kept` while its bytes are stored."""
+
+    number: int
+    at: datetime
+    node_id: NodeId
+    token: Token
+    epoch: int  # the epoch that goes on, from 1
+    batch: int  # batches of that epoch that are done
+    step: int  # optimizer steps done
+    progress: float
+    threads: int  # CPU threads that computed it; with the same number the curve goes on exactly
+    sha256: str
+    size: int
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)

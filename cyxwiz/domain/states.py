@@ -26,6 +26,9 @@ class JobTrigger(StrEnum):
     LOSE = "lose"  # the node went silent, or lost the run
     REVIVE = "revive"  # the silent node spoke again before anybody else got the job
     RETRY = "retry"  # the run failed in a way that another may not
+    YIELD = "yield"  # the node saved a checkpoint and gave it back
+    PAUSE = "pause"  # its owner set it aside
+    RESUME = "resume"
     COMPLETE = "complete"
     FAIL = "fail"
     CANCEL = "cancel"
@@ -64,18 +67,25 @@ JOB: Mapping[tuple[JobState, JobTrigger], JobState] = {
     (_J.PENDING, _T.CANCEL): _J.CANCELLED,
     (_J.PENDING, _T.FAIL): _J.FAILED,  # its owner's limits ran out while it waited
     (_J.PENDING, _T.REVIVE): _J.RUNNING,
+    (_J.PENDING, _T.PAUSE): _J.PAUSED,
     (_J.ASSIGNED, _T.ACCEPT): _J.RUNNING,
     (_J.ASSIGNED, _T.DECLINE): _J.PENDING,
     (_J.ASSIGNED, _T.LOSE): _J.PENDING,
     (_J.ASSIGNED, _T.RETRY): _J.PENDING,
+    (_J.ASSIGNED, _T.YIELD): _J.PENDING,
+    (_J.ASSIGNED, _T.PAUSE): _J.PAUSED,
     (_J.ASSIGNED, _T.COMPLETE): _J.COMPLETED,  # an earlier kind of node may report only the end
     (_J.ASSIGNED, _T.FAIL): _J.FAILED,
     (_J.ASSIGNED, _T.CANCEL): _J.CANCELLED,
     (_J.RUNNING, _T.LOSE): _J.PENDING,
     (_J.RUNNING, _T.RETRY): _J.PENDING,
+    (_J.RUNNING, _T.YIELD): _J.PENDING,
+    (_J.RUNNING, _T.PAUSE): _J.PAUSED,
     (_J.RUNNING, _T.COMPLETE): _J.COMPLETED,
     (_J.RUNNING, _T.FAIL): _J.FAILED,
     (_J.RUNNING, _T.CANCEL): _J.CANCELLED,
+    (_J.PAUSED, _T.RESUME): _J.PENDING,
+    (_J.PAUSED, _T.CANCEL): _J.CANCELLED,
 }
 
 _L, _M = LeaseState, LeaseTrigger
@@ -106,7 +116,7 @@ TABLES: Mapping[str, tuple[Mapping[Any, StrEnum], StrEnum]] = {
 }
 
 TERMINAL_JOB_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
-HELD_JOB_STATES = frozenset({JobState.ASSIGNED, JobState.RUNNING, JobState.PAUSED})
+HELD_JOB_STATES = frozenset({JobState.ASSIGNED, JobState.RUNNING})
 LIVE_LEASE_STATES = frozenset({LeaseState.OFFERED, LeaseState.ACTIVE})
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+PREEMPT_SECONDS = 60.0  # from asking for a last checkpoint to doing without
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -26,6 +28,8 @@ class Work:
     data_roots: tuple[Path, ...] = ()
     dataset_path: Path | None = None  # where a blob:// dataset was fetched to
     max_duration_seconds: float | None = None
+    resume: Path | None = None  # a checkpoint to go on from
+    checkpoint_every: str = "none"  # see domain.checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,18 @@ class Artefact:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """A saved state, durable in the job's own folder. `epoch` goes on from batch `batch`; `step` optimizer steps in."""
+
+    file: Artefact
+    epoch: int
+    batch: int
+    step: int
+    progress: float
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The job's own end, successful. `artefacts[0]` is the model's weights."""
 
@@ -95,18 +111,30 @@ class Cancelled:
     """The job was ended by `Run.cancel`."""
 
 
-Report = Started | FirstStep | Progressed | Logged | Finished | Failed | Cancelled
+@dataclass(frozen=True, slots=True)
+class Preempted:
+    """The job stopped because `Run.preempt` asked for it, and can go on from its last checkpoint."""
+
+    compute_seconds: float
+
+
+Outcome = Finished | Failed | Cancelled | Preempted
+Report = Started | FirstStep | Progressed | Logged | Checkpointed | Outcome
 
 
 class Run(Protocol):
     """One job in a child process.
 
-    `reports()` yields every report in order and ends after exactly one of Finished, Failed or Cancelled, also when the
-    child dies by a signal (Failed, retryable, naming the signal). It is iterated once.
+    `reports()` yields every report in order and ends after exactly one Outcome, also when the child dies by a signal
+    (Failed, retryable, naming the signal). It is iterated once.
+    `preempt()` asks the child to save a checkpoint and stop, and returns at once; a child that has not done so within
+    PREEMPT_SECONDS is ended, and its outcome is Preempted as well. It is idempotent, and a no-op after the end.
     `cancel()` ends the child and all its descendants within two seconds; it is idempotent, and a no-op after the end.
     """
 
     def reports(self) -> AsyncIterator[Report]: ...
+
+    def preempt(self) -> None: ...
 
     async def cancel(self) -> None: ...
 

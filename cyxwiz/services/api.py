@@ -64,6 +64,10 @@ class Tail(Args):
     limit: int = Field(1000, ge=1, le=MAX_POINTS)
 
 
+class Newest(Args):
+    limit: int = Field(20, ge=1, le=1000)
+
+
 class Span(Args):
     start: AwareDatetime | None = None
     end: AwareDatetime | None = None
@@ -189,6 +193,19 @@ class Api:
 
     async def cancel_job(self, call: Call) -> Json:
         return views.job(await self.jobs.cancel(call.caller, call.id, call.read(Reason).reason))
+
+    async def pause_job(self, call: Call) -> Json:
+        return views.job(await self.jobs.pause(call.caller, call.id))
+
+    async def resume_job(self, call: Call) -> Json:
+        return views.job(await self.jobs.resume(call.caller, call.id))
+
+    async def preempt_job(self, call: Call) -> Json:
+        return views.job(await self.jobs.preempt(call.caller, call.id, call.read(Reason).reason))
+
+    async def get_job_checkpoints(self, call: Call) -> Json:
+        limit = call.read(Newest).limit
+        return views.checkpoints(call.id, await self.jobs.checkpoints(call.caller, call.id, limit))
 
     async def delete_job(self, call: Call) -> Json:
         await self.jobs.delete(call.caller, call.id)

@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
-from cyxwiz.domain.job import Job, Lease
+from cyxwiz.domain.job import Checkpoint, Intent, Job, Lease
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.ext.v1 import link_pb2 as pb
@@ -48,6 +49,7 @@ class _Session:
     boot_id: str
     send: Sender
     given: set[Key] = field(default_factory=set[Key])  # what the node has, as far as it was told or said itself
+    asked: set[Key] = field(default_factory=set[Key])  # told to save and stop
     superseded: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -204,20 +206,24 @@ class NodeGateway:
     async def _settle(self, session: _Session) -> None:
         node_id = session.node.id
 
-        def unit(tx: Tx) -> tuple[dict[Key, Lease], dict[JobId, Job]]:
-            live = {(lease.job_id, lease.token): lease for lease in tx.live_leases(node_id)}
-            wanted = {
-                job_id: job
-                for job_id, token in live
-                if (job_id, token) not in session.given and (job := tx.job(job_id))
-            }
-            return live, wanted
+        def unit(tx: Tx) -> dict[Key, tuple[Lease, Job, Checkpoint | None]]:
+            live: dict[Key, tuple[Lease, Job, Checkpoint | None]] = {}
+            for lease in tx.live_leases(node_id):
+                key, job = (lease.job_id, lease.token), tx.job(lease.job_id)
+                if job is not None:
+                    live[key] = (lease, job, None if key in session.given else last_checkpoint(tx, job.id))
+            return live
 
-        live, jobs = await self._store.read(unit)
-        for key in live:
-            if key not in session.given and key[0] in jobs:
+        live = await self._store.read(unit)
+        for key, (lease, job, checkpoint) in live.items():
+            if key not in session.given:
                 session.given.add(key)
-                await session.send(pb.CentralMessage(assign=assignment(jobs[key[0]], live[key])))
+                await session.send(pb.CentralMessage(assign=assignment(job, lease, checkpoint)))
+            elif job.intent is not Intent.RUN and key not in session.asked:
+                session.asked.add(key)
+                preempt = pb.Preempt(job_id=job.id, token=token_to(lease.token), message=job.reason)
+                await session.send(pb.CentralMessage(preempt=preempt))
+        session.asked &= live.keys()
         for key in sorted(key for key in session.given if key not in live):
             session.given.discard(key)
             await session.send(await self._why_stop(key))
@@ -326,8 +332,25 @@ class NodeGateway:
         await self._store.write(unit)
 
 
-def assignment(job: Job, lease: Lease) -> pb.Assign:
+def last_checkpoint(tx: Tx, job_id: JobId) -> Checkpoint | None:
+    newest = tx.checkpoints(job_id, 1)
+    return newest[0] if newest and newest[0].kept else None
+
+
+def assignment(job: Job, lease: Lease, checkpoint: Checkpoint | None = None) -> pb.Assign:
+    """What a node needs to run the job, from its last checkpoint on if there is one."""
     spec = job.spec
+    resume = None
+    if checkpoint is not None:
+        resume = pb.Checkpoint(
+            sha256=checkpoint.sha256,
+            size=checkpoint.size,
+            epoch=checkpoint.epoch,
+            batch=checkpoint.batch,
+            step=checkpoint.step,
+            progress=checkpoint.progress,
+            threads=checkpoint.threads,
+        )
     return pb.Assign(
         job_id=job.id,
         token=token_to(lease.token),
@@ -341,8 +364,10 @@ def assignment(job: Job, lease: Lease) -> pb.Assign:
         device=str(spec.resources.device),
         ram_bytes=spec.resources.ram_bytes,
         vram_bytes=spec.resources.vram_bytes,
-        max_duration_seconds=spec.resources.max_duration_seconds,
+        max_duration_seconds=max(1.0, spec.resources.max_duration_seconds - job.compute_seconds),
         name=spec.name,
+        resume=resume,
+        checkpoint_every=str(parse_every(spec.checkpoint_every)),
     )
 
 

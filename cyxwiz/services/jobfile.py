@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
 from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources
 from cyxwiz.domain.money import parse_cyxwiz
@@ -98,7 +99,7 @@ class _Payment(_Part):
 
 
 class _Checkpoint(_Part):
-    every: str | None = None
+    every: Annotated[str, Field(max_length=40)] = "auto"
 
 
 class _Verify(_Part):
@@ -154,9 +155,8 @@ def parse_jobfile(data: object) -> JobSpec:
         max_price_units=parse_cyxwiz(file.payment.max_price, "payment.max_price"),
         payment_address=file.payment.address,
         labels=file.labels,
+        checkpoint_every=file.checkpoint.every,
     )
-    if file.checkpoint.every is not None:
-        raise unsupported("checkpoint.every: checkpoints are not built yet; leave it out", field="checkpoint.every")
     check_spec(spec)
     return spec
 
@@ -179,6 +179,7 @@ def check_spec(spec: JobSpec) -> None:
         raise invalid(
             "resources.vram: a job for the CPU has none; leave it out or ask for a GPU", field="resources.vram"
         )
+    parse_every(spec.checkpoint_every)
     if not spec.dataset_uri:
         raise invalid("dataset: missing; name one such as builtin:digits", field="dataset")
     graph = parse(spec.model)

@@ -12,7 +12,7 @@ from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.events import JobDeleted, JobSubmitted
 from cyxwiz.domain.ids import JobId, UserId, new_id, parse_job_id
-from cyxwiz.domain.job import Job, JobResult, JobSpec, Lease, LogLine, MetricPoint
+from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobSpec, Lease, LogLine, MetricPoint
 from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.states import JobState
@@ -27,6 +27,7 @@ from cyxwiz.services.audit import record
 from cyxwiz.services.jobfile import check_blob_dataset, check_spec
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
+from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
 
 MAX_KEY = 200
 
@@ -261,6 +262,56 @@ class Jobs:
 
         return await self._store.write(unit)
 
+    async def pause(self, actor: Principal, job_id: str) -> Job:
+        """Sets a job aside, after its run has saved a checkpoint. Raises CONFLICT as `leases.pause`."""
+        parsed = parse_job_id(job_id)
+
+        def unit(tx: Tx) -> Job:
+            job = leases.pause(tx, owned(tx, actor, parsed), actor.name)
+            record(tx, actor.name, "job.pause", f"job:{job.id}")
+            return job
+
+        return await self._store.write(unit)
+
+    async def resume(self, actor: Principal, job_id: str) -> Job:
+        """Lets a paused job go on. Raises CONFLICT for one that is not paused."""
+        parsed = parse_job_id(job_id)
+
+        def unit(tx: Tx) -> Job:
+            job = leases.resume(tx, owned(tx, actor, parsed), actor.name)
+            record(tx, actor.name, "job.resume", f"job:{job.id}")
+            return job
+
+        return await self._store.write(unit)
+
+    async def preempt(self, actor: Principal, job_id: str, reason: str) -> Job:
+        """Takes a job away from its node, which saves a checkpoint first; it goes on elsewhere. For admins.
+
+        Raises:
+            CyxError: CONFLICT for a job that no node has, or whose node knows no checkpoints.
+        """
+        actor.require(Role.ADMIN)
+        parsed = parse_job_id(job_id)
+
+        def unit(tx: Tx) -> Job:
+            job = owned(tx, actor, parsed)
+            lease = tx.lease(job.id, job.token) if job.token else None
+            if lease is None or not lease.live:
+                raise conflict(f"Job {job.id} is {job.state}: no node has it", state=str(job.state))
+            node = tx.node(lease.node_id)
+            if node is not None and node.legacy:
+                raise conflict(f"Job {job.id} runs on a node of the earlier kind, which saves no checkpoints")
+            job = leases.preempt(tx, job, lease, reason[:300] or f"preempted by {actor.name}")
+            record(tx, actor.name, "job.preempt", f"job:{job.id}", reason=reason[:300])
+            return job
+
+        return await self._store.write(unit)
+
+    async def checkpoints(self, actor: Principal, job_id: str, limit: int) -> Sequence[Checkpoint]:
+        """The newest first."""
+        parsed = parse_job_id(job_id)
+        return await self._store.read(lambda tx: tx.checkpoints(owned(tx, actor, parsed).id, limit))
+
     async def delete(self, actor: Principal, job_id: str) -> None:
         """Forgets an ended job with its curve, logs and result. Raises CONFLICT while it has not ended."""
         parsed = parse_job_id(job_id)
@@ -269,6 +320,8 @@ class Jobs:
             job = owned(tx, actor, parsed)
             if not job.ended:
                 raise conflict(f"Job {job.id} is {job.state}: cancel it first", state=str(job.state))
+            for checkpoint in tx.checkpoints(job.id, KEPT_CHECKPOINTS):
+                release(tx, job.id, checkpoint)
             tx.delete_job(job.id)
             tx.emit(JobDeleted(job.id, job.owner_id), private_to=job.owner_id)
             record(tx, actor.name, "job.delete", f"job:{job.id}")
@@ -288,13 +341,20 @@ class Jobs:
             if info is None:
                 return False
             if actor.node_id is not None:
-                uri = f"blob://sha256/{sha256}"
-                jobs = [tx.job(lease.job_id) for lease in tx.live_leases(actor.node_id)]
-                return any(job is not None and job.spec.dataset_uri == uri for job in jobs)
+                return any(_needs(tx, lease.job_id, sha256) for lease in tx.live_leases(actor.node_id))
             return actor.is_admin or actor.id in info.owners
 
         if not await self._store.read(unit):
             raise not_found("blob", sha256[:64])
+
+
+def _needs(tx: Tx, job_id: JobId, sha256: str) -> bool:
+    """Whether who runs the job must read the blob: its data set, or a checkpoint to go on from."""
+    job = tx.job(job_id)
+    if job is None:
+        return False
+    saved = [checkpoint.sha256 for checkpoint in tx.checkpoints(job_id, KEPT_CHECKPOINTS) if checkpoint.kept]
+    return sha256 in saved or job.spec.dataset_uri == f"blob://sha256/{sha256}"
 
 
 def owned(tx: Tx, actor: Principal, job_id: JobId) -> Job:

@@ -11,10 +11,20 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from cyxwiz.config import Scheduler
-from cyxwiz.domain.events import JobAssigned, JobCancelled, JobFailed, JobRequeued, JobRevived, JobStarted
+from cyxwiz.domain.errors import conflict
+from cyxwiz.domain.events import (
+    JobAssigned,
+    JobCancelled,
+    JobFailed,
+    JobPaused,
+    JobRequeued,
+    JobResumed,
+    JobRevived,
+    JobStarted,
+)
 from cyxwiz.domain.ids import NodeId
-from cyxwiz.domain.job import Job, Lease, Phase
-from cyxwiz.domain.states import JobTrigger, LeaseState, LeaseTrigger
+from cyxwiz.domain.job import Intent, Job, Lease, Phase
+from cyxwiz.domain.states import JobState, JobTrigger, LeaseState, LeaseTrigger
 from cyxwiz.ports.store import Tx
 
 QUEUE = "queue"  # hint: something may be placed now
@@ -59,12 +69,14 @@ def live(tx: Tx, node_id: NodeId) -> Sequence[tuple[Job, Lease]]:
 def issue(tx: Tx, job: Job, node_id: NodeId) -> Lease:
     """Gives a pending job to a node. Raises CONFLICT or STALE if it is no longer there to give."""
     lease = Lease(job.id, tx.next_token(), node_id, tx.now)
+    saved = tx.checkpoints(job.id, 1)
     tx.save_job(
         job.move(
             JobTrigger.LEASE,
             node_id=node_id,
             token=lease.token,
             attempts=job.attempts + 1,
+            progress=saved[0].progress if saved else 0.0,
             phase=Phase.STARTING,
             not_before=None,
             reason="",
@@ -137,7 +149,14 @@ def retry_or_fail(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, code: str
 def fail(tx: Tx, job: Job, code: str, message: str, **changes: object) -> Job:
     job = tx.save_job(
         job.move(
-            JobTrigger.FAIL, phase=Phase.NONE, error=message, error_code=code, reason="", completed_at=tx.now, **changes
+            JobTrigger.FAIL,
+            phase=Phase.NONE,
+            intent=Intent.RUN,
+            error=message,
+            error_code=code,
+            reason="",
+            completed_at=tx.now,
+            **changes,
         )
     )
     tx.emit(JobFailed(job.id, job.owner_id, code, message), private_to=job.owner_id)
@@ -164,10 +183,78 @@ def revive(tx: Tx, job: Job, lease: Lease) -> tuple[Job, Lease]:
     return job, lease
 
 
+def pause(tx: Tx, job: Job, by: str) -> Job:
+    """Sets a job aside. A run is told to save a checkpoint first, and goes on until it has.
+
+    Raises:
+        CyxError: CONFLICT for a job that has ended or is paused, or whose node knows no checkpoints.
+    """
+    lease = tx.lease(job.id, job.token) if job.token else None
+    if job.state is JobState.RUNNING and lease is not None:
+        if job.intent is Intent.PAUSE:
+            return job
+        node = tx.node(lease.node_id)
+        if node is not None and node.legacy:
+            raise conflict(f"Job {job.id} runs on a node of the earlier kind, which saves no checkpoints: cancel it")
+        return _ask(tx, job, lease, Intent.PAUSE, "pausing: its run saves a checkpoint")
+    if lease is not None and lease.state is not LeaseState.ENDED:
+        end(tx, lease, "paused")
+    return _paused(tx, job, by)
+
+
+def resume(tx: Tx, job: Job, by: str) -> Job:
+    """Lets a paused job go on from its last checkpoint; one whose run is still saving comes back by itself.
+
+    Raises:
+        CyxError: CONFLICT for a job that is not paused.
+    """
+    if job.state is JobState.RUNNING and job.intent is Intent.PAUSE:
+        job = tx.save_job(replace(job, intent=Intent.MOVE, reason=""))
+    else:
+        job = tx.save_job(
+            job.move(JobTrigger.RESUME, phase=Phase.QUEUED, not_before=None, reason="waiting for the scheduler")
+        )
+    tx.emit(JobResumed(job.id, job.owner_id, by), private_to=job.owner_id)
+    tx.hint(QUEUE)
+    return job
+
+
+def preempt(tx: Tx, job: Job, lease: Lease, reason: str) -> Job:
+    """Takes a run away from its node: with a checkpoint if it has begun, else at once."""
+    if lease.state is LeaseState.OFFERED:
+        end(tx, lease, f"preempted: {reason}"[:500])
+        return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason)
+    if job.intent is not Intent.RUN:
+        return job
+    return _ask(tx, job, lease, Intent.MOVE, reason)
+
+
+def _ask(tx: Tx, job: Job, lease: Lease, intent: Intent, reason: str) -> Job:
+    job = tx.save_job(replace(job, intent=intent, reason=reason[:500]))
+    tx.hint(lease_topic(lease.node_id), f"job:{job.id}", "progress")
+    return job
+
+
+def yielded(tx: Tx, job: Job, lease: Lease, reason: str) -> Job:
+    """The node stopped with a checkpoint, asked to or for its owner's sake: the job goes on elsewhere or waits."""
+    end(tx, lease, f"preempted: {reason}"[:500])
+    return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason)
+
+
+def _paused(tx: Tx, job: Job, by: str) -> Job:
+    job = job.move(JobTrigger.PAUSE, phase=Phase.NONE, node_id=None, intent=Intent.RUN, reason=f"paused by {by}")
+    job = tx.save_job(replace(job, not_before=None))
+    tx.emit(JobPaused(job.id, job.owner_id, by), private_to=job.owner_id)
+    tx.hint(QUEUE)
+    return job
+
+
 def cancel(tx: Tx, job: Job, by: str, reason: str) -> Job:
     """Ends a job by command; whoever runs it is told to stop."""
     open_lease = tx.lease(job.id, job.token) if job.token else None
-    job = tx.save_job(job.move(JobTrigger.CANCEL, phase=Phase.NONE, reason="", error=reason, completed_at=tx.now))
+    job = tx.save_job(
+        job.move(JobTrigger.CANCEL, phase=Phase.NONE, intent=Intent.RUN, reason="", error=reason, completed_at=tx.now)
+    )
     if open_lease is not None and open_lease.state is not LeaseState.ENDED:
         end(tx, open_lease, "cancelled")
     tx.emit(JobCancelled(job.id, job.owner_id, by, reason), private_to=job.owner_id)
@@ -175,7 +262,11 @@ def cancel(tx: Tx, job: Job, by: str, reason: str) -> Job:
 
 
 def _requeue(tx: Tx, job: Job, trigger: JobTrigger, node_id: NodeId, reason: str, **changes: object) -> Job:
-    job = job.move(trigger, phase=Phase.QUEUED, node_id=None, reason=f"waiting again: {reason}"[:500])
+    if job.intent is Intent.PAUSE:
+        return _paused(tx, replace(job, **changes), "its owner")  # type: ignore[arg-type]
+    job = job.move(
+        trigger, phase=Phase.QUEUED, node_id=None, intent=Intent.RUN, reason=f"waiting again: {reason}"[:500]
+    )
     job = tx.save_job(replace(job, **changes))  # type: ignore[arg-type]
     tx.emit(JobRequeued(job.id, job.owner_id, node_id, reason), private_to=job.owner_id)
     tx.hint(QUEUE)

@@ -233,7 +233,7 @@ class Nodes:
     # ruling
 
     async def cordon(self, actor: Principal, node_id: str, *, on: bool) -> Node:
-        """Drain (take no new jobs) or resume; the node's owner or an admin may."""
+        """Drain (take no new jobs, give back what runs with a checkpoint) or resume; its owner or an admin may."""
         parsed = parse_node_id(node_id)
 
         def unit(tx: Tx) -> Node:
@@ -242,6 +242,9 @@ class Nodes:
                 node = tx.save_node(replace(node, cordoned=on))
                 event = NodeCordoned if on else NodeUncordoned
                 tx.emit(event(node.id, node.name))
+                if on and not node.legacy:
+                    for job, lease in leases.live(tx, node.id):
+                        leases.preempt(tx, job, lease, "its node is drained")
                 record(tx, actor.name, "node.drain" if on else "node.resume", f"node:{node.id}")
                 tx.hint(QUEUE)
             return node

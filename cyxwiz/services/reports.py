@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from cyxwiz.domain.errors import Code, CyxError, invalid, stale
-from cyxwiz.domain.events import JobCompleted
+from cyxwiz.domain.events import JobCheckpointed, JobCompleted
 from cyxwiz.domain.ids import JobId, NodeId, Token
-from cyxwiz.domain.job import Job, JobResult, Lease, LogLine, MetricPoint, Phase, ResultFile
+from cyxwiz.domain.job import Checkpoint, Intent, Job, JobResult, Lease, LogLine, MetricPoint, Phase, ResultFile
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
 from cyxwiz.ext.v1 import link_pb2 as pb
@@ -21,6 +21,9 @@ from cyxwiz.services.leases import RetryPolicy
 
 MAX_LOG_MESSAGE = 16_384
 MAX_METRICS = 256
+KEPT_CHECKPOINTS = 2
+RELEASED_STAY = timedelta(minutes=10)
+DROP_BLOB = "drop_blob"  # the outbox's kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,13 @@ class Reporting:
             )
             count_outcome(tx, lease.node_id, failed=failed.retryable)
             lease = ended(tx, lease)
+        elif kind == "checkpoint":
+            self._checkpoint(tx, job, lease, report.checkpoint, at)
+        elif kind == "preempted":
+            seconds = max(0.0, finite(report.preempted.compute_seconds, "compute_seconds"))
+            job = replace(job, compute_seconds=job.compute_seconds + seconds)
+            job = leases.yielded(tx, job, lease, report.preempted.reason[:400] or "its node gave it back")
+            lease = ended(tx, lease)
         elif kind == "cancelled":
             leases.end(tx, lease, "ended by its node")
             job = leases.lose(tx, job, lease.node_id, self.policy, "its node ended it")
@@ -114,6 +124,37 @@ class Reporting:
                 first_step_at=job.first_step_at or at,
             )
         )
+
+    def _checkpoint(self, tx: Tx, job: Job, lease: Lease, report: pb.Checkpoint, at: datetime) -> None:
+        """Takes a checkpoint, whose bytes must be stored here; the ones before the last are released."""
+        info = tx.blob(report.sha256)
+        if info is None or info.size != report.size:
+            raise CyxError(Code.CONFLICT, f"The checkpoint of job {job.id} was not uploaded whole: {report.sha256}")
+        progress = finite(report.progress, "progress")
+        if not 0.0 <= progress <= 1.0 or not 1 <= report.epoch <= job.spec.epochs + 1 or report.step >= 2**32:
+            raise invalid("checkpoint: its progress, epoch or step is out of bounds", field="checkpoint")
+        known = tx.checkpoints(job.id, KEPT_CHECKPOINTS)
+        number = known[0].number + 1 if known else 1
+        tx.add_checkpoint(
+            job.id,
+            Checkpoint(
+                number,
+                at,
+                lease.node_id,
+                lease.token,
+                report.epoch,
+                report.batch,
+                report.step,
+                progress,
+                report.threads,
+                report.sha256,
+                report.size,
+            ),
+        )
+        for old in known[KEPT_CHECKPOINTS - 1 :]:
+            release(tx, job.id, old)
+        event = JobCheckpointed(job.id, job.owner_id, lease.node_id, number, report.epoch, report.step)
+        tx.emit(event, private_to=job.owner_id)
 
     def _logs(self, tx: Tx, job: Job, logs: pb.Logs) -> None:
         offset = tx.last_log_offset(job.id)
@@ -180,6 +221,7 @@ class Reporting:
             job.move(
                 JobTrigger.COMPLETE,
                 phase=Phase.NONE,
+                intent=Intent.RUN,
                 progress=1.0,
                 epoch=job.spec.epochs,
                 metrics={**job.metrics, **metrics},
@@ -190,9 +232,19 @@ class Reporting:
                 reason="",
             )
         )
+        for checkpoint in tx.checkpoints(job.id, KEPT_CHECKPOINTS):
+            release(tx, job.id, checkpoint)
         tx.emit(JobCompleted(job.id, job.owner_id, lease.node_id, hashed), private_to=job.owner_id)
         count_outcome(tx, lease.node_id, completed=True, seconds=seconds)
         return job
+
+
+def release(tx: Tx, job_id: JobId, checkpoint: Checkpoint) -> None:
+    """Its bytes may go, after a while in which a node may still be fetching them."""
+    if checkpoint.kept:
+        tx.release_checkpoint(job_id, checkpoint.number)
+        due = tx.now + RELEASED_STAY
+        tx.add_outbox(DROP_BLOB, f"{job_id}:{checkpoint.number}", {"sha256": checkpoint.sha256}, due)
 
 
 def held(tx: Tx, node_id: NodeId, job_id: JobId, token: Token) -> tuple[Job, Lease]:

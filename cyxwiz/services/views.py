@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from cyxwiz.domain.account import ApiKey, JoinToken, User
-from cyxwiz.domain.job import Job, JobResult, Lease, LogLine, MetricPoint
+from cyxwiz.domain.job import Checkpoint, Job, JobResult, Lease, LogLine, MetricPoint
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import DeviceInfo, LoadSample, Node
 from cyxwiz.ports.store import Page
@@ -64,6 +64,7 @@ def job(item: Job) -> Json:
         "attempts": item.attempts,
         "retry_count": item.retry_count,
         "node_losses": item.node_losses,
+        "intent": str(item.intent),
         "reason": item.reason,
         "error": {"code": item.error_code, "message": item.error} if item.error else None,
         "dataset_uri": spec.dataset_uri,
@@ -97,6 +98,27 @@ def result(item: JobResult) -> Json:
         "total_compute_seconds": item.compute_seconds,
         "files": [{"name": f.name, "sha256": f.sha256, "size": f.size} for f in item.files],
         "accepted_at": instant(item.accepted_at),
+    }
+
+
+def checkpoints(job_id: str, items: Sequence[Checkpoint]) -> Json:
+    return {
+        "job_id": job_id,
+        "checkpoints": [
+            {
+                "number": item.number,
+                "at": instant(item.at),
+                "node_id": item.node_id,
+                "epoch": item.epoch,
+                "batch": item.batch,
+                "step": item.step,
+                "progress": item.progress,
+                "sha256": item.sha256,
+                "size": item.size,
+                "kept": item.kept,
+            }
+            for item in items
+        ],
     }
 
 

@@ -14,10 +14,12 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.executor import (
     Artefact,
     Cancelled,
+    Checkpointed,
     Failed,
     Finished,
     FirstStep,
     Logged,
+    Preempted,
     Progressed,
     Report,
     Run,
@@ -53,6 +55,7 @@ class SimRun:
         self._clock = clock
         self._over = over
         self._cancelled = asyncio.Event()
+        self._preempted = False
 
     async def reports(self) -> AsyncIterator[Report]:
         try:
@@ -61,6 +64,9 @@ class SimRun:
         finally:
             self._over(self)
 
+    def preempt(self) -> None:
+        self._preempted = True
+
     async def cancel(self) -> None:
         self._cancelled.set()
 
@@ -68,13 +74,19 @@ class SimRun:
         work, draw = self.work, self.draw
         yield Started(1)
         yield FirstStep()
-        for epoch in range(1, work.epochs + 1):
+        first = int(work.resume.read_text()) if work.resume is not None else 1
+        for epoch in range(first, work.epochs + 1):
             if await self._cancelled_within(draw.epoch_seconds):
                 await self._clock.sleep(draw.cancel_seconds)
                 yield Cancelled()
                 return
             if draw.ending is not Ending.FINISHES and epoch == draw.last_epoch:
                 yield Failed("INTERNAL", "drawn to fail", retryable=draw.ending is Ending.BREAKS)
+                return
+            if self._preempted or epoch % 2 == 0:
+                yield self._checkpoint(epoch)
+            if self._preempted:
+                yield Preempted(epoch * draw.epoch_seconds)
                 return
             if epoch % 2:
                 yield Logged("info", f"epoch {epoch}")
@@ -89,6 +101,14 @@ class SimRun:
         except TimeoutError:
             return False
         return True
+
+    def _checkpoint(self, epoch: int) -> Checkpointed:
+        path = self.work.work_dir / "checkpoints" / f"{epoch}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = str(epoch).encode()
+        path.write_bytes(data)
+        file = Artefact(path.name, path, hashlib.sha256(data).hexdigest(), len(data))
+        return Checkpointed(file, epoch, 0, epoch - 1, (epoch - 1) / self.work.epochs, 1)
 
     def _weights(self) -> Artefact:
         """A file that says which lease made it: its directory is named after the token."""

@@ -259,7 +259,7 @@ def check_ends(books: Books, expected: Mapping[str, Expected], *, gentle: bool) 
 
 
 def _own_end(reason: str) -> bool:
-    return reason in ("completed", "cancelled") or reason.startswith(("failed:", "declined:"))
+    return reason in ("completed", "cancelled") or reason.startswith(("failed:", "declined:", "preempted:"))
 
 
 def _token(epoch: int | None, counter: int | None) -> Token | None:

@@ -206,7 +206,7 @@ class SimNode:
         self.disk.trouble = self.disk_trouble
         self.executor = SimExecutor(world.clock, world.draw_run)
         link = SimLink(self.way, lambda: world.central, world.blobs, f"{self.name}.{self._lives}")
-        self.agent = Agent(
+        agent = self.agent = Agent(
             link,
             self.executor,
             self.disk,
@@ -219,11 +219,12 @@ class SimNode:
             jitter=world.rng.random,
         )
         try:
-            await self.agent.start()
+            await agent.start()
         except CyxError:
             self.agent = None
             raise
-        self._watch = spawn(self._die(self.agent), name=f"{self.name} watch", group=world.watches)
+        if self.agent is agent:  # else it crashed while it started
+            self._watch = spawn(self._die(agent), name=f"{self.name} watch", group=world.watches)
 
     async def _die(self, agent: Agent) -> None:
         error = await agent.died()
@@ -244,9 +245,10 @@ class SimNode:
     async def crash(self, central_learns: float) -> None:
         """The machine is gone between two instructions: nothing is written, sent or said any more."""
         agent, self.agent = self.agent, None
-        if agent is None or self.disk is None or self.executor is None or self._watch is None:
+        if agent is None or self.disk is None or self.executor is None:
             return
-        self._watch.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         self.disk.kill()
         self.executor.kill()
         for session in list(self.way.sessions):

@@ -14,7 +14,9 @@ from cyxwiz.domain.account import ApiKey, JoinToken, Role, User
 from cyxwiz.domain.events import StoredEvent
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.job import (
+    Checkpoint,
     Device,
+    Intent,
     Job,
     JobResult,
     JobSpec,
@@ -75,6 +77,7 @@ def to_job(row: Any) -> Job:
         retry_count=row.retry_count,
         node_losses=row.node_losses,
         not_before=row.not_before,
+        intent=Intent(row.intent),
         reason=row.reason,
         error=row.error,
         error_code=row.error_code,
@@ -103,6 +106,7 @@ def from_job_progress(job: Job) -> dict[str, Any]:
         "retry_count": job.retry_count,
         "node_losses": job.node_losses,
         "not_before": job.not_before,
+        "intent": job.intent.value,
         "reason": job.reason,
         "error": job.error,
         "error_code": job.error_code,
@@ -188,6 +192,30 @@ def from_log(job_id: JobId, line: LogLine) -> dict[str, Any]:
         "source": line.source,
         "message": line.message,
     }
+
+
+def to_checkpoint(row: Any) -> Checkpoint:
+    return Checkpoint(
+        number=row.number,
+        at=row.at,
+        node_id=NodeId(row.node_id),
+        token=Token(row.token_epoch, row.token_counter),
+        epoch=row.epoch,
+        batch=row.batch,
+        step=row.step,
+        progress=row.progress,
+        threads=row.threads,
+        sha256=row.sha256,
+        size=row.size,
+        kept=row.kept,
+    )
+
+
+def from_checkpoint(job_id: JobId, checkpoint: Checkpoint) -> dict[str, Any]:
+    columns = asdict(checkpoint)
+    del columns["token"]
+    token = checkpoint.token
+    return {"job_id": job_id, **columns, "token_epoch": token.epoch, "token_counter": token.counter}
 
 
 def to_result(row: Any) -> JobResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Select, Table, bindparam, delete, exists, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cyxwiz.domain.account import ApiKey, JoinToken, User
@@ -14,10 +14,19 @@ from cyxwiz.domain.ids import UserId
 from cyxwiz.ports.store import BlobInfo, Page
 from cyxwiz.store import mapping
 from cyxwiz.store.sql_unit import Unit, lookup, table
-from cyxwiz.store.tables import ApiKeyRow, BlobOwnerRow, BlobRow, JoinTokenRow, RevokedTokenRow, UserRow
+from cyxwiz.store.tables import (
+    ApiKeyRow,
+    BlobOwnerRow,
+    BlobRow,
+    JobCheckpointRow,
+    JoinTokenRow,
+    RevokedTokenRow,
+    UserRow,
+)
 
 users, api_keys, join_tokens = table(UserRow), table(ApiKeyRow), table(JoinTokenRow)
 revoked, blobs, owners = table(RevokedTokenRow), table(BlobRow), table(BlobOwnerRow)
+checkpoints = table(JobCheckpointRow)
 
 _USER = lookup(select(users).where(users.c.id == bindparam("id")))
 _USER_BY_NAME = lookup(select(users).where(users.c.name == bindparam("name")))
@@ -36,6 +45,11 @@ def insert_new(rows: Table) -> tuple[Any, Any]:
     return sqlite.insert(rows).on_conflict_do_nothing(), postgresql.insert(rows).on_conflict_do_nothing()
 
 
+_DROP_BLOB = delete(blobs).where(
+    blobs.c.sha256 == bindparam("at_sha256"),
+    ~exists().where(owners.c.sha256 == blobs.c.sha256),
+    ~exists().where(checkpoints.c.sha256 == blobs.c.sha256, checkpoints.c.kept.is_(True)),
+)
 _REVOKE, _ADD_BLOB, _ADD_OWNER = insert_new(revoked), insert_new(blobs), insert_new(owners)
 
 
@@ -117,6 +131,10 @@ class Accounts(Unit):
     def blob(self, sha256: str) -> BlobInfo | None:
         row = self._run(_BLOB, {"sha256": sha256}).one_or_none()
         return None if row is None else mapping.to_blob(row, self._run(_OWNERS, {"sha256": sha256}).scalars().all())
+
+    def drop_blob(self, sha256: str) -> bool:
+        dropped: int = self._run(_DROP_BLOB, {"at_sha256": sha256}).rowcount
+        return dropped > 0
 
     def _page(self, matching: Select[Any], offset: int, limit: int) -> tuple[Any, int, bool]:
         total, capped = self._total(matching)

@@ -27,13 +27,14 @@ from sqlalchemy.dialects import sqlite
 
 from cyxwiz.domain.errors import not_found, stale
 from cyxwiz.domain.ids import JobId, NodeId, Token
-from cyxwiz.domain.job import Job, JobResult, Lease, LogLine, MetricPoint
+from cyxwiz.domain.job import Checkpoint, Job, JobResult, Lease, LogLine, MetricPoint
 from cyxwiz.domain.states import JobState
 from cyxwiz.ports.store import JobQuery, Page
 from cyxwiz.store import mapping
 from cyxwiz.store.sql_unit import Unit, lookup, table
 from cyxwiz.store.tables import (
     LIVE_LEASES,
+    JobCheckpointRow,
     JobLogRow,
     JobMetricRow,
     JobResultRow,
@@ -45,6 +46,7 @@ from cyxwiz.store.tables import (
 
 jobs, leases, results = table(JobRow), table(LeaseRow), table(JobResultRow)
 metrics, logs, settings = table(JobMetricRow), table(JobLogRow), table(SettingRow)
+checkpoints = table(JobCheckpointRow)
 
 IS_LIVE = text(f"leases.{LIVE_LEASES}")
 _IS_PENDING = jobs.c.state == str(JobState.PENDING)
@@ -89,6 +91,18 @@ _LIVE_OF_NODE = select(leases).where(IS_LIVE, leases.c.node_id == bindparam("nod
 _LEASES_OF = select(leases).where(leases.c.job_id == bindparam("job_id")).order_by(*_IN_ORDER)
 
 _ADD_METRICS, _ADD_LOGS, _ADD_RESULT = insert(metrics), insert(logs), insert(results)
+_ADD_CHECKPOINT = insert(checkpoints)
+_CHECKPOINTS = (
+    select(checkpoints)
+    .where(checkpoints.c.job_id == bindparam("job_id"))
+    .order_by(checkpoints.c.number.desc())
+    .limit(bindparam("most"))
+)
+_RELEASE = (
+    update(checkpoints)
+    .where(checkpoints.c.job_id == bindparam("at_job_id"), checkpoints.c.number == bindparam("at_number"))
+    .values(kept=False)
+)
 
 
 def _following(rows: Table) -> Select[Any]:
@@ -223,6 +237,15 @@ class Jobs(Unit):
 
     def last_log_offset(self, job_id: JobId) -> int:
         return self._run(_LAST_LOG, {"job_id": job_id}).scalar_one() or 0
+
+    def add_checkpoint(self, job_id: JobId, checkpoint: Checkpoint) -> None:
+        self._run(_ADD_CHECKPOINT, mapping.from_checkpoint(job_id, checkpoint))
+
+    def checkpoints(self, job_id: JobId, limit: int) -> Sequence[Checkpoint]:
+        return [mapping.to_checkpoint(row) for row in self._run(_CHECKPOINTS, {"job_id": job_id, "most": limit})]
+
+    def release_checkpoint(self, job_id: JobId, number: int) -> None:
+        self._run(_RELEASE, {"at_job_id": job_id, "at_number": number})
 
     def add_result(self, result: JobResult) -> None:
         self._run(_ADD_RESULT, mapping.from_result(result))

@@ -208,6 +208,7 @@ class JobRow(Row, table=True):
     retry_count: int
     node_losses: int
     not_before: datetime | None = Field(sa_type=Instant)
+    intent: str = Field(sa_column_kwargs={"server_default": "run"})
     reason: str = Field(sa_type=FreeText)
     error: str = Field(sa_type=FreeText)
     error_code: str = Field(sa_type=FreeText)
@@ -255,6 +256,25 @@ class JobLogRow(Row, table=True):
     level: str
     source: str
     message: str = Field(sa_type=FreeText)
+
+
+class JobCheckpointRow(Row, table=True):
+    __tablename__ = "job_checkpoints"
+    __table_args__ = (Index("ix_job_checkpoints_sha256", "sha256"),)
+    job_id: str = _job(primary_key=True)
+    number: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    at: datetime = Field(sa_type=Instant)
+    node_id: str
+    token_epoch: int = Field(sa_type=BigInteger)
+    token_counter: int = Field(sa_type=BigInteger)
+    epoch: int
+    batch: int
+    step: int = Field(sa_type=BigInteger)
+    progress: float
+    threads: int
+    sha256: str
+    size: int = Field(sa_type=BigInteger)
+    kept: bool
 
 
 class JobResultRow(Row, table=True):

@@ -117,7 +117,7 @@ async def test_the_page_and_the_docs_need_nothing_from_elsewhere(anybody: httpx.
 async def test_unknown_routes_and_verbs(anybody: httpx.AsyncClient) -> None:
     refused(await anybody.get("/api/nothing"), "NOT_FOUND")
     refused(await anybody.get("/api/jobs/"), "NOT_FOUND")
-    refused(await anybody.post(f"/api/jobs/{UNKNOWN}/pause"), "NOT_FOUND")
+    refused(await anybody.post(f"/api/jobs/{UNKNOWN}/explode"), "NOT_FOUND")
     response = await anybody.put("/api/jobs", json={})
     refused(response, "INVALID", 405)
     assert "allow" in response.headers

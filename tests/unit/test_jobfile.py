@@ -164,7 +164,6 @@ def test_several_mistakes_are_counted() -> None:
     ("change", "word"),
     [
         ({"type": "inference"}, "type: inference jobs are not built yet"),
-        ({"checkpoint": {"every": "1 epoch"}}, "checkpoint.every"),
         ({"model": {"script": "train.py"}}, "user code is not built yet"),
         ({"model": {"source": "dir/"}}, "user code is not built yet"),
         ({"model": {"layers": [{"type": "conv2d"}]}}, "cannot be run yet"),

@@ -103,12 +103,13 @@ def test_the_paths_that_matter() -> None:
     assert walk(T.LEASE, T.ACCEPT, T.RETRY) is J.PENDING
     assert walk(T.LEASE, T.COMPLETE) is J.COMPLETED  # an earlier kind of node says only the end
     assert walk(T.CANCEL) is J.CANCELLED
+    assert walk(T.LEASE, T.ACCEPT, T.YIELD, T.LEASE, T.ACCEPT, T.PAUSE, T.RESUME, T.PAUSE) is J.PAUSED
     assert walk(T.LEASE, T.ACCEPT, T.FAIL) is J.FAILED
 
 
 def test_the_sets_of_states_do_not_overlap() -> None:
     assert not TERMINAL_JOB_STATES & HELD_JOB_STATES
-    assert set(JobState) == TERMINAL_JOB_STATES | HELD_JOB_STATES | {J.PENDING}
+    assert set(JobState) == TERMINAL_JOB_STATES | HELD_JOB_STATES | {J.PENDING, J.PAUSED}
     assert {name: str(initial) for name, (_, initial) in TABLES.items()} == {
         "job": "pending",
         "lease": "offered",

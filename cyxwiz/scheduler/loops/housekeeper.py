@@ -1,4 +1,4 @@
-"""Forgets what is kept only for a while."""
+"""Forgets what is kept only for a while, and removes the bytes that nobody needs any more."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import logging
 from datetime import timedelta
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.ports.store import Store, Tx
+from cyxwiz.ports.blobs import BlobStore
+from cyxwiz.ports.store import OutboxEntry, Store, Tx
 from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.services.reports import DROP_BLOB
 
 log = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 600.0
+BATCH = 500
 KEEP_LOAD = timedelta(days=7)
 KEEP_IDEMPOTENCY = timedelta(days=7)
 
@@ -42,3 +45,46 @@ class Housekeeper(Service):
             tx.prune_load(tx.now - KEEP_LOAD),
             tx.prune_idempotency(tx.now - KEEP_IDEMPOTENCY),
         )
+
+
+class BlobCollector(Service):
+    """Removes blobs that are owed a removal, unless somebody came to own or need one meanwhile."""
+
+    def __init__(self, store: Store, blobs: BlobStore) -> None:
+        super().__init__()
+        self._store = store
+        self._blobs = blobs
+
+    async def run(self) -> None:
+        self.ready()
+        while not self.stopping.is_set():
+            await self.idle(PERIOD_SECONDS)
+            if self.stopping.is_set():
+                return
+            try:
+                removed = await self.collect()
+            except CyxError as error:
+                if error.code not in (Code.UNAVAILABLE, Code.EXHAUSTED):
+                    raise
+                log.warning("removing blobs is held up: %s", error.message)
+            else:
+                log.info("removed %d blobs", removed)
+
+    async def collect(self) -> int:
+        """One pass; returns how many were removed."""
+        removed = 0
+        while entries := await self._store.read(lambda tx: tx.due_outbox(DROP_BLOB, BATCH)):
+            for entry in entries:
+                removed += await self._remove(entry)
+        return removed
+
+    async def _remove(self, entry: OutboxEntry) -> bool:
+        sha256 = str(entry.payload["sha256"])
+        # The row goes first: who uploads the same content from now on writes it anew.
+        if await self._store.write(lambda tx: tx.drop_blob(sha256)):
+            await self._blobs.delete(sha256)
+            dropped = True
+        else:
+            dropped = False
+        await self._store.write(lambda tx: tx.finish_outbox(entry.id))
+        return dropped

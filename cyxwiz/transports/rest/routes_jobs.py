@@ -6,7 +6,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from cyxwiz.domain.errors import Code
-from cyxwiz.services.api import Api, Call, JobList, Reason, Tail, WatchFrom
+from cyxwiz.services.api import Api, Call, JobList, Newest, Reason, Tail, WatchFrom
 from cyxwiz.services.jobfile import JobFile
 from cyxwiz.transports.auth import Guard
 from cyxwiz.transports.rest.request import Access, Operation, reply
@@ -72,6 +72,41 @@ def operations(api: Api, guard: Guard, streams: Streams) -> list[Operation]:
             body=Reason,
             body_optional=True,
             refuses=(*_OWN, Code.CONFLICT),
+        ),
+        Operation(
+            "POST",
+            f"{path}/pause",
+            "Set it aside, with a checkpoint if it runs",
+            "Job",
+            api.pause_job,
+            refuses=(*_OWN, Code.CONFLICT),
+        ),
+        Operation(
+            "POST",
+            f"{path}/resume",
+            "Let a paused job go on from its last checkpoint",
+            "Job",
+            api.resume_job,
+            refuses=(*_OWN, Code.CONFLICT),
+        ),
+        Operation(
+            "POST",
+            f"{path}/preempt",
+            "Take it away from its node, with a checkpoint; it goes on elsewhere",
+            "Job",
+            api.preempt_job,
+            body=Reason,
+            body_optional=True,
+            refuses=(*_OWN, Code.CONFLICT),
+        ),
+        Operation(
+            "GET",
+            f"{path}/checkpoints",
+            "Its saved states, newest first",
+            "JobCheckpoints",
+            api.get_job_checkpoints,
+            query=Newest,
+            refuses=_OWN,
         ),
         Operation(
             "GET",

@@ -97,6 +97,7 @@ DOCUMENTS: dict[str, Schema] = {
         attempts={**WHOLE, "description": "leases issued"},
         retry_count={**WHOLE, "description": "failures charged to the job"},
         node_losses=WHOLE,
+        intent={**one_of("run", "pause", "move"), "description": "what is wanted of it while a node has it"},
         reason={**TEXT, "description": "why it waits"},
         error=maybe(record(code=TEXT, message=TEXT)),
         dataset_uri=TEXT,
@@ -136,6 +137,23 @@ DOCUMENTS: dict[str, Schema] = {
     "JobMetrics": record(job_id=UUID, metrics=many(ref("MetricPoint")), next_after=WHOLE),
     "MetricPoint": record(
         offset=WHOLE, at=TIME, attempt=WHOLE, epoch=WHOLE, progress=SHARE, epoch_ended=FLAG, metrics=NUMBERS
+    ),
+    "JobCheckpoints": record(
+        job_id=UUID,
+        checkpoints=many(
+            record(
+                number=WHOLE,
+                at=TIME,
+                node_id=UUID,
+                epoch=WHOLE,
+                batch=WHOLE,
+                step=WHOLE,
+                progress=SHARE,
+                sha256=TEXT,
+                size=WHOLE,
+                kept=FLAG,
+            )
+        ),
     ),
     "JobLogs": record(job_id=UUID, logs=many(ref("LogLine")), next_after=WHOLE),
     "LogLine": record(offset=WHOLE, at=TIME, level=TEXT, source=TEXT, message=TEXT),

@@ -38,9 +38,13 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
     await client.plan({"name": "x"})
     for act in ("get", "cancel", "delete", "explain", "metrics", "logs", "result", "receipt", "wait"):
         await getattr(client, act)(JOB)
+    for act in ("pause", "resume", "preempt", "checkpoints"):
+        await getattr(client, act)(JOB)
     for act in ("list_jobs", "stats", "nodes", "node_tokens", "whoami", "users", "keys", "create_key"):
         await getattr(client, act)()
-    for act in ("node", "node_metrics", "drain", "resume", "ban", "revoke_node_token", "disable_user", "revoke_key"):
+    for act in ("node", "node_metrics", "drain_node", "resume_node", "ban_node"):
+        await getattr(client, act)(JOB)
+    for act in ("revoke_node_token", "disable_user", "revoke_key"):
         await getattr(client, act)(JOB)
     await client.create_node_token(2, 60.0)
     await client.create_user("bob")
@@ -52,7 +56,7 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
 
 async def test_arguments_go_by_their_names_and_unset_ones_not_at_all(fake: FakeCentral, client: Client) -> None:
     await client.list_jobs(status="running", name=None, limit=5)
-    await client.ban("n", 60.0)
+    await client.ban_node("n", 60.0)
     await client.create_node_token()
     assert [args for _, _, args, _ in fake.calls] == [{"status": "running", "limit": 5}, {"seconds": 60.0}, {}]
     assert all(metadata["authorization"] == "Bearer cyx_key" for *_, metadata in fake.calls)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.train import Stopped, train
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.executor import Finished, Logged, Progressed, Report, Work
@@ -29,7 +30,7 @@ def job(folder: Path, **changes: Any) -> Work:
 
 def run(work: Work) -> tuple[list[float], Finished, list[Report]]:
     reports: list[Report] = []
-    end = train(work, reports.append, lambda: False)
+    end = train(work, reports.append, Orders())
     losses = [report.metrics["loss"] for report in reports if isinstance(report, Progressed) and report.epoch_ended]
     return losses, end, reports
 
@@ -134,7 +135,9 @@ def test_graph_defaults_fill_in_what_the_job_leaves_open(tmp_path: Path) -> None
 
 def test_a_stop_is_obeyed_at_the_next_batch(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
-        train(job(tmp_path), lambda report: None, lambda: True)
+        orders = Orders()
+        orders.give("cancel")
+        train(job(tmp_path), lambda report: None, orders)
 
 
 @pytest.mark.parametrize(

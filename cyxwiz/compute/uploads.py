@@ -1,0 +1,112 @@
+"""Files on their way between a node and central."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.ports.central_link import CentralLink
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.executor import Checkpointed
+from cyxwiz.runtime.tasks import Tasks, spawn
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (0.2, 5.0)  # the first wait, and the longest
+_HELD_UP = (Code.CONFLICT, Code.EXHAUSTED, Code.UNAVAILABLE, Code.TIMEOUT, Code.UNAUTHENTICATED)
+
+
+async def push(link: CentralLink, clock: Clock, sha256: str, path: Path, unwanted: Callable[[], bool]) -> bool:
+    """Uploads a file, trying again for as long as it takes; False once it is `unwanted`.
+
+    Raises:
+        CyxError: what no later try would mend. FileNotFoundError: somebody took the file away.
+    """
+    wait = RETRY_SECONDS[0]
+    while not unwanted():
+        try:
+            await link.push_blob(sha256, path)
+            return True
+        except FileNotFoundError:
+            if not unwanted():  # else it was removed because nobody wants it
+                raise
+        except CyxError as error:
+            if error.code not in _HELD_UP:
+                raise
+            log.info("the upload of %s is held up: %s", path.name, error.message)
+            await clock.sleep(wait)
+            wait = min(RETRY_SECONDS[1], wait * 2)
+    return False
+
+
+async def fetch(link: CentralLink, clock: Clock, sha256: str, path: Path, unwanted: Callable[[], bool]) -> None:
+    """Fetches a blob, trying again while central can't be reached; returns without it once it is `unwanted`.
+
+    Raises:
+        CyxError: what no later try would mend.
+    """
+    wait = RETRY_SECONDS[0]
+    while not unwanted():
+        try:
+            await link.fetch_blob(sha256, path)
+            break
+        except CyxError as error:
+            if error.code not in _HELD_UP:
+                raise
+            log.info("the download of %s is held up: %s", path.name, error.message)
+            await clock.sleep(wait)
+            wait = min(RETRY_SECONDS[1], wait * 2)
+
+
+class CheckpointUploads:
+    """A run's checkpoints, uploaded behind its back: the newest that waits goes next, older ones are left out.
+
+    `written` is called once a checkpoint's bytes are stored at central.
+    """
+
+    def __init__(
+        self,
+        link: CentralLink,
+        clock: Clock,
+        written: Callable[[Checkpointed], Awaitable[None]],
+        unwanted: Callable[[], bool],
+    ) -> None:
+        self._link, self._clock, self._written, self._unwanted = link, clock, written, unwanted
+        self._waiting: Checkpointed | None = None
+        self._tasks = Tasks()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def offer(self, saved: Checkpointed) -> None:
+        if self._waiting is not None:
+            self._waiting.file.path.unlink(missing_ok=True)
+        self._waiting = saved
+        if self._idle.is_set():
+            self._idle.clear()
+            spawn(self._work(), name=f"upload {saved.file.name}", group=self._tasks)
+
+    async def _work(self) -> None:
+        try:
+            while (saved := self._waiting) is not None:
+                self._waiting = None
+                await self._upload(saved)
+        finally:
+            self._idle.set()
+
+    async def _upload(self, saved: Checkpointed) -> None:
+        try:
+            if await push(self._link, self._clock, saved.file.sha256, saved.file.path, self._unwanted):
+                await self._written(saved)
+        except (CyxError, OSError) as error:
+            log.warning("the checkpoint %s is not kept: %s", saved.file.name, error)
+        saved.file.path.unlink(missing_ok=True)
+
+    async def settled(self) -> None:
+        """Returns when nothing is on its way any more."""
+        await self._idle.wait()
+
+    async def aclose(self) -> None:
+        await self._tasks.aclose()
