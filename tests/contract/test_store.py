@@ -13,7 +13,17 @@ from cyxwiz.domain.account import ApiKey, JoinToken, Role, User
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.events import JobCompleted, JobStarted, JobSubmitted, NodeJoined
 from cyxwiz.domain.ids import NodeId, Token, UserId
-from cyxwiz.domain.job import JobResult, JobTrigger, JobType, Lease, LogLine, MetricPoint, Priority, ResultFile
+from cyxwiz.domain.job import (
+    Checkpoint,
+    JobResult,
+    JobTrigger,
+    JobType,
+    Lease,
+    LogLine,
+    MetricPoint,
+    Priority,
+    ResultFile,
+)
 from cyxwiz.domain.node import LoadSample, Pricing
 from cyxwiz.domain.states import JobState, LeaseState, LeaseTrigger, NodeState, NodeTrigger
 from cyxwiz.ports.store import AuditEntry, BlobInfo, JobQuery, NodeQuery, Store, Tx
@@ -279,6 +289,37 @@ async def test_curves_logs_and_results(store: Store) -> None:
     with pytest.raises(CyxError) as caught:
         await store.write(lambda tx: tx.add_result(result))
     assert caught.value.code is Code.EXISTS
+
+
+async def test_checkpoints(store: Store) -> None:
+    given, other = job(), job()
+    states = [
+        Checkpoint(number, START, NodeId("n"), Token(1, 2), 2, 3, number * 10, 0.25, 4, f"{number:064x}", 2**40)
+        for number in range(1, 4)
+    ]
+    await store.write(lambda tx: [tx.add_job(each) for each in (given, other)])
+    await store.write(lambda tx: [tx.add_checkpoint(given.id, each) for each in states])
+    assert await store.read(lambda tx: tx.checkpoints(given.id, 2)) == [states[2], states[1]]
+    assert await store.read(lambda tx: tx.checkpoints(other.id, 2)) == []
+    await store.write(lambda tx: tx.release_checkpoint(given.id, 1))
+    assert (await store.read(lambda tx: tx.checkpoints(given.id, 9)))[2] == replace(states[0], kept=False)
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.add_checkpoint(given.id, states[0]))
+    assert caught.value.code is Code.EXISTS
+
+
+async def test_a_blob_is_dropped_when_nobody_needs_it(store: Store) -> None:
+    given = job()
+    free, owned, saved = (BlobInfo(digit * 64, 5, START) for digit in "abc")
+    state = Checkpoint(1, START, NodeId("n"), Token(1, 2), 1, 0, 0, 0.0, 1, saved.sha256, 5)
+    await store.write(lambda tx: [tx.add_job(given), tx.add_checkpoint(given.id, state)])
+    await store.write(lambda tx: [tx.add_blob(free, None), tx.add_blob(owned, OWNER), tx.add_blob(saved, None)])
+    drop = [await store.write(lambda tx, each=each: tx.drop_blob(each.sha256)) for each in (free, owned, saved)]
+    assert drop == [True, False, False]
+    await store.write(lambda tx: tx.release_checkpoint(given.id, 1))
+    assert await store.write(lambda tx: tx.drop_blob(saved.sha256))
+    assert await store.read(lambda tx: tx.blob(saved.sha256)) is None
+    assert not await store.write(lambda tx: tx.drop_blob(saved.sha256))
 
 
 async def test_nodes(store: Store, clock: HandClock) -> None:

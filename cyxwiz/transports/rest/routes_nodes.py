@@ -13,7 +13,14 @@ def operations(api: Api) -> list[Operation]:
         Operation("GET", "/api/nodes", "All nodes", "Nodes", api.list_nodes, query=NodeList),
         Operation("GET", path, "A node", "Node", api.get_node),
         Operation("GET", f"{path}/metrics", "Samples of its load", "NodeMetrics", api.get_node_metrics, query=Span),
-        Operation("POST", f"{path}/drain", "Give it no new jobs", "Node", api.drain_node, refuses=(Code.STALE,)),
+        Operation(
+            "POST",
+            f"{path}/drain",
+            "Give it no new jobs; what runs moves on with a checkpoint",
+            "Node",
+            api.drain_node,
+            refuses=(Code.STALE,),
+        ),
         Operation("POST", f"{path}/resume", "Give it jobs again", "Node", api.resume_node, refuses=(Code.STALE,)),
         Operation(
             "POST",
