@@ -9,7 +9,7 @@ from pathlib import Path
 from cyxwiz.compute.agent import Agent, AgentSettings
 from cyxwiz.compute.identity import load_identity
 from cyxwiz.compute.journal import SqliteJournal
-from cyxwiz.domain.node import Hardware, LoadSample
+from cyxwiz.domain.node import SCRIPTS, Hardware, LoadSample
 from cyxwiz.ports.central_link import CentralLink
 from cyxwiz.ports.executor import Executor
 from cyxwiz.runtime.clock import SystemClock
@@ -45,7 +45,7 @@ async def node(
     clock = SystemClock()
     directory.mkdir(exist_ok=True)
     journal = SqliteJournal(directory / "journal.db")
-    settings = AgentSettings(name, "", slots, join_token, 0.1, directory, 3600.0)
+    settings = AgentSettings(name, "", slots, join_token, 0.1, directory, 3600.0, features=(SCRIPTS,))
     executor = executor or ScriptedExecutor()
     agent = Agent(
         link,

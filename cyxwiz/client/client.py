@@ -20,7 +20,7 @@ import grpc
 
 from cyxwiz.client import blobs, connection
 from cyxwiz.client.errors import is_passing, rebuild
-from cyxwiz.client.jobfile import read_job
+from cyxwiz.client.jobfile import code_files, read_job
 from cyxwiz.client.patience import Patience
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ext.v1 import blobs_pb2_grpc, client_pb2, client_pb2_grpc
@@ -188,7 +188,23 @@ class Client:
                     field="dataset",
                 )
             document["dataset"] = (await self.push_blob(path))["uri"]
+        model = document.get("model")
+        if isinstance(model, dict) and ("script" in model or "source" in model) and "files" not in model:
+            document["model"] = await self._upload_code(model, Path(job).parent)
         return document
+
+    async def _upload_code(self, model: Mapping[str, Any], base: Path) -> Mapping[str, Any]:
+        """The same model with its code as blobs; what the server has already is not sent again."""
+        entry, files = code_files(base, model.get("source"), model.get("script"))
+        at_once = asyncio.Semaphore(8)
+
+        async def push(path: Path) -> str:
+            async with at_once:
+                return str((await self.push_blob(path))["sha256"])
+
+        digests = await asyncio.gather(*(push(path) for path in files.values()))
+        rest = {key: value for key, value in model.items() if key not in ("source", "script")}
+        return {**rest, "script": entry, "files": dict(zip(files, digests, strict=True))}
 
     async def get(self, job_id: str) -> Json:
         return await self._read("GetJob", job_id)

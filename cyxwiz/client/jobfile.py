@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cyxwiz.domain.errors import CyxError, invalid
+from cyxwiz.domain.script import MAX_FILES
 
 MAX_BYTES = 32 << 20
 Job = dict[str, Any]
@@ -43,6 +44,42 @@ def read_job(path: Path | str, sets: Iterable[str] = ()) -> Job:
     apply_sets(job, sets)
     _inline_graph(job, path.parent)
     return job
+
+
+def code_files(base: Path, source: object, script: object) -> tuple[str, dict[str, Path]]:
+    """(entry, files by their names below the source folder) of a job's code.
+
+    A script alone is one file. Hidden folders, caches and links are left out of a folder.
+
+    Raises:
+        CyxError: INVALID for what is not there, is no script, or is too much.
+    """
+    if not isinstance(source, str | None) or not isinstance(script, str | None):
+        raise invalid("model: script and source must be texts", field="model")
+    if source is None:
+        path = base / (script or "")
+        if not path.is_file():
+            raise invalid(f"model.script: {str(path)!r} is no file", field="model.script")
+        return path.name, {path.name: path}
+    folder = base / source
+    if not folder.is_dir():
+        raise invalid(f"model.source: {str(folder)!r} is no folder", field="model.source")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if path.is_symlink() or not path.is_file() or any(_left_out(part) for part in parts):
+            continue
+        files["/".join(parts)] = path
+        if len(files) > MAX_FILES:
+            raise invalid(f"model.source: {str(folder)!r} has more than {MAX_FILES} files", field="model.source")
+    entry = script or next((name for name in ("train.py", "main.py") if name in files), "")
+    if entry not in files:
+        raise invalid(f"model.script: name the file in {str(folder)!r} that is to be run", field="model.script")
+    return entry, files
+
+
+def _left_out(name: str) -> bool:
+    return name.startswith(".") or name in ("__pycache__", "node_modules") or name.endswith(".pyc")
 
 
 def apply_sets(job: Job, sets: Iterable[str]) -> None:

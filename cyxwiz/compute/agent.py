@@ -53,6 +53,7 @@ class AgentSettings:
     data_roots: tuple[Path, ...] = ()
     advertise_host: str = ""
     advertise_port: int = 0
+    features: tuple[str, ...] = ()
 
 
 class Agent(Service):
@@ -193,6 +194,7 @@ class Agent(Service):
         return pb.Hello(
             protocol_min=PROTOCOL,
             protocol_max=PROTOCOL,
+            features=self._settings.features,
             node_id=self._identity.node_id,
             public_key=self._identity.public_key,
             boot_id=self._boot_id,

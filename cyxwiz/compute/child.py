@@ -124,6 +124,10 @@ def _outcome(work: Work, send: Any, orders: Orders) -> Report:
         work.work_dir.mkdir(parents=True, exist_ok=True)
         os.chdir(work.work_dir)
         os.environ.update(HOME=str(work.work_dir), OMP_NUM_THREADS=str(work.threads))
+        if work.script is not None:
+            from cyxwiz.compute.script import run_script
+
+            return run_script(work, work.script, send, orders)
         from cyxwiz.compute.train import Stopped, train
 
         began = time.perf_counter()

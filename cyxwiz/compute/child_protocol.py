@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+from cyxwiz.domain.script import Script
 from cyxwiz.ports.executor import (
     Artefact,
     Cancelled,
@@ -238,6 +239,8 @@ def encode_work(work: Work) -> bytes:
     fields: dict[str, Any] = {name: _plain(getattr(work, name)) for name in _WORK_FIELDS}
     fields["work_dir"] = str(work.work_dir)
     fields["data_roots"] = [str(root) for root in work.data_roots]
+    script = work.script
+    fields["script"] = script and {"entry": script.entry, "files": dict(script.files), "args": list(script.args)}
     for name in _PATHS:
         path = getattr(work, name)
         fields[name] = None if path is None else str(path)
@@ -249,6 +252,8 @@ def to_work(frame: Frame) -> Work:
     fields: dict[str, Any] = dict(frame["work"])
     fields["work_dir"] = Path(fields["work_dir"])
     fields["data_roots"] = tuple(Path(root) for root in fields["data_roots"])
+    if fields["script"] is not None:
+        fields["script"] = Script(**{**fields["script"], "args": tuple(fields["script"]["args"])})
     for name in _PATHS:
         fields[name] = None if fields[name] is None else Path(fields[name])
     return Work(**fields)

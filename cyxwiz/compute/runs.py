@@ -15,6 +15,7 @@ from pathlib import Path
 from cyxwiz.compute.uploads import CheckpointUploads, fetch
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
+from cyxwiz.domain.script import Script, check_script
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import CentralLink
 from cyxwiz.ports.clock import Clock
@@ -159,6 +160,7 @@ class Runner:
             dataset = record.directory / "dataset"
             digest = assign.dataset_uri.removeprefix(BLOB_PREFIX)
             await fetch(self._link, self._clock, digest, dataset, lambda: record.dropped)
+        script = await self._fetch_script(record)
         resume: Path | None = None
         if assign.HasField("resume"):
             resume = record.directory / "resume.safetensors"
@@ -181,6 +183,7 @@ class Runner:
                 max_duration_seconds=assign.max_duration_seconds or None,
                 resume=resume,
                 checkpoint_every=assign.checkpoint_every or "none",
+                script=script,
             )
         )
         if record.dropped:
@@ -188,6 +191,24 @@ class Runner:
         elif record.preempted:
             run.preempt()
         return run
+
+    async def _fetch_script(self, record: Record) -> Script | None:
+        """Lays the script's files out below the run's folder; None for a job without one."""
+        if not record.assign.HasField("script"):
+            return None
+        given = record.assign.script
+        script = Script(given.entry, dict(given.files), tuple(given.args))
+        check_script(script)  # the paths lead nowhere else
+        at_once = asyncio.Semaphore(8)
+
+        async def one(name: str, sha256: str) -> None:
+            path = record.directory / "source" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            async with at_once:
+                await fetch(self._link, self._clock, sha256, path, lambda: record.dropped)
+
+        await asyncio.gather(*(one(name, sha256) for name, sha256 in script.files.items()))
+        return script
 
     async def _write(self, record: Record, messages: list[pb.Report], *, ends: bool) -> None:
         """Journals reports. On a full disk a curve may lose points, the end is tried until it is written."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
+from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import (
     JOB,
     LEASE,
@@ -98,6 +99,7 @@ class JobSpec:
     payment_address: str = ""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     checkpoint_every: str = "auto"  # see domain.checkpoint
+    script: Script | None = None  # its own code, instead of a model definition
 
 
 @dataclass(frozen=True, slots=True)

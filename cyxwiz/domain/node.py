@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import cast
 
 from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.domain.job import Device
@@ -13,6 +14,7 @@ from cyxwiz.domain.states import NODE, NodeState, NodeTrigger, advance
 # What a node signs in its Hello, before the nonce and its id, so that no other signature can pass for it.
 HELLO_CONTEXT = b"cyxwiz-node-hello-v1\n"
 P2P_SERVICE = "cyxwiz.protocol.JobExecutionService"
+SCRIPTS = "scripts"  # the feature of a node that runs the code of others, in a sandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,12 @@ class Node:
     extras: Mapping[str, object] = field(default_factory=dict[str, object])
     load: int = 0  # live leases; derived, not stored
     version_number: int = 0
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What the node says that it can do beyond the least."""
+        given = cast("Sequence[str]", self.extras.get("features", ()))
+        return frozenset(given)
 
     @property
     def endpoint(self) -> str:

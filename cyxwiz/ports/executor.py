@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from cyxwiz.domain.script import Script
+
 PREEMPT_SECONDS = 60.0  # from asking for a last checkpoint to doing without
 
 
@@ -30,6 +32,7 @@ class Work:
     max_duration_seconds: float | None = None
     resume: Path | None = None  # a checkpoint to go on from
     checkpoint_every: str = "none"  # see domain.checkpoint
+    script: Script | None = None  # its files lie in work_dir/source
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Device, JobSpec
-from cyxwiz.domain.node import DeviceInfo, Node
+from cyxwiz.domain.node import SCRIPTS, DeviceInfo, Node
 from cyxwiz.domain.states import NodeState
 
 PROBATION = 0.25  # reputation below which a node gets nothing
@@ -54,6 +54,8 @@ def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
         return "draining"
     if resources.regions and node.region not in resources.regions:
         return f"not in {', '.join(resources.regions)}"
+    if spec.script is not None and SCRIPTS not in node.features:
+        return "runs no code of others"
     if resources.ram_bytes > node.hardware.ram_total_bytes:
         return f"less than {_size(resources.ram_bytes)} of RAM"
     if needs_gpu(spec):

@@ -18,6 +18,7 @@ from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
 from cyxwiz.domain.job import Checkpoint, Intent, Job, Lease
 from cyxwiz.domain.node import Node
+from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.bus import Bus
@@ -368,7 +369,12 @@ def assignment(job: Job, lease: Lease, checkpoint: Checkpoint | None = None) -> 
         name=spec.name,
         resume=resume,
         checkpoint_every=str(parse_every(spec.checkpoint_every)),
+        script=_script(spec.script),
     )
+
+
+def _script(script: Script | None) -> pb.Script | None:
+    return None if script is None else pb.Script(entry=script.entry, files=dict(script.files), args=script.args)
 
 
 def _registration(hello: pb.Hello, peer_host: str) -> Registration:
@@ -381,6 +387,7 @@ def _registration(hello: pb.Hello, peer_host: str) -> Registration:
         version=hello.version,
         max_concurrent_jobs=hello.max_concurrent_jobs,
         services=tuple(hello.services),
+        features=tuple(hello.features),
         certificate_fingerprint=hello.certificate_fingerprint,
         public_key=hello.public_key,
         boot_id=hello.boot_id,

@@ -12,6 +12,7 @@ from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
 from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources
 from cyxwiz.domain.money import parse_cyxwiz
+from cyxwiz.domain.script import Script, check_script
 from cyxwiz.graph import check_dataset_uri, check_model_fits, parse, parse_hyperparameters
 from cyxwiz.ports.store import Tx
 from cyxwiz.services.validation import first_problem
@@ -79,8 +80,10 @@ class _Part(BaseModel):
 class _Model(_Part):
     graph: dict[str, Any] | str | None = None
     layers: list[Any] | None = None
-    script: str | None = None
-    source: str | None = None
+    script: str | None = None  # which of the files to run
+    files: dict[str, str] | None = None  # path to SHA-256 of a blob
+    args: list[str] | None = None
+    source: str | None = None  # a folder: who submits by SDK or command line may name one, which becomes files
     definition: str | None = None  # any of the shapes of the wire contract, as JSON text
 
 
@@ -135,11 +138,13 @@ def parse_jobfile(data: object) -> JobSpec:
         file = JobFile.model_validate(data)
     except ValidationError as error:
         raise first_problem(error, "job") from None
+    model, script = _model(file.model)
     spec = JobSpec(
         name=file.name,
         type=JobType(file.type),
         dataset_uri=file.dataset,
-        model=_definition(file.model),
+        model=model,
+        script=script,
         epochs=file.epochs,
         batch_size=file.batch_size,
         seed=file.seed,
@@ -180,6 +185,11 @@ def check_spec(spec: JobSpec) -> None:
             "resources.vram: a job for the CPU has none; leave it out or ask for a GPU", field="resources.vram"
         )
     parse_every(spec.checkpoint_every)
+    if spec.script is not None:
+        check_script(spec.script)
+        if spec.dataset_uri:
+            check_dataset_uri(spec.dataset_uri)
+        return
     if not spec.dataset_uri:
         raise invalid("dataset: missing; name one such as builtin:digits", field="dataset")
     graph = parse(spec.model)
@@ -188,8 +198,12 @@ def check_spec(spec: JobSpec) -> None:
     check_model_fits(graph, spec.dataset_uri, hyperparameters.loss.type if hyperparameters.loss else None)
 
 
-def check_blob_dataset(tx: Tx, spec: JobSpec, owner_id: str) -> None:
-    """A blob:// data set must be stored here, and be the caller's."""
+def check_blobs(tx: Tx, spec: JobSpec, owner_id: str) -> None:
+    """A blob:// data set and a script's files must be stored here, and be the caller's."""
+    for path, sha256 in spec.script.files.items() if spec.script is not None else ():
+        info = tx.blob(sha256)
+        if info is None or owner_id not in info.owners:
+            raise CyxError(Code.NOT_FOUND, f"model.files: {path} ({sha256}) is not stored here; upload it first")
     if spec.dataset_uri.startswith("blob://sha256/"):
         info = tx.blob(spec.dataset_uri.removeprefix("blob://sha256/"))
         if info is None or owner_id not in info.owners:
@@ -198,13 +212,35 @@ def check_blob_dataset(tx: Tx, spec: JobSpec, owner_id: str) -> None:
             )
 
 
-def _definition(model: _Model) -> str:
+def parse_definition(text: str) -> tuple[str, Script | None]:
+    """A model definition as the wire has it: JSON text of a graph, or of `script`, `files` and `args`."""
+    if '"script"' in text:
+        try:
+            given = json.loads(text)
+        except (ValueError, RecursionError):
+            return text, None  # who reads it as a graph says what is wrong
+        if isinstance(given, dict) and "script" in given:
+            try:
+                return _model(_Model.model_validate(given))
+            except ValidationError as error:
+                raise first_problem(error, "model") from None
+    return text, None
+
+
+def _model(model: _Model) -> tuple[str, Script | None]:
     given = {k: v for k, v in model.model_dump().items() if v is not None}
-    if "script" in given or "source" in given:
-        raise unsupported("model.script and model.source: user code is not built yet; declare layers or a graph")
-    if len(given) != 1:
-        raise invalid("model: give exactly one of graph, layers or definition", field="model")
+    if model.source is not None:
+        raise invalid(
+            "model.source: a folder can be named to `cyxwiz submit` and to the SDK, which upload it; here give files",
+            field="model.source",
+        )
+    if model.script is not None:
+        if extra := sorted(given.keys() - {"script", "files", "args"}):
+            raise invalid(f"model.{extra[0]}: a script builds its own model; leave it out", field=f"model.{extra[0]}")
+        return "", Script(model.script, model.files or {}, tuple(model.args or ()))
+    if len(given) != 1 or "files" in given or "args" in given:
+        raise invalid("model: give exactly one of graph, layers, definition or script", field="model")
     if "layers" in given:
-        return json.dumps({"layers": given["layers"]})
+        return json.dumps({"layers": given["layers"]}), None
     value = given.get("graph", given.get("definition"))
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value), None

@@ -24,7 +24,7 @@ from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.audit import record
-from cyxwiz.services.jobfile import check_blob_dataset, check_spec
+from cyxwiz.services.jobfile import check_blobs, check_spec
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
@@ -130,7 +130,7 @@ class Jobs:
                 if first is None:
                     raise not_found("job", seen[1])
                 return first, False
-            check_blob_dataset(tx, spec, actor.id)
+            check_blobs(tx, spec, actor.id)
             waiting = JobQuery(owner_id=actor.id, states=frozenset({JobState.PENDING}), limit=0)
             if tx.jobs(waiting).total >= self._max_pending:
                 raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
@@ -150,7 +150,7 @@ class Jobs:
         check_spec(spec)
 
         def unit(tx: Tx) -> Sequence[Candidate]:
-            check_blob_dataset(tx, spec, actor.id)
+            check_blobs(tx, spec, actor.id)
             return self.candidates(tx)
 
         return self.estimate(spec), explain(spec, await self._store.read(unit), self._weights)
@@ -349,10 +349,12 @@ class Jobs:
 
 
 def _needs(tx: Tx, job_id: JobId, sha256: str) -> bool:
-    """Whether who runs the job must read the blob: its data set, or a checkpoint to go on from."""
+    """Whether who runs the job must read the blob: its data set, its files, or a checkpoint to go on from."""
     job = tx.job(job_id)
     if job is None:
         return False
+    if job.spec.script is not None and sha256 in job.spec.script.files.values():
+        return True
     saved = [checkpoint.sha256 for checkpoint in tx.checkpoints(job_id, KEPT_CHECKPOINTS) if checkpoint.kept]
     return sha256 in saved or job.spec.dataset_uri == f"blob://sha256/{sha256}"
 

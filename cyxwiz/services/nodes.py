@@ -47,6 +47,7 @@ class Registration:
     pricing: Pricing | None = None
     supported_formats: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
 
 def check_registration(registration: Registration) -> None:
@@ -299,7 +300,11 @@ def _updated(node: Node, registration: Registration) -> Node:
         public_key=registration.public_key,
         boot_id=registration.boot_id,
         pricing=registration.pricing,
-        extras={"formats": list(registration.supported_formats), "runtimes": list(registration.runtimes)},
+        extras={
+            "formats": list(registration.supported_formats),
+            "runtimes": list(registration.runtimes),
+            "features": list(registration.features),
+        },
     )
 
 

@@ -30,6 +30,7 @@ from cyxwiz.domain.job import (
     ResultFile,
 )
 from cyxwiz.domain.node import DeviceInfo, Hardware, LoadSample, Node, Pricing
+from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.ports.store import AuditEntry, BlobInfo, OutboxEntry
 
@@ -43,6 +44,7 @@ def to_spec(data: Mapping[str, Any]) -> JobSpec:
         **{
             **data,
             "type": JobType(data["type"]),
+            "script": _to_script(data.get("script")),
             "priority": Priority(data["priority"]),
             "resources": Resources(
                 **{**resources, "device": Device(resources["device"]), "regions": tuple(resources["regions"])}
@@ -51,11 +53,20 @@ def to_spec(data: Mapping[str, Any]) -> JobSpec:
     )
 
 
+def _to_script(data: Mapping[str, Any] | None) -> Script | None:
+    return None if data is None else Script(data["entry"], data["files"], tuple(data["args"]))
+
+
+def _from_script(script: Script | None) -> dict[str, Any] | None:
+    return None if script is None else {"entry": script.entry, "files": dict(script.files), "args": list(script.args)}
+
+
 def from_spec(spec: JobSpec) -> dict[str, Any]:
     return {
         **{name: getattr(spec, name) for name in _SPEC_FIELDS},
         "hyperparameters": dict(spec.hyperparameters),
         "resources": asdict(spec.resources),
+        "script": _from_script(spec.script),
         "labels": dict(spec.labels),
     }
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.job import Device, JobType, Priority, Resources
-from cyxwiz.services.jobfile import parse_jobfile, parse_size, parse_span
+from cyxwiz.domain.script import Script
+from cyxwiz.services.jobfile import parse_definition, parse_jobfile, parse_size, parse_span
 
 LAYERS = [{"type": "dense", "units": 64}, {"type": "relu"}, {"type": "dense", "units": 10}]
 SMALL: dict[str, Any] = {"dataset": "builtin:digits", "model": {"layers": LAYERS}}
@@ -164,8 +165,6 @@ def test_several_mistakes_are_counted() -> None:
     ("change", "word"),
     [
         ({"type": "inference"}, "type: inference jobs are not built yet"),
-        ({"model": {"script": "train.py"}}, "user code is not built yet"),
-        ({"model": {"source": "dir/"}}, "user code is not built yet"),
         ({"model": {"layers": [{"type": "conv2d"}]}}, "cannot be run yet"),
         ({"dataset": "s3://bucket/data.csv"}, "cannot be read yet"),
     ],
@@ -252,3 +251,34 @@ def test_whatever_json_comes_it_is_read_or_refused_in_our_own_words(change: dict
     except CyxError as error:
         refused = error
     assert refused is None or (refused.code in (Code.INVALID, Code.UNSUPPORTED) and refused.message)
+
+
+SHA = "0" * 64
+
+
+def test_a_script_instead_of_a_model() -> None:
+    spec = parse_jobfile({"model": {"script": "a/train.py", "files": {"a/train.py": SHA}, "args": ["-x"]}})
+    assert spec.script == Script("a/train.py", {"a/train.py": SHA}, ("-x",))
+    assert (spec.model, spec.dataset_uri) == ("", "")
+    text = json.dumps({"script": "a/train.py", "files": {"a/train.py": SHA}, "args": ["-x"]})
+    assert parse_definition(text) == ("", spec.script), "the same on the wire"
+    assert parse_definition('{"layers": [1]}') == ('{"layers": [1]}', None)
+    assert parse_definition('{"script": ') == ('{"script": ', None)
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        ({"script": "train.py"}, "model.files"),
+        ({"script": "train.py", "files": {"other.py": SHA}}, "model.script"),
+        ({"script": "train.py", "files": {"train.py": "x"}}, "model.files"),
+        ({"script": "train.py", "files": {"train.py": SHA}, "layers": [1]}, "model.layers"),
+        ({"source": "dir/"}, "model.source"),
+        ({"files": {"train.py": SHA}}, "model"),
+        ({"args": ["a"]}, "model"),
+    ],
+)
+def test_scripts_that_are_none(model: dict[str, Any], field: str) -> None:
+    error = refusal({"model": model})
+    assert error.code is Code.INVALID
+    assert error.details["field"] == field

@@ -18,6 +18,7 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2 as job_pb
 from cyxwiz.protocol import node_pb2 as node_pb
 from cyxwiz.services.hardware import DEVICE_FROM_WIRE, device_of, device_to
+from cyxwiz.services.jobfile import parse_definition
 from cyxwiz.services.jobs import Assignment
 from cyxwiz.services.nodes import Registration
 
@@ -108,11 +109,13 @@ def spec_of(config: job_pb.JobConfig) -> JobSpec:
         vram_bytes=memory if on_gpu else 0,
         ram_bytes=memory if memory and not on_gpu else GIB,
     )
+    model, script = parse_definition(config.model_definition)
     return JobSpec(
         name="",
         type=JobType(str(enum_of(TYPES, config.job_type, "job_type"))),
         priority=Priority(str(enum_of(PRIORITIES, config.priority, "priority"))),
-        model=config.model_definition,
+        model=model,
+        script=script,
         hyperparameters=hyperparameters,
         dataset_uri=config.dataset_uri,
         batch_size=count_of(config.batch_size, DEFAULT_BATCH, "batch_size"),

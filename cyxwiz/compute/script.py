@@ -1,0 +1,167 @@
+"""`run_script`: a job's own Python code, as the main program of this process.
+
+Only a child in a sandbox runs it. The script's files lie in the work folder's `source`, which is where it starts; what
+it leaves in `out` are the job's files. It ends well by its end or exit status 0, and with `cyxwiz.job.AGAIN` after a
+save it asks to be run again.
+"""
+
+from __future__ import annotations
+
+import math
+import runpy
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cyxwiz import job
+from cyxwiz.compute.orders import Orders
+from cyxwiz.compute.state import read_state, write_state
+from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.script import Script
+from cyxwiz.ports.executor import (
+    Artefact,
+    Checkpointed,
+    Failed,
+    Finished,
+    FirstStep,
+    Logged,
+    Outcome,
+    Preempted,
+    Progressed,
+    Report,
+    Work,
+)
+
+MAX_FILES = 1000
+LEVELS = ("debug", "info", "warning", "error")
+WEIGHTS = (".safetensors", ".pt", ".pth", ".onnx", ".cyxmodel")
+
+Send = Callable[[Report], None]
+
+
+class ScriptSession:
+    """`cyxwiz.job.Session` over the child's channel."""
+
+    rank = 0
+    world = 1
+
+    def __init__(self, work: Work, send: Send, orders: Orders) -> None:
+        self._work, self._send, self._orders = work, send, orders
+        self._began = time.perf_counter()
+        self._state = read_state(work.resume) if work.resume is not None else None
+        self._step = 0
+        self._progress = 0.0
+        self._reported = False
+        self.saved = False
+        self.metrics: dict[str, float] = {}
+        self.params: Mapping[str, str] = {
+            **work.hyperparameters,
+            "epochs": str(work.epochs),
+            "batch_size": str(work.batch_size),
+            "seed": str(work.seed),
+        }
+        self.data_dir = work.work_dir / "data"
+        self.out_dir = work.work_dir / "out"
+
+    def report(self, step: int, metrics: Mapping[str, float], of: int | None) -> None:
+        if step < 0 or (of is not None and of < 1):
+            raise ValueError(f"step {step} of {of}: a step is 0 or more, of 1 or more")
+        figures = {str(name): float(value) for name, value in metrics.items()}
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{name} is {value}: figures must be finite numbers")
+        if not self._reported:
+            self._reported = True
+            self._send(FirstStep())
+        self._step, self.metrics = step, {**self.metrics, **figures}
+        steps = of or max(self._work.epochs, step)
+        self._progress = min(1.0, step / steps)
+        elapsed = time.perf_counter() - self._began
+        remaining = elapsed * (1 - self._progress) / self._progress if self._progress else 0.0
+        epoch = min(step, self._work.epochs) if of is None else math.ceil(self._progress * self._work.epochs)
+        shown = {**figures, "step": float(step)}
+        share, epochs = self._progress, self._work.epochs
+        self._send(Progressed(epoch, epochs, step, steps, share, shown, elapsed, remaining, epoch_ended=True))
+
+    def log(self, message: str, level: str) -> None:
+        self._send(Logged(level if level in LEVELS else "info", message, "job"))
+
+    def save(self, state: Any) -> None:
+        path = self._work.work_dir / "checkpoints" / f"{time.time_ns()}.safetensors"
+        file = write_state(path, state)
+        epoch = max(1, min(self._work.epochs, self._step))
+        self._send(Checkpointed(file, epoch, 0, self._step, self._progress, max(1, self._work.threads)))
+        self._state, self.saved = state, True
+
+    def load(self) -> Any:
+        return self._state
+
+    def should_stop(self) -> bool:
+        return self._orders.given
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+
+def run_script(work: Work, script: Script, send: Send, orders: Orders) -> Outcome:
+    """Runs the script to its end; returns the job's outcome."""
+    source = work.work_dir / "source"
+    session = ScriptSession(work, send, orders)
+    session.data_dir.mkdir(exist_ok=True)
+    session.out_dir.mkdir(exist_ok=True)
+    job.enter(session)
+    sys.argv = [str(source / script.entry), *script.args]
+    sys.path.insert(0, str((source / script.entry).parent))
+    status = _status(source / script.entry)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status == job.AGAIN and session.saved:
+        return Preempted(session.seconds)
+    if status == job.AGAIN:
+        return Failed("INVALID", f"The script asked to be run again (exit status {status}) and had saved nothing.")
+    if status != 0:
+        return Failed("INVALID", f"The script ended with {status}; what it said is in the job's log.")
+    return Finished(_files(session), session.metrics, work.epochs, session.seconds)
+
+
+def _status(path: Path) -> int | str:
+    """The exit status, or the exception that ended it; 0 for a good end."""
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as end:
+        if end.code is None:
+            return 0
+        if isinstance(end.code, int):
+            return end.code if end.code == 0 or end.code == job.AGAIN else f"exit status {end.code}"
+        sys.stderr.write(f"{end.code}\n")  # as the interpreter does
+        return "exit status 1"
+    except Exception as error:
+        traceback.print_exc()
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            raise
+        return f"{type(error).__name__}: {str(error)[:500]}"
+    return 0
+
+
+def _files(session: ScriptSession) -> tuple[Artefact, ...]:
+    """What lies in the out folder, a file of weights first; if nothing does, the last figures as a file."""
+    import hashlib
+    import json
+
+    found = sorted(path for path in session.out_dir.rglob("*") if path.is_file() and not path.is_symlink())
+    if len(found) > MAX_FILES:
+        raise invalid(f"The script left {len(found)} files in job.out_dir; at most {MAX_FILES} are kept.")
+    if not found:
+        found = [session.out_dir / "metrics.json"]
+        found[0].write_text(json.dumps(session.metrics, sort_keys=True))
+    found.sort(key=lambda path: path.suffix not in WEIGHTS)
+    artefacts: list[Artefact] = []
+    for path in found:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        artefacts.append(Artefact(str(path.relative_to(session.out_dir)), path, digest, path.stat().st_size))
+    return tuple(artefacts)

@@ -1,0 +1,104 @@
+"""A script's own state as a file: nested containers of plain values and arrays, without pickle.
+
+Arrays are tensors of a safetensors file. The structure around them is JSON in its metadata, in which a tensor is
+`{"$": "tensor", "name": …}`; whatever JSON has no word for (tuples, bytes, dicts with other keys than text) is tagged
+the same way.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyxwiz.compute.tensors import read_tensors, write_tensors
+from cyxwiz.domain.errors import invalid
+from cyxwiz.ports.executor import Artefact
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_META = "cyxwiz.state"
+MAX_DEPTH = 100
+
+
+def write_state(path: Path, state: Any) -> Artefact:
+    """Raises TypeError naming the place of what can't be kept."""
+    tensors: dict[str, Tensor] = {}
+    structure = _out(state, "state", tensors, 0)
+    return write_tensors(path, tensors, {"format": "pt", _META: json.dumps(structure)})
+
+
+def read_state(path: Path) -> Any:
+    """What `write_state` was given. Raises CyxError INVALID for what it did not write."""
+    tensors, metadata = read_tensors(path)
+    try:
+        return _in(json.loads(metadata[_META]), tensors)
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise invalid(f"{path.name} is no saved state: {type(error).__name__}: {error}") from error
+
+
+def _out(value: Any, place: str, tensors: dict[str, Tensor], depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise TypeError(f"{place}: nested deeper than {MAX_DEPTH}")
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else {"$": "float", "value": repr(value)}
+    if isinstance(value, bytes):
+        return {"$": "bytes", "value": base64.b64encode(value).decode()}
+    if isinstance(value, list):
+        return [_out(each, f"{place}[{index}]", tensors, depth + 1) for index, each in enumerate(value)]
+    if isinstance(value, tuple):
+        items = [_out(each, f"{place}[{index}]", tensors, depth + 1) for index, each in enumerate(value)]
+        return {"$": "tuple", "items": items}
+    if isinstance(value, Mapping):
+        return _mapping(value, place, tensors, depth)
+    return _array(value, place, tensors)
+
+
+def _mapping(value: Mapping[Any, Any], place: str, tensors: dict[str, Tensor], depth: int) -> Any:
+    if all(isinstance(key, str) for key in value) and "$" not in value:
+        return {key: _out(each, f"{place}[{key!r}]", tensors, depth + 1) for key, each in value.items()}
+    pairs = [
+        [_out(key, f"{place}'s key", tensors, depth + 1), _out(each, f"{place}[{key!r}]", tensors, depth + 1)]
+        for key, each in value.items()
+    ]
+    return {"$": "dict", "pairs": pairs}
+
+
+def _array(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        kind, tensor = "tensor", value.detach().to("cpu", copy=True).contiguous()
+    elif isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
+        kind, tensor = "array", torch.from_numpy(np.array(value, order="C"))
+    else:
+        raise TypeError(f"{place}: {type(value).__name__} can't be saved; keep plain values, tensors and arrays")
+    name = f"{len(tensors)}"
+    tensors[name] = tensor
+    return {"$": kind, "name": name}
+
+
+def _in(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_in(each, tensors) for each in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("$")
+    if kind is None:
+        return {key: _in(each, tensors) for key, each in value.items()}
+    if kind == "tuple":
+        return tuple(_in(each, tensors) for each in value["items"])
+    if kind == "dict":
+        return {_in(key, tensors): _in(each, tensors) for key, each in value["pairs"]}
+    if kind == "bytes":
+        return base64.b64decode(value["value"])
+    if kind == "float":
+        return float(value["value"])
+    tensor = tensors[value["name"]]
+    return tensor.numpy() if kind == "array" else tensor
