@@ -9,20 +9,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeMessage(_message.Message):
-    __slots__ = ("hello", "proof", "beat", "report", "refusal", "farewell")
+    __slots__ = ("hello", "proof", "beat", "report", "refusal", "farewell", "hardware")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     FAREWELL_FIELD_NUMBER: _ClassVar[int]
+    HARDWARE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     proof: Proof
     beat: Beat
     report: Report
     refusal: Refusal
     farewell: Farewell
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., farewell: _Optional[_Union[Farewell, _Mapping]] = ...) -> None: ...
+    hardware: Hardware
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., farewell: _Optional[_Union[Farewell, _Mapping]] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ...) -> None: ...
 
 class CentralMessage(_message.Message):
     __slots__ = ("challenge", "welcome", "assign", "cancel", "ack", "pulse")
@@ -220,7 +222,7 @@ class Pulse(_message.Message):
     def __init__(self, at_ms: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("at_ms", "cpu_usage", "memory_usage", "gpu_usage", "gpu_memory_usage", "network_rx_bytes_per_second", "network_tx_bytes_per_second", "power_watts", "active_jobs", "ram_available_bytes")
+    __slots__ = ("at_ms", "cpu_usage", "memory_usage", "gpu_usage", "gpu_memory_usage", "network_rx_bytes_per_second", "network_tx_bytes_per_second", "power_watts", "active_jobs", "ram_available_bytes", "closed_reason")
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     CPU_USAGE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_USAGE_FIELD_NUMBER: _ClassVar[int]
@@ -231,6 +233,7 @@ class Beat(_message.Message):
     POWER_WATTS_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_JOBS_FIELD_NUMBER: _ClassVar[int]
     RAM_AVAILABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_REASON_FIELD_NUMBER: _ClassVar[int]
     at_ms: int
     cpu_usage: float
     memory_usage: float
@@ -241,7 +244,8 @@ class Beat(_message.Message):
     power_watts: float
     active_jobs: int
     ram_available_bytes: int
-    def __init__(self, at_ms: _Optional[int] = ..., cpu_usage: _Optional[float] = ..., memory_usage: _Optional[float] = ..., gpu_usage: _Optional[float] = ..., gpu_memory_usage: _Optional[float] = ..., network_rx_bytes_per_second: _Optional[float] = ..., network_tx_bytes_per_second: _Optional[float] = ..., power_watts: _Optional[float] = ..., active_jobs: _Optional[int] = ..., ram_available_bytes: _Optional[int] = ...) -> None: ...
+    closed_reason: str
+    def __init__(self, at_ms: _Optional[int] = ..., cpu_usage: _Optional[float] = ..., memory_usage: _Optional[float] = ..., gpu_usage: _Optional[float] = ..., gpu_memory_usage: _Optional[float] = ..., network_rx_bytes_per_second: _Optional[float] = ..., network_tx_bytes_per_second: _Optional[float] = ..., power_watts: _Optional[float] = ..., active_jobs: _Optional[int] = ..., ram_available_bytes: _Optional[int] = ..., closed_reason: _Optional[str] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("job_id", "token", "message")
