@@ -1,10 +1,10 @@
 """The seeded, timed challenge for one device: matrix products over filled memory, checked, and copies.
 
 Blocks are n by n matrices of whole numbers in float32. Those with an even number have odd entries from -4095 to 4095,
-the others entries from -1 to 1, and a product is of one of each. Its partial sums stay below 4096·n, which float32 holds
-exactly up to n = 4096; so every device that multiplies in float32 gets the same numbers, in whatever order it adds.
-Entries of 12 bits don't fit into TF32, float16 or bfloat16: a device that takes a shortcut is caught. Memory is filled
-with different blocks: block i is one of a few drawn ones with its rows rotated by i.
+the others entries from -1 to 1, and a product is of one of each. Its partial sums stay below 4096·n, which float32
+holds exactly up to n = 4096; so every device that multiplies in float32 gets the same numbers, in whatever order it
+adds. Entries of 12 bits don't fit into TF32, float16 or bfloat16: a device that takes a shortcut is caught. Memory is
+filled with different blocks: block i is one of a few drawn ones with its rows rotated by i.
 
 Products are checked by Freivalds' test (R. Freivalds, "Probabilistic machines can use less running time", 1977): for a
 vector r drawn from 0 to 65535, the device's C·r must equal A·(B·r), which the host computes from the drawn blocks
@@ -54,7 +54,7 @@ class Result:
     checked: int
     matrix_gflops: float  # 1e9 float32 operations a second; a product is 2·n^3
     memory_gb_per_second: float  # 1e9 bytes a second, read and written
-    answer: str  # the same for the same seed, n and round on every device
+    answer: str  # the same on every device for the same seed, n, round and release of NumPy, whose generator draws
 
 
 class Backend(Protocol):
