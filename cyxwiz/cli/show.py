@@ -15,6 +15,7 @@ COLOURS = {
     "banned": "red",
     "cancelled": "yellow",
     "offline": "yellow",
+    "closed": "yellow",
 }
 
 
@@ -260,7 +261,7 @@ def nodes(document: Json) -> None:
             (
                 each["id"],
                 each["name"],
-                each["status"],
+                "closed" if each.get("closed_reason") and each["status"] in ("online", "busy") else each["status"],
                 each["region"],
                 percent(each["current_load"]),
                 each["cpu_cores"],

@@ -265,6 +265,7 @@ class Agent(Service):
             max_concurrent_jobs=settings.max_concurrent_jobs,
             advertise_host=settings.advertise_host,
             advertise_port=settings.advertise_port,
+            closed_reason=self.closed_reason,
             held=[
                 pb.Held(job_id=r.assign.job_id, token=r.assign.token, last_seq=r.last_seq, ended=r.ended)
                 for r in self._records.values()

@@ -71,6 +71,13 @@ class Watchman:
     def senses_heat(self) -> bool:
         return self._sensors.temperature() is not None
 
+    def _heat(self) -> float | None:
+        try:
+            return self._sensors.temperature()
+        except (psutil.Error, OSError) as error:
+            log.warning("the temperature can't be read: %s", error)
+            return None
+
     def _share(self) -> float | None:
         try:
             return self._others.measure() if self._others is not None else None
@@ -81,7 +88,7 @@ class Watchman:
     def look(self) -> str:
         """Why the node must not work now, or nothing."""
         limits = self._limits
-        heat = self._sensors.temperature() if limits.max_temperature_c is not None else None
+        heat = self._heat() if limits.max_temperature_c is not None else None
         share = self._share()
         self.state = judge(limits, self.state, self._clock, heat, share)
         return self.state.closed

@@ -121,6 +121,7 @@ class NodeGateway:
 
         def unit(tx: Tx) -> tuple[Node, list[pb.Ack], set[Key]]:
             node = self._nodes.join(tx, node_id, registration, hello.join_token, local=local)
+            self._nodes.liveness.close(node_id, hello.closed_reason[:MAX_REASON])
             acks, given = self._resume(tx, node, claims)
             self._nodes.reconcile(tx, node, claims)
             return node, acks, given

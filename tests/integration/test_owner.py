@@ -113,6 +113,18 @@ async def test_closing_is_told_once_and_what_runs_runs_on(server: Central, tmp_p
         assert asked == ["hotter than its owner allows (80 °C)"]
 
 
+async def test_a_job_that_waits_is_not_offered_to_a_node_that_joins_closed(server: Central, tmp_path: Path) -> None:
+    job_id = await submit(server)
+    async with node(tmp_path / "node", grpc_link(server), closed=lambda: CLOSED):
+
+        async def explained() -> bool:
+            document = await server.core.api.explain_job(Call(await admin(server), job_id))
+            assert document["leases"] == []
+            return CLOSED in document["reason"]
+
+        await until(explained)
+
+
 async def test_an_assignment_that_crosses_the_closing_is_refused(server: Central, tmp_path: Path) -> None:
     async with node(tmp_path / "node", grpc_link(server)) as agent:
         agent.closed_reason = CLOSED  # closed, and central has not heard of it

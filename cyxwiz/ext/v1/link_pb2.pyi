@@ -63,7 +63,7 @@ class Held(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., last_seq: _Optional[int] = ..., ended: _Optional[bool] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "features", "node_id", "public_key", "boot_id", "join_token", "name", "version", "region", "hardware", "max_concurrent_jobs", "services", "advertise_host", "advertise_port", "held", "certificate_fingerprint")
+    __slots__ = ("protocol_min", "protocol_max", "features", "node_id", "public_key", "boot_id", "join_token", "name", "version", "region", "hardware", "max_concurrent_jobs", "services", "advertise_host", "advertise_port", "held", "certificate_fingerprint", "closed_reason")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class Hello(_message.Message):
     ADVERTISE_PORT_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_REASON_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
     protocol_max: int
     features: _containers.RepeatedScalarFieldContainer[str]
@@ -98,7 +99,8 @@ class Hello(_message.Message):
     advertise_port: int
     held: _containers.RepeatedCompositeFieldContainer[Held]
     certificate_fingerprint: str
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., node_id: _Optional[str] = ..., public_key: _Optional[bytes] = ..., boot_id: _Optional[str] = ..., join_token: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., region: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., max_concurrent_jobs: _Optional[int] = ..., services: _Optional[_Iterable[str]] = ..., advertise_host: _Optional[str] = ..., advertise_port: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., certificate_fingerprint: _Optional[str] = ...) -> None: ...
+    closed_reason: str
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., node_id: _Optional[str] = ..., public_key: _Optional[bytes] = ..., boot_id: _Optional[str] = ..., join_token: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., region: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., max_concurrent_jobs: _Optional[int] = ..., services: _Optional[_Iterable[str]] = ..., advertise_host: _Optional[str] = ..., advertise_port: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., certificate_fingerprint: _Optional[str] = ..., closed_reason: _Optional[str] = ...) -> None: ...
 
 class Hardware(_message.Message):
     __slots__ = ("cpu_model", "cpu_cores", "ram_total_bytes", "ram_available_bytes", "devices", "unknown")
