@@ -21,12 +21,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config, ConfigError, Loaded
 from cyxwiz.domain.errors import Code, CyxError, conflict
+from cyxwiz.domain.node import Hardware
 from cyxwiz.domain.payment import Tariff
+from cyxwiz.domain.schedule import parse_schedule
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.central_link import CentralLink
@@ -50,6 +52,9 @@ from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.reports import Reporting
 from cyxwiz.services.secrets import Secrets, load_secrets
 from cyxwiz.services.watch import Watch
+
+if TYPE_CHECKING:
+    from cyxwiz.compute.hardware.sampler import Sensors
 
 log = logging.getLogger(__name__)
 
@@ -419,7 +424,7 @@ async def _node(
 ) -> None:
     from cyxwiz.compute.agent import Agent
     from cyxwiz.compute.executor import ProcessExecutor
-    from cyxwiz.compute.hardware import Sampler, detect
+    from cyxwiz.compute.hardware import Detector, Sampler
     from cyxwiz.compute.identity import load_identity
     from cyxwiz.compute.journal import SqliteJournal
 
@@ -429,15 +434,48 @@ async def _node(
     identity = load_identity(directory)
     journal = SqliteJournal(directory / "journal.db")
     stack.push_async_callback(journal.aclose)
-    hardware = await asyncio.to_thread(detect, config.node.devices)
+    detector = Detector(config.node.devices)
+
+    def detect() -> Hardware:
+        inventory = detector.inspect()
+        os.environ.update(inventory.environment())  # children inherit which GPU is cuda:0 for central
+        return inventory.hardware
+
+    hardware = await asyncio.to_thread(detect)
     executor = ProcessExecutor(clock, warm_children=config.node.warm_children)
     stack.push_async_callback(executor.aclose)
     link = _link(config, data_dir, core, blobs)
     stack.push_async_callback(link.aclose)
     settings = _agent_settings(config, directory, hardware.cpu_cores)
-    agent = Agent(link, executor, journal, clock, identity, settings, hardware, Sampler(clock).sample)
+    sampler = Sampler(clock)
+    closed = _owners_limits(config, clock, sampler.sensors)
+    agent = Agent(
+        link,
+        executor,
+        journal,
+        clock,
+        identity,
+        settings,
+        hardware,
+        sampler.sample,
+        detect=detect,
+        closed=closed,
+    )
     await _enter(stack, running, agent, config.server.stop_grace_seconds)
     running.ready["node_id"] = identity.node_id
+
+
+def _owners_limits(config: Config, clock: Clock, sensors: Sensors) -> Callable[[], str] | None:
+    """What says why the node must not work now; None where its owner sets no limit."""
+    from cyxwiz.compute.limits import Limits, Watchman
+
+    limits = Limits(parse_schedule(config.node.schedule), config.node.max_temperature_c)
+    if not limits.any:
+        return None
+    watchman = Watchman(limits, clock, sensors)
+    if limits.max_temperature_c is not None and not watchman.senses_heat:
+        log.warning("node.max_temperature_c is set and no temperature can be read here: that limit does not act")
+    return watchman.look
 
 
 def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | None) -> CentralLink:
@@ -470,6 +508,7 @@ def _agent_settings(config: Config, directory: Path, cores: int) -> Any:
         data_roots=tuple(Path(root) for root in node.data_roots),
         advertise_host=host,
         advertise_port=int(port or 0),
+        detect_seconds=node.detect_interval_seconds,
     )
 
 

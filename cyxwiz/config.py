@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from cyxwiz.domain.schedule import parse_schedule
+
 ENV_PREFIX = "CYXWIZ_"
 MASK = "********"
 
@@ -40,8 +42,15 @@ def _address(value: Any) -> str:
     return str(value)
 
 
+def _schedule(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text such as always or Mon-Fri 19:00-07:00, Sat-Sun")
+    return parse_schedule(value).text
+
+
 Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Address = Annotated[str, BeforeValidator(_address)]
+ScheduleText = Annotated[str, BeforeValidator(_schedule)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -219,12 +228,21 @@ class NodeSection(Section):
         default="127.0.0.1:8082", description="Inference over HTTP. Reserved: nothing listens there yet."
     )
     max_deployments: int = Field(default=5, ge=0, le=1000, description="Reserved: deployments are not built yet.")
-    schedule: Literal["always"] = Field(default="always", description="When the node works; only always is built.")
+    schedule: ScheduleText = Field(
+        default="always",
+        description="When the node works, in local time: always, or spans such as Mon-Fri 19:00-07:00, Sat-Sun idle.",
+    )
     max_temperature_c: float | None = Field(
-        default=None, ge=0, le=0, description="Reserved: temperatures are not read yet, so it must stay unset."
+        default=None,
+        ge=30,
+        le=150,
+        description="Hotter than this, processor or GPU, the node takes no jobs until it has cooled by 5.",
+    )
+    detect_interval_seconds: float = Field(
+        default=60.0, ge=1, le=86400, description="How often the node looks whether its hardware changed."
     )
     max_concurrent_jobs: int | None = Field(default=None, ge=1, le=1024, description="Unset: from the hardware.")
-    devices: Strings = Field(default=("all",), description="Which devices to lend: all, cpu, cuda:0, …")
+    devices: Strings = Field(default=("all",), description="Which devices to lend: all, cpu, cuda, cuda:0, opencl:0, …")
     data_roots: Strings = Field(default=(), description="Folders below which file:// data sets may lie.")
     keep_results: str = Field(
         default="24h", pattern=r"^\d+(s|m|h|d)$", description="How long the node keeps a job's artefacts."

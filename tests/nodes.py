@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from cyxwiz.compute.agent import Agent, AgentSettings
@@ -40,12 +40,16 @@ async def node(
     name: str = "node",
     grace: float = 0.0,
     wait: bool = True,
+    detect: Callable[[], Hardware] | None = None,
+    closed: Callable[[], str] | None = None,
 ) -> AsyncIterator[Agent]:
     """A node that runs until the block ends; the same directory is the same node."""
     clock = SystemClock()
     directory.mkdir(exist_ok=True)
     journal = SqliteJournal(directory / "journal.db")
-    settings = AgentSettings(name, "", slots, join_token, 0.1, directory, 3600.0, features=(SCRIPTS,))
+    settings = AgentSettings(
+        name, "", slots, join_token, 0.1, directory, 3600.0, features=(SCRIPTS,), detect_seconds=0.05, look_seconds=0.05
+    )
     executor = executor or ScriptedExecutor()
     agent = Agent(
         link,
@@ -56,6 +60,8 @@ async def node(
         settings,
         machine or hardware(),
         lambda active: LoadSample(clock.now(), cpu_usage=0.5, memory_usage=0.25, active_jobs=active),
+        detect=detect,
+        closed=closed,
     )
     await agent.start()
     try:

@@ -43,7 +43,7 @@ def run(context: typer.Context) -> None:
     raise typer.Exit(start.run(session(context).options, context.args))
 
 
-def _load(file: Path | None, sets: list[str] | None) -> Loaded:
+def load_settings(file: Path | None, sets: list[str] | None) -> Loaded:
     from cyxwiz.config import load
 
     return load(file=file, flags=sets or [])
@@ -54,7 +54,7 @@ def show_config(context: typer.Context, file: File = None, sets: Sets = None) ->
     """Print every setting, its value and where it came from; secrets are masked."""
     from cyxwiz.cli import show
 
-    loaded = _load(file, sets)
+    loaded = load_settings(file, sets)
     rows = [{"key": key, "value": value, "origin": origin} for key, value, origin in loaded.rows()]
     here = session(context)
     here.show(
@@ -66,7 +66,7 @@ def show_config(context: typer.Context, file: File = None, sets: Sets = None) ->
 @config.command("check")
 def check_config(context: typer.Context, file: File = None, sets: Sets = None) -> None:
     """Say whether the settings are good, and nothing else."""
-    loaded = _load(file, sets)
+    loaded = load_settings(file, sets)
     here = session(context)
     for warning in loaded.warnings:
         here.note(f"warning: {warning}")
@@ -77,7 +77,7 @@ def check_config(context: typer.Context, file: File = None, sets: Sets = None) -
 def upgrade_database(context: typer.Context, file: File = None, sets: Sets = None) -> None:
     """Bring the database's tables up to date; central does so itself at its start."""
     here = session(context)
-    section, directory = _load(file, sets).config.database, here.options.directory
+    section, directory = load_settings(file, sets).config.database, here.options.directory
 
     async def upgrade() -> None:
         async with _opened(section, directory):
@@ -110,7 +110,7 @@ async def _opened(section: Any, directory: Path) -> AsyncGenerator[Any]:
 def export_database(context: typer.Context, path: Path, file: File = None, sets: Sets = None) -> None:
     """Write the whole database to a new file, as JSON lines. It holds secrets: only its owner can read it."""
     here = session(context)
-    section, directory = _load(file, sets).config.database, here.options.directory
+    section, directory = load_settings(file, sets).config.database, here.options.directory
 
     async def write() -> int:
         from cyxwiz.store.dump import export_lines
@@ -127,7 +127,7 @@ def export_database(context: typer.Context, path: Path, file: File = None, sets:
 def import_database(context: typer.Context, path: Path, file: File = None, sets: Sets = None) -> None:
     """Fill an empty database from an export. Leases of before it count no more."""
     here = session(context)
-    section, directory = _load(file, sets).config.database, here.options.directory
+    section, directory = load_settings(file, sets).config.database, here.options.directory
 
     async def fill() -> int:
         from cyxwiz.store.dump import import_lines
@@ -158,7 +158,7 @@ def current_database(context: typer.Context, file: File = None, sets: Sets = Non
     from cyxwiz.store import migrate
 
     here = session(context)
-    found = asyncio.run(_revision(_load(file, sets).config.database, here.options.directory))
+    found = asyncio.run(_revision(load_settings(file, sets).config.database, here.options.directory))
     document = {"revision": found, "head": migrate.head(), "up_to_date": found == migrate.head()}
 
     def tell(_: Any) -> None:

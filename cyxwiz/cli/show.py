@@ -15,6 +15,7 @@ COLOURS = {
     "banned": "red",
     "cancelled": "yellow",
     "offline": "yellow",
+    "closed": "yellow",
 }
 
 
@@ -278,7 +279,7 @@ def nodes(document: Json) -> None:
             (
                 each["id"],
                 each["name"],
-                each["status"],
+                "closed" if each.get("closed_reason") and each["status"] in ("online", "busy") else each["status"],
                 each["region"],
                 percent(each["current_load"]),
                 each["cpu_cores"],
@@ -301,12 +302,26 @@ def node(document: Json) -> None:
     )
     if document["devices"]:
         table(
-            ("Device", "Name", "Memory", "Units"),
-            (
-                (each["device_type"], each["name"], size(each["memory_total_bytes"]), each["compute_units"])
-                for each in document["devices"]
-            ),
+            ("Device", "Name", "Memory", "Free", "Units", "Driver", "CUDA", "Capability", "PCIe"),
+            (_device(each) for each in document["devices"]),
         )
+    for each in document["hardware_unknown"]:
+        print(f"unknown: {plain(each)}")
+
+
+def _device(each: Json) -> tuple[Any, ...]:
+    lanes, generation = each["pcie_lanes"], each["pcie_generation"]
+    return (
+        each["device_type"],
+        each["name"],
+        size(each["memory_total_bytes"]),
+        size(each["memory_available_bytes"]),
+        each["compute_units"],
+        each["driver_version"],
+        each["cuda_version"],
+        each["compute_capability"],
+        f"{generation or '?'} x{lanes or '?'}" if generation or lanes else None,
+    )
 
 
 def tokens(document: Json) -> None:

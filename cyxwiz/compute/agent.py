@@ -54,6 +54,8 @@ class AgentSettings:
     advertise_host: str = ""
     advertise_port: int = 0
     features: tuple[str, ...] = ()
+    detect_seconds: float = 60.0  # between two looks at the hardware
+    look_seconds: float = 5.0  # between two looks at the owner's limits
 
 
 class Agent(Service):
@@ -68,10 +70,17 @@ class Agent(Service):
         hardware: Hardware,
         sample: Callable[[int], LoadSample],
         *,
+        detect: Callable[[], Hardware] | None = None,
+        closed: Callable[[], str] | None = None,
         boot_id: str = "",
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        """`detect` looks at the hardware again; `closed` says why the owner's limits let the node not work now, or
+        nothing. Both may block: they are called in a thread."""
         super().__init__()
+        self._detect = detect
+        self._look = closed
+        self.closed_reason = ""
         self._link = link
         self._executor = executor
         self._journal = journal
@@ -85,7 +94,7 @@ class Agent(Service):
         self._records: dict[Key, Record] = {}
         self._tasks = Tasks()
         self._session: LinkSession | None = None
-        sizes = tuple(gpu.memory_total_bytes or 0 for gpu in hardware.gpus)
+        sizes = _sizes(hardware)
         threads = max(1, hardware.cpu_cores // settings.max_concurrent_jobs)
         self._runner = Runner(executor, journal, link, clock, Limits(threads, settings.data_roots, sizes))
         self._heard_at = 0.0
@@ -108,6 +117,11 @@ class Agent(Service):
     async def run(self) -> None:
         await self._recall()
         self._executor.warm()
+        if self._look is not None:
+            await self._mind(self._look)
+            spawn(self._keep_minding(self._look), name="owner's limits", group=self._tasks)
+        if self._detect is not None:
+            spawn(self._keep_detecting(self._detect), name="hardware", group=self._tasks)
         self.ready()
         wait, longest = RECONNECT_SECONDS
         try:
@@ -168,6 +182,50 @@ class Agent(Service):
         except CyxError as error:
             log.info("central was not told good-bye: %s", error.message)
 
+    # the owner's limits and the hardware
+
+    async def _keep_minding(self, look: Callable[[], str]) -> None:
+        while True:
+            await self._clock.sleep(self._settings.look_seconds)
+            await self._mind(look)
+
+    async def _mind(self, look: Callable[[], str]) -> None:
+        """Opens or closes the node, and tells central at once."""
+        reason = await asyncio.to_thread(look)
+        before, self.closed_reason = self.closed_reason, reason
+        if reason == before:
+            return
+        log.info("the node takes no jobs: %s", reason) if reason else log.info("the node takes jobs again")
+        await self._tell(pb.NodeMessage(beat=self._sampled()))
+        if reason and not before:
+            self.yield_runs(reason)
+
+    async def _keep_detecting(self, detect: Callable[[], Hardware]) -> None:
+        while True:
+            await self._clock.sleep(self._settings.detect_seconds)
+            found = await asyncio.to_thread(detect)
+            changes = found.changes(self._hardware)
+            self._hardware = found
+            if changes:
+                log.warning("the hardware changed: %s", "; ".join(changes))
+                self._runner.resize(_sizes(found))
+                await self._tell(pb.NodeMessage(hardware=hardware_to(found)))
+
+    async def _tell(self, message: pb.NodeMessage) -> None:
+        """Sends it if there is a connection; a Hello or a heartbeat says the same later."""
+        session = self._session
+        if session is None or not self._welcomed:
+            return
+        try:
+            await session.send(message)
+        except CyxError as error:
+            log.info("central was not told: %s", error.message)
+
+    def _sampled(self) -> pb.Beat:
+        beat = sample_to(self._sample(self.active))
+        beat.closed_reason = self.closed_reason
+        return beat
+
     # one connection
 
     async def _connect_once(self) -> bool:
@@ -206,6 +264,7 @@ class Agent(Service):
             max_concurrent_jobs=settings.max_concurrent_jobs,
             advertise_host=settings.advertise_host,
             advertise_port=settings.advertise_port,
+            closed_reason=self.closed_reason,
             held=[
                 pb.Held(job_id=r.assign.job_id, token=r.assign.token, last_seq=r.last_seq, ended=r.ended)
                 for r in self._records.values()
@@ -258,7 +317,7 @@ class Agent(Service):
                 await session.aclose()
                 return
             try:
-                await session.send(pb.NodeMessage(beat=sample_to(self._sample(self.active))))
+                await session.send(pb.NodeMessage(beat=self._sampled()))
             except CyxError:
                 return  # the stream is gone; who reads it dials again
             for record in self._records.values():
@@ -275,8 +334,8 @@ class Agent(Service):
         record = Record(assign, self._directory(assign))
         if record.key in self._records or record.key in self._done:
             return
-        if self._draining or self.stopping.is_set() or self.active >= self._settings.max_concurrent_jobs:
-            reason = "the node is stopping" if self._draining else "all slots of the node are busy"
+        reason = self._why_full()
+        if reason:
             refusal = pb.Refusal(job_id=assign.job_id, token=assign.token, message=reason)
             await session.send(pb.NodeMessage(refusal=refusal))
             return
@@ -290,6 +349,13 @@ class Agent(Service):
             return
         spawn(self._run_record(record), name=f"run {assign.job_id}", group=self._tasks)
         spawn(self._send(session, record), name=f"send {assign.job_id}", group=duties)
+
+    def _why_full(self) -> str:
+        if self._draining or self.stopping.is_set():
+            return "the node is stopping"
+        if self.closed_reason:
+            return f"the node is closed: {self.closed_reason}"
+        return "all slots of the node are busy" if self.active >= self._settings.max_concurrent_jobs else ""
 
     async def _run_record(self, record: Record) -> None:
         try:
@@ -405,3 +471,8 @@ class Agent(Service):
             if not await push(self._link, self._clock, artefact.sha256, path, lambda: record.dropped):
                 return False
         return not record.dropped
+
+
+def _sizes(hardware: Hardware) -> tuple[int, ...]:
+    """The memory of each GPU, 0 where it is unknown: then it fits only a job that asks for none."""
+    return tuple(gpu.memory_total_bytes or 0 for gpu in hardware.gpus)

@@ -126,6 +126,10 @@ class Runner:
         self._limits = limits
         self._gpus = _Gpus(limits.gpus)
 
+    def resize(self, gpus: tuple[int, ...]) -> None:
+        """The node's GPUs are others now; what runs keeps the one it has."""
+        self._gpus.resize(gpus)
+
     async def run(self, record: Record) -> None:
         """Returns when the run has ended and its last report is in the journal; a job's own fault is such a report."""
         uploads = CheckpointUploads(
@@ -293,6 +297,9 @@ class _Gpus:
         self._sizes = sizes
         self._owned: dict[int, Record] = {}
         self._shared: dict[Record, int] = {}
+
+    def resize(self, sizes: tuple[int, ...]) -> None:
+        self._sizes = sizes
 
     def take(self, record: Record) -> str:
         """The run's device: cpu or cuda:<index>. Raises UNSUPPORTED, retryable elsewhere, when none is free."""

@@ -155,6 +155,12 @@ class NodeBanned(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeHardwareChanged(NodeEvent):
+    kind: ClassVar[str] = "node.hardware"
+    changes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEvent:
     """An event as the store keeps it: what every door sends."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import cast
 
@@ -39,6 +39,9 @@ class DeviceInfo:
         return self.kind is not Device.CPU
 
 
+_LASTING = tuple(each.name for each in fields(DeviceInfo) if each.name != "memory_available_bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class Hardware:
     cpu_model: str
@@ -51,6 +54,30 @@ class Hardware:
     @property
     def gpus(self) -> tuple[DeviceInfo, ...]:
         return tuple(device for device in self.devices if device.is_gpu)
+
+    def changes(self, before: Hardware) -> tuple[str, ...]:
+        """What differs from `before`, for people. Free memory does not count: it is load."""
+        found = [
+            f"{title}: {getattr(before, name)} -> {getattr(self, name)}"
+            for name, title in (("cpu_model", "CPU"), ("cpu_cores", "cores"), ("ram_total_bytes", "RAM bytes"))
+            if getattr(before, name) != getattr(self, name)
+        ]
+        for index in range(max(len(self.devices), len(before.devices))):
+            old = before.devices[index] if index < len(before.devices) else None
+            new = self.devices[index] if index < len(self.devices) else None
+            if old is None or new is None:
+                device = new or old
+                found.append(f"device {index} {device.name if device else ''} {'is new' if new else 'is gone'}")
+                continue
+            found += [
+                f"device {index} {name.replace('_', ' ')}: {getattr(old, name)} -> {getattr(new, name)}"
+                for name in _LASTING
+                # The RAM as a device is told above.
+                if getattr(old, name) != getattr(new, name) and (new.is_gpu or name in ("kind", "supports_fp64"))
+            ]
+        found += [f"unknown now: {each}" for each in self.unknown if each not in before.unknown]
+        found += [f"no longer unknown: {each}" for each in before.unknown if each not in self.unknown]
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

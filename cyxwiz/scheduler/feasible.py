@@ -22,6 +22,7 @@ class Candidate:
     free_gpus: tuple[DeviceInfo, ...]
     uptime: float  # 0 to 1
     connected: bool = True
+    closed: str = ""  # why its owner's limits let it take nothing now
 
     @property
     def id(self) -> NodeId:
@@ -52,6 +53,8 @@ def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
         return "offline"
     if node.cordoned:
         return "draining"
+    if candidate.closed:
+        return f"closed: {candidate.closed}"
     if resources.regions and node.region not in resources.regions:
         return f"not in {', '.join(resources.regions)}"
     if spec.script is not None and SCRIPTS not in node.features:

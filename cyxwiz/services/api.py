@@ -14,6 +14,7 @@ from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
 from cyxwiz.domain.ids import JobId, parse_node_id, parse_user_id
 from cyxwiz.domain.job import Job, JobType
+from cyxwiz.domain.node import Node
 from cyxwiz.domain.states import JobState, NodeState
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery, NodeQuery, Store
@@ -247,11 +248,11 @@ class Api:
         query = NodeQuery(states=states, region_contains=args.region, offset=args.offset, limit=args.limit)
         result = await self.nodes.list(query)
         now = self._clock.now()
-        return views.page("nodes", result, lambda node: views.node(node, now), args.page, args.limit)
+        return views.page("nodes", result, lambda node: self._node_view(node, now), args.page, args.limit)
 
     async def get_node(self, call: Call) -> Json:
         _ = call.caller
-        return views.node(await self.nodes.get(call.id), self._clock.now())
+        return self._node_view(await self.nodes.get(call.id), self._clock.now())
 
     async def get_node_metrics(self, call: Call) -> Json:
         span = call.read(Span)
@@ -259,14 +260,17 @@ class Api:
         samples = await self.nodes.metrics(call.id, span.start, span.end, span.limit)
         return {"node_id": call.id, "metrics": [views.load_sample(each) for each in samples], "count": len(samples)}
 
+    def _node_view(self, node: Node, now: datetime) -> Json:
+        return views.node(node, now, self.nodes.liveness.closed(node.id))
+
     async def drain_node(self, call: Call) -> Json:
-        return views.node(await self.nodes.cordon(call.caller, call.id, on=True), self._clock.now())
+        return self._node_view(await self.nodes.cordon(call.caller, call.id, on=True), self._clock.now())
 
     async def resume_node(self, call: Call) -> Json:
-        return views.node(await self.nodes.cordon(call.caller, call.id, on=False), self._clock.now())
+        return self._node_view(await self.nodes.cordon(call.caller, call.id, on=False), self._clock.now())
 
     async def ban_node(self, call: Call) -> Json:
-        return views.node(await self.nodes.ban(call.caller, call.id, call.read(Ban).seconds), self._clock.now())
+        return self._node_view(await self.nodes.ban(call.caller, call.id, call.read(Ban).seconds), self._clock.now())
 
     async def create_node_token(self, call: Call) -> Json:
         args = call.read(NodeToken)

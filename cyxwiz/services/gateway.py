@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 PROTOCOL = 1
 HANDSHAKE_SECONDS = 20.0
+MAX_REASON = 200  # characters of why a node is closed
 MAX_QUEUED = 1000  # messages of one node not yet applied; beyond, its stream is not read
 Key = tuple[JobId, Token]
 
@@ -123,6 +124,7 @@ class NodeGateway:
 
         def unit(tx: Tx) -> tuple[Node, list[pb.Ack], set[Key]]:
             node = self._nodes.join(tx, node_id, registration, hello.join_token, local=local)
+            self._nodes.liveness.close(node_id, hello.closed_reason[:MAX_REASON])
             acks, given = self._resume(tx, node, claims)
             self._nodes.reconcile(tx, node, claims)
             return node, acks, given
@@ -263,6 +265,8 @@ class NodeGateway:
                     reports.setdefault(key, []).append(message.report)
                 elif kind == "beat":
                     await self._beat(session, message.beat)
+                elif kind == "hardware":
+                    await self._changed(session, message.hardware)
                 elif kind == "refusal":
                     await self._refused(session, message.refusal)
                 elif kind == "farewell":
@@ -306,16 +310,31 @@ class NodeGateway:
     async def _beat(self, session: _Session, beat: pb.Beat) -> None:
         await session.send(pb.CentralMessage(pulse=pb.Pulse(at_ms=int(self._clock.now().timestamp() * 1000))))
         sample = sample_of(beat, instant(beat.at_ms, self._clock.now()))
+        news = self._nodes.liveness.close(session.node.id, beat.closed_reason[:MAX_REASON])
 
         def unit(tx: Tx) -> None:
-            node = tx.node(session.node.id)
-            if node is None or node.state is not NodeState.ONLINE:
-                # It was silent for too long, or is banned: only a new Hello puts that right, and says what it holds.
-                state = node.state if node else "unknown"
-                raise CyxError(Code.UNAVAILABLE, f"This node is {state} for central: dial again")
+            self._expect_online(tx, session)
             tx.add_load(session.node.id, sample)
+            if news:
+                tx.hint(leases.QUEUE, f"node:{session.node.id}")
 
         await self._store.write(unit)
+
+    async def _changed(self, session: _Session, report: pb.Hardware) -> None:
+        hardware = hardware_of(report)
+
+        def unit(tx: Tx) -> None:
+            self._expect_online(tx, session)
+            self._nodes.hardware_changed(tx, session.node.id, hardware)
+
+        await self._store.write(unit)
+
+    def _expect_online(self, tx: Tx, session: _Session) -> None:
+        node = tx.node(session.node.id)
+        if node is None or node.state is not NodeState.ONLINE:
+            # It was silent for too long, or is banned: only a new Hello puts that right, and says what it holds.
+            state = node.state if node else "unknown"
+            raise CyxError(Code.UNAVAILABLE, f"This node is {state} for central: dial again")
 
     async def _refused(self, session: _Session, refusal: pb.Refusal) -> None:
         key = (JobId(refusal.job_id), token_of(refusal.token))

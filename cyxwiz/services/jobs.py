@@ -161,7 +161,13 @@ class Jobs:
         for job in tx.held_jobs():
             held.setdefault(job.node_id, []).append(job.spec)
         return [
-            candidate(node, held.get(node.id, ()), node.uptime(tx.now), self._liveness.connected(node.id))
+            candidate(
+                node,
+                held.get(node.id, ()),
+                node.uptime(tx.now),
+                self._liveness.connected(node.id),
+                self._liveness.closed(node.id),
+            )
             for node in tx.nodes(NodeQuery(limit=None)).items
         ]
 

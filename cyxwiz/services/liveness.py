@@ -16,6 +16,7 @@ class Liveness:
         self._heard: dict[NodeId, float] = {}
         self._flushed: dict[NodeId, float] = {}
         self._cut: set[NodeId] = set()
+        self._closed: dict[NodeId, str] = {}
 
     def heard(self, node_id: NodeId) -> None:
         self._heard[node_id] = self._clock.monotonic()
@@ -29,6 +30,20 @@ class Liveness:
         self._heard.pop(node_id, None)
         self._flushed.pop(node_id, None)
         self._cut.discard(node_id)
+        self._closed.pop(node_id, None)
+
+    def close(self, node_id: NodeId, reason: str) -> bool:
+        """A node's own word that its owner's limits close it; empty: it is open. Whether that is news."""
+        before = self.closed(node_id)
+        if reason:
+            self._closed[node_id] = reason
+        else:
+            self._closed.pop(node_id, None)
+        return reason != before
+
+    def closed(self, node_id: NodeId) -> str:
+        """Why the node takes no jobs now, or nothing. Known to the process that holds its stream."""
+        return self._closed.get(node_id, "")
 
     def connected(self, node_id: NodeId) -> bool:
         return node_id not in self._cut

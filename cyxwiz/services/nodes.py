@@ -13,7 +13,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, not_found
-from cyxwiz.domain.events import NodeBanned, NodeCameOnline, NodeCordoned, NodeJoined, NodeUncordoned, NodeWentOffline
+from cyxwiz.domain.events import (
+    NodeBanned,
+    NodeCameOnline,
+    NodeCordoned,
+    NodeHardwareChanged,
+    NodeJoined,
+    NodeUncordoned,
+    NodeWentOffline,
+)
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId, new_id, parse_node_id
 from cyxwiz.domain.job import Job, Lease
 from cyxwiz.domain.node import HELLO_CONTEXT, Hardware, LoadSample, Node, Pricing
@@ -26,6 +34,9 @@ from cyxwiz.services.leases import QUEUE, RetryPolicy
 from cyxwiz.services.liveness import Liveness
 
 MAX_DEVICES = 256
+MAX_UNKNOWN = 4096
+MAX_TEXT = 1000
+MAX_BYTES = 2**60
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +63,30 @@ class Registration:
 
 def check_registration(registration: Registration) -> None:
     """Raises INVALID for what no machine is."""
-    hardware = registration.hardware
     if not 0 < len(registration.name) <= 100:
         raise invalid("name: must have 1 to 100 characters", field="name")
+    if not 0 <= registration.port <= 65535:
+        raise invalid(f"port: must be from 0 to 65535, not {registration.port}", field="port")
+    check_hardware(registration.hardware)
+
+
+def check_hardware(hardware: Hardware) -> None:
+    """Raises INVALID for what no machine has. A device's memory is above 0 or unknown."""
     if not 1 <= hardware.cpu_cores <= 65536:
         raise invalid(f"cpu_cores: must be from 1 to 65536, not {hardware.cpu_cores}", field="cpu_cores")
-    if not 0 < hardware.ram_total_bytes < 2**60:
+    if not 0 < hardware.ram_total_bytes < MAX_BYTES:
         raise invalid(f"ram_total: must be above 0 bytes, not {hardware.ram_total_bytes}", field="ram_total")
     if len(hardware.devices) > MAX_DEVICES:
         raise invalid(f"devices: at most {MAX_DEVICES}, not {len(hardware.devices)}", field="devices")
-    if not 0 <= registration.port <= 65535:
-        raise invalid(f"port: must be from 0 to 65535, not {registration.port}", field="port")
+    if len(hardware.unknown) > MAX_UNKNOWN:
+        raise invalid(f"unknown: at most {MAX_UNKNOWN}, not {len(hardware.unknown)}", field="unknown")
+    for index, device in enumerate(hardware.devices):
+        for size in (device.memory_total_bytes, device.memory_available_bytes):
+            if size is not None and not 0 <= size < MAX_BYTES:
+                raise invalid(f"devices[{index}].memory: must be from 0 to 2^60 bytes, not {size}", field="devices")
+    texts = (hardware.cpu_model, *hardware.unknown, *(device.name for device in hardware.devices))
+    if any(len(text) > MAX_TEXT for text in texts):
+        raise invalid(f"hardware: a name or a reason is longer than {MAX_TEXT} characters", field="hardware")
 
 
 def verify_proof(public_key: bytes, nonce: bytes, node_id: str, signature: bytes) -> None:
@@ -99,7 +123,21 @@ class Nodes:
                 owner = spend_join_token(tx, join_token)
             node = self._create(tx, node_id, owner, registration, legacy=False, identity=f"key:{node_id}")
         self._refuse_banned(node, tx.now)
+        _tell_changes(tx, node, registration.hardware)
         return self.came_online(tx, _updated(node, registration))
+
+    def hardware_changed(self, tx: Tx, node_id: NodeId, hardware: Hardware) -> None:
+        """A connected node's machine is another than it said before: a GPU went or came, a driver was changed.
+
+        Raises INVALID for what no machine has, NOT_FOUND.
+        """
+        check_hardware(hardware)
+        node = tx.node(node_id)
+        if node is None:
+            raise not_found("node", node_id)
+        _tell_changes(tx, node, hardware)
+        tx.save_node(replace(node, hardware=hardware))
+        tx.hint(QUEUE)
 
     def register_legacy(
         self, tx: Tx, registration: Registration, given_id: str, principal: Principal | None, join_token: str
@@ -282,6 +320,12 @@ class Nodes:
 
 
 _JOINERS = frozenset({Role.OPERATOR, Role.ADMIN})
+
+
+def _tell_changes(tx: Tx, node: Node, hardware: Hardware) -> None:
+    changes = hardware.changes(node.hardware)
+    if changes:
+        tx.emit(NodeHardwareChanged(node.id, node.name, "; ".join(changes)[:MAX_TEXT]))
 
 
 def _updated(node: Node, registration: Registration) -> Node:

@@ -240,16 +240,19 @@ def device(item: DeviceInfo) -> Json:
         "driver_version": item.driver_version or None,
         "cuda_version": item.cuda_version or None,
         "compute_capability": item.compute_capability,
+        "pcie_generation": item.pcie_generation,
+        "pcie_lanes": item.pcie_lanes,
     }
 
 
-def node(item: Node, now: datetime) -> Json:
+def node(item: Node, now: datetime, closed: str = "") -> Json:
     hardware = item.hardware
     gpus = hardware.gpus
     return {
         "id": item.id,
         "name": item.name,
         "status": item.status,
+        "closed_reason": closed or None,
         "region": item.region,
         "reputation": round(item.reputation, 6),
         "load": item.load,

@@ -158,12 +158,12 @@ async def test_bytes_of_checkpoints_go_when_the_job_is_done(server: Central, tmp
     executor, actor = ScriptedExecutor(gated=True), await admin(server)
     async with node(tmp_path / "node", local_link(server), executor):
         job = await submit(server, epochs=6)
-        for _ in range(3):
-            executor.step()
-            await asyncio.sleep(0.05)
-            await server.core.jobs.preempt(actor, job.id, "")
-            await until(server, job, JobState.PENDING, JobState.ASSIGNED)
+        for number in range(1, 4):
             await until(server, job, JobState.RUNNING)
+            await server.core.jobs.preempt(actor, job.id, "")
+            async with asyncio.timeout(10):
+                while len(await server.core.jobs.checkpoints(actor, job.id, 10)) < number:
+                    await asyncio.sleep(0.01)
         saved = await server.core.jobs.checkpoints(actor, job.id, 10)
         assert [each.kept for each in saved] == [True, True, False]
         executor.step(20)

@@ -212,6 +212,7 @@ DOCUMENTS: dict[str, Schema] = {
         gpu_model=maybe(TEXT),
         devices=many(ANYTHING),
         hardware_unknown=many(TEXT),
+        closed_reason=maybe(TEXT),
         compute_score=NUMBER,
         price_per_hour=NUMBER,
         jobs_completed=WHOLE,
