@@ -105,6 +105,7 @@ async def build_core(
         section.weight_capability,
         section.weight_uptime,
         section.weight_region,
+        section.weight_data,
     )
     poll = section.job_poll_interval_ms / 1000
     liveness = Liveness(clock, section.node_heartbeat_timeout_ms / 1000)

@@ -143,6 +143,7 @@ class Scheduler(Section):
     weight_capability: Weight = Field(default=0.2, description="Weight of how well the hardware fits.")
     weight_uptime: Weight = Field(default=0.1, description="Weight of the node's uptime.")
     weight_region: Weight = Field(default=0.0, description="Weight of a preferred region; off by default.")
+    weight_data: Weight = Field(default=0.1, description="Weight of holding the job's data already.")
     weight_latency: float = Field(
         default=0.0, ge=0, le=0, description="Weight of the latency to the client: not measured yet, must stay 0."
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.states import (
@@ -19,6 +22,16 @@ from cyxwiz.domain.states import (
     LeaseTrigger,
     advance,
 )
+
+
+@lru_cache(4096)
+def data_key(uri: str) -> str:
+    """16 hex digits that stand for the data of a dataset's URI, however it is to be read.
+
+    Nodes name by it what they hold. Options are left out: what follows `#`, and `?` except in a web address.
+    """
+    marks = "#" if re.match("https?://", uri, re.IGNORECASE) else "[?#]"
+    return hashlib.sha256(re.split(marks, uri, maxsplit=1)[0].encode(errors="replace")).hexdigest()[:16]
 
 
 class JobType(StrEnum):

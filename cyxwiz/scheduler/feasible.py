@@ -22,6 +22,7 @@ class Candidate:
     free_gpus: tuple[DeviceInfo, ...]
     uptime: float  # 0 to 1
     connected: bool = True
+    data_keys: frozenset[str] = frozenset()  # of the data that it holds: `domain.job.data_key`
 
     @property
     def id(self) -> NodeId:

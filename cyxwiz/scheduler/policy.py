@@ -51,7 +51,13 @@ class Verdict:
     terms: Mapping[str, float]
 
 
-def candidate(node: Node, held: Iterable[JobSpec], uptime: float, connected: bool = True) -> Candidate:
+def candidate(
+    node: Node,
+    held: Iterable[JobSpec],
+    uptime: float,
+    connected: bool = True,
+    data_keys: frozenset[str] = frozenset(),
+) -> Candidate:
     """A node less what the jobs it holds use: a slot and RAM each, and a GPU each that needs one."""
     whole = Candidate(
         node=node,
@@ -60,6 +66,7 @@ def candidate(node: Node, held: Iterable[JobSpec], uptime: float, connected: boo
         free_gpus=node.hardware.gpus,
         uptime=uptime,
         connected=connected,
+        data_keys=data_keys,
     )
     # The largest first, as each takes the smallest GPU that fits: so none is left without the one it runs on.
     return reduce(_less, sorted(held, key=lambda spec: -spec.resources.vram_bytes), whole)

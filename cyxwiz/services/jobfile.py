@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
 from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources
 from cyxwiz.domain.money import parse_cyxwiz
-from cyxwiz.graph import check_dataset_uri, check_model_fits, parse, parse_hyperparameters
+from cyxwiz.graph import blob_digest, check_dataset_uri, check_model_fits, parse, parse_hyperparameters
 from cyxwiz.ports.store import Tx
 from cyxwiz.services.validation import first_problem
 
@@ -189,8 +189,8 @@ def check_spec(spec: JobSpec) -> None:
 
 def check_blob_dataset(tx: Tx, spec: JobSpec, owner_id: str) -> None:
     """A blob:// data set must be stored here, and be the caller's."""
-    if spec.dataset_uri.startswith("blob://sha256/"):
-        info = tx.blob(spec.dataset_uri.removeprefix("blob://sha256/"))
+    if (digest := blob_digest(spec.dataset_uri)) is not None:
+        info = tx.blob(digest)
         if info is None or owner_id not in info.owners:
             raise CyxError(
                 Code.NOT_FOUND, f"dataset: {spec.dataset_uri} is not stored here; upload it with POST /api/blobs"

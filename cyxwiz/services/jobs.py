@@ -16,6 +16,7 @@ from cyxwiz.domain.job import Job, JobResult, JobSpec, Lease, LogLine, MetricPoi
 from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.states import JobState
+from cyxwiz.graph import blob_digest
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import BlobInfo, JobQuery, NodeQuery, Page, Store, Tx
 from cyxwiz.scheduler.feasible import Candidate, needs_gpu
@@ -160,7 +161,13 @@ class Jobs:
         for job in tx.held_jobs():
             held.setdefault(job.node_id, []).append(job.spec)
         return [
-            candidate(node, held.get(node.id, ()), node.uptime(tx.now), self._liveness.connected(node.id))
+            candidate(
+                node,
+                held.get(node.id, ()),
+                node.uptime(tx.now),
+                self._liveness.connected(node.id),
+                self._liveness.data_keys(node.id),
+            )
             for node in tx.nodes(NodeQuery(limit=None)).items
         ]
 
@@ -288,9 +295,8 @@ class Jobs:
             if info is None:
                 return False
             if actor.node_id is not None:
-                uri = f"blob://sha256/{sha256}"
                 jobs = [tx.job(lease.job_id) for lease in tx.live_leases(actor.node_id)]
-                return any(job is not None and job.spec.dataset_uri == uri for job in jobs)
+                return any(job is not None and blob_digest(job.spec.dataset_uri) == sha256 for job in jobs)
             return actor.is_admin or actor.id in info.owners
 
         if not await self._store.read(unit):
