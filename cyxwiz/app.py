@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from cyxwiz.bus.local import LocalBus
-from cyxwiz.config import Config, ConfigError, Loaded
+from cyxwiz.config import Config, ConfigError, Loaded, NodeSection
 from cyxwiz.domain.errors import Code, CyxError, conflict
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.ports.blobs import BlobStore
@@ -472,6 +472,26 @@ def _agent_settings(config: Config, directory: Path, cores: int) -> Any:
         data_roots=tuple(Path(root) for root in node.data_roots),
         advertise_host=host,
         advertise_port=int(port or 0),
+        fetch=_fetch_settings(node),
+    )
+
+
+def _fetch_settings(node: NodeSection) -> Any:
+    from cyxwiz.compute.data.settings import FetchSettings
+
+    return FetchSettings(
+        cache_bytes=node.data_cache_bytes,
+        max_dataset_bytes=node.max_dataset_bytes,
+        allow_private_hosts=node.allow_private_data_hosts,
+        allow_http=node.allow_http_data,
+        s3_endpoint=node.s3_endpoint or "",
+        s3_region=node.s3_region,
+        s3_access_key=node.s3_access_key or "",
+        s3_secret_key=node.s3_secret_key or "",
+        s3_buckets=node.s3_buckets,
+        hf_endpoint=node.hf_endpoint or "",
+        hf_root=node.hf_root,
+        ipfs_gateway=node.ipfs_gateway or "",
     )
 
 

@@ -40,8 +40,17 @@ def _address(value: Any) -> str:
     return str(value)
 
 
+def _url(value: Any) -> str:
+    text = value if isinstance(value, str) else ""
+    scheme, found, host = text.partition("://")
+    if not found or scheme not in ("http", "https") or not host.partition("/")[0] or "@" in host:
+        raise ValueError("must be http://HOST or https://HOST, without credentials")
+    return text.rstrip("/")
+
+
 Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Address = Annotated[str, BeforeValidator(_address)]
+Url = Annotated[str, BeforeValidator(_url)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -227,6 +236,25 @@ class NodeSection(Section):
     max_concurrent_jobs: int | None = Field(default=None, ge=1, le=1024, description="Unset: from the hardware.")
     devices: Strings = Field(default=("all",), description="Which devices to lend: all, cpu, cuda:0, …")
     data_roots: Strings = Field(default=(), description="Folders below which file:// data sets may lie.")
+    data_cache_bytes: int = Field(
+        default=50 << 30, ge=0, description="What fetched data may take on the node's disk; the least used goes first."
+    )
+    max_dataset_bytes: int = Field(default=4 << 30, ge=1024, description="Largest data set that the node fetches.")
+    allow_private_data_hosts: bool = Field(
+        default=False, description="Whether jobs may name https:// hosts on loopback or private addresses."
+    )
+    allow_http_data: bool = Field(default=False, description="Whether jobs may name http:// data without TLS.")
+    s3_endpoint: Url | None = Field(default=None, description="S3 service of s3:// data; unset: Amazon's.")
+    s3_region: str = Field(default="us-east-1", min_length=1, max_length=64, description="Its region.")
+    s3_access_key: str | None = Field(default=None, description="Key id for it; unset: requests are not signed.")
+    s3_secret_key: str | None = Field(default=None, description="Its secret.")
+    s3_secret_key_file: Path | None = Field(default=None, description="File that holds it instead.")
+    s3_buckets: Strings = Field(
+        default=(), description="Buckets that any job may read with the keys; * is every bucket they can read."
+    )
+    hf_endpoint: Url | None = Field(default=None, description="Hub of hf:// data; unset: HF_ENDPOINT, else the hub.")
+    hf_root: Path | None = Field(default=None, description="Folder with OWNER/NAME that hf:// is looked up in first.")
+    ipfs_gateway: Url | None = Field(default=None, description="HTTP gateway of ipfs:// data; unset: none is served.")
     keep_results: str = Field(
         default="24h", pattern=r"^\d+(s|m|h|d)$", description="How long the node keeps a job's artefacts."
     )
@@ -237,6 +265,12 @@ class NodeSection(Section):
         description="auto takes the strongest that is built: rlimits (declared models only, no user code).",
     )
     tls: bool = Field(default=False, description="Dial central with TLS; tls.ca_file names an authority of your own.")
+
+    @model_validator(mode="after")
+    def _whole_keys(self) -> NodeSection:
+        if self.s3_access_key and not (self.s3_secret_key or self.s3_secret_key_file):
+            raise ValueError("s3_access_key needs s3_secret_key, or its file")
+        return self
 
     @property
     def keep_results_seconds(self) -> float:
@@ -279,7 +313,9 @@ class Config(Section):
     metrics: Metrics = Metrics()
 
 
-SECRETS = frozenset({"auth.jwt_secret", "auth.p2p_secret", "auth.admin_secret", "node.join_token"})
+SECRETS = frozenset(
+    {"auth.jwt_secret", "auth.p2p_secret", "auth.admin_secret", "node.join_token", "node.s3_secret_key"}
+)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyxwiz import __version__
+from cyxwiz.compute.data.fetch import DataCache
+from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.identity import Identity
 from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, remove, token_of
 from cyxwiz.domain.errors import Code, CyxError
@@ -52,6 +54,7 @@ class AgentSettings:
     data_roots: tuple[Path, ...] = ()
     advertise_host: str = ""
     advertise_port: int = 0
+    fetch: FetchSettings = field(default_factory=FetchSettings)  # how data come to the cache/ of the directory
 
 
 class Agent(Service):
@@ -85,7 +88,8 @@ class Agent(Service):
         self._session: LinkSession | None = None
         sizes = tuple(gpu.memory_total_bytes or 0 for gpu in hardware.gpus)
         threads = max(1, hardware.cpu_cores // settings.max_concurrent_jobs)
-        self._runner = Runner(executor, journal, link, clock, Limits(threads, settings.data_roots, sizes))
+        self._data = DataCache(settings.directory / "cache", settings.fetch, clock, link.fetch_blob)
+        self._runner = Runner(executor, journal, self._data, clock, Limits(threads, settings.data_roots, sizes))
         self._heard_at = 0.0
         self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
@@ -115,6 +119,7 @@ class Agent(Service):
                 await self.idle(wait * (0.5 + self._jitter()))
         finally:
             await self._tasks.aclose()
+            await self._data.aclose()
 
     async def _recall(self) -> None:
         """What an earlier life left: results not yet acknowledged are sent, runs that died with it are forgotten."""
@@ -252,7 +257,9 @@ class Agent(Service):
                 await session.aclose()
                 return
             try:
-                await session.send(pb.NodeMessage(beat=sample_to(self._sample(self.active))))
+                beat = sample_to(self._sample(self.active))
+                beat.data_keys.extend(self._data.inventory())
+                await session.send(pb.NodeMessage(beat=beat))
             except CyxError:
                 return  # the stream is gone; who reads it dials again
             for record in self._records.values():

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cyxwiz.compute.data.fetch import Data, DataCache
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
 from cyxwiz.ext.v1 import link_pb2 as pb
-from cyxwiz.ports.central_link import CentralLink
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.executor import (
     Cancelled,
@@ -34,7 +34,6 @@ from cyxwiz.ports.node_journal import NodeJournal
 
 log = logging.getLogger(__name__)
 
-BLOB_PREFIX = "blob://sha256/"
 FULL_DISK_WAIT_SECONDS = 2.0
 TAIL = 200  # reports of a lease kept in memory besides the journal
 
@@ -52,6 +51,7 @@ class Record:
     ended: bool = False
     dropped: bool = False  # central told us to stop: nothing more is reported
     run: Run | None = None
+    data: Data | None = None  # what was fetched for it
     _acked_at_beat: int = -1
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a report was appended or acknowledged
 
@@ -111,12 +111,10 @@ class Limits:
 class Runner:
     """Runs one lease: prepares, starts a child, writes what it says to the journal."""
 
-    def __init__(
-        self, executor: Executor, journal: NodeJournal, link: CentralLink, clock: Clock, limits: Limits
-    ) -> None:
+    def __init__(self, executor: Executor, journal: NodeJournal, data: DataCache, clock: Clock, limits: Limits) -> None:
         self._executor = executor
         self._journal = journal
-        self._link = link
+        self._data = data
         self._clock = clock
         self._limits = limits
         self._gpus = _Gpus(limits.gpus)
@@ -133,14 +131,16 @@ class Runner:
             await self._write(record, [self._failed(record, error)], ends=True)
         finally:
             self._gpus.release(record)
+            if record.data is not None:
+                record.data.release()
 
     async def _start(self, record: Record) -> Run:
         assign = record.assign
         record.directory.mkdir(parents=True, exist_ok=True)
-        dataset: Path | None = None
-        if assign.dataset_uri.startswith(BLOB_PREFIX):
-            dataset = record.directory / "dataset"
-            await self._link.fetch_blob(assign.dataset_uri.removeprefix(BLOB_PREFIX), dataset)
+        seconds = assign.max_duration_seconds or None
+        record.data = await self._data.hold(assign.dataset_uri, lambda: not record.dropped, seconds)
+        for note in record.data.notes if record.data is not None else ():
+            await self._write(record, self._messages(record, Logged("info", note, "node")), ends=False)
         run = await self._executor.start(
             Work(
                 job_id=assign.job_id,
@@ -155,7 +155,7 @@ class Runner:
                 threads=self._limits.threads,
                 work_dir=record.directory,
                 data_roots=self._limits.data_roots,
-                dataset_path=dataset,
+                dataset_path=record.data.path if record.data is not None else None,
                 max_duration_seconds=assign.max_duration_seconds or None,
             )
         )

@@ -24,14 +24,16 @@ from cyxwiz.domain.states import (
 )
 
 
+def data_source(uri: str) -> str:
+    """A dataset's URI without its options: what follows `#`, and `?` except in a web address, is left out."""
+    marks = "#" if re.match("https?://", uri, re.IGNORECASE) else "[?#]"
+    return re.split(marks, uri, maxsplit=1)[0]
+
+
 @lru_cache(4096)
 def data_key(uri: str) -> str:
-    """16 hex digits that stand for the data of a dataset's URI, however it is to be read.
-
-    Nodes name by it what they hold. Options are left out: what follows `#`, and `?` except in a web address.
-    """
-    marks = "#" if re.match("https?://", uri, re.IGNORECASE) else "[?#]"
-    return hashlib.sha256(re.split(marks, uri, maxsplit=1)[0].encode(errors="replace")).hexdigest()[:16]
+    """16 hex digits that stand for a dataset's data, however they are to be read: nodes name by it what they hold."""
+    return hashlib.sha256(data_source(uri).encode(errors="replace")).hexdigest()[:16]
 
 
 class JobType(StrEnum):
