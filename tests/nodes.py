@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cyxwiz.compute.agent import Agent, AgentSettings
+from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.identity import load_identity
 from cyxwiz.compute.journal import SqliteJournal
 from cyxwiz.domain.node import Hardware, LoadSample
@@ -40,12 +41,13 @@ async def node(
     name: str = "node",
     grace: float = 0.0,
     wait: bool = True,
+    fetch: FetchSettings | None = None,
 ) -> AsyncIterator[Agent]:
     """A node that runs until the block ends; the same directory is the same node."""
     clock = SystemClock()
     directory.mkdir(exist_ok=True)
     journal = SqliteJournal(directory / "journal.db")
-    settings = AgentSettings(name, "", slots, join_token, 0.1, directory, 3600.0)
+    settings = AgentSettings(name, "", slots, join_token, 0.1, directory, 3600.0, fetch=fetch or FetchSettings())
     executor = executor or ScriptedExecutor()
     agent = Agent(
         link,
