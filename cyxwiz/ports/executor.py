@@ -24,7 +24,7 @@ class Work:
     threads: int
     work_dir: Path
     data_roots: tuple[Path, ...] = ()
-    dataset_path: Path | None = None  # where a blob:// dataset was fetched to
+    dataset_path: Path | None = None  # what the node fetched for the dataset: a file or a folder, not to be changed
     max_duration_seconds: float | None = None
 
 
