@@ -280,11 +280,35 @@ async def test_redirects_are_followed_so_far(web: WebServer, tmp_path: Path) -> 
     web.pages["/b"] = Served(status=307, location=web.url("/t.csv"))
     web.pages["/t.csv"] = Served(CSV)
     web.pages["/loop"] = Served(status=301, location="/loop")
-    web.pages["/file"] = Served(status=301, location="file:///etc/passwd")
+    bad = ["file:///etc/passwd", "http://[::1", "https://h:0/", "http://h\x7f/"]
+    for number, location in enumerate(bad):
+        web.pages[f"/bad{number}"] = Served(status=301, location=location)
     async with cache(tmp_path) as data:
         assert (await got(data, web.url("/a"))).path.read_bytes() == CSV
         await refused(data, web.url("/loop"), Code.INVALID, "redirects")
-        await refused(data, web.url("/file"), Code.INVALID, "no web address")
+        for number in range(len(bad)):
+            with pytest.raises(CyxError) as caught:
+                await data.hold(web.url(f"/bad{number}"))
+            assert caught.value.code in (Code.INVALID, Code.UNAVAILABLE)
+        await refused(data, web.url("/bad0"), Code.INVALID, "no web address")
+
+
+async def test_a_version_that_can_t_be_sent_back_is_none(web: WebServer, tmp_path: Path) -> None:
+    web.pages["/t.csv"] = Served(CSV, etag='"\xe9\xff"')
+    async with cache(tmp_path) as data:
+        for _ in range(2):
+            held = await got(data, web.url("/t.csv"))
+            assert "was fetched" in held.notes[0]
+            held.release()
+
+
+async def test_a_disk_that_takes_nothing_is_told_as_such(web: WebServer, tmp_path: Path) -> None:
+    web.pages["/t.csv"] = Served(CSV)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "incoming").write_text("in the way")
+    async with cache(tmp_path) as data:
+        message = await refused(data, web.url("/t.csv"), Code.EXHAUSTED)
+        assert "can't be stored" in message
 
 
 # who may be dialled

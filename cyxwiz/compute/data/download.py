@@ -183,7 +183,7 @@ async def _attempt(
             raise Cut(f"the server answers {response.status_code} to the request for the rest")
         if response.status_code == 200 and partial.size:
             await asyncio.to_thread(partial.reset)  # it has another version now
-        version = Version(response.headers.get("etag", ""), response.headers.get("last-modified", ""))
+        version = Version(_plain(response, "etag"), _plain(response, "last-modified"))
         partial.validator = version.if_range()
         _bound(uri, total, limit)
         await room(max(total, 0))
@@ -198,6 +198,12 @@ async def _attempt(
         if 0 <= total != partial.size:
             raise Cut(f"{partial.size} bytes of {total} came")
         return version
+
+
+def _plain(response: Any, name: str) -> str:
+    """A header that can be sent back; empty if it can't be, which is as if the server had not sent it."""
+    value = response.headers.get(name, "")
+    return value if value.isascii() and value.isprintable() and len(value) <= 512 else ""
 
 
 async def _flush(uri: str, buffer: bytearray, partial: Partial, limit: int, room: Room | None) -> None:

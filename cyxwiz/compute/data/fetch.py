@@ -153,6 +153,9 @@ class DataCache:
                 return self._cache.use(source)
             except CyxError as error:
                 return error
+            except OSError as error:
+                reason = error.strerror or str(error)
+                return CyxError(Code.EXHAUSTED, f"The dataset {source} can't be stored on the node: {reason}.")
             finally:
                 self._cache.end(source)
 

@@ -6,7 +6,9 @@ PNG, JPEG and BMP, decoded by Pillow. What a file says of its size is checked be
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from cyxwiz.compute.data.dataset import Array
 
 MAX_PIXELS = 2**26  # of one picture before it is resized
+_BAD = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError, struct.error, zlib.error)
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")
 
 
@@ -64,7 +67,7 @@ class Decoder:
                 if picture.size != self.size:
                     picture = picture.resize(self.size, Image.Resampling.BILINEAR)
                 return np.asarray(picture, dtype=np.uint8)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (UnidentifiedImageError, Image.DecompressionBombError, *_BAD) as error:
             raise invalid(f"The dataset {self.uri}: {name} is no readable picture: {str(error)[:200]}.") from error
 
     def _settle(self, image: Any, name: str) -> None:

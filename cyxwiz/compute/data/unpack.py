@@ -17,6 +17,10 @@ from cyxwiz.compute.data.files import MAX_DEPTH, MAX_FILES
 from cyxwiz.domain.errors import CyxError, invalid
 
 _CHUNK = 1 << 20
+_BAD = (
+    tarfile.TarError, FileExistsError, NotADirectoryError, IsADirectoryError, EOFError, ValueError, OverflowError,
+    RecursionError,
+)  # fmt: skip
 _LONGEST_READ = 4 << 20  # tarfile reads a header's extension at once, as long as it says it is
 
 
@@ -67,7 +71,7 @@ def untar(uri: str, path: Path, target: Path, limit: int) -> None:
                         if written > limit:
                             raise _too_large(uri, limit)
                         file.write(data)
-    except (tarfile.TarError, FileExistsError, NotADirectoryError, IsADirectoryError, EOFError) as error:
+    except _BAD as error:
         raise invalid(f"The dataset {uri} is no whole archive: {str(error)[:200]}.", uri=uri) from error
 
 

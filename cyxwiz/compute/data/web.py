@@ -70,7 +70,7 @@ class Web:
                     except httpx.TransportError as error:
                         raise Cut(f"{type(error).__name__}: {error}") from None
                     return
-                url = urljoin(url, response.headers.get("location", ""))
+                url = _moved(uri, url, response.headers.get("location", ""))
             finally:
                 await response.aclose()
         raise invalid(f"The dataset {uri}: more than {MAX_REDIRECTS} redirects.", uri=uri)
@@ -80,8 +80,6 @@ class Web:
 
         parts = urlsplit(url)
         host = parts.hostname or ""
-        if parts.scheme not in ("https", "http") or not host:
-            raise invalid(f"The dataset {uri}: redirected to {url[:200]!r}, which is no web address.", uri=uri)
         if parts.scheme == "http" and not (trusted or self._allow_http):
             raise forbidden(
                 f"The dataset {uri}: plain http is not allowed on this node; use https, or have its owner set "
@@ -118,6 +116,22 @@ class Web:
                 limits=httpx.Limits(max_keepalive_connections=0),
             )
         return self._client
+
+
+def _moved(uri: str, url: str, location: str) -> str:
+    """Where a redirect leads; INVALID if that is no web address."""
+    import httpx
+
+    try:
+        moved = urljoin(url, location)
+        parts = urlsplit(moved)
+        good = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0 and moved.isascii()
+        httpx.URL(moved)
+    except (ValueError, httpx.InvalidURL):
+        good, moved = False, location
+    if not good:
+        raise invalid(f"The dataset {uri}: redirected to {moved[:200]!r}, which is no web address.", uri=uri)
+    return moved
 
 
 def _origin(url: str) -> tuple[str, str]:
