@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.bus.local import LocalBus
-from cyxwiz.config import Config, ConfigError, Loaded
+from cyxwiz.config import Config, ConfigError, Loaded, NodeSection
 from cyxwiz.domain.errors import Code, CyxError, conflict
 from cyxwiz.domain.node import Hardware
 from cyxwiz.domain.payment import Tariff
@@ -110,6 +110,7 @@ async def build_core(
         section.weight_capability,
         section.weight_uptime,
         section.weight_region,
+        section.weight_data,
     )
     poll = section.job_poll_interval_ms / 1000
     liveness = Liveness(clock, section.node_heartbeat_timeout_ms / 1000)
@@ -509,6 +510,26 @@ def _agent_settings(config: Config, directory: Path, cores: int) -> Any:
         advertise_host=host,
         advertise_port=int(port or 0),
         detect_seconds=node.detect_interval_seconds,
+        fetch=_fetch_settings(node),
+    )
+
+
+def _fetch_settings(node: NodeSection) -> Any:
+    from cyxwiz.compute.data.settings import FetchSettings
+
+    return FetchSettings(
+        cache_bytes=node.data_cache_bytes,
+        max_dataset_bytes=node.max_dataset_bytes,
+        allow_private_hosts=node.allow_private_data_hosts,
+        allow_http=node.allow_http_data,
+        s3_endpoint=node.s3_endpoint or "",
+        s3_region=node.s3_region,
+        s3_access_key=node.s3_access_key or "",
+        s3_secret_key=node.s3_secret_key or "",
+        s3_buckets=node.s3_buckets,
+        hf_endpoint=node.hf_endpoint or "",
+        hf_root=node.hf_root,
+        ipfs_gateway=node.ipfs_gateway or "",
     )
 
 

@@ -48,9 +48,18 @@ def _schedule(value: Any) -> str:
     return parse_schedule(value).text
 
 
+def _url(value: Any) -> str:
+    text = value if isinstance(value, str) else ""
+    scheme, found, host = text.partition("://")
+    if not found or scheme not in ("http", "https") or not host.partition("/")[0] or "@" in host:
+        raise ValueError("must be http://HOST or https://HOST, without credentials")
+    return text.rstrip("/")
+
+
 Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Address = Annotated[str, BeforeValidator(_address)]
 ScheduleText = Annotated[str, BeforeValidator(_schedule)]
+Url = Annotated[str, BeforeValidator(_url)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -152,6 +161,7 @@ class Scheduler(Section):
     weight_capability: Weight = Field(default=0.2, description="Weight of how well the hardware fits.")
     weight_uptime: Weight = Field(default=0.1, description="Weight of the node's uptime.")
     weight_region: Weight = Field(default=0.0, description="Weight of a preferred region; off by default.")
+    weight_data: Weight = Field(default=0.1, description="Weight of holding the job's data already.")
     weight_latency: float = Field(
         default=0.0, ge=0, le=0, description="Weight of the latency to the client: not measured yet, must stay 0."
     )
@@ -244,6 +254,25 @@ class NodeSection(Section):
     max_concurrent_jobs: int | None = Field(default=None, ge=1, le=1024, description="Unset: from the hardware.")
     devices: Strings = Field(default=("all",), description="Which devices to lend: all, cpu, cuda, cuda:0, opencl:0, …")
     data_roots: Strings = Field(default=(), description="Folders below which file:// data sets may lie.")
+    data_cache_bytes: int = Field(
+        default=50 << 30, ge=0, description="What fetched data may take on the node's disk; the least used goes first."
+    )
+    max_dataset_bytes: int = Field(default=4 << 30, ge=1024, description="Largest data set that the node fetches.")
+    allow_private_data_hosts: bool = Field(
+        default=False, description="Whether jobs may name https:// hosts on loopback or private addresses."
+    )
+    allow_http_data: bool = Field(default=False, description="Whether jobs may name http:// data without TLS.")
+    s3_endpoint: Url | None = Field(default=None, description="S3 service of s3:// data; unset: Amazon's.")
+    s3_region: str = Field(default="us-east-1", min_length=1, max_length=64, description="Its region.")
+    s3_access_key: str | None = Field(default=None, description="Key id for it; unset: requests are not signed.")
+    s3_secret_key: str | None = Field(default=None, description="Its secret.")
+    s3_secret_key_file: Path | None = Field(default=None, description="File that holds it instead.")
+    s3_buckets: Strings = Field(
+        default=(), description="Buckets that any job may read with the keys; * is every bucket they can read."
+    )
+    hf_endpoint: Url | None = Field(default=None, description="Hub of hf:// data; unset: HF_ENDPOINT, else the hub.")
+    hf_root: Path | None = Field(default=None, description="Folder with OWNER/NAME that hf:// is looked up in first.")
+    ipfs_gateway: Url | None = Field(default=None, description="HTTP gateway of ipfs:// data; unset: none is served.")
     keep_results: str = Field(
         default="24h", pattern=r"^\d+(s|m|h|d)$", description="How long the node keeps a job's artefacts."
     )
@@ -254,6 +283,12 @@ class NodeSection(Section):
         description="auto takes the strongest that is built: rlimits (declared models only, no user code).",
     )
     tls: bool = Field(default=False, description="Dial central with TLS; tls.ca_file names an authority of your own.")
+
+    @model_validator(mode="after")
+    def _whole_keys(self) -> NodeSection:
+        if self.s3_access_key and not (self.s3_secret_key or self.s3_secret_key_file):
+            raise ValueError("s3_access_key needs s3_secret_key, or its file")
+        return self
 
     @property
     def keep_results_seconds(self) -> float:
@@ -296,7 +331,9 @@ class Config(Section):
     metrics: Metrics = Metrics()
 
 
-SECRETS = frozenset({"auth.jwt_secret", "auth.p2p_secret", "auth.admin_secret", "node.join_token"})
+SECRETS = frozenset(
+    {"auth.jwt_secret", "auth.p2p_secret", "auth.admin_secret", "node.join_token", "node.s3_secret_key"}
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from cyxwiz.compute.agent import Agent, AgentSettings
+from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.identity import load_identity
 from cyxwiz.compute.journal import SqliteJournal
 from cyxwiz.domain.node import SCRIPTS, Hardware, LoadSample
@@ -42,13 +43,24 @@ async def node(
     wait: bool = True,
     detect: Callable[[], Hardware] | None = None,
     closed: Callable[[], str] | None = None,
+    fetch: FetchSettings | None = None,
 ) -> AsyncIterator[Agent]:
     """A node that runs until the block ends; the same directory is the same node."""
     clock = SystemClock()
     directory.mkdir(exist_ok=True)
     journal = SqliteJournal(directory / "journal.db")
     settings = AgentSettings(
-        name, "", slots, join_token, 0.1, directory, 3600.0, features=(SCRIPTS,), detect_seconds=0.05, look_seconds=0.05
+        name,
+        "",
+        slots,
+        join_token,
+        0.1,
+        directory,
+        3600.0,
+        features=(SCRIPTS,),
+        detect_seconds=0.05,
+        look_seconds=0.05,
+        fetch=fetch or FetchSettings(),
     )
     executor = executor or ScriptedExecutor()
     agent = Agent(

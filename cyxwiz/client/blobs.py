@@ -10,6 +10,8 @@ import asyncio
 import hashlib
 import os
 import re
+import tarfile
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,39 @@ Progress = Callable[[str, int, int], None]
 
 
 async def push(client: Client, stub: Any, path: Path, progress: Progress | None) -> dict[str, Any]:
+    """A file; or a folder as the tar of its files, the same bytes whenever and wherever it is made."""
+    if path.is_dir():
+        with tempfile.TemporaryDirectory(prefix="cyxwiz-push-") as folder:
+            archive = Path(folder, f"{path.resolve().name or 'data'}.tar")
+            await asyncio.to_thread(pack, path, archive)
+            return await _push_file(client, stub, archive, progress)
+    return await _push_file(client, stub, path, progress)
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Writes the regular files below a folder as an uncompressed tar, sorted by path, without owners or times.
+
+    Hidden files and symbolic links are left out. Raises INVALID for a folder without files.
+    """
+    files = sorted(
+        (path.relative_to(folder).as_posix(), path)
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not any(each.is_symlink() for each in (path, *path.parents[: len(path.relative_to(folder).parts) - 1]))
+    )
+    if not files:
+        raise invalid(f"{folder} holds no files to upload", field="path")
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, path in files:
+            member = tarfile.TarInfo(name)
+            member.size = path.stat().st_size
+            member.mode = 0o644
+            with path.open("rb") as file:
+                tar.addfile(member, file)
+
+
+async def _push_file(client: Client, stub: Any, path: Path, progress: Progress | None) -> dict[str, Any]:
     sha256, size = await asyncio.to_thread(_hash_file, path)
     sent, fresh = 0, False
 

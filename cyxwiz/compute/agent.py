@@ -12,10 +12,12 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyxwiz import __version__
+from cyxwiz.compute.data.fetch import DataCache
+from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.identity import Identity
 from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, remove, token_of
 from cyxwiz.compute.uploads import push
@@ -56,6 +58,7 @@ class AgentSettings:
     features: tuple[str, ...] = ()
     detect_seconds: float = 60.0  # between two looks at the hardware
     look_seconds: float = 5.0  # between two looks at the owner's limits
+    fetch: FetchSettings = field(default_factory=FetchSettings)  # how data come to the cache/ of the directory
 
 
 class Agent(Service):
@@ -96,7 +99,8 @@ class Agent(Service):
         self._session: LinkSession | None = None
         sizes = _sizes(hardware)
         threads = max(1, hardware.cpu_cores // settings.max_concurrent_jobs)
-        self._runner = Runner(executor, journal, link, clock, Limits(threads, settings.data_roots, sizes))
+        self._data = DataCache(settings.directory / "cache", settings.fetch, clock, link.fetch_blob)
+        self._runner = Runner(executor, journal, link, self._data, clock, Limits(threads, settings.data_roots, sizes))
         self._heard_at = 0.0
         self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
@@ -131,6 +135,7 @@ class Agent(Service):
                 await self.idle(wait * (0.5 + self._jitter()))
         finally:
             await self._tasks.aclose()
+            await self._data.aclose()
 
     async def _recall(self) -> None:
         """What an earlier life left: results not yet acknowledged are sent, runs that died with it are forgotten."""
@@ -224,6 +229,7 @@ class Agent(Service):
     def _sampled(self) -> pb.Beat:
         beat = sample_to(self._sample(self.active))
         beat.closed_reason = self.closed_reason
+        beat.data_keys.extend(self._data.inventory())
         return beat
 
     # one connection

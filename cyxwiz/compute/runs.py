@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cyxwiz.compute.data.fetch import Data, DataCache
 from cyxwiz.compute.uploads import CheckpointUploads, fetch
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
@@ -38,7 +39,6 @@ from cyxwiz.ports.node_journal import NodeJournal
 
 log = logging.getLogger(__name__)
 
-BLOB_PREFIX = "blob://sha256/"
 FULL_DISK_WAIT_SECONDS = 2.0
 TAIL = 200  # reports of a lease kept in memory besides the journal
 
@@ -57,6 +57,7 @@ class Record:
     dropped: bool = False  # central told us to stop: nothing more is reported
     run: Run | None = None
     preempted: str = ""  # why the run is to save itself and stop
+    data: Data | None = None  # what was fetched for it
     _acked_at_beat: int = -1
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a report was appended or acknowledged
 
@@ -117,11 +118,18 @@ class Runner:
     """Runs one lease: prepares, starts a child, writes what it says to the journal."""
 
     def __init__(
-        self, executor: Executor, journal: NodeJournal, link: CentralLink, clock: Clock, limits: Limits
+        self,
+        executor: Executor,
+        journal: NodeJournal,
+        link: CentralLink,
+        data: DataCache,
+        clock: Clock,
+        limits: Limits,
     ) -> None:
         self._executor = executor
         self._journal = journal
         self._link = link
+        self._data = data
         self._clock = clock
         self._limits = limits
         self._gpus = _Gpus(limits.gpus)
@@ -155,15 +163,16 @@ class Runner:
         finally:
             await uploads.aclose()
             self._gpus.release(record)
+            if record.data is not None:
+                record.data.release()
 
     async def _start(self, record: Record) -> Run:
         assign = record.assign
         record.directory.mkdir(parents=True, exist_ok=True)
-        dataset: Path | None = None
-        if assign.dataset_uri.startswith(BLOB_PREFIX):
-            dataset = record.directory / "dataset"
-            digest = assign.dataset_uri.removeprefix(BLOB_PREFIX)
-            await fetch(self._link, self._clock, digest, dataset, lambda: record.dropped)
+        seconds = assign.max_duration_seconds or None
+        record.data = await self._data.hold(assign.dataset_uri, lambda: not record.dropped, seconds)
+        for note in record.data.notes if record.data is not None else ():
+            await self._write(record, self._messages(record, Logged("info", note, "node")), ends=False)
         script = await self._fetch_script(record)
         resume: Path | None = None
         if assign.HasField("resume"):
@@ -183,7 +192,7 @@ class Runner:
                 threads=self._limits.threads,
                 work_dir=record.directory,
                 data_roots=self._limits.data_roots,
-                dataset_path=dataset,
+                dataset_path=record.data.path if record.data is not None else None,
                 max_duration_seconds=assign.max_duration_seconds or None,
                 resume=resume,
                 checkpoint_every=assign.checkpoint_every or "none",

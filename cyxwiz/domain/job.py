@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.script import Script
@@ -20,6 +23,18 @@ from cyxwiz.domain.states import (
     LeaseTrigger,
     advance,
 )
+
+
+def data_source(uri: str) -> str:
+    """A dataset's URI without its options: what follows `#`, and `?` except in a web address, is left out."""
+    marks = "#" if re.match("https?://", uri, re.IGNORECASE) else "[?#]"
+    return re.split(marks, uri, maxsplit=1)[0]
+
+
+@lru_cache(4096)
+def data_key(uri: str) -> str:
+    """16 hex digits that stand for a dataset's data, however they are to be read: nodes name by it what they hold."""
+    return hashlib.sha256(data_source(uri).encode(errors="replace")).hexdigest()[:16]
 
 
 class JobType(StrEnum):

@@ -28,7 +28,7 @@ class Work:
     threads: int
     work_dir: Path
     data_roots: tuple[Path, ...] = ()
-    dataset_path: Path | None = None  # where a blob:// dataset was fetched to
+    dataset_path: Path | None = None  # what the node fetched for the dataset: a file or a folder, not to be changed
     max_duration_seconds: float | None = None
     resume: Path | None = None  # a checkpoint to go on from
     checkpoint_every: str = "none"  # see domain.checkpoint

@@ -23,6 +23,7 @@ class Candidate:
     uptime: float  # 0 to 1
     connected: bool = True
     closed: str = ""  # why its owner's limits let it take nothing now
+    data_keys: frozenset[str] = frozenset()  # of the data that it holds: `domain.job.data_key`
 
     @property
     def id(self) -> NodeId:

@@ -52,7 +52,12 @@ class Verdict:
 
 
 def candidate(
-    node: Node, held: Iterable[JobSpec], uptime: float, connected: bool = True, closed: str = ""
+    node: Node,
+    held: Iterable[JobSpec],
+    uptime: float,
+    connected: bool = True,
+    closed: str = "",
+    data_keys: frozenset[str] = frozenset(),
 ) -> Candidate:
     """A node less what the jobs it holds use: a slot and RAM each, and a GPU each that needs one."""
     whole = Candidate(
@@ -63,6 +68,7 @@ def candidate(
         uptime=uptime,
         connected=connected,
         closed=closed,
+        data_keys=data_keys,
     )
     # The largest first, as each takes the smallest GPU that fits: so none is left without the one it runs on.
     return reduce(_less, sorted(held, key=lambda spec: -spec.resources.vram_bytes), whole)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cyxwiz.domain.job import JobSpec
+from cyxwiz.domain.job import JobSpec, data_key
 from cyxwiz.scheduler.feasible import Candidate, needs_gpu
 
 
@@ -17,6 +17,7 @@ class Weights:
     capability: float = 0.2
     uptime: float = 0.1
     region: float = 0.0
+    data: float = 0.1  # added: the node need not fetch the data
 
 
 def capability(spec: JobSpec, candidate: Candidate) -> float:
@@ -35,6 +36,7 @@ def terms(spec: JobSpec, candidate: Candidate) -> dict[str, float]:
         "capability": capability(spec, candidate),
         "uptime": _unit(candidate.uptime),
         "region": 1.0 if not spec.resources.regions or node.region == spec.resources.regions[0] else 0.0,
+        "data": 1.0 if candidate.data_keys and data_key(spec.dataset_uri) in candidate.data_keys else 0.0,
     }
 
 
@@ -46,6 +48,7 @@ def score(spec: JobSpec, candidate: Candidate, weights: Weights) -> float:
         + weights.capability * values["capability"]
         + weights.uptime * values["uptime"]
         + weights.region * values["region"]
+        + weights.data * values["data"]
     )
 
 

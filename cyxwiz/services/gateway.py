@@ -309,6 +309,7 @@ class NodeGateway:
 
     async def _beat(self, session: _Session, beat: pb.Beat) -> None:
         await session.send(pb.CentralMessage(pulse=pb.Pulse(at_ms=int(self._clock.now().timestamp() * 1000))))
+        self._nodes.liveness.keeps(session.node.id, beat.data_keys)
         sample = sample_of(beat, instant(beat.at_ms, self._clock.now()))
         news = self._nodes.liveness.close(session.node.id, beat.closed_reason[:MAX_REASON])
 

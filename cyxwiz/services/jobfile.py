@@ -13,7 +13,7 @@ from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
 from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.script import Script, check_script
-from cyxwiz.graph import check_dataset_uri, check_model_fits, parse, parse_hyperparameters
+from cyxwiz.graph import blob_digest, check_dataset_uri, check_model_fits, parse, parse_hyperparameters
 from cyxwiz.ports.store import Tx
 from cyxwiz.services.validation import first_problem
 
@@ -204,8 +204,8 @@ def check_blobs(tx: Tx, spec: JobSpec, owner_id: str) -> None:
         info = tx.blob(sha256)
         if info is None or owner_id not in info.owners:
             raise CyxError(Code.NOT_FOUND, f"model.files: {path} ({sha256}) is not stored here; upload it first")
-    if spec.dataset_uri.startswith("blob://sha256/"):
-        info = tx.blob(spec.dataset_uri.removeprefix("blob://sha256/"))
+    if (digest := blob_digest(spec.dataset_uri)) is not None:
+        info = tx.blob(digest)
         if info is None or owner_id not in info.owners:
             raise CyxError(
                 Code.NOT_FOUND, f"dataset: {spec.dataset_uri} is not stored here; upload it with POST /api/blobs"

@@ -16,6 +16,7 @@ from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobSpec, Lease, LogLin
 from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.states import JobState
+from cyxwiz.graph import blob_digest
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import BlobInfo, JobQuery, NodeQuery, Page, Store, Tx
 from cyxwiz.scheduler.feasible import Candidate, needs_gpu
@@ -167,6 +168,7 @@ class Jobs:
                 node.uptime(tx.now),
                 self._liveness.connected(node.id),
                 self._liveness.closed(node.id),
+                self._liveness.data_keys(node.id),
             )
             for node in tx.nodes(NodeQuery(limit=None)).items
         ]
@@ -362,7 +364,7 @@ def _needs(tx: Tx, job_id: JobId, sha256: str) -> bool:
     if job.spec.script is not None and sha256 in job.spec.script.files.values():
         return True
     saved = [checkpoint.sha256 for checkpoint in tx.checkpoints(job_id, KEPT_CHECKPOINTS) if checkpoint.kept]
-    return sha256 in saved or job.spec.dataset_uri == f"blob://sha256/{sha256}"
+    return sha256 in saved or blob_digest(job.spec.dataset_uri) == sha256
 
 
 def owned(tx: Tx, actor: Principal, job_id: JobId) -> Job:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from itertools import islice
+
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store
 
+MAX_DATA_KEYS = 256
+_KEY = re.compile("[0-9a-f]{16}")
+
 
 class Liveness:
-    """When each node was last heard by this process, and which are connected right now."""
+    """When each node was last heard by this process, which are connected right now and what data they hold."""
 
     def __init__(self, clock: Clock, timeout_seconds: float) -> None:
         self._clock = clock
@@ -17,6 +24,7 @@ class Liveness:
         self._flushed: dict[NodeId, float] = {}
         self._cut: set[NodeId] = set()
         self._closed: dict[NodeId, str] = {}
+        self._data: dict[NodeId, frozenset[str]] = {}
 
     def heard(self, node_id: NodeId) -> None:
         self._heard[node_id] = self._clock.monotonic()
@@ -31,6 +39,7 @@ class Liveness:
         self._flushed.pop(node_id, None)
         self._cut.discard(node_id)
         self._closed.pop(node_id, None)
+        self._data.pop(node_id, None)
 
     def close(self, node_id: NodeId, reason: str) -> bool:
         """A node's own word that its owner's limits close it; empty: it is open. Whether that is news."""
@@ -44,6 +53,13 @@ class Liveness:
     def closed(self, node_id: NodeId) -> str:
         """Why the node takes no jobs now, or nothing. Known to the process that holds its stream."""
         return self._closed.get(node_id, "")
+
+    def keeps(self, node_id: NodeId, data_keys: Iterable[str]) -> None:
+        """The node says which data it holds: the first MAX_DATA_KEYS count, and what is no key is left out."""
+        self._data[node_id] = frozenset(key for key in islice(data_keys, MAX_DATA_KEYS) if _KEY.fullmatch(key))
+
+    def data_keys(self, node_id: NodeId) -> frozenset[str]:
+        return self._data.get(node_id, frozenset())
 
     def connected(self, node_id: NodeId) -> bool:
         return node_id not in self._cut

@@ -175,7 +175,7 @@ async def test_bytes_of_checkpoints_go_when_the_job_is_done(server: Central, tmp
     entries = await server.core.store.read(lambda tx: [tx.now, *tx.due_outbox("drop_blob", 10)])
     assert len(entries) == 1
     await server.core.store.write(make_due)
-    assert await collector.collect() == 3
+    assert await collector.collect() == len({each.sha256 for each in saved})
     assert [await server.blobs.size(each.sha256) for each in saved] == [None] * 3
     result = await server.core.jobs.result(actor, job.id)
     assert await server.blobs.size(result.files[0].sha256) is not None

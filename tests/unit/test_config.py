@@ -108,7 +108,7 @@ def test_a_value_out_of_bounds_names_key_value_bound_and_origin(flag: str, bound
 
 
 def test_a_scheduler_without_any_weight_is_refused() -> None:
-    names = ("reputation", "availability", "capability", "uptime")
+    names = ("reputation", "availability", "capability", "uptime", "data")
     assert "at least one weight" in refusal(flags=[f"scheduler.weight_{name}=0" for name in names])
 
 

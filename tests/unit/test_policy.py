@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyxwiz.domain.ids import JobId, NodeId
-from cyxwiz.domain.job import Device, Job, JobSpec, JobType, Priority, Resources
+from cyxwiz.domain.job import Device, Job, JobSpec, JobType, Priority, Resources, data_key
 from cyxwiz.domain.node import DeviceInfo, Hardware, Node
 from cyxwiz.domain.states import NodeState
+from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.scheduler.feasible import Candidate, needs_gpu, why_not
 from cyxwiz.scheduler.policy import Snapshot, candidate, explain, plan
 from cyxwiz.scheduler.rank import Weights, score, terms
+from cyxwiz.services.liveness import MAX_DATA_KEYS, Liveness
 from tests.contract.make import OWNER, START
 
 GIB = 2**30
@@ -90,11 +92,11 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     queue.sort(key=lambda job: (-job.spec.priority.rank, job.id))
     ids = [c.id for c in fleet]
     avoid = {job.id: frozenset(draw(st.lists(st.sampled_from(ids), max_size=3))) for job in queue if ids}
-    weights = Weights(*(draw(unit) for _ in range(5)))
+    weights = Weights(*(draw(unit) for _ in range(6)))
     return Snapshot(queue, fleet, weights, avoid)
 
 
-@given(jobs(1), nodes(1), st.tuples(unit, unit, unit, unit, unit))
+@given(jobs(1), nodes(1), st.tuples(unit, unit, unit, unit, unit, unit))
 @settings(deadline=None)
 def test_every_term_is_from_0_to_1_and_the_score_within_the_weights(
     job: Job, node: Candidate, weights: tuple[float, ...]
@@ -285,6 +287,40 @@ def test_the_reasons_of_many_nodes_are_counted() -> None:
     assert reason == "no node has joined yet"
 
 
+def test_a_node_that_holds_the_data_is_preferred() -> None:
+    job = a_job()
+    uri = "https://example.org/a.csv"
+    job = replace(job, spec=replace(job.spec, dataset_uri=f"{uri}#label=kind"))
+    holder = replace(free(a_node(2)), data_keys=frozenset({data_key(uri)}))
+    fleet = [free(a_node(1)), holder, free(a_node(3))]
+    assert plan(Snapshot([job], fleet)).placements[0].node_id == ident(2)
+    assert plan(Snapshot([job], fleet, Weights(data=0.0))).placements[0].node_id == ident(1)
+    assert plan(Snapshot([a_job()], fleet)).placements[0].node_id == ident(1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("s3://b/a?label=x", "s3://b/a#label=y", True),
+        ("https://h/a?v=1#label=x", "https://h/a?v=1", True),
+        ("https://h/a?v=1", "https://h/a?v=2", False),
+        ("ipfs://a", "ipfs://b", False),
+    ],
+)
+def test_options_of_reading_don_t_change_what_is_held(one: str, other: str, same: bool) -> None:
+    assert (data_key(one) == data_key(other)) == same
+    assert len(data_key(one)) == 16
+
+
+def test_what_a_node_says_it_holds_is_bounded() -> None:
+    liveness, node = Liveness(SystemClock(), 30.0), NodeId(ident(1))
+    keys = [f"{number:016x}" for number in range(1000)]
+    liveness.keeps(node, ["x" * 16, "../../etc", *keys])
+    assert liveness.data_keys(node) == frozenset(keys[: MAX_DATA_KEYS - 2])
+    liveness.gone(node)
+    assert liveness.data_keys(node) == frozenset()
+
+
 def test_explain_names_every_node_the_best_first() -> None:
     fleet = [free(a_node(1, state=NodeState.OFFLINE)), free(a_node(2, reputation=0.3)), free(a_node(3))]
     verdicts = explain(a_job().spec, fleet, Weights())
@@ -294,4 +330,4 @@ def test_explain_names_every_node_the_best_first() -> None:
         ("node 1", "offline"),
     ]
     assert verdicts[0].score > verdicts[1].score
-    assert set(verdicts[0].terms) == {"reputation", "availability", "capability", "uptime", "region"}
+    assert set(verdicts[0].terms) == {"reputation", "availability", "capability", "uptime", "region", "data"}

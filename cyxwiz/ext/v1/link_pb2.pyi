@@ -259,7 +259,7 @@ class Pulse(_message.Message):
     def __init__(self, at_ms: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("at_ms", "cpu_usage", "memory_usage", "gpu_usage", "gpu_memory_usage", "network_rx_bytes_per_second", "network_tx_bytes_per_second", "power_watts", "active_jobs", "ram_available_bytes", "closed_reason")
+    __slots__ = ("at_ms", "cpu_usage", "memory_usage", "gpu_usage", "gpu_memory_usage", "network_rx_bytes_per_second", "network_tx_bytes_per_second", "power_watts", "active_jobs", "ram_available_bytes", "closed_reason", "data_keys")
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     CPU_USAGE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_USAGE_FIELD_NUMBER: _ClassVar[int]
@@ -271,6 +271,7 @@ class Beat(_message.Message):
     ACTIVE_JOBS_FIELD_NUMBER: _ClassVar[int]
     RAM_AVAILABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
     CLOSED_REASON_FIELD_NUMBER: _ClassVar[int]
+    DATA_KEYS_FIELD_NUMBER: _ClassVar[int]
     at_ms: int
     cpu_usage: float
     memory_usage: float
@@ -282,7 +283,8 @@ class Beat(_message.Message):
     active_jobs: int
     ram_available_bytes: int
     closed_reason: str
-    def __init__(self, at_ms: _Optional[int] = ..., cpu_usage: _Optional[float] = ..., memory_usage: _Optional[float] = ..., gpu_usage: _Optional[float] = ..., gpu_memory_usage: _Optional[float] = ..., network_rx_bytes_per_second: _Optional[float] = ..., network_tx_bytes_per_second: _Optional[float] = ..., power_watts: _Optional[float] = ..., active_jobs: _Optional[int] = ..., ram_available_bytes: _Optional[int] = ..., closed_reason: _Optional[str] = ...) -> None: ...
+    data_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, at_ms: _Optional[int] = ..., cpu_usage: _Optional[float] = ..., memory_usage: _Optional[float] = ..., gpu_usage: _Optional[float] = ..., gpu_memory_usage: _Optional[float] = ..., network_rx_bytes_per_second: _Optional[float] = ..., network_tx_bytes_per_second: _Optional[float] = ..., power_watts: _Optional[float] = ..., active_jobs: _Optional[int] = ..., ram_available_bytes: _Optional[int] = ..., closed_reason: _Optional[str] = ..., data_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("job_id", "token", "message")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -115,3 +117,28 @@ def test_names_that_lead_out(name: str) -> None:
 
 def test_names_that_do_not() -> None:
     assert place(Path("out"), "a/b.txt") == Path("out/a/b.txt")
+
+
+async def test_a_folder_is_pushed_as_one_archive_that_is_always_the_same(
+    fake: FakeCentral, client: Client, tmp_path: Path
+) -> None:
+    folder = tmp_path / "set"
+    (folder / "cat").mkdir(parents=True)
+    (folder / "cat" / "1.txt").write_bytes(b"one")
+    (folder / "a.txt").write_bytes(b"two")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config").write_bytes(b"hidden")
+    (folder / "link.txt").symlink_to("/etc/passwd")
+    answer = await client.push_blob(folder)
+    with tarfile.open(fileobj=io.BytesIO(fake.blobs[answer["sha256"]])) as tar:
+        assert {member.name: tar.extractfile(member).read() for member in tar} == {  # type: ignore[union-attr]
+            "a.txt": b"two",
+            "cat/1.txt": b"one",
+        }
+    os.utime(folder / "a.txt", (1, 1))
+    (folder / "a.txt").chmod(0o600)
+    folder.rename(tmp_path / "other")
+    assert (await client.push_blob(tmp_path / "other"))["sha256"] == answer["sha256"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CyxError, match="no files"):
+        await client.push_blob(tmp_path / "empty")

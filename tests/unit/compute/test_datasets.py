@@ -56,7 +56,7 @@ def test_csv_labels_are_classes_when_whole_and_numbers_otherwise(tmp_path: Path)
 @pytest.mark.parametrize(
     "text",
     [
-        "", "a,b\n", "1\n2\n", "1,2\n3\n", "1,x\n2,y\n3,z\n", "nan,1\n2,0\n", "1e60,1\n2,0\n", "1,-1\n2,0\n",
+        "", "a,b\n", "1\n2\n", "1,2\n3\n", "x,1\ny,2\nz,3\n", "nan,1\n2,0\n", "1e60,1\n2,0\n", "1,-1\n2,0\n",
         "1,0\n", "1,99999\n2,3\n",
     ],
 )  # fmt: skip

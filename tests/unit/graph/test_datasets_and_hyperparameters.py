@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.graph import check_dataset_uri, check_model_fits, parse, parse_hyperparameters
+from cyxwiz.graph import blob_digest, check_dataset_uri, check_model_fits, parse, parse_hyperparameters
+from cyxwiz.graph.dataset_uri import hub_parts
 from tests.soak import examples
 
 HEX = "ab" * 32
@@ -22,6 +23,16 @@ HEX = "ab" * 32
         ("file://csv//data/a.csv", ("file", "csv", "/data/a.csv")),
         ("file://csv/a/b.csv", ("file", "csv", "a/b.csv")),
         ("file://mnist/m", ("file", "mnist", "m")),
+        ("file://cifar10/x", ("file", "cifar10", "x")),
+        ("file:///data/a.csv", ("file", "auto", "/data/a.csv")),
+        ("file://auto/a", ("file", "auto", "a")),
+        ("https://example.org/a.csv?v=1#label=x", ("https", "example.org", "/a.csv?v=1")),
+        ("HTTPS://example.org:8443", ("https", "example.org:8443", "/")),
+        ("http://[::1]:80/a", ("http", "[::1]:80", "/a")),
+        ("s3://my-bucket/a/b.csv", ("s3", "my-bucket", "a/b.csv")),
+        ("s3://my-bucket", ("s3", "my-bucket", "")),
+        ("hf://datasets/a/b@main/data/", ("hf", "datasets", "a/b@main/data")),
+        (f"ipfs://Qm{'a' * 44}/x/y", ("ipfs", f"Qm{'a' * 44}", "x/y")),
         (f"blob://sha256/{HEX}", ("blob", "sha256", HEX)),
     ],
 )
@@ -38,17 +49,31 @@ def test_a_known_uri_is_split(uri: str, parts: tuple[str, str, str]) -> None:
         ("builtin:mnist", Code.INVALID),
         ("ftp://x", Code.INVALID),
         ("file://csv/", Code.INVALID),
-        ("file://parquet/x", Code.INVALID),
-        ("file:///etc/passwd", Code.INVALID),
+        ("file://docx/x", Code.INVALID),
+        ("file:///", Code.INVALID),
+        ("file://csv/a?colour=red", Code.INVALID),
+        ("file://csv/a?label=a&label=b", Code.INVALID),
+        ("file://images/a?size=0x5", Code.INVALID),
+        ("file://images/a?size=9999x9", Code.INVALID),
+        (f"file://csv/a?sha256={HEX}", Code.INVALID),
         ("blob://sha256/xyz", Code.INVALID),
         ("mock://a\0b", Code.INVALID),
         ("x" * 3000, Code.INVALID),
-        ("https://example.org/a.csv", Code.UNSUPPORTED),
-        ("s3://b/a", Code.UNSUPPORTED),
-        ("hf://a/b", Code.UNSUPPORTED),
-        ("ipfs://a", Code.UNSUPPORTED),
+        ("https://", Code.INVALID),
+        ("https://user:secret@example.org/a", Code.INVALID),
+        ("https://example.org:0/a", Code.INVALID),
+        ("https://example.org:99999/a", Code.INVALID),
+        ("https://exa mple.org/a", Code.INVALID),
+        ("https://example.org/a#sha256=12", Code.INVALID),
+        ("s3://B/a", Code.INVALID),
+        ("s3://bucket/" + "k" * 1025, Code.INVALID),
+        ("hf://a/b", Code.INVALID),
+        ("hf://datasets/a", Code.INVALID),
+        ("hf://datasets/a/b/../c", Code.INVALID),
+        ("hf://datasets/a/b/..", Code.INVALID),
+        ("ipfs://a", Code.INVALID),
+        (f"ipfs://Qm{'a' * 44}/../x", Code.INVALID),
         ("remote://job", Code.UNSUPPORTED),
-        ("file://cifar10/x", Code.UNSUPPORTED),
     ],
 )
 def test_any_other_uri_is_refused(uri: str, code: Code) -> None:
@@ -59,8 +84,38 @@ def test_any_other_uri_is_refused(uri: str, code: Code) -> None:
         assert uri.partition("://")[0] in caught.value.message
 
 
+def test_options_are_read_and_a_blob_is_known_with_them() -> None:
+    found = check_dataset_uri("file://csv/a.csv?label=the%20kind&delimiter=;#header=false")
+    assert found.rest == "a.csv"
+    assert found.options == {"label": "the kind", "delimiter": ";", "header": "false"}
+    assert check_dataset_uri(f"s3://bucket/a#sha256={HEX}").options == {"sha256": HEX}
+    for uri in (f"blob://sha256/{HEX}", f"BLOB://sha256/{HEX}?split=test"):
+        assert blob_digest(uri) == HEX
+    assert blob_digest("builtin:iris") is None
+    assert blob_digest("nonsense") is None
+
+
+@pytest.mark.parametrize(
+    ("rest", "parts"),
+    [
+        ("a/b", ("a/b", "main", "")),
+        ("a/b@v1.0", ("a/b", "v1.0", "")),
+        ("a/b/data/x.csv", ("a/b", "main", "data/x.csv")),
+        ("a/b@0a1b/data", ("a/b", "0a1b", "data")),
+    ],
+)
+def test_a_hub_uri_has_repository_revision_and_path(rest: str, parts: tuple[str, str, str]) -> None:
+    assert hub_parts(check_dataset_uri(f"hf://datasets/{rest}")) == parts
+
+
 @settings(max_examples=examples(200), deadline=None)
-@given(st.text() | st.text().map("file://csv/".__add__) | st.text().map("blob://".__add__))
+@given(
+    st.text()
+    | st.text().map("https://h/".__add__)
+    | st.text().map("hf://datasets/".__add__)
+    | st.text().map("file://csv/".__add__)
+    | st.text().map("blob://".__add__)
+)
 def test_no_uri_raises_anything_else(uri: str) -> None:
     try:
         check_dataset_uri(uri)

@@ -1,0 +1,58 @@
+"""scikit-learn's bundled sets (`builtin:`) and random data (`mock://`)."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyxwiz.compute.data.dataset import Dataset, Raw, labelled
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.graph.dataset_uri import MOCK
+
+if TYPE_CHECKING:
+    from cyxwiz.compute.data.dataset import Array
+
+
+def builtin(uri: str, name: str) -> Dataset:
+    """scikit-learn's bundled files, read without importing it: that import alone takes longer than a short job.
+
+    Tables keep their units and ask with `standardize` for the training part's mean and deviation to be taken out; so
+    does digits, whose pixels run from 0 to 16.
+    """
+    import numpy as np
+
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise CyxError(Code.UNAVAILABLE, f"The dataset {uri} needs the package scikit-learn; install it on the node.")
+    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+
+    def table(file: str, **options: Any) -> Array:
+        path = folder / file
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+        return np.loadtxt(text.splitlines(), ndmin=2, **options)
+
+    if name == "diabetes":
+        features, targets = table("diabetes_data_raw.csv.gz"), table("diabetes_target.csv.gz")
+        return labelled(uri, Raw(features, targets.reshape(-1, 1), standardize=True))
+    if name == "linnerud":
+        exercise, body = table("linnerud_exercise.csv", skiprows=1), table("linnerud_physiological.csv", skiprows=1)
+        return labelled(uri, Raw(exercise, body, standardize=True))
+    if name == "digits":
+        raw = table("digits.csv.gz", delimiter=",")
+    else:
+        raw = table({"wine": "wine_data.csv"}.get(name, f"{name}.csv"), delimiter=",", skiprows=1)
+    return labelled(uri, Raw(raw[:, :-1], raw[:, -1].astype(np.int64), standardize=True))
+
+
+def mock(uri: str, seed: int) -> Dataset:
+    """Random data that depend on the URI and the seed only."""
+    import numpy as np
+
+    digest = hashlib.sha256(f"{uri}|{seed}".encode()).digest()
+    random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    features = random.random((MOCK.samples, *MOCK.features), dtype=np.float32)
+    return Dataset(uri, features, random.integers(0, MOCK.classes or 1, MOCK.samples, dtype=np.int64), MOCK.classes)

@@ -1,0 +1,157 @@
+"""What every reader gives: `Raw` as it stands in the files, and the `Dataset` that training takes.
+
+Bounds: MAX_BYTES of one file, MAX_VALUES features in all, MAX_CLASSES classes. Refuses with CyxError naming the URI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cyxwiz.domain.errors import invalid
+from cyxwiz.graph.dataset_uri import DataShape
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+MAX_BYTES = 4 * 1024**3
+MAX_VALUES = 2**30
+MAX_CLASSES = 65_536
+MAX_LABEL = 200  # characters of a label that is text
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Features as float32, labels as int64 classes (n) or float32 targets (n x targets)."""
+
+    uri: str
+    features: Array
+    labels: Array
+    classes: int | None
+    standardize: bool = False
+    divisor: float = 1.0  # what the features were divided by to fit 0..1
+    class_names: tuple[str, ...] = ()  # of class 0, 1, …, where the classes have names
+    fields: Mapping[str, Array] = field(default_factory=dict[str, Any])  # further arrays of an npz, float32, n each
+
+    @property
+    def shape(self) -> DataShape:
+        targets = 1 if self.classes is not None else int(self.labels.shape[1])
+        return DataShape(len(self.features), tuple(self.features.shape[1:]), self.classes, targets)
+
+
+@dataclass(slots=True)
+class Raw:
+    """Features n x … of numbers, labels n or n x targets of numbers, or n objects that are text.
+
+    Whole numbers are classes, floating ones are to be predicted. Text is whole where all of it is written so.
+    `names` names the classes where the labels are numbers already.
+    """
+
+    features: Array
+    labels: Array
+    standardize: bool = False
+    names: tuple[str, ...] = ()
+    fields: dict[str, Array] = field(default_factory=dict[str, Any])
+
+
+def check_size(uri: str, size: int, what: str = "bytes") -> None:
+    bound = MAX_BYTES if what == "bytes" else MAX_VALUES
+    if size > bound:
+        raise invalid(f"The dataset {uri} has {size} {what}; at most {bound} are read.", uri=uri, bound=bound)
+
+
+def joined(parts: Sequence[Raw], uri: str) -> Raw:
+    """The parts one after the other; INVALID if their shapes differ."""
+    import numpy as np
+
+    if len(parts) == 1:
+        return parts[0]
+    shapes = {(part.features.shape[1:], part.labels.shape[1:]) for part in parts}
+    kinds = {part.labels.dtype == object for part in parts}
+    if len(shapes) > 1 or len(kinds) > 1:
+        raise invalid(f"The dataset {uri} has files whose columns differ: {sorted(map(str, shapes))[:3]}.", uri=uri)
+    check_size(uri, sum(part.features.size for part in parts), "values")
+    features = np.concatenate([part.features for part in parts])
+    return Raw(features, np.concatenate([part.labels for part in parts]), parts[0].standardize, parts[0].names)
+
+
+def labelled(uri: str, raw: Raw) -> Dataset:
+    """Checks that features and labels are finite and go together; whole labels become classes, bytes are scaled."""
+    import numpy as np
+
+    features, labels = raw.features, raw.labels
+    if len(features) != len(labels):
+        raise invalid(f"The dataset {uri} has {len(features)} samples but {len(labels)} labels.", uri=uri)
+    if not len(features) or features.ndim < 2 or features[0].size == 0:
+        raise invalid(f"The dataset {uri} has no samples with features.", uri=uri)
+    names = raw.names
+    if labels.dtype == object:
+        labels, names = _words(uri, labels)
+    whole = labels.dtype.kind in "biu" and labels.size == len(labels)
+    divisor = 255.0 if features.dtype == np.uint8 else 1.0
+    features = _finite(uri, features, "column") / np.float32(divisor)
+    further = {name: _finite(uri, array, f"the array {name} at") for name, array in raw.fields.items()}
+    if not whole:
+        targets = _finite(uri, labels.reshape(len(labels), -1), "label")
+        return Dataset(uri, features, targets, None, raw.standardize, divisor, (), further)
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= MAX_CLASSES:
+        raise invalid(
+            f"The dataset {uri} has whole labels from {low} to {high}; classes run from 0 to {MAX_CLASSES - 1}. "
+            "Write numbers to predict with a decimal point.",
+            uri=uri,
+        )
+    classes = max(2, high + 1, len(names))
+    labels = labels.reshape(len(labels)).astype(np.int64)
+    return Dataset(uri, features, labels, classes, raw.standardize, divisor, names, further)
+
+
+def _finite(uri: str, values: Array, where: str) -> Array:
+    import numpy as np
+
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and is refused
+        values = np.ascontiguousarray(values, dtype=np.float32)
+    if not np.isfinite(values).all():
+        row, *rest = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
+        place = ", ".join(str(int(each)) for each in rest)
+        raise invalid(
+            f"The dataset {uri} holds missing or infinite values, first in sample {int(row)}, {where} {place} "
+            "(from 0); fill or drop them.",
+            uri=uri,
+            sample=int(row),
+        )
+    return values
+
+
+def _words(uri: str, labels: Array) -> tuple[Array, tuple[str, ...]]:
+    """Labels written as text: whole numbers if all are written so, else numbers, else classes in sorted order."""
+    import numpy as np
+
+    words = [str(label).strip() for label in labels]
+    distinct = sorted(set(words))
+    if "" in distinct:
+        row = words.index("")
+        raise invalid(f"The dataset {uri} has no label in sample {row} (from 0); fill or drop it.", uri=uri, sample=row)
+    if all(word.lstrip("+-").isdecimal() and len(word) < 19 for word in distinct):
+        return np.array([int(word) for word in words], dtype=np.int64), ()
+    if all(is_number(word) for word in distinct):
+        return np.array([float(word) for word in words]), ()
+    if len(distinct) > MAX_CLASSES or max(map(len, distinct)) > MAX_LABEL:
+        raise invalid(
+            f"The dataset {uri} has {len(distinct)} different labels that are text; at most {MAX_CLASSES}, of "
+            f"{MAX_LABEL} characters each, make classes. Name another column with ?label=.",
+            uri=uri,
+        )
+    numbers = {word: number for number, word in enumerate(distinct)}
+    return np.array([numbers[word] for word in words], dtype=np.int64), tuple(distinct)
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

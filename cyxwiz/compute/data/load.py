@@ -1,0 +1,150 @@
+"""`load`: a dataset's URI to arrays, read whole into memory.
+
+Reads scikit-learn's bundled sets (`builtin:`), random data (`mock://`), files below the node's data roots (`file://`)
+and whatever the node has fetched (`blob://`, `https://`, `s3://`, `hf://`, `ipfs://`: a file or a folder). The format
+is what the URI says, else what the files are.
+
+8-bit images are scaled from 0..255 to 0..1 and say so in `divisor`. Tables keep their units and ask with `standardize`
+for the training part's mean and deviation to be taken out.
+
+Refuses with CyxError only, naming the URI and what to do; never unpickles; opens no `file://` path that leads outside
+the data roots once symbolic links are resolved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from cyxwiz.compute.data.arrays import read_npy, read_npz
+from cyxwiz.compute.data.binary import read_cifar10, read_cifar100, read_mnist
+from cyxwiz.compute.data.builtin import builtin, mock
+from cyxwiz.compute.data.dataset import Dataset, Raw, joined, labelled
+from cyxwiz.compute.data.files import SUFFIXES, detect_file, detect_folder, split_of, walk
+from cyxwiz.compute.data.images import read_images
+from cyxwiz.compute.data.parquet import read_parquet
+from cyxwiz.compute.data.records import read_json, read_jsonl
+from cyxwiz.compute.data.text import delimiter_of, read_text
+from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.graph.dataset_uri import DatasetUri, check_dataset_uri
+
+Reader = Callable[[str, Path, Mapping[str, str]], Raw]
+
+
+def load(uri: str, *, seed: int = 0, data_roots: Sequence[Path] = (), blob: Path | None = None) -> Dataset:
+    """The dataset of that URI, `blob` being what the node fetched for it; CyxError when it cannot be read."""
+    parsed = check_dataset_uri(uri)
+    try:
+        if parsed.scheme == "builtin":
+            dataset = builtin(uri, parsed.kind)
+        elif parsed.scheme == "mock":
+            dataset = mock(uri, seed)
+        else:
+            path = _fetched(uri, blob) if parsed.fetched else _below_roots(uri, parsed, data_roots)
+            kind = parsed.options.get("format", parsed.kind if parsed.scheme == "file" else "auto")
+            dataset = labelled(uri, read(uri, path, kind, parsed.options))
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CyxError(Code.NOT_FOUND, f"The dataset {uri} cannot be read: {reason}; check the path.") from error
+    except MemoryError as error:
+        raise CyxError(Code.EXHAUSTED, f"The dataset {uri} does not fit this node's memory.") from error
+    if len(dataset.features) < 2:
+        raise invalid(f"The dataset {uri} has {len(dataset.features)} samples; at least 2 are needed.", uri=uri)
+    return dataset
+
+
+def read(uri: str, path: Path, kind: str, options: Mapping[str, str]) -> Raw:
+    """A file or a folder of the format `kind`; auto finds out."""
+    folder = path.is_dir()
+    if kind == "auto":
+        kind = detect_folder(uri, path) if folder else detect_file(uri, path)
+    if kind in _FOLDERS:
+        if not folder and kind != "npy":
+            raise invalid(f"The dataset {uri} is one file; {kind} is a folder.", uri=uri)
+        if folder or kind != "npy":
+            return _FOLDERS[kind](uri, path, options)
+    if folder:
+        return _shards(uri, path, kind, options)
+    if "split" in options and kind != "npz":
+        raise invalid(f"The dataset {uri} is one file and has no split; leave the option out.", uri=uri)
+    return _FILES[kind](uri, path, options)
+
+
+def _shards(uri: str, folder: Path, kind: str, options: Mapping[str, str]) -> Raw:
+    """All files of one format and split; those of several folders are several sets, and refused."""
+    suffixes = [suffix for suffix, name in SUFFIXES.items() if name == kind and suffix != ".txt"]
+    files = [path for path in walk(uri, folder) if path.suffix.lower() in suffixes]
+    splits = {path: split_of(path.relative_to(folder).as_posix()) for path in files}
+    there = {split for split in splits.values() if split is not None}
+    wanted = options.get("split")
+    if wanted is None and there:
+        wanted = "train" if "train" in there else None
+    if wanted is not None and wanted not in there:
+        raise invalid(f"The dataset {uri} has no split {wanted}; it has {sorted(there) or 'none'}.", uri=uri)
+    files = [path for path in files if wanted is None or splits[path] == wanted]
+    folders = sorted({path.parent.relative_to(folder).as_posix() for path in files})
+    if len(folders) > 1 or (wanted is None and len(there) > 1):
+        raise invalid(
+            f"The dataset {uri} holds several sets: {', '.join(folders[:10])}. Add the folder's path to the URI, or "
+            "name a split with ?split=.",
+            uri=uri,
+        )
+    if not files:
+        raise CyxError(Code.NOT_FOUND, f"The dataset {uri} has no file of the format {kind}.", {"uri": uri})
+    inner = {key: value for key, value in options.items() if key != "split"}
+    return joined([_FILES[kind](uri, path, inner) for path in files], uri)
+
+
+def _csv(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
+    return read_text(uri, path, delimiter_of(path) if path.suffix.lower() not in (".csv", "") else ",", options)
+
+
+def _tsv(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
+    return read_text(uri, path, "\t", options)
+
+
+_FILES: Mapping[str, Reader] = {
+    "csv": _csv,
+    "tsv": _tsv,
+    "json": read_json,
+    "jsonl": read_jsonl,
+    "npy": read_npy,
+    "npz": read_npz,
+    "parquet": read_parquet,
+}
+_FOLDERS: Mapping[str, Reader] = {
+    "mnist": read_mnist,
+    "cifar10": read_cifar10,
+    "cifar100": read_cifar100,
+    "images": read_images,
+    "npy": read_npy,
+}
+
+
+def _fetched(uri: str, path: Path | None) -> Path:
+    if path is None:
+        raise CyxError(Code.UNAVAILABLE, f"The dataset {uri} was not fetched to this node; submit the job again.")
+    return path
+
+
+def _below_roots(uri: str, parsed: DatasetUri, roots: Sequence[Path]) -> Path:
+    """The real path of a `file://` dataset. Whether a path outside the roots exists is not told."""
+    if not roots:
+        raise CyxError(
+            Code.FORBIDDEN,
+            f"The dataset {uri} is a local file, and this node serves none: set node.data_roots.",
+            {"uri": uri},
+        )
+    allowed = [root.resolve() for root in roots]
+    absolute = parsed.rest.startswith("/")
+    candidates = [Path(parsed.rest)] if absolute else [root / parsed.rest for root in allowed]
+    resolved = [candidate.resolve() for candidate in candidates]
+    inside = [path for path in resolved if any(path.is_relative_to(root) for root in allowed)]
+    if not inside:
+        raise CyxError(Code.FORBIDDEN, f"The dataset {uri} lies outside this node's data roots.", {"uri": uri})
+    for path in inside:
+        if path.exists():
+            return path
+    raise CyxError(
+        Code.NOT_FOUND, f"The dataset {uri} is not below this node's data roots; copy it there.", {"uri": uri}
+    )

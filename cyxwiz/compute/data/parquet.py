@@ -1,0 +1,121 @@
+"""Parquet tables, read by pyarrow: numbers, text labels, lists of numbers of one length, pictures as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyxwiz.compute.data.columns import Chosen, choose, fault
+from cyxwiz.compute.data.dataset import Raw, check_size
+from cyxwiz.compute.data.images import decoded
+from cyxwiz.domain.errors import Code, CyxError, invalid
+
+if TYPE_CHECKING:
+    from cyxwiz.compute.data.dataset import Array
+
+
+def read_parquet(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise CyxError(Code.UNAVAILABLE, f"The dataset {uri} needs pyarrow; install cyxwiz[node].") from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            chosen = choose(uri, names, options, by_name=True)
+            metadata = file.metadata
+            unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+            check_size(uri, unpacked)  # as the file says
+            check_size(uri, metadata.num_rows * len(chosen.features), "values")
+            wanted = [names[index] for index in (*chosen.features, chosen.label)]
+            table = file.read(columns=wanted, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise invalid(f"The dataset {uri} is no readable parquet file: {str(error)[:200]}.", uri=uri) from error
+    check_size(uri, table.nbytes)
+    if table.num_columns != len(set(wanted)) or len(set(wanted)) != len(wanted):
+        raise invalid(f"The dataset {uri} has several columns of one name; name others with ?features=.", uri=uri)
+    return _raw(uri, table, names, chosen, options)
+
+
+def _raw(uri: str, table: Any, names: list[str], chosen: Chosen, options: Mapping[str, str]) -> Raw:
+    import numpy as np
+
+    for name in table.column_names:
+        _no_nulls(uri, name, table[name])
+    if not table.num_rows:
+        raise invalid(f"The dataset {uri} has no rows.", uri=uri)
+    labels = _labels(uri, names[chosen.label], table[names[chosen.label]])
+    if len(chosen.features) == 1:
+        name = names[chosen.features[0]]
+        column = table[name].combine_chunks()
+        pictures = _pictures(column)
+        if pictures is not None:
+            return Raw(decoded(uri, pictures, options), labels)
+        features = _nested(uri, name, column)
+        return Raw(features if features.ndim > 1 else features[:, None], labels, standardize=features.ndim == 1)
+    columns: list[Array] = []
+    for index in chosen.features:
+        array = _nested(uri, names[index], table[names[index]].combine_chunks())
+        if array.ndim > 1:
+            raise invalid(
+                f"The dataset {uri}: column {names[index]} holds lists; then it must be the only feature: "
+                f"?features={names[index]}.",
+                uri=uri,
+            )
+        columns.append(array.astype(np.float32))
+    return Raw(np.stack(columns, axis=1), labels, standardize=True)
+
+
+def _no_nulls(uri: str, name: str, column: Any) -> None:
+    if column.null_count:
+        row = column.is_null().index(True).as_py()
+        raise fault(uri, row + 1, name, "null")
+
+
+def _nested(uri: str, name: str, column: Any) -> Array:
+    """A column of numbers, or of lists of numbers of one shape, as an array."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    shape = [len(column)]
+    while any(check(column.type) for check in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)):
+        lengths = pc.call_function("list_value_length", [column]).unique().to_pylist()
+        if len(lengths) != 1 or not lengths[0]:
+            raise invalid(f"The dataset {uri}: column {name} holds lists of different lengths, or empty ones.", uri=uri)
+        shape.append(lengths[0])
+        column = column.flatten()
+    kind = column.type
+    if pa.types.is_decimal(kind):
+        column = column.cast(pa.float64())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise invalid(
+            f"The dataset {uri}: column {name} holds {kind}, no numbers; leave it out with ?features=.", uri=uri
+        )
+    if column.null_count:
+        raise invalid(f"The dataset {uri}: column {name} holds missing values.", uri=uri)
+    return column.to_numpy(zero_copy_only=False).reshape(shape)
+
+
+def _pictures(column: Any) -> list[bytes] | None:
+    """The files in a column of bytes, or of structures with `bytes` as the hub's image sets have them."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column = column.field("bytes")
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        return None
+    return [value or b"" for value in column.to_pylist()]
+
+
+def _labels(uri: str, name: str, column: Any) -> Array:
+    import numpy as np
+    import pyarrow as pa
+
+    column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.array(column.to_pylist(), dtype=object)
+    return _nested(uri, name, column)

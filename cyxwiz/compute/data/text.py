@@ -1,0 +1,130 @@
+"""Comma- or tab-separated tables, read by NumPy's parser.
+
+The first line is a header if a column holds a word there and a number in the second line, or if the options say so.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from cyxwiz.compute.data.columns import MAX_COLUMNS, Chosen, choose, fault
+from cyxwiz.compute.data.dataset import Raw, check_size, is_number
+from cyxwiz.domain.errors import invalid
+
+if TYPE_CHECKING:
+    from cyxwiz.compute.data.dataset import Array
+
+_DELIMITERS = {"tab": "\t", "space": " ", "comma": ",", "semicolon": ";"}
+_LINE = 16 * 1024 * 1024  # characters of a line, at most
+
+
+def read_text(uri: str, path: Path, delimiter: str, options: Mapping[str, str]) -> Raw:
+    """A table of text; `delimiter` holds unless the options name another. Labels come as text."""
+    import numpy as np
+
+    check_size(uri, path.stat().st_size)
+    given = options.get("delimiter", delimiter)
+    delimiter = _DELIMITERS.get(given, given)
+    try:
+        # From an open file: given a name, numpy would also unpack archives, past the limit of size.
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            first, second, above = _head(uri, lines, delimiter)
+            header = _is_header(first, second, options)
+            names = first if header else [str(index) for index in range(len(first))]
+            chosen = choose(uri, names, options, by_name=False)
+            skip = above + int(header)
+            labels = _labels(uri, lines, delimiter, skip, chosen, names)
+            check_size(uri, len(labels) * len(chosen.features), "values")
+            features = _features(uri, lines, delimiter, skip, chosen, names)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise invalid(f"The dataset {uri} is no table of text: {str(error)[:200]}.", uri=uri) from error
+    return Raw(features, np.array(labels, dtype=object), standardize=True)
+
+
+def delimiter_of(path: Path) -> str:
+    """By the first line: a tab, a semicolon or a comma, else blanks."""
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        first = lines.readline(_LINE)
+    return next((mark for mark in "\t,;" if mark in first), " ")
+
+
+def _head(uri: str, lines: IO[str], delimiter: str) -> tuple[list[str], list[str], int]:
+    """The fields of the first two lines that are not empty, and how many empty ones stand above them."""
+    found: list[list[str]] = []
+    above = 0
+    while len(found) < 2 and (line := lines.readline(_LINE)):
+        if len(line) >= _LINE:
+            raise invalid(f"The dataset {uri} has a line of more than {_LINE} characters.", uri=uri)
+        if line.strip():
+            found += list(_rows([line], delimiter))
+        elif not found:
+            above += 1
+    first, second = [*found, [], []][:2]
+    if len(first) > MAX_COLUMNS:
+        raise invalid(f"The dataset {uri} has {len(first)} columns; at most {MAX_COLUMNS} are read.", uri=uri)
+    return [field.strip() for field in first], second, above
+
+
+def _rows(lines: Any, delimiter: str) -> Any:
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter == " ")
+
+
+def _is_header(first: Sequence[str], second: Sequence[str], options: Mapping[str, str]) -> bool:
+    if "header" in options:
+        return options["header"] == "true"
+    if not second:
+        return not any(is_number(field) for field in first)
+    return any(not is_number(word) and is_number(below) for word, below in zip(first, second, strict=False))
+
+
+def _body(lines: IO[str], delimiter: str, skip: int) -> Iterator[tuple[int, list[str]]]:
+    """Every row below the header with its number, from 1."""
+    lines.seek(0)
+    for number, row in enumerate(_rows(lines, delimiter), 1):
+        if number > skip and row:
+            yield number, row
+
+
+def _labels(uri: str, lines: IO[str], delimiter: str, skip: int, chosen: Chosen, names: Sequence[str]) -> list[str]:
+    """The column of labels; refuses a row with more or fewer columns than the first."""
+    labels: list[str] = []
+    for number, row in _body(lines, delimiter, skip):
+        if len(row) != len(names):
+            raise invalid(
+                f"The dataset {uri}: row {number} has {len(row)} columns, the first has {len(names)}.",
+                uri=uri,
+                row=number,
+            )
+        labels.append(row[chosen.label])
+    return labels
+
+
+def _features(uri: str, lines: IO[str], delimiter: str, skip: int, chosen: Chosen, names: Sequence[str]) -> Array:
+    import numpy as np
+
+    separator = None if delimiter == " " else delimiter  # None: any run of blanks
+    lines.seek(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about an empty table, which is refused later
+            return np.loadtxt(
+                lines,
+                dtype=np.float32,
+                delimiter=separator,
+                skiprows=skip,
+                usecols=chosen.features,
+                comments=None,
+                quotechar='"',
+                ndmin=2,
+            )
+    except ValueError as error:
+        # Which value it was, as numpy counts rows in its own way.
+        for number, row in _body(lines, delimiter, skip):
+            for index in chosen.features:
+                if not is_number(row[index]):
+                    raise fault(uri, number, names[index], row[index]) from None
+        raise invalid(f"The dataset {uri} is no table of numbers: {str(error)[:200]}.", uri=uri) from None
