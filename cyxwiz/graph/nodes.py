@@ -118,8 +118,8 @@ def _pin(entry: Table, key: str, where: str) -> int | None:
 
 
 def chain(nodes: list[Node]) -> list[Link]:
-    """The links that a list of nodes without any stands for: every layer reads the one before it."""
-    layers = [node.id for node in nodes if is_layer(node)]
+    """The links that nodes without any stand for: every layer but a Constant or Parameter reads the one before it."""
+    layers = [node.id for node in nodes if is_layer(node) and node.type.name not in ("Constant", "Parameter")]
     inputs = [node.id for node in nodes if node.type.name == "DatasetInput"]
     line = [*inputs[:1], *layers]
     return [Link(source, target) for source, target in itertools.pairwise(line)]

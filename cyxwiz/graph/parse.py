@@ -116,16 +116,19 @@ def _listed(document: Table) -> tuple[list[Node], list[Link] | None]:
 
 
 def _row_links(nodes: list[Node], rows: list[tuple[Node, object]]) -> list[Link]:
-    """Links of a list of layers: to the ids that `inputs` names (`ID:PART` of a Split), else to the layer before."""
+    """Links of a list of layers: to the ids that `inputs` names (`ID:PART` of a Split, `input` for the
+    first DatasetInput), else to the layer before."""
     ids = {node.id for node in nodes}
-    before = next(node.id for node in nodes if node.type.name == "DatasetInput")
+    before = entry = next(node.id for node in nodes if node.type.name == "DatasetInput")
     links: list[Link] = []
     for node, inputs in rows:
         if inputs is not None:
             names = cast("list[object]", inputs) if isinstance(inputs, list) else [inputs]
             for pin, value in enumerate(names):
                 name, part = identity(value, f"{node.id}: inputs"), None
-                if name not in ids and ":" in name:
+                if name not in ids and name == "input":
+                    name = entry
+                elif name not in ids and ":" in name:
                     name, _, text = name.rpartition(":")
                     part = values.integer(f"{node.id}: inputs", text, 0, 4095)
                 links.append(Link(name, node.id, part, (pin, 0)))
