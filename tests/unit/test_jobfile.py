@@ -167,7 +167,7 @@ def test_several_mistakes_are_counted() -> None:
         ({"checkpoint": {"every": "1 epoch"}}, "checkpoint.every"),
         ({"model": {"script": "train.py"}}, "user code is not built yet"),
         ({"model": {"source": "dir/"}}, "user code is not built yet"),
-        ({"model": {"layers": [{"type": "conv2d"}]}}, "cannot be run yet"),
+        ({"model": {"definition": '{"type": "vgg"}'}}, "cannot be built"),
         ({"dataset": "s3://bucket/data.csv"}, "cannot be read yet"),
     ],
 )
