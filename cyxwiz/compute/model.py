@@ -55,7 +55,7 @@ class Model(nn.Module):
         for step in self.steps:
             # A layer that reads nothing still has to know how many samples there are.
             inputs = [values[number] for number in step.reads] or [first]
-            values.append(self.get_submodule(step.module)(*inputs))
+            values.append(getattr(self, step.module)(*inputs))
             for number in step.done:
                 values[number] = None
         made = values[-1]

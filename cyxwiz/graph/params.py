@@ -16,8 +16,8 @@ class Param:
     """One parameter. A default of None leaves it out of a node that does not state it.
 
     `kind` is one of: int, float, bool, choice (one of `choices`), word (a name), shape (sizes), sizes (one number for
-    every axis, or one per axis), padding (sizes, `same` or `valid`), target (a shape with at most one -1), axes (whole
-    numbers, negative from the end), numbers, columns (`from:to`), layer (the type of an inner layer).
+    every axis, or one per axis), padding (sizes, `same` or `valid`), target (a shape with at most one -1), axes (one or
+    several whole numbers), numbers, columns (`from:to`), layer (the type of an inner layer).
     """
 
     kind: str
@@ -64,7 +64,9 @@ class Param:
 
     def bound(self) -> str:
         """The bounds in words, for the documentation."""
-        if self.kind in ("int", "float"):
+        if self.kind == "int":
+            return f"{int(self.low):,} to {int(self.high):,}"
+        if self.kind == "float":
             left, right = "above " if self.above else "", "below " if self.below else ""
             return f"{left}{self.low:g} to {right}{self.high:g}"
         return {
@@ -73,11 +75,11 @@ class Param:
             "sizes": f"one for all axes or one per axis, {self.low:g} to {self.high:g}",
             "padding": f"same, valid, or {self.low:g} to {self.high:g}",
             "target": "a shape, one size may be -1",
-            "axes": "axes without the batch, from 0; negative from the end",
+            "axes": "one or several whole numbers",
             "numbers": "a number or a list",
             "columns": "from:to",
             "word": "a name",
-            "layer": "a type of layer",
+            "layer": ", ".join(self.choices) if len(self.choices) < 10 else "any type that reads one input",
             "shape": "sizes of at least 1",
         }[self.kind]
 

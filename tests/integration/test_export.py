@@ -68,8 +68,8 @@ SCALING = {"divisor": 2.0, "mean": [float(i) / 36 for i in range(36)], "std": [1
 def cnn() -> Trained:
     return trained(
         CNN, (36,), "CrossEntropyLoss", scaling=SCALING, name="a | b", dataset="builtin:x",
-        created="2026-01-01T00:00:00Z", hyper=parse_hyperparameters({"optimizer": "sgd"}), batch_size=4, epochs=2, classes=3,
-        class_names=("a", "b", "c"), metrics={"loss": 0.5, "val_accuracy": 0.75},
+        created="2026-01-01T00:00:00Z", hyper=parse_hyperparameters({"optimizer": "sgd"}), batch_size=4, epochs=2,
+        classes=3, class_names=("a", "b", "c"), metrics={"loss": 0.5, "val_accuracy": 0.75},
         history={"loss": [1.0, 0.5], "val_accuracy": [0.25, 0.75]},
     )  # fmt: skip
 

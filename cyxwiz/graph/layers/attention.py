@@ -147,7 +147,7 @@ RULES: dict[str, Rule] = {
     "PositionalEncoding": Rule(
         "(T, F)", "the same", _positioned, _positioned_cost,
         {
-            "mode": Param("choice", "sinusoidal", choices=("sinusoidal", "learned"), aliases=("type", "encoding")),
+            "mode": Param("choice", "sinusoidal", choices=("sinusoidal", "learned"), aliases=("encoding",)),
             "max_length": integer(1, 10_000_000, None, "max_len", meaning="by default T"),
             "dropout": _DROPOUT,
         },

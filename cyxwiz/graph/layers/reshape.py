@@ -83,7 +83,14 @@ RULES: dict[str, Rule] = {
     "TensorReshape": _RESHAPE,
     "Permute": Rule(
         "any", "its axes in that order", _permuted, free,
-        {"dims": needed(Param("axes", None, 0, MAX_RANK, aliases=("axes", "order", "permutation")))},
+        {
+            "dims": needed(
+                Param(
+                    "axes", None, 0, MAX_RANK, aliases=("axes", "order", "permutation"),
+                    meaning="every axis once, from 0 or, as in Keras, from 1",
+                )
+            )
+        },
     ),
     "Squeeze": Rule(
         "any", "without axes of size 1", _squeezed, free, {"axis": axis(None, "by default every axis of size 1")}
