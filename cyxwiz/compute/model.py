@@ -19,15 +19,14 @@ class Step:
     done: tuple[int, ...]
 
 
-class Entry(nn.Module):
+class Entry:
     """What one DatasetInput gives: an array or columns of the features, in the shape that it states."""
 
     def __init__(self, source: Source, shape: Shape) -> None:
-        super().__init__()
         self.array = source.field or "x"
         self._columns, self._shape = source.columns, shape
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         if self._columns is not None:
             x = x.flatten(1)[:, self._columns[0] : self._columns[1]]
         return x if x.shape[1:] == self._shape else x.reshape(x.shape[0], *self._shape)
@@ -41,21 +40,18 @@ class Model(nn.Module):
 
     def __init__(self, entries: Sequence[Entry], modules: Mapping[str, nn.Module], steps: Sequence[Step]) -> None:
         super().__init__()
-        self.entries = nn.ModuleList(entries)
+        self.entries = tuple(entries)
         for name, module in modules.items():
             self.add_module(name, module)
         self.steps = tuple(steps)
 
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> Tensor:
-        values: list[Tensor | None] = []
-        for entry in self.entries:
-            assert isinstance(entry, Entry)
-            values.append(entry(x if isinstance(x, Tensor) else x[entry.array]))
+        values: list[Tensor | None] = [entry(x if isinstance(x, Tensor) else x[entry.array]) for entry in self.entries]
         first = values[0]
         for step in self.steps:
             # A layer that reads nothing still has to know how many samples there are.
             inputs = [values[number] for number in step.reads] or [first]
-            values.append(getattr(self, step.module)(*inputs))
+            values.append(self._modules[step.module](*inputs))  # type: ignore[misc]
             for number in step.done:
                 values[number] = None
         made = values[-1]

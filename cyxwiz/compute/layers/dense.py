@@ -120,7 +120,7 @@ def _dense(site: Site, made: Shape) -> nn.Module:
     width = 1
     for size in site.given if flatten else site.given[-1:]:
         width *= size
-    return Dense(width, made[-1], site.flag("bias"), flatten)
+    return Dense(width, made[-1], site.flag("bias"), flatten and len(site.given) > 1)
 
 
 def _constant(site: Site, made: Shape) -> nn.Module:
