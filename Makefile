@@ -28,6 +28,7 @@ lint: $(VENV)/.install ## Style, types, import contracts, generated files
 	$(BIN)/python scripts/gen_protos.py --check
 	$(BIN)/python scripts/gen_state_docs.py --check
 	$(BIN)/python scripts/gen_config_docs.py --check
+	$(BIN)/python scripts/gen_model_docs.py --check
 
 bench: $(VENV)/.install ## Figures beside their floors, as ratios in one run
 	$(BIN)/python -m benchmarks
@@ -37,9 +38,10 @@ install: $(VENV)/.install ## Create .venv with everything a central, a node and 
 proto: $(VENV)/.install ## Regenerate the protobuf code
 	$(BIN)/python scripts/gen_protos.py
 
-docs: $(VENV)/.install ## Regenerate docs/states.md and config.toml
+docs: $(VENV)/.install ## Regenerate docs/states.md, config.toml and the tables of docs/guides/models.md
 	$(BIN)/python scripts/gen_state_docs.py
 	$(BIN)/python scripts/gen_config_docs.py
+	$(BIN)/python scripts/gen_model_docs.py
 
 clean: ## Remove the environment and what tools left behind
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -19,14 +19,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute import checkpoint
-from cyxwiz.compute.build import build, loss_function, skipped_softmax
+from cyxwiz.compute.build import build
 from cyxwiz.compute.checkpoint import Place, Saver, State
 from cyxwiz.compute.datasets import Dataset, load
+from cyxwiz.compute.optim import loss_function, make_optimizer
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.tensors import write_tensors
 from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
-from cyxwiz.graph import Graph, Hyperparameters, Part, check_fits, default_loss, infer, parse, parse_hyperparameters
+from cyxwiz.graph import (
+    Graph,
+    Hyperparameters,
+    Part,
+    check_fits,
+    default_loss,
+    infer,
+    parse,
+    parse_hyperparameters,
+    skipped_softmax,
+)
 from cyxwiz.ports.executor import Artefact, Finished, FirstStep, Logged, Progressed, Report, Work
 
 if TYPE_CHECKING:
@@ -436,22 +447,6 @@ def _accuracy_rule(loss: str) -> Callable[[Tensor], Tensor]:
         return (outputs[:, 0] > threshold).long() if outputs.shape[1] == 1 else outputs.argmax(1)
 
     return predict
-
-
-def make_optimizer(hyper: Hyperparameters, model: nn.Module) -> torch.optim.Optimizer:
-    from torch import optim
-
-    parameters, rate, decay = model.parameters(), hyper.learning_rate, hyper.weight_decay
-    betas, eps = (hyper.beta1, hyper.beta2), hyper.eps
-    makers: dict[str, Callable[[], optim.Optimizer]] = {
-        "SGD": lambda: optim.SGD(parameters, rate, momentum=hyper.momentum, weight_decay=decay),
-        "Adam": lambda: optim.Adam(parameters, rate, betas, eps, decay),
-        "AdamW": lambda: optim.AdamW(parameters, rate, betas, eps, decay),
-        "NAdam": lambda: optim.NAdam(parameters, rate, betas, eps, decay),
-        "RMSprop": lambda: optim.RMSprop(parameters, rate, eps=eps, weight_decay=decay, momentum=hyper.momentum),
-        "Adagrad": lambda: optim.Adagrad(parameters, rate, weight_decay=decay, eps=eps),
-    }
-    return makers[hyper.optimizer]()
 
 
 # --- the result

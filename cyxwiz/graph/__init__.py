@@ -5,39 +5,41 @@ Needs the standard library only, so that a central without torch can refuse a ba
 
 from __future__ import annotations
 
-from cyxwiz.graph.dataset_uri import (
-    BUILTIN,
-    DatasetUri,
-    DataShape,
-    blob_digest,
-    check_dataset_uri,
-    check_fits,
-    check_model_fits,
-    default_loss,
-    known_shape,
-)
+from cyxwiz.graph.dataset_uri import BUILTIN, DatasetUri, DataShape, blob_digest, check_dataset_uri, known_shape
+from cyxwiz.graph.fit import check_fits, check_model_fits, default_loss, features_of, skipped_softmax
 from cyxwiz.graph.hyperparameters import Hyperparameters, parse_hyperparameters
-from cyxwiz.graph.ir import Graph, Layer, Part
+from cyxwiz.graph.ir import Graph, Layer, Part, Source
 from cyxwiz.graph.parse import parse
-from cyxwiz.graph.shapes import Cost, cost, infer
+from cyxwiz.graph.rule import Cost, Shape, Site
+from cyxwiz.graph.shapes import Features, cost, entry_shapes, infer, sites
+from cyxwiz.graph.write import to_cyxgraph
 
 __all__ = [
     "BUILTIN",
     "Cost",
     "DataShape",
     "DatasetUri",
+    "Features",
     "Graph",
     "Hyperparameters",
     "Layer",
     "Part",
+    "Shape",
+    "Site",
+    "Source",
     "blob_digest",
     "check_dataset_uri",
     "check_fits",
     "check_model_fits",
     "cost",
     "default_loss",
+    "entry_shapes",
+    "features_of",
     "infer",
     "known_shape",
     "parse",
     "parse_hyperparameters",
+    "sites",
+    "skipped_softmax",
+    "to_cyxgraph",
 ]

@@ -1,8 +1,7 @@
-"""Which datasets a job may name, and whether a model fits one, decided without touching any data.
+"""Which datasets a job may name, decided without touching any data.
 
 `check_dataset_uri` refuses an unknown scheme, a wrong form or an unknown option as INVALID, `remote://` as UNSUPPORTED.
 Whether the data are there, and whether a node may fetch them, is known to the node alone.
-`check_model_fits` compares a graph with what is known of the set by its name alone; `check_fits` with what was read.
 
 Options say how to read: `file://csv/a.csv?label=kind`. They follow `#`, or `?` where the scheme has no query of its own
 (all but https and http).
@@ -10,7 +9,6 @@ Options say how to read: `file://csv/a.csv?label=kind`. They follow `#`, or `?` 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,8 +17,6 @@ from urllib.parse import unquote, urlsplit
 
 from cyxwiz.domain.errors import CyxError, invalid, unsupported
 from cyxwiz.graph import values
-from cyxwiz.graph.ir import Graph
-from cyxwiz.graph.shapes import cost, infer
 
 MAX_URI = 2048
 
@@ -54,12 +50,18 @@ class DatasetUri:
 
 @dataclass(frozen=True, slots=True)
 class DataShape:
-    """`classes` is None for a regression; `targets` counts the numbers to predict (1 for a classification)."""
+    """`classes` is None for a regression; `targets` counts the numbers to predict (1 for a classification).
+
+    `label_shape` is that of one sample's classes, (T,) when every step has one. `fields` are the shapes of further
+    arrays that a model may read by name.
+    """
 
     samples: int
     features: tuple[int, ...]
     classes: int | None
     targets: int = 1
+    label_shape: tuple[int, ...] = ()
+    fields: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
 
 BUILTIN: Mapping[str, DataShape] = MappingProxyType(
@@ -100,8 +102,6 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\.?|\[[0-9A-
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _HF = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?:@[A-Za-z0-9][\w.~-]{0,99})?(?:/[^/].*)?", re.ASCII)
 _CID = re.compile(r"Qm[1-9A-HJ-NP-Za-km-z]{44}|b[a-z2-7]{58,100}")
-_CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss")
-_PROBABILITY_LOSSES = ("BCELoss", "BCEWithLogits")
 
 
 def check_dataset_uri(uri: str) -> DatasetUri:
@@ -250,81 +250,3 @@ def _climbs(path: str) -> bool:
 def known_shape(uri: DatasetUri) -> DataShape | None:
     """What is known of a dataset by its URI alone."""
     return BUILTIN.get(uri.kind) if uri.scheme == "builtin" else MOCK if uri.scheme == "mock" else None
-
-
-def default_loss(classes: int | None) -> str:
-    return "MSELoss" if classes is None else "CrossEntropyLoss"
-
-
-def check_model_fits(graph: Graph, uri: str, loss: str | None = None) -> None:
-    """CyxError INVALID naming the layer, what was expected and what it has, when the model cannot learn that dataset.
-
-    `loss` is the catalogue name that the job asks for; by default the graph's own, else the dataset's usual one.
-    """
-    data = known_shape(check_dataset_uri(uri))
-    if data is not None:
-        check_fits(graph, data, values.quote(uri), loss)
-    elif graph.input_shape is not None:
-        cost(graph, graph.input_shape)
-
-
-def check_fits(graph: Graph, data: DataShape, shown: str, loss: str | None = None) -> None:
-    """The same check against a dataset that is known by its shape; `shown` names it in the message."""
-    chosen = loss or (graph.loss.type if graph.loss is not None else default_loss(data.classes))
-    if graph.input_shape is not None and math.prod(graph.input_shape) != math.prod(data.features):
-        raise invalid(
-            f"The model's input {graph.inputs[0]} has {_times(graph.input_shape)} features, "
-            f"the dataset {shown} has {_times(data.features)}.",
-            layer=graph.inputs[0],
-            expected=math.prod(data.features),
-            got=math.prod(graph.input_shape),
-        )
-    if cost(graph, data.features).parameters == 0:
-        raise invalid(f"{graph.last.describe()}: no layer of the model has weights to train; add a Dense layer.")
-    shape = infer(graph, data.features)[graph.last.id]
-    _check_loss(graph, data, chosen, shown)
-    _check_width(graph, data, chosen, shown, math.prod(shape))
-
-
-def _check_loss(graph: Graph, data: DataShape, loss: str, shown: str) -> None:
-    if data.classes is None and loss in _CLASS_LOSSES + _PROBABILITY_LOSSES:
-        raise invalid(
-            f"The loss {loss} needs classes, the dataset {shown} has numbers to predict; use MSELoss.", loss=loss
-        )
-    if loss == "BCELoss" and not _ends_in_probability(graph):
-        raise invalid(
-            f"{graph.last.describe()}: BCELoss needs a Sigmoid as last layer; add one, or use BCEWithLogits.",
-            layer=graph.last.id,
-            loss=loss,
-        )
-
-
-def _ends_in_probability(graph: Graph) -> bool:
-    kinds = [layer.type for layer in graph.layers if layer.type not in ("Identity", "Output", "Flatten")]
-    return bool(kinds) and kinds[-1] in ("Sigmoid", "Softmax")
-
-
-def _check_width(graph: Graph, data: DataShape, loss: str, shown: str, width: int) -> None:
-    if data.classes is None:
-        expected, fits = f"{data.targets}", width == data.targets
-    elif loss not in _CLASS_LOSSES and data.classes <= 2:
-        expected, fits = "1, or at least 2", width >= 1
-    else:
-        expected, fits = f"at least {data.classes}", width >= data.classes
-    if fits and graph.one_hot is not None and data.classes is not None and graph.one_hot < data.classes:
-        raise invalid(
-            f"OneHotEncode has num_classes {graph.one_hot}, the dataset {shown} has {data.classes} classes.",
-            expected=data.classes,
-            got=graph.one_hot,
-        )
-    if not fits:
-        raise invalid(
-            f"{graph.last.describe()} has {width} outputs, the dataset {shown} needs {expected} with {loss}.",
-            layer=graph.last.id,
-            expected=expected,
-            got=width,
-        )
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

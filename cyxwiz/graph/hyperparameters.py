@@ -1,8 +1,9 @@
 """The job's hyperparameters: texts from outside to checked numbers.
 
-What the job states wins over the graph's optimizer, loss and split nodes, and those over the defaults. An optimizer
-node's numbers count only while the job does not name another optimizer. A known key with a bad value is INVALID, naming
-key, value and bound; an unknown key is kept in `extra`, and whatever has no effect is told in `notes`.
+What the job states wins over the graph's optimizer, loss, schedule, regulariser and split nodes, and those over the
+defaults. An optimizer node's numbers count only while the job does not name another optimizer. A known key with a bad
+value is INVALID, naming key, value and bound; an unknown key is kept in `extra`, and whatever has no effect is told in
+`notes`.
 """
 
 from __future__ import annotations
@@ -12,19 +13,43 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from cyxwiz.domain.errors import invalid
-from cyxwiz.graph import catalogue, values
-from cyxwiz.graph.catalogue import Param, ParamValue, Role
+from cyxwiz.graph import catalogue, parts, values
+from cyxwiz.graph.catalogue import Role
+from cyxwiz.graph.fit import CLASS_LOSSES, PROBABILITY_LOSSES
 from cyxwiz.graph.ir import Graph, Part
+from cyxwiz.graph.params import Param, ParamValue, flag, integer
 
-_KNOWN: Mapping[str, Param] = {
-    "learning_rate": catalogue.LEARNING_RATE,
-    "weight_decay": catalogue.WEIGHT_DECAY,
-    "momentum": catalogue.MOMENTUM,
-    "beta1": catalogue.BETA1,
-    "beta2": catalogue.BETA2,
-    "eps": catalogue.EPS,
-    "validation_split": catalogue.VALIDATION_SPLIT,
-    "shuffle": catalogue.SHUFFLE,
+EXPORTS = ("torchscript", "torch_export", "onnx", "cyxmodel")
+MAX_EPOCHS = 1_000_000
+
+_OF_OPTIMIZER: Mapping[str, Param] = {
+    "learning_rate": parts.LEARNING_RATE,
+    "weight_decay": parts.WEIGHT_DECAY,
+    "momentum": parts.MOMENTUM,
+    "beta1": parts.BETA1,
+    "beta2": parts.BETA2,
+    "eps": parts.EPS,
+}
+KNOWN: Mapping[str, Param] = {
+    **_OF_OPTIMIZER,
+    "validation_split": parts.VALIDATION_SPLIT,
+    "shuffle": parts.SHUFFLE,
+    "precision": Param(
+        "choice", "float32", choices=("float32", "bf16", "fp16", "auto"), meaning="auto: bf16 where the device has it"
+    ),
+    "accumulate": integer(1, 1_000_000, 1, "gradient_accumulation", meaning="batches between two optimizer steps"),
+    "clip_norm": Param("float", 0.0, 0.0, 1e9, aliases=("max_grad_norm",), meaning="of all gradients together; 0: off"),
+    "clip_value": Param("float", 0.0, 0.0, 1e9, meaning="of every gradient; 0: off"),
+    "early_stopping": integer(
+        0, MAX_EPOCHS, 0, "early_stopping_patience", meaning="epochs without a better monitor; 0: off"
+    ),
+    "early_stopping_min_delta": Param("float", 0.0, 0.0, 1e9, meaning="what counts as better"),
+    "monitor": Param("choice", "val_loss", choices=("val_loss", "val_accuracy", "loss")),
+    "keep_best": flag(False, meaning="the result is the best epoch by monitor"),
+    "label_smoothing": Param("float", 0.0, 0.0, 1.0, below=True, meaning="of losses on classes"),
+    "compile": flag(False, meaning="torch.compile"),
+    "l1": Param("float", 0.0, 0.0, 1e6, meaning="penalty l1 x sum |w|"),
+    "l2": Param("float", 0.0, 0.0, 1e6, meaning="penalty l2 x sum w^2"),
 }
 _DEFAULTS: Mapping[str, Mapping[str, float]] = {
     "SGD": {"momentum": 0.9},
@@ -51,6 +76,21 @@ class Hyperparameters:
     loss: Part | None = None
     validation_split: float = 0.2
     shuffle: bool = True
+    precision: str = "float32"  # float32, bf16, fp16 or auto
+    accumulate: int = 1  # batches between two optimizer steps
+    clip_norm: float = 0.0  # 0: off
+    clip_value: float = 0.0  # 0: off
+    early_stopping: int = 0  # epochs of patience; 0: off
+    early_stopping_min_delta: float = 0.0
+    monitor: str = "val_loss"  # val_loss, val_accuracy or loss
+    keep_best: bool = False
+    class_weights: str | tuple[float, ...] = "none"  # none, balanced, or one weight per class
+    label_smoothing: float = 0.0
+    schedules: tuple[Part, ...] = ()
+    compile: bool = False
+    l1: float = 0.0
+    l2: float = 0.0
+    export: tuple[str, ...] = ()  # of EXPORTS
     extra: Mapping[str, str] = field(default_factory=_empty_map)
     notes: tuple[str, ...] = ()
 
@@ -58,40 +98,57 @@ class Hyperparameters:
 def parse_hyperparameters(given: Mapping[str, str], graph: Graph | None = None) -> Hyperparameters:
     """The hyperparameters of a job on this graph; CyxError INVALID naming key, value and bound."""
     stated: dict[str, ParamValue] = {}
-    used = {"optimizer", "loss"}
-    for key, param in _KNOWN.items():
+    used = {"optimizer", "loss", "class_weights", "export", "schedule"}
+    for key, param in KNOWN.items():
         for name in (key, *param.aliases):
             if name in given:
                 stated.setdefault(key, param.read(name, given[name]))
                 used.add(name)
     optimizer, merged = _optimizer(given, graph)
+    loss = _loss(given, graph)
+    schedules, of_schedule = _schedules(given, graph)
+    used |= of_schedule
     numbers: dict[str, ParamValue] = {**_of_graph(graph), **merged, **stated}
-    read = catalogue.BY_NAME[optimizer].params
-    notes = [
-        f"The hyperparameter {key} has no effect with {optimizer}"
-        for key in stated
-        if key not in read and key not in ("validation_split", "shuffle")
-    ]
+    idle = [key for key in stated if key in _OF_OPTIMIZER and key not in catalogue.BY_NAME[optimizer].params]
+    notes = [f"The hyperparameter {key} has no effect with {optimizer}" for key in idle]
+    weights = _class_weights(given)
+    notes += _idle_with_loss(loss, weights, stated)
+    known: dict[str, object] = {key: _plain(key, value) for key, value in numbers.items()}
     return Hyperparameters(
         optimizer=optimizer,
-        loss=_loss(given, graph),
+        loss=loss,
+        class_weights=weights,
+        schedules=schedules,
+        export=_export(given),
         extra=MappingProxyType({key: value for key, value in given.items() if key not in used}),
         notes=tuple(notes),
-        shuffle=bool(numbers.get("shuffle", True)),
-        **_floats(numbers),
+        **known,  # pyright: ignore[reportArgumentType] - every key is a field, read as its kind
     )
 
 
-def _floats(numbers: Mapping[str, ParamValue]) -> dict[str, float]:
-    return {key: float(value) for key, value in numbers.items() if key != "shuffle" and isinstance(value, int | float)}
+def _plain(key: str, value: ParamValue) -> ParamValue:
+    if key in KNOWN and KNOWN[key].kind == "float":
+        assert isinstance(value, int | float)
+        return float(value)
+    return value
 
 
 def _of_graph(graph: Graph | None) -> dict[str, ParamValue]:
     found: dict[str, ParamValue] = {}
-    if graph is not None and graph.validation_split is not None:
+    if graph is None:
+        return found
+    if graph.validation_split is not None:
         found["validation_split"] = graph.validation_split
-    if graph is not None and graph.shuffle is not None:
+    if graph.shuffle is not None:
         found["shuffle"] = graph.shuffle
+    keys = {"L1Regularization": {"lambda": "l1"}, "L2Regularization": {"lambda": "l2"}}
+    for part in graph.regularizers:
+        for name, value in part.params.items():
+            key = keys.get(part.type, {}).get(name, name)
+            before = found.get(key, 0.0)
+            assert isinstance(value, int | float)
+            assert isinstance(before, int | float)
+            found[key] = before + value
     return found
 
 
@@ -115,6 +172,64 @@ def _loss(given: Mapping[str, str], graph: Graph | None) -> Part | None:
         return part
     params, _ = catalogue.read_params(catalogue.BY_NAME[name], "loss", {})
     return Part(name, MappingProxyType(params))
+
+
+def _schedules(given: Mapping[str, str], graph: Graph | None) -> tuple[tuple[Part, ...], set[str]]:
+    """The schedules to run, warm-up first, and the keys that were read: `schedule` names one or several, with commas,
+    `none` turns the graph's off, and `schedule_NAME` is the parameter NAME of those that have it."""
+    if "schedule" not in given:
+        return tuple(sorted(graph.schedules if graph is not None else (), key=_follows)), set()
+    found: list[Part] = []
+    used: set[str] = set()
+    for word in given["schedule"].split(","):
+        if word.strip().lower() in ("none", ""):
+            continue
+        kind = catalogue.BY_NAME[_of_role("schedule", word, Role.SCHEDULE)]
+        keys = {
+            f"schedule_{name}": name for key, param in kind.params.items() for name in (key, *param.aliases)
+        }  # fmt: skip
+        stated = {name: given[key] for key, name in keys.items() if key in given}
+        used |= {key for key in keys if key in given}
+        params, _ = catalogue.read_params(kind, "schedule", stated)
+        found.append(Part(kind.name, MappingProxyType(params)))
+    names = [part.type for part in found]
+    if len(set(names)) < len(names) or len(names) > 4:
+        raise invalid(f"schedule is {values.quote(given['schedule'])}; name up to 4 different ones.", where="schedule")
+    return tuple(sorted(found, key=_follows)), used
+
+
+def _follows(part: Part) -> bool:
+    return part.type != "WarmupScheduler"
+
+
+def _class_weights(given: Mapping[str, str]) -> str | tuple[float, ...]:
+    text = given.get("class_weights", "none")
+    if text.strip().lower() in ("none", "balanced"):
+        return text.strip().lower()
+    read = values.numbers("class_weights", text)
+    if min(read) < 0 or max(read) <= 0:
+        raise invalid(
+            f"class_weights is {values.quote(text)}; it must be none, balanced or numbers from 0, one above 0.",
+            where="class_weights",
+        )
+    return read
+
+
+def _export(given: Mapping[str, str]) -> tuple[str, ...]:
+    words = [word for word in given.get("export", "").split(",") if word.strip()]
+    read = [values.choice("export", word, EXPORTS) for word in words]
+    return tuple(dict.fromkeys(read))
+
+
+def _idle_with_loss(loss: Part | None, weights: object, stated: Mapping[str, object]) -> list[str]:
+    notes: list[str] = []
+    if loss is None:
+        return notes
+    if stated.get("label_smoothing") and loss.type not in CLASS_LOSSES:
+        notes.append(f"The hyperparameter label_smoothing has no effect with {loss.type}")
+    if weights != "none" and loss.type not in CLASS_LOSSES + PROBABILITY_LOSSES:
+        notes.append(f"The hyperparameter class_weights has no effect with {loss.type}")
+    return notes
 
 
 def _of_role(key: str, value: object, role: Role) -> str:

@@ -1,59 +1,82 @@
 """`parse`: the text of a model definition to a checked `Graph`.
 
 Reads every form in use: node graphs (`.cyxgraph`: `nodes` and `links`; without links the nodes form a chain in their
-order), `{"layers": [{"type": "dense", "units": 64}, ...]}`, `{"layers": [64, 32, 10]}` (input, hidden..., output, ReLU
-between, also with `"architecture": "MLP"`) and `{"type": "mlp", "input_size", "output_size", "hidden_layers",
-"activation", "output_activation"}`. Parameter values may be numbers or text.
+order), pattern files (`template`, `parameters`, `params`), `{"layers": [{"type": "dense", "units": 64}, ...]}` (each
+layer reads the one before it, or those that its `inputs` names), `{"layers": [64, 32, 10]}` (input, hidden..., output,
+ReLU between, also with `"architecture": "MLP"`), `{"type": "mlp", "input_size", "output_size", "hidden_layers",
+"activation", "output_activation"}` and `{"type": "resnet", "layers": 50}`. Parameter values may be numbers or text.
 
-Refuses with CyxError only, whatever the text: UNSUPPORTED for what later versions may run, INVALID for the rest, each
-naming the node and the parameter.
+Refuses with CyxError only, whatever the text: UNSUPPORTED for what makes sense and cannot be run, INVALID for the rest,
+each naming the node and the parameter.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NoReturn, cast
 
 from cyxwiz.domain.errors import invalid, unsupported
 from cyxwiz.graph import values
-from cyxwiz.graph.assemble import Node, assemble
-from cyxwiz.graph.catalogue import BY_NAME, MAX_UNITS, find_type
+from cyxwiz.graph.assemble import assemble
+from cyxwiz.graph.catalogue import BY_NAME, find_type
 from cyxwiz.graph.ir import Graph
+from cyxwiz.graph.nodes import (
+    MAX_NODES,
+    Link,
+    Node,
+    Table,
+    entries,
+    identity,
+    is_layer,
+    name_of,
+    params_of,
+    read_links,
+    read_nodes,
+    table,
+)
+from cyxwiz.graph.parts import MAX_UNITS
+from cyxwiz.graph.resnet import resnet
+from cyxwiz.graph.template import fill
 
 MAX_TEXT = 4 * 1024 * 1024
-MAX_NODES = 10_000
-MAX_LINKS = 100_000
 
-_FORMS = 'Give {"nodes": [...], "links": [...]}, {"layers": [...]} or {"type": "mlp", "output_size": ...}.'
+_FORMS = (
+    'Give {"nodes": [...], "links": [...]}, {"layers": [...]}, {"type": "mlp", "output_size": ...} or '
+    '{"type": "resnet", "layers": 50}.'
+)
 _NO_ACTIVATION = ("", "none", "linear", "identity")
-
-Table = Mapping[str, object]
 
 
 def parse(definition: str) -> Graph:
     """The checked graph of a model definition; CyxError INVALID or UNSUPPORTED when there is none."""
     document = _document(definition)
     if "template" in document:
-        raise unsupported(
-            "This is a pattern template whose nodes hold placeholders; fill it in and submit the resulting graph.",
-            form="template",
-        )
+        document = fill(document)
     if "nodes" in document:
-        return assemble(_nodes(document), _links(document))
+        return assemble(read_nodes(document), read_links(document))
     stated = document.get("type", document.get("architecture", "sequential"))
     kind = stated.strip().lower() if isinstance(stated, str) else ""
+    if kind == "resnet":
+        return _residual(document)
     if kind not in ("mlp", "sequential"):
         raise unsupported(
-            f"The model type {values.quote(stated)} cannot be built; supported: mlp. {_FORMS}",
+            f"The model type {values.quote(stated)} cannot be built; supported: mlp, resnet. {_FORMS}",
             type=values.quote(stated),
-            supported=["mlp"],
+            supported=["mlp", "resnet"],
         )
     if "layers" in document:
-        return assemble(_listed(document), None)
+        return assemble(*_listed(document))
     if kind == "mlp" and ("output_size" in document or "hidden_layers" in document):
         return assemble(_perceptron(document), None)
     raise invalid(f"The model definition names no layers. {_FORMS}")
+
+
+def _residual(document: Table) -> Graph:
+    stated = document.get("input_shape", document.get("input_size"))
+    given = {} if stated is None else {"input_shape": list(values.shape("input_shape", stated))}
+    nodes, links = resnet(document, "input")
+    return assemble([Node("input", BY_NAME["DatasetInput"], "Input", given), *nodes, *_parts(document)], links)
 
 
 def _document(definition: object) -> Table:
@@ -77,91 +100,63 @@ def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON number")
 
 
-def _entries(document: Table, key: str, most: int) -> list[object]:
-    value = document.get(key)
-    if not isinstance(value, list):
-        raise invalid(f"{key} is {values.quote(value)}; it must be a list.", where=key)
-    entries = cast("list[object]", value)
-    if len(entries) > most:
-        raise invalid(f"{key} has {len(entries)} entries; at most {most} are read.", where=key, bound=most)
-    return entries
-
-
-def _table(value: object, where: str) -> Table:
-    if not isinstance(value, dict):
-        raise invalid(f"{where} is {values.quote(value)}; it must be a JSON object.", where=where)
-    return cast("Table", value)
-
-
-def _ident(value: object, where: str) -> str:
-    plain = isinstance(value, str) and 0 < len(value) <= 80
-    if not plain and (isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63):
-        raise invalid(f"{where} is {values.quote(value)}; it must be a whole number or a short text.", where=where)
-    return values.clean(str(value))
-
-
-def _params_of(entry: Table, where: str) -> Table:
-    for key in ("parameters", "params"):
-        if entry.get(key) is not None:
-            return _table(entry[key], f"{where}: {key}")
-    return {}
-
-
-def _nodes(document: Table) -> list[Node]:
-    nodes: list[Node] = []
-    for position, value in enumerate(_entries(document, "nodes", MAX_NODES), start=1):
-        entry = _table(value, f"entry {position} of nodes")
-        ident = _ident(entry.get("id"), f"id in entry {position} of nodes")
-        where = f"node {ident}"
-        node_type = find_type(entry.get("type"), where)
-        name = values.clean(str(entry.get("name", node_type.name))) if _is_plain(entry.get("name")) else node_type.name
-        nodes.append(Node(ident, node_type, name, _params_of(entry, f"{where} ({node_type.name})")))
-    return nodes
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _links(document: Table) -> list[tuple[str, str]] | None:
-    """The links as (from, to); None when there are none, so that the nodes form a chain."""
-    if document.get("links") is None:
-        return None
-    links: list[tuple[str, str]] = []
-    for position, value in enumerate(_entries(document, "links", MAX_LINKS), start=1):
-        where = f"entry {position} of links"
-        entry = _table(value, where)
-        source = _ident(entry.get("from_node", entry.get("from")), f"from_node in {where}")
-        links.append((source, _ident(entry.get("to_node", entry.get("to")), f"to_node in {where}")))
-    return links or None
-
-
-def _listed(document: Table) -> list[Node]:
-    entries = _entries(document, "layers", MAX_NODES)
-    if entries and all(isinstance(entry, int | float) for entry in entries):
-        return _input(entries[0], "layers[0]") + _widths(entries[1:], "layers", 1) + _parts(document)
-    nodes = [_listed_layer(entry, position) for position, entry in enumerate(entries)]
+def _listed(document: Table) -> tuple[list[Node], list[Link] | None]:
+    items = entries(document, "layers", MAX_NODES)
+    if items and all(isinstance(item, int | float) for item in items):
+        return _input(items[0], "layers[0]") + _widths(items[1:], "layers", 1) + _parts(document), None
     stated = document.get("input_shape", document.get("input_size"))
-    return ([] if stated is None else _input(stated, "input_shape")) + nodes + _parts(document)
+    first = [] if stated is None else _input(stated, "input_shape")
+    rows = [_listed_layer(item, position) for position, item in enumerate(items)]
+    nodes = first + [node for node, _ in rows] + _parts(document)
+    if all(inputs is None for _, inputs in rows):
+        return nodes, None
+    if not any(node.type.name == "DatasetInput" for node in nodes):
+        nodes = [Node("input", BY_NAME["DatasetInput"], "Input"), *nodes]
+    return nodes, _row_links(nodes, rows)
 
 
-def _listed_layer(value: object, position: int) -> Node:
+def _row_links(nodes: list[Node], rows: list[tuple[Node, object]]) -> list[Link]:
+    """Links of a list of layers: to the ids that `inputs` names (`ID:PART` of a Split, `input` for the
+    first DatasetInput), else to the layer before."""
+    ids = {node.id for node in nodes}
+    before = entry = next(node.id for node in nodes if node.type.name == "DatasetInput")
+    links: list[Link] = []
+    for node, inputs in rows:
+        if inputs is not None:
+            names = cast("list[object]", inputs) if isinstance(inputs, list) else [inputs]
+            for pin, value in enumerate(names):
+                name, part = identity(value, f"{node.id}: inputs"), None
+                if name not in ids and name == "input":
+                    name = entry
+                elif name not in ids and ":" in name:
+                    name, _, text = name.rpartition(":")
+                    part = values.integer(f"{node.id}: inputs", text, 0, 4095)
+                links.append(Link(name, node.id, part, (pin, 0)))
+        elif is_layer(node):
+            links.append(Link(before, node.id))
+        if is_layer(node):
+            before = node.id
+    return links
+
+
+def _listed_layer(value: object, position: int) -> tuple[Node, object]:
+    """The node and what its `inputs` says, None when it says nothing."""
     where = f"layers[{position}]"
     if isinstance(value, str):
         value = {"type": value}
-    entry = _table(value, where)
-    for key in ("inputs", "input"):
-        if key in entry:
-            raise unsupported(f"{where}: {key} is not read in a list of layers; write nodes and links.", where=where)
+    entry = table(value, where)
     node_type = find_type(entry.get("type"), where)
-    ident = _ident(entry["id"], f"{where}: id") if "id" in entry else where
-    name = values.clean(str(entry["name"])) if _is_plain(entry.get("name")) else node_type.name
-    flat = {key: value for key, value in entry.items() if key not in ("type", "id", "name", "parameters", "params")}
-    return Node(ident, node_type, name, {**flat, **_params_of(entry, where)})
+    ident = identity(entry["id"], f"{where}: id") if "id" in entry else where
+    apart = ("type", "id", "name", "parameters", "params", "inputs", "input")
+    # A Lambda's function may be called its name.
+    name = {"name": entry["name"]} if node_type.name == "Lambda" and "name" in entry else {}
+    flat = {key: item for key, item in entry.items() if key not in apart} | name
+    node = Node(ident, node_type, name_of(entry, node_type), {**flat, **params_of(entry, where)})
+    return node, entry.get("inputs", entry.get("input"))
 
 
 def _perceptron(document: Table) -> list[Node]:
-    hidden = _entries(document, "hidden_layers", MAX_NODES) if "hidden_layers" in document else []
+    hidden = entries(document, "hidden_layers", MAX_NODES) if "hidden_layers" in document else []
     if document.get("output_size") is None:
         raise invalid("output_size is missing; state the number of outputs of the mlp.", where="output_size")
     stated = document.get("input_size", document.get("input_shape"))
@@ -203,10 +198,10 @@ def _parts(document: Table) -> list[Node]:
         value = document.get(key)
         if value is None:
             continue
-        entry = _table({"type": value} if isinstance(value, str | int) else value, key)
+        entry = table({"type": value} if isinstance(value, str | int) else value, key)
         node_type = find_type(entry.get("type"), key)
         if node_type.role != key:
             raise invalid(f"{key} is {node_type.name}, which is no {key}.", where=key)
         given = {name: value for name, value in entry.items() if name not in ("type", "parameters", "params")}
-        nodes.append(Node(key, node_type, node_type.name, {**given, **_params_of(entry, key)}))
+        nodes.append(Node(key, node_type, node_type.name, {**given, **params_of(entry, key)}))
     return nodes

@@ -105,3 +105,69 @@ def _is_long(value: str | int | float) -> bool:
 
 def _refused(where: str, value: object, bound: str) -> CyxError:
     return invalid(f"{where} is {quote(value)}; it must be {bound}.", where=where, value=quote(value), bound=bound)
+
+
+def integers(where: str, value: object, low: int, high: int, most: int = MAX_RANK) -> tuple[int, ...]:
+    """One to `most` whole numbers from `3`, `[3, 3]`, `"[3, 3]"` or `"3,3"`."""
+    sizes = _sizes(value)
+    if sizes is None or not 1 <= len(sizes) <= most:
+        raise _refused(where, value, f"1 to {most} whole numbers from {low} to {high}")
+    return tuple(integer(where, size, low, high) for size in sizes)
+
+
+def target(where: str, value: object) -> tuple[int, ...]:
+    """The shape that a reshape makes: sizes of at least 1, one of them -1 for what is left."""
+    read = integers(where, value, -1, MAX_ELEMENTS)
+    if 0 in read or read.count(-1) > 1 or math.prod(abs(size) for size in read) > MAX_ELEMENTS:
+        raise _refused(where, value, f"1 to {MAX_RANK} sizes of at least 1, at most one of them -1")
+    return read
+
+
+def numbers(where: str, value: object, most: int = 65_536) -> tuple[float, ...]:
+    """Finite numbers from a number, a text or a list of lists, in row-major order."""
+    if isinstance(value, str) and len(value) <= most * 30:
+        try:
+            value = cast("object", json.loads(value if value.strip().startswith("[") else f"[{value}]"))
+        except (ValueError, RecursionError):
+            raise _refused(where, value, "a number or a list of numbers") from None
+    found: list[float] = []
+    todo: list[object] = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, list | tuple):
+            if len(found) + len(todo) + len(cast("list[object]", item)) > most:
+                raise _refused(where, value, f"at most {most} numbers")
+            todo.extend(reversed(cast("list[object]", item)))
+        else:
+            found.append(decimal(where, item, -1e30, 1e30))
+    if not found:
+        raise _refused(where, value, "at least one number")
+    return tuple(found)
+
+
+def choice(where: str, value: object, choices: tuple[str, ...]) -> str:
+    """One of some words, whatever the case, with `-` and spaces read as `_`."""
+    word = re.sub(r"[-\s]", "_", value.strip().lower()) if isinstance(value, str) and len(value) <= 60 else ""
+    if word not in choices:
+        raise _refused(where, value, f"one of {', '.join(choices)}")
+    return word
+
+
+def word(where: str, value: object) -> str:
+    """The name of something: letters, digits, `_`, `-` and `.`."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", value.strip(), re.ASCII):
+        raise _refused(where, value, "a name of at most 80 letters, digits, '_', '-' and '.'")
+    return value.strip()
+
+
+def columns(where: str, value: object) -> tuple[int, int]:
+    """The half-open range of columns that `"8:32"` or `[8, 32]` names."""
+    parts: object = value.split(":") if isinstance(value, str) and ":" in value and len(value) < 60 else value
+    sizes = _sizes(parts)
+    bound = "a range such as 0:32, its end above its start"
+    if sizes is None or len(sizes) != 2:
+        raise _refused(where, value, bound)
+    start, end = (integer(where, size, 0, MAX_ELEMENTS) for size in sizes)
+    if start >= end:
+        raise _refused(where, value, bound)
+    return start, end

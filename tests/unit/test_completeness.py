@@ -219,7 +219,7 @@ def test_every_secret_has_a_file_twin() -> None:
 # what is generated
 
 
-@pytest.mark.parametrize("script", ["gen_state_docs.py", "gen_config_docs.py", "gen_protos.py"])
+@pytest.mark.parametrize("script", ["gen_state_docs.py", "gen_config_docs.py", "gen_model_docs.py", "gen_protos.py"])
 def test_what_is_generated_is_up_to_date(script: str) -> None:
     command = [sys.executable, str(ROOT / "scripts" / script), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

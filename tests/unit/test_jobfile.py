@@ -165,7 +165,7 @@ def test_several_mistakes_are_counted() -> None:
     ("change", "word"),
     [
         ({"type": "inference"}, "type: inference jobs are not built yet"),
-        ({"model": {"layers": [{"type": "conv2d"}]}}, "cannot be run yet"),
+        ({"model": {"definition": '{"type": "vgg"}'}}, "cannot be built"),
         ({"dataset": "remote://job"}, "cannot be read yet"),
     ],
 )

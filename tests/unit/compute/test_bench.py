@@ -114,7 +114,8 @@ def test_the_disk_is_written_flushed_and_read_back(tmp_path: Path, monkeypatch: 
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (flushed.append(fd), fsync(fd)))
     result = disk.run(tmp_path, 0, 0.01)
-    assert result.bytes == 4 * disk.CHUNK
+    assert result.bytes >= 4 * disk.CHUNK
+    assert result.bytes % disk.CHUNK == 0
     assert result.write_mb_per_second > 0
     assert result.read_mb_per_second > 0
     assert len(flushed) == 1

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from cyxwiz.compute.build import build, loss_function
+from cyxwiz.compute.build import build
+from cyxwiz.compute.optim import loss_function
 from cyxwiz.graph import Part, cost, infer, parse
 from cyxwiz.graph.catalogue import ACTIVATIONS
 

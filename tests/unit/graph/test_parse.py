@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.graph import check_model_fits, cost, infer, parse
 from cyxwiz.graph.catalogue import BY_NAME, BY_NUMBER, find_type
+from cyxwiz.graph.layers import RULES
 from tests.soak import examples
 
 
@@ -61,7 +62,7 @@ def test_a_cyxgraph_with_all_kinds_of_nodes_is_read() -> None:
         )
     )
     assert [layer.type for layer in graph.layers] == ["Dense", "LeakyReLU", "Dropout", "Dense", "Output"]
-    assert graph.layers[0].params == {"units": 128, "bias": True}
+    assert graph.layers[0].params == {"units": 128, "bias": True, "flatten": True}
     assert graph.layers[1].params == {"negative_slope": 0.2}
     assert graph.layers[1].inputs == ("5",)
     assert (graph.inputs, graph.outputs, graph.input_shape) == (("1",), ("9",), (28, 28))
@@ -130,16 +131,33 @@ def test_the_catalogue_has_85_types_findable_by_number_and_name() -> None:
     assert (BY_NUMBER[77].name, BY_NUMBER[84].name) == ("DatasetInput", "Subgraph")
 
 
+NEEDS = {
+    "AdaptiveAvgPool": {"output_size": 1}, "Embedding": {"vocab_size": 9}, "TimeDistributed": {"layer": "dense"},
+    "Lambda": {"function": "abs"}, "Reshape": {"shape": [2, 2]}, "View": {"shape": [4]},
+    "TensorReshape": {"shape": -1}, "Permute": {"dims": [0]}, "Parameter": {"shape": [4]},
+    "Subgraph": {"nodes": [{"id": 1, "type": "relu"}]},
+}  # fmt: skip
+SEVERAL = {name: rule.inputs for name, rule in RULES.items() if rule.inputs[0] != 1}
+
+
 @pytest.mark.parametrize("node_type", BY_NUMBER, ids=lambda node_type: node_type.name)
-def test_a_type_runs_or_is_named_as_unsupported(node_type: Any) -> None:
-    definition = {"layers": [{"type": "dense", "units": 4}, {"type": node_type.number}]}
-    if node_type.supported:
-        assert parse(json.dumps(definition)).layers
-    else:
-        error = refused(definition, Code.UNSUPPORTED)
-        assert node_type.name in error.message
-        assert "layers[1]" in error.message
-        assert "Dense" in error.message
+def test_every_type_is_parsed_with_its_defaults(node_type: Any) -> None:
+    reads, _ = SEVERAL.get(node_type.name, (1, 1))
+    layers = [{"type": "dense", "units": 4, "id": f"d{i}", "inputs": "input"} for i in range(max(reads, 1))]
+    wanted = {"inputs": [f"d{i}" for i in range(reads)]} if node_type.name in RULES else {}
+    last = {"type": node_type.number, **wanted, **NEEDS.get(node_type.name, {})}
+    extra = [] if reads else [{"type": "add", "inputs": ["d0", "layers[1]"]}]
+    graph = parse(json.dumps({"layers": [*layers, last, *extra]}))
+    assert not graph.notes
+    if node_type.name in RULES:
+        assert node_type.name in [layer.type for layer in graph.layers]
+
+
+@pytest.mark.parametrize("name", sorted(set(NEEDS) - {"Subgraph"}))
+def test_a_parameter_without_a_default_must_be_stated(name: str) -> None:
+    error = refused({"layers": [{"type": "dense"}, {"type": name}]})
+    assert "needs the parameter" in error.message
+    assert name in error.message
 
 
 D = (0, {"units": 4})
@@ -182,6 +200,20 @@ D = (0, {"units": 4})
         (cyxgraph((1, *D), (2, 77, {})), ["node 2", "prepares data"]),
         (cyxgraph((1, *D), (2, 52, {}), (3, *D)), ["node 3", "cannot follow"]),
         (cyxgraph((1, 80, {"train_ratio": "0.9", "val_ratio": "0.9"}), (2, *D)), ["add up"]),
+        (cyxgraph((1, *D), (2, 29, {}), (3, 29, {}), links=[(1, 2), (1, 3)]), ["2 outputs", "layer 2", "layer 3"]),
+        (cyxgraph((1, *D), (2, *D), (3, 29, {}), links=[(1, 3), (2, 3)]), ["node 3 (ReLU)", "2 inputs", "Add"]),
+        (cyxgraph((1, *D), (2, 47, {})), ["node 2 (Add)", "1 inputs", "at least 2"]),
+        (cyxgraph((1, *D), (2, 75, {})), ["node 2 (Constant)", "expected 0"]),
+        (cyxgraph((1, *D), (2, 55, {}), (3, 53, {}), (4, 52, {}), links=[(1, 2), (1, 3), (1, 4)]), ["BCEWithLogits"]),
+        ('{"type": "resnet", "layers": 51}', ["51", "18, 34, 50, 101"]),
+        ('{"type": "resnet", "layers": [64, 10]}', ["list", "50"]),
+        ({"layers": [{"type": "dense", "inputs": ["nothing"]}]}, ["dangles", "nothing"]),
+        ({"layers": ["dense", {"type": "bidirectional", "layer": "conv2d"}]}, ["Bidirectional", "Conv2D", "LSTM"]),
+        ({"layers": ["dense", {"type": "time_distributed", "layer": "lstm", "units": 0}]}, ["units", "0"]),
+        ({"layers": ["dense", {"type": "time_distributed", "layer": "time_distributed"}]}, ["TimeDistributed"]),
+        ({"layers": ["dense", {"type": "lambda", "function": "eval"}]}, ["function", "eval", "sqrt"]),
+        ({"layers": ["dense", {"type": "reshape", "shape": [-1, -1]}]}, ["shape", "at most one"]),
+        ({"layers": ["dense", {"type": "constant", "value": [[1, "x"]]}]}, ["value", "x"]),
         ({"nodes": [], "links": []}, ["no layer"]),
         ({"nodes": [{"id": None, "type": 0}]}, ["id", "None"]),
     ],
@@ -194,16 +226,13 @@ def test_a_bad_definition_is_refused_by_name(definition: object, words: list[str
 @pytest.mark.parametrize(
     ("definition", "words"),
     [
-        ('{"type": "resnet", "layers": 50}', ["resnet", "mlp"]),
-        ('{"id": "p", "name": "x", "template": {"nodes": [], "links": []}}', ["template"]),
-        (cyxgraph((1, *D), (2, 29, {}), (3, 29, {}), links=[(1, 2), (1, 3)]), ["node 1 (Dense)", "several"]),
-        (cyxgraph((1, *D), (2, *D), (3, 29, {}), links=[(1, 3), (2, 3)]), ["node 3 (ReLU)", "several"]),
-        (cyxgraph((1, 77, {}), (2, *D), (3, *D), links=[(1, 2), (1, 3)]), ["node 3", "branch"]),
-        (cyxgraph((1, *D), (2, 2, {})), ["node 2 (Conv2D)", "Supported", "Dense"]),
-        (cyxgraph((1, *D), (2, 52, {}), (3, 51, {}), links=[(1, 2), (1, 3)]), ["node 3 (MSELoss)"]),
+        ('{"type": "vgg", "layers": 16}', ["vgg", "mlp", "resnet"]),
+        (cyxgraph((1, *D), (2, 29, {}), (3, 52, {}), links=[(1, 2), (1, 3)]), ["node 3 (CrossEntropyLoss)", "node 1"]),
+        (cyxgraph((1, *D), (2, 59, {}), (3, 60, {})), ["node 3 (Adam)", "node 2 (SGD)"]),
+        (cyxgraph((1, 78, {}), (2, 78, {}), (3, *D)), ["DataLoader"]),
     ],
 )
-def test_what_later_versions_may_run_is_unsupported(definition: object, words: list[str]) -> None:
+def test_what_cannot_be_run_is_unsupported(definition: object, words: list[str]) -> None:
     error = refused(definition, Code.UNSUPPORTED)
     assert all(word in error.message for word in words), error.message
 

@@ -1,0 +1,68 @@
+"""safetensors: the weights with the definition in the metadata, the same bytes for the same model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from cyxwiz.compute.export.trained import Saved, Trained
+from cyxwiz.domain.errors import invalid
+from cyxwiz.graph import skipped_softmax
+
+
+def write_safetensors(trained: Trained, path: Path) -> None:
+    skipped = skipped_softmax(trained.graph, trained.loss)
+    metadata = {
+        "format": "pt",
+        "cyxwiz.definition": trained.definition,
+        "cyxwiz.dataset": trained.dataset,
+        "cyxwiz.input_shape": json.dumps(trained.features),
+        "cyxwiz.label_shape": json.dumps(trained.label_shape),
+        "cyxwiz.loss": trained.loss,
+        "cyxwiz.scaling": json.dumps(dict(trained.scaling)),
+        "cyxwiz.skipped_softmax": "" if skipped is None else skipped.id,
+    }
+    path.write_bytes(_with_metadata(save(trained.weights()), metadata))
+
+
+def _with_metadata(saved: bytes, metadata: dict[str, str]) -> bytes:
+    """The file with this metadata. The library's own writer puts metadata in random order, and the same model must give
+    the same bytes."""
+    start = 8 + int.from_bytes(saved[:8], "little")
+    head = json.dumps({"__metadata__": metadata, **json.loads(saved[8:start])}, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    return len(head).to_bytes(8, "little") + head + saved[start:]
+
+
+def read_safetensors(path: Path) -> Saved:
+    """What `write_safetensors`, or a training job, wrote; CyxError INVALID for another file."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            names = [name for name in file.keys() if not name.endswith("num_batches_tracked")]  # noqa: SIM118
+            weights = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise invalid(f"{path.name} cannot be read as safetensors: {error}.", file=path.name) from None
+    if "cyxwiz.definition" not in metadata:
+        raise invalid(f"{path.name} holds weights but no cyxwiz.definition to build their model from.", file=path.name)
+    stated = json.loads(metadata["cyxwiz.input_shape"])
+    return Saved(
+        metadata["cyxwiz.definition"],
+        features_from(stated),
+        metadata["cyxwiz.loss"],
+        tuple(json.loads(metadata.get("cyxwiz.label_shape", "[]"))),
+        json.loads(metadata["cyxwiz.scaling"]),
+        weights,
+        {key: value for key, value in metadata.items() if key == "cyxwiz.dataset"},
+    )
+
+
+def features_from(stated: Any) -> Any:
+    """A shape, or shapes by name, from JSON's lists."""
+    if isinstance(stated, dict):
+        return {name: tuple(shape) for name, shape in stated.items()}
+    return tuple(stated)

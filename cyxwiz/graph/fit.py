@@ -1,0 +1,127 @@
+"""Whether a model can learn a data set: shapes, loss and targets together, without touching any data.
+
+`check_model_fits` compares a graph with what is known of the set by its URI alone; `check_fits` with what was read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cyxwiz.domain.errors import invalid
+from cyxwiz.graph import values
+from cyxwiz.graph.dataset_uri import DataShape, check_dataset_uri, known_shape
+from cyxwiz.graph.ir import Graph, Layer
+from cyxwiz.graph.rule import Shape, show
+from cyxwiz.graph.shapes import Features, cost, sites, total
+
+CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss")
+PROBABILITY_LOSSES = ("BCELoss", "BCEWithLogits")
+_SHAPELESS = ("Identity", "Output", "Flatten")
+
+
+def default_loss(classes: int | None) -> str:
+    return "MSELoss" if classes is None else "CrossEntropyLoss"
+
+
+def features_of(data: DataShape) -> Features:
+    """What the model may read of a data set: its features alone, or its arrays by name with the features as `x`."""
+    return {**data.fields, "x": data.features} if data.fields else data.features
+
+
+def final_layer(graph: Graph) -> Layer | None:
+    """The layer that computes the output: the last one that does more than pass it on. None if there is none."""
+    by_id = {layer.id: layer for layer in graph.layers}
+    layer: Layer | None = graph.last
+    while layer is not None and layer.type in _SHAPELESS:
+        layer = by_id.get(layer.inputs[0])
+    return layer
+
+
+def skipped_softmax(graph: Graph, loss: str) -> Layer | None:
+    """The Softmax that is left out in training because the loss holds one; who predicts puts it back."""
+    layer = final_layer(graph)
+    if layer is None or loss not in CLASS_LOSSES or layer.type != "Softmax" or layer.params.get("axis") != -1:
+        return None
+    return layer if sum(layer.id in other.inputs for other in graph.layers) <= 1 else None
+
+
+def check_model_fits(graph: Graph, uri: str, loss: str | None = None) -> None:
+    """CyxError INVALID naming the layer, what was expected and what it has, when the model cannot learn that dataset.
+
+    `loss` is the catalogue name that the job asks for; by default the graph's own, else the dataset's usual one.
+    """
+    data = known_shape(check_dataset_uri(uri))
+    if data is not None:
+        check_fits(graph, data, f"the dataset {values.quote(uri)}", loss)
+    elif graph.input_shape is not None and graph.sources[0].columns is None:
+        cost(graph, _alone(graph, graph.input_shape))
+
+
+def _alone(graph: Graph, shape: Shape) -> Features:
+    field = graph.sources[0].field
+    return shape if field is None else {field: shape}
+
+
+def check_fits(graph: Graph, data: DataShape, shown: str, loss: str | None = None) -> None:
+    """The same check against a dataset that is known by its shape; `shown` names it in the message."""
+    shown = shown if shown.startswith("the ") else f"the dataset {shown}"
+    chosen = loss or (graph.loss.type if graph.loss is not None else default_loss(data.classes))
+    found = sites(graph, features_of(data), shown)
+    if total(found).parameters == 0:
+        raise invalid(f"{graph.last.describe()}: no layer of the model has weights to train; add a Dense layer.")
+    losses = [chosen]
+    if graph.loss is not None and graph.loss.type == chosen:
+        losses += [part.type for part in graph.loss.also]
+    _check_losses(graph, data, losses, shown)
+    _check_width(graph, data, chosen, shown, found[-1][1])
+
+
+def _check_losses(graph: Graph, data: DataShape, losses: Sequence[str], shown: str) -> None:
+    for loss in losses:
+        if data.classes is None and loss in CLASS_LOSSES + PROBABILITY_LOSSES:
+            raise invalid(f"The loss {loss} needs classes, {shown} has numbers to predict; use MSELoss.", loss=loss)
+        if data.label_shape and loss not in CLASS_LOSSES:
+            raise invalid(
+                f"The loss {loss} cannot compare a class for every step, as {shown} has; use CrossEntropyLoss.",
+                loss=loss,
+            )
+        final = final_layer(graph)
+        if loss == "BCELoss" and (final is None or final.type not in ("Sigmoid", "Softmax")):
+            raise invalid(
+                f"{graph.last.describe()}: BCELoss needs a Sigmoid as last layer; add one, or use BCEWithLogits.",
+                layer=graph.last.id,
+                loss=loss,
+            )
+
+
+def _check_width(graph: Graph, data: DataShape, loss: str, shown: str, made: Shape) -> None:
+    """The output against the targets. A class for every step needs (T, classes), whose last axis the loss reads."""
+    width = made[-1] if data.label_shape else math.prod(made)
+    if data.label_shape and made[:-1] != data.label_shape:
+        expected = f"({', '.join(map(str, data.label_shape))}, classes)"
+        raise invalid(
+            f"{graph.last.describe()} gives {show(made)}, {shown} has a class for every step: expected {expected}.",
+            layer=graph.last.id,
+            expected=expected,
+            got=show(made),
+        )
+    if data.classes is None:
+        expected, fits = f"{data.targets}", width == data.targets
+    elif loss not in CLASS_LOSSES and data.classes <= 2:
+        expected, fits = "1, or at least 2", width >= 1
+    else:
+        expected, fits = f"at least {data.classes}", width >= data.classes
+    if fits and graph.one_hot is not None and data.classes is not None and graph.one_hot < data.classes:
+        raise invalid(
+            f"OneHotEncode has num_classes {graph.one_hot}, {shown} has {data.classes} classes.",
+            expected=data.classes,
+            got=graph.one_hot,
+        )
+    if not fits:
+        raise invalid(
+            f"{graph.last.describe()} has {width} outputs, {shown} needs {expected} with {loss}.",
+            layer=graph.last.id,
+            expected=expected,
+            got=width,
+        )
