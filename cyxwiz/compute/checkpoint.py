@@ -57,6 +57,7 @@ def snapshot(
     optimizer: torch.optim.Optimizer,
     generators: Mapping[str, Tensor],
     figures: Mapping[str, Any],
+    extra: Mapping[str, Tensor],
 ) -> State:
     """Copies the state to CPU memory: training may go on while it is written."""
     tensors = {f"model/{name}": _copy(value) for name, value in model.state_dict().items()}
@@ -68,7 +69,7 @@ def snapshot(
                 tensors[f"optimizer/{index}/{key}"] = _copy(value)
             else:
                 scalars.setdefault(str(index), {})[key] = value
-    tensors |= {f"random/{name}": value.clone() for name, value in generators.items()}
+    tensors |= {f"random/{name}": value.clone() for name, value in generators.items()} | dict(extra)
     own = {"scalars": scalars, "groups": optimizer_state["param_groups"]}
     return State(place, threads, tensors, {**figures, "optimizer": own})
 
@@ -99,8 +100,9 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def generators(state: State) -> dict[str, Tensor]:
-    return _below(state.tensors, "random/")
+def below(state: State, prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names: `random/`, or what `extra` had."""
+    return _below(state.tensors, prefix)
 
 
 def write(path: Path, state: State, job: str) -> Artefact:

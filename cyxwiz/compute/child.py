@@ -109,6 +109,7 @@ def _warm() -> None:
     import torch
     from safetensors.torch import save  # noqa: F401
 
+    import cyxwiz.compute.export
     import cyxwiz.compute.train  # noqa: F401
 
     torch.set_num_interop_threads(1)

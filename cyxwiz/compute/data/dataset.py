@@ -39,7 +39,8 @@ class Dataset:
     @property
     def shape(self) -> DataShape:
         targets = 1 if self.classes is not None else int(self.labels.shape[1])
-        return DataShape(len(self.features), tuple(self.features.shape[1:]), self.classes, targets)
+        fields = {name: tuple(array.shape[1:]) for name, array in self.fields.items()}
+        return DataShape(len(self.features), tuple(self.features.shape[1:]), self.classes, targets, fields=fields)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,430 @@
+"""The epochs of one training job: steps, reports, checkpoints, and what is decided at an epoch's end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cyxwiz.compute import checkpoint
+from cyxwiz.compute.augment import make_augment
+from cyxwiz.compute.checkpoint import Place, Saver, State
+from cyxwiz.compute.optim import class_weights, loss_function, make_optimizer, make_schedule, penalty
+from cyxwiz.compute.orders import Orders
+from cyxwiz.compute.samples import Samples
+from cyxwiz.compute.tally import Tally
+from cyxwiz.domain.checkpoint import parse_every
+from cyxwiz.domain.errors import invalid
+from cyxwiz.graph import Graph, Hyperparameters, Part
+from cyxwiz.ports.executor import FirstStep, Logged, Progressed, Report, Work
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+REPORT_SECONDS = 0.5
+_VALIDATION_BATCH = 4096
+_VALIDATION_VALUES = 2**22  # features of a batch that is only looked at
+
+Send = Callable[[Report], None]
+
+
+class Stopped(Exception):
+    """The job was told to stop; if it was preempted, after a checkpoint."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything that is settled before the first step."""
+
+    work: Work
+    graph: Graph
+    hyper: Hyperparameters
+    loss: Part
+    device: torch.device
+    model: nn.Module
+    train: Samples
+    held_out: Samples
+    sample_shape: tuple[int, ...]
+    classes: int | None
+    batch: int
+    threads: int
+    fingerprint: str
+    resumed: State | None
+
+
+class Course:
+    """Runs epochs. The inner loop reads nothing back from the device except for a report or a checkpoint."""
+
+    def __init__(self, plan: Plan, send: Send, orders: Orders, began: float) -> None:
+        import torch
+
+        hyper = plan.hyper
+        self._plan, self._send, self._orders, self._began = plan, send, orders, began
+        self._batches = -(-len(plan.train) // plan.batch)
+        self._loss = _loss(plan)
+        self._penalty = penalty(hyper, plan.model)
+        self._optimizer = make_optimizer(hyper, plan.model)
+        steps = -(-self._batches // hyper.accumulate)
+        self._schedule = make_schedule(hyper, self._optimizer, epochs=plan.work.epochs, steps_per_epoch=steps)
+        self._augment = make_augment(plan.graph.augment, plan.graph.input_shape or plan.sample_shape)
+        self._draw = torch.Generator(plan.device).manual_seed(plan.work.seed)
+        self._cast = _Precision(hyper.precision, plan.device, send)
+        self._forward: Callable[[Any], Tensor] = _compiled(plan, send) if hyper.compile else plan.model
+        self._shuffle = torch.Generator().manual_seed(plan.work.seed)
+        self._shuffle_before = self._shuffle.get_state()  # as it was when the epoch began
+        self._reported = time.perf_counter()
+        self._trained_seconds = 0.0
+        self._trained_epochs = 0
+        self._step = 0
+        self._stepped = False  # in this run
+        self._inside: dict[str, Any] | None = None  # figures of the epoch that a checkpoint was taken in
+        self._best = _Best(hyper, len(plan.held_out) > 0, plan.classes is not None)
+        self.metrics: dict[str, float] = {}
+        self.history: dict[str, list[float]] = {}
+        self.first_epoch = 1
+        every = parse_every(plan.work.checkpoint_every)
+        self.saver = Saver(plan.work.work_dir / "checkpoints", plan.fingerprint, every, send)
+        if plan.resumed is not None:
+            self._restore(plan.resumed)
+
+    def run(self) -> int:
+        """All epochs, or as many as early stopping lets; returns how many were done."""
+        epoch = self.first_epoch - 1
+        while epoch < self._plan.work.epochs and not self._best.exhausted:
+            epoch += 1
+            self._run_epoch(epoch)
+        if self._best.exhausted:
+            self._send(Logged("info", f"stopped after epoch {epoch}: {self._best.why}"))
+        self.saver.finish()
+        if self._plan.hyper.keep_best and self._best.weights is not None:
+            self._plan.model.load_state_dict(self._best.weights)
+            self.metrics = {**self._best.metrics, "best_epoch": float(self._best.epoch)}
+        return epoch
+
+    def final_metrics(self) -> dict[str, float]:
+        """The last epoch's, or the best one's if that is the result, with the speed over all epochs."""
+        samples = len(self._plan.train) * self._trained_epochs
+        return {**self.metrics, "samples_per_second": samples / max(self._trained_seconds, 1e-9)}
+
+    # an epoch
+
+    def _run_epoch(self, epoch: int) -> None:
+        plan, started = self._plan, time.perf_counter()
+        inside, self._inside = self._inside, None
+        if inside is not None:
+            started -= float(inside["seconds"])
+        tally = self._train(epoch, inside, started)
+        loss = self._finite(tally.loss(), epoch, "loss")
+        seconds = max(time.perf_counter() - started, 1e-9)
+        self._trained_seconds += seconds
+        self._trained_epochs += 1
+        metrics = {"loss": loss, "learning_rate": self._schedule.rate, "samples_per_second": len(plan.train) / seconds}
+        if plan.train.labels is not None:
+            metrics["accuracy"] = tally.accuracy()
+        if len(plan.held_out):
+            metrics |= self._validate(epoch)
+        self.metrics = metrics
+        for name, value in metrics.items():
+            self.history.setdefault(name, []).append(value)
+        self._best.see(epoch, metrics, plan.model)
+        self._schedule.step_epoch(self._best.value_of(metrics))
+        self._report(epoch, self._batches, metrics, ended=True)
+        self._shuffle_before = self._shuffle.get_state()
+        saver, now = self.saver, time.perf_counter()
+        if epoch < plan.work.epochs and (
+            saver.due_after(epoch) or now >= saver.next_time or self._step >= saver.next_step
+        ):
+            self._save(epoch + 1, 0, {})
+
+    def _train(self, epoch: int, inside: dict[str, Any] | None, started: float) -> Tally:
+        import torch
+
+        plan, loss_of, orders, saver = self._plan, self._loss, self._orders, self.saver
+        optimizer, schedule, accumulate, forward = self._optimizer, self._schedule, plan.hyper.accumulate, self._forward
+        samples, y = plan.train, plan.train.y
+        count = len(samples)
+        shuffled = torch.randperm(count, generator=self._shuffle) if plan.hyper.shuffle else torch.arange(count)
+        order = shuffled.to(plan.device)
+        tally = Tally(samples.labels, plan.loss.type, order)
+        plan.model.train()
+        batches = order.split(plan.batch)
+        done = 0
+        if inside is not None:
+            done = int(inside["batch"])
+            tally.resume(inside, sum(len(index) for index in batches[:done]))
+        optimizer.zero_grad(set_to_none=True)
+        for batch, index in enumerate(batches[done:], start=done + 1):
+            inputs = samples.take(index)
+            if self._augment is not None:
+                inputs = self._augmented(inputs)
+            with self._cast.context():
+                outputs = forward(inputs)
+                loss = loss_of(outputs, y.index_select(0, index))
+            objective = loss if self._penalty is None else loss + self._penalty()
+            self._cast.backward(objective if accumulate == 1 else objective / accumulate)
+            stepping = batch % accumulate == 0 or batch == self._batches
+            if stepping:
+                self._clip()
+                self._cast.step(optimizer)
+                optimizer.zero_grad(set_to_none=True)
+                schedule.step_batch()
+                self._step += 1
+            tally.add(loss, outputs)
+            if not self._stepped:
+                self._stepped = True
+                self._send(FirstStep())
+            now = time.perf_counter()
+            due = batch < self._batches and (now >= saver.next_time or self._step >= saver.next_step)
+            if orders.cancelled or (stepping and (orders.given or due)):
+                self._attend(epoch, batch, tally, now - started)
+            if now - self._reported >= REPORT_SECONDS and batch < self._batches:
+                metrics = {"loss": self._finite(tally.loss(), epoch, "loss")}
+                self._report(epoch, batch, metrics, ended=False)
+        return tally
+
+    def _augmented(self, inputs: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+        assert self._augment is not None
+        if isinstance(inputs, dict):
+            return {**inputs, "x": self._augment(inputs["x"], self._draw)}
+        return self._augment(inputs, self._draw)
+
+    def _clip(self) -> None:
+        from torch.nn import utils
+
+        hyper = self._plan.hyper
+        if not hyper.clip_norm and not hyper.clip_value:
+            return
+        self._cast.unscale(self._optimizer)
+        if hyper.clip_value:
+            utils.clip_grad_value_(self._plan.model.parameters(), hyper.clip_value)
+        if hyper.clip_norm:
+            utils.clip_grad_norm_(self._plan.model.parameters(), hyper.clip_norm)
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        import math
+
+        import torch
+
+        plan = self._plan
+        data = plan.held_out
+        order = torch.arange(len(data), device=plan.device)
+        tally = Tally(data.labels, plan.loss.type, order)
+        size = max(1, min(_VALIDATION_BATCH, max(plan.batch, _VALIDATION_VALUES // math.prod(plan.sample_shape))))
+        plan.model.eval()
+        with torch.inference_mode(), self._cast.context():
+            for index in order.split(size):
+                if self._orders.cancelled:
+                    raise Stopped
+                outputs = plan.model(data.take(index))
+                tally.add(self._loss(outputs, data.y.index_select(0, index)), outputs)
+        metrics = {"val_loss": self._finite(tally.loss(), epoch, "validation loss")}
+        if data.labels is not None:
+            metrics["val_accuracy"] = tally.accuracy()
+        return metrics
+
+    def _finite(self, value: float, epoch: int, name: str) -> float:
+        if value - value != 0:  # NaN or infinite
+            rate = self._plan.hyper.learning_rate
+            raise invalid(
+                f"Training diverged at epoch {epoch}: the {name} is {value}; lower the learning rate (now {rate:g}).",
+                epoch=epoch,
+                learning_rate=rate,
+            )
+        return value
+
+    def _report(self, epoch: int, batch: int, metrics: dict[str, float], *, ended: bool) -> None:
+        self._reported = now = time.perf_counter()
+        epochs = self._plan.work.epochs
+        progress = 1.0 if ended and epoch == epochs else ((epoch - 1) + batch / self._batches) / epochs
+        elapsed = now - self._began
+        remaining = elapsed * (1 - progress) / progress
+        self._send(
+            Progressed(epoch, epochs, batch, self._batches, progress, metrics, elapsed, remaining, epoch_ended=ended)
+        )
+
+    # checkpoints
+
+    def _attend(self, epoch: int, batch: int, tally: Tally, seconds: float) -> None:
+        """A checkpoint is due, or an order was given."""
+        if self._orders.cancelled:
+            raise Stopped
+        inside = {**tally.figures(), "seconds": seconds}
+        self._finite(tally.loss(), epoch, "loss")  # what has diverged is not worth keeping
+        self._save(epoch, batch, inside, wait=self._orders.preempted)
+        if self._orders.preempted:
+            raise Stopped
+
+    def _save(self, epoch: int, batch: int, inside: dict[str, Any], *, wait: bool = False) -> None:
+        """`inside`: what was counted of the epoch so far. The generators are those of now, but for the sampler's, which
+        draws the same order again."""
+        import torch
+
+        plan = self._plan
+        batches = (epoch - 1) * self._batches + batch
+        place = Place(epoch, batch, self._step, batches / (self._batches * plan.work.epochs))
+
+        def take() -> State:
+            random = {
+                "cpu": torch.get_rng_state(),
+                "shuffle": self._shuffle_before,
+                "augment": self._draw.get_state(),
+            }
+            if plan.device.type == "cuda":
+                random["cuda"] = torch.cuda.get_rng_state(plan.device)
+            figures = {
+                "metrics": self.metrics,
+                "history": self.history,
+                "trained": [self._trained_epochs, self._trained_seconds],
+                "schedule": self._schedule.state_dict(),
+                "precision": self._cast.state_dict(),
+                "best": self._best.figures(),
+                "inside": inside,
+            }
+            extra = {f"best/{name}": value for name, value in (self._best.weights or {}).items()}
+            return checkpoint.snapshot(place, plan.threads, plan.model, self._optimizer, random, figures, extra)
+
+        self.saver.save(take, wait=wait)
+
+    def _restore(self, state: State) -> None:
+        import torch
+
+        plan, figures, place = self._plan, state.figures, state.place
+        checkpoint.restore(state, plan.model, self._optimizer)
+        random = checkpoint.below(state, "random/")
+        torch.set_rng_state(random["cpu"])
+        if plan.device.type == "cuda" and "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], plan.device)
+        self._shuffle.set_state(random["shuffle"])
+        self._shuffle_before = random["shuffle"]
+        self._draw.set_state(random["augment"])
+        self.metrics, self.history = dict(figures["metrics"]), {k: list(v) for k, v in figures["history"].items()}
+        self._trained_epochs, self._trained_seconds = int(figures["trained"][0]), float(figures["trained"][1])
+        self._schedule.load_state_dict(figures["schedule"])
+        self._cast.load_state_dict(figures["precision"])
+        self._best.load(figures["best"], checkpoint.below(state, "best/"))
+        self._step, self.first_epoch = place.step, place.epoch
+        self._inside = {**figures["inside"], "batch": place.batch} if place.batch else None
+        self.saver.resumed(place)
+        self._send(Logged("info", f"going on from a checkpoint: epoch {place.epoch}, step {place.step}"))
+
+
+def _loss(plan: Plan) -> Callable[[Tensor, Tensor], Tensor]:
+    hyper, weights = plan.hyper, None
+    if plan.classes is not None and plan.train.labels is not None:
+        weights = class_weights(hyper, plan.train.labels.bincount(minlength=plan.classes))
+    elif hyper.class_weights != "none":
+        raise invalid("class_weights: the data set has no classes; leave it out.", field="class_weights")
+    on_device = None if weights is None else weights.to(plan.device)
+    return loss_function(plan.loss, weights=on_device, smoothing=hyper.label_smoothing)
+
+
+def _compiled(plan: Plan, send: Send) -> Callable[[Any], Tensor]:
+    """The model compiled, if this machine can (it needs a C++ compiler); else as it is, and the log says so."""
+    import torch
+
+    compiled: Any = torch.compile(plan.model)
+    one = torch.arange(min(len(plan.train), plan.batch), device=plan.device)
+    plan.model.eval()
+    try:
+        with torch.no_grad():
+            compiled(plan.train.take(one))
+    except Exception as error:
+        send(Logged("warning", f"the model is not compiled here: {type(error).__name__}: {str(error)[:200]}"))
+        return plan.model
+    return compiled  # type: ignore[no-any-return]
+
+
+class _Precision:
+    """Mixed precision: what is computed in 16 bits, and the scaling that float16's gradients need."""
+
+    def __init__(self, wanted: str, device: torch.device, send: Send) -> None:
+        import torch
+
+        on_gpu = device.type == "cuda"
+        if wanted == "auto":
+            wanted = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "float32"
+        if wanted == "fp16" and not on_gpu:
+            send(Logged("warning", "fp16 needs a GPU; bf16 is taken instead"))
+            wanted = "bf16"
+        self._device = device.type
+        self._type = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(wanted)
+        self._scaler = torch.amp.GradScaler(device.type) if wanted == "fp16" else None
+
+    def context(self) -> Any:
+        import torch
+
+        return _PLAIN if self._type is None else torch.autocast(self._device, self._type)
+
+    def backward(self, loss: Tensor) -> None:
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._scaler is not None:
+            self._scaler.unscale_(optimizer)
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._scaler is None:
+            optimizer.step()
+        else:
+            self._scaler.step(optimizer)
+            self._scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._scaler is None else self._scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self._scaler is not None and state:
+            self._scaler.load_state_dict(state)
+
+
+_PLAIN = contextlib.nullcontext()
+
+
+class _Best:
+    """The best epoch by the monitored figure, for early stopping and for `keep_best`."""
+
+    def __init__(self, hyper: Hyperparameters, validates: bool, classifies: bool) -> None:
+        monitor = hyper.monitor
+        if not validates or (monitor == "val_accuracy" and not classifies):
+            monitor = "loss" if not validates else "val_loss"
+        self.monitor = monitor
+        self._hyper = hyper
+        self._waited = 0
+        self.value: float | None = None
+        self.epoch = 0
+        self.metrics: dict[str, float] = {}
+        self.weights: dict[str, Tensor] | None = None
+
+    def value_of(self, metrics: dict[str, float]) -> float:
+        return metrics[self.monitor]
+
+    def see(self, epoch: int, metrics: dict[str, float], model: nn.Module) -> None:
+        value = self.value_of(metrics)
+        gain = value - self.value if self.value is not None else 0.0
+        gain = gain if self.monitor == "val_accuracy" else -gain
+        if self.value is not None and gain <= self._hyper.early_stopping_min_delta:
+            self._waited += 1
+            return
+        self.value, self.epoch, self.metrics, self._waited = value, epoch, dict(metrics), 0
+        if self._hyper.keep_best:
+            self.weights = {name: each.detach().to("cpu", copy=True) for name, each in model.state_dict().items()}
+
+    @property
+    def exhausted(self) -> bool:
+        return 0 < self._hyper.early_stopping <= self._waited
+
+    @property
+    def why(self) -> str:
+        return (
+            f"{self.monitor} has not been better than {self.value:.6g} of epoch {self.epoch} for {self._waited} epochs"
+        )
+
+    def figures(self) -> dict[str, Any]:
+        return {"value": self.value, "epoch": self.epoch, "metrics": self.metrics, "waited": self._waited}
+
+    def load(self, figures: dict[str, Any], weights: dict[str, Tensor]) -> None:
+        self.value, self.epoch, self._waited = figures["value"], int(figures["epoch"]), int(figures["waited"])
+        self.metrics, self.weights = dict(figures["metrics"]), weights or None

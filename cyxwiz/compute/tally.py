@@ -1,0 +1,73 @@
+"""Loss and accuracy of a pass over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FLUSH_BATCHES = 256
+
+
+class Tally:
+    """Outputs are kept and counted many batches at a time: two list appends per batch are all that the loop pays, and
+    nothing is read back from the device before somebody asks."""
+
+    def __init__(self, labels: Tensor | None, loss: str, order: Tensor) -> None:
+        """`order`: which sample comes when."""
+        self._labels, self._predict, self._order = labels, _rule(loss), order
+        self._losses: list[Tensor] = []
+        self._outputs: list[Tensor] = []
+        self._loss_sum: Tensor | float = 0.0
+        self._right: Tensor | int = 0
+        self._seen = 0
+
+    def resume(self, figures: Mapping[str, Any], seen: int) -> None:
+        """Goes on counting after the first `seen` samples."""
+        self._loss_sum, self._right, self._seen = float(figures["loss_sum"]), int(figures["right"]), seen
+
+    def figures(self) -> dict[str, Any]:
+        self._count()
+        return {"loss_sum": float(self._loss_sum), "right": int(self._right)}
+
+    def add(self, loss: Tensor, outputs: Tensor) -> None:
+        self._losses.append(loss.detach())
+        self._outputs.append(outputs.detach())
+        if len(self._losses) >= _FLUSH_BATCHES:
+            self._count()
+
+    def _count(self) -> None:
+        import torch
+
+        if not self._losses:
+            return
+        sizes = torch.tensor([len(outputs) for outputs in self._outputs], dtype=torch.float64)
+        losses = torch.stack(self._losses)
+        self._loss_sum = self._loss_sum + (losses.double() * sizes.to(losses.device)).sum()
+        seen = self._seen + int(sizes.sum())
+        if self._labels is not None:
+            labels = self._labels.index_select(0, self._order[self._seen : seen])
+            self._right = self._right + (self._predict(torch.cat(self._outputs)) == labels).sum()
+        self._seen = seen
+        self._losses.clear()
+        self._outputs.clear()
+
+    def loss(self) -> float:
+        self._count()
+        return float(self._loss_sum) / max(1, self._seen)
+
+    def accuracy(self) -> float:
+        self._count()
+        return float(self._right) / max(1, self._seen)
+
+
+def _rule(loss: str) -> Callable[[Tensor], Tensor]:
+    """From outputs to class numbers. One output stands for the second of two classes."""
+    threshold = 0.0 if loss == "BCEWithLogits" else 0.5
+
+    def predict(outputs: Tensor) -> Tensor:
+        return (outputs[:, 0] > threshold).long() if outputs.shape[1] == 1 else outputs.argmax(1)
+
+    return predict
