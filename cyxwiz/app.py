@@ -21,7 +21,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config, ConfigError, Loaded
@@ -50,6 +50,9 @@ from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.reports import Reporting
 from cyxwiz.services.secrets import Secrets, load_secrets
 from cyxwiz.services.watch import Watch
+
+if TYPE_CHECKING:
+    from cyxwiz.compute.sandbox.sandbox import Sandbox
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +148,7 @@ async def run(
     *,
     ready_file: Path | None = None,
     on_ready: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
+    allow_unsafe: bool = False,
 ) -> int:
     """Runs one role until SIGTERM or SIGINT; returns the exit status.
 
@@ -170,7 +174,7 @@ async def run(
         if role in ("central", "both"):
             core, blobs = await _central(stack, config, data_dir, running)
         if role in ("node", "both"):
-            await _node(stack, config, data_dir, running, core, blobs)
+            await _node(stack, config, data_dir, running, core, blobs, allow_unsafe=allow_unsafe)
         _announce(running.ready, ready_file)
         if on_ready is not None:
             await on_ready(running.ready)
@@ -417,6 +421,8 @@ async def _node(
     running: Running,
     core: Core | None,
     blobs: BlobStore | None,
+    *,
+    allow_unsafe: bool,
 ) -> None:
     from cyxwiz.compute.agent import Agent
     from cyxwiz.compute.executor import ProcessExecutor
@@ -431,7 +437,9 @@ async def _node(
     journal = SqliteJournal(directory / "journal.db")
     stack.push_async_callback(journal.aclose)
     hardware = await asyncio.to_thread(detect, config.node.devices)
-    executor = ProcessExecutor(clock, warm_children=config.node.warm_children)
+    sandbox = await asyncio.to_thread(open_sandbox, config, directory, allow_unsafe=allow_unsafe)
+    warm_devices = ("cpu", *(f"cuda:{index}" for index in range(len(sandbox.gpus))))
+    executor = ProcessExecutor(clock, sandbox, warm_children=config.node.warm_children, warm_devices=warm_devices)
     stack.push_async_callback(executor.aclose)
     link = _link(config, data_dir, core, blobs)
     stack.push_async_callback(link.aclose)
@@ -439,6 +447,30 @@ async def _node(
     agent = Agent(link, executor, journal, clock, identity, settings, hardware, Sampler(clock).sample)
     await _enter(stack, running, agent, config.server.stop_grace_seconds)
     running.ready["node_id"] = identity.node_id
+
+
+def open_sandbox(config: Config, directory: Path, *, allow_unsafe: bool = False) -> Sandbox:
+    """The sandbox that the settings ask for, seen to work. Starts children. Raises ConfigError."""
+    from cyxwiz.compute.sandbox.choose import choose
+    from cyxwiz.compute.sandbox.devices import lent_gpus
+    from cyxwiz.compute.sandbox.sandbox import Bounds
+
+    node = config.node
+    bounds = Bounds(
+        processes=node.max_job_processes,
+        disk_bytes=node.max_job_disk_bytes,
+        tmp_bytes=node.max_job_tmp_bytes,
+        memory_bytes=node.max_job_memory_bytes,
+    )
+    return choose(
+        node.sandbox,
+        directory / "sandbox",
+        allow_unsafe=allow_unsafe,
+        data_roots=tuple(Path(root) for root in node.data_roots),
+        bounds=bounds,
+        gpus=lent_gpus(node.devices),
+        allow_network=node.allow_network,
+    )
 
 
 def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | None) -> CentralLink:
@@ -474,7 +506,9 @@ def _agent_settings(config: Config, directory: Path, cores: int) -> Any:
     )
 
 
-def main(loaded: Loaded, role: str, data_dir: Path, ready_file: Path | None = None) -> int:
+def main(
+    loaded: Loaded, role: str, data_dir: Path, ready_file: Path | None = None, *, allow_unsafe: bool = False
+) -> int:
     """Runs a role on the fastest loop there is. Errors that keep it from starting are one line on standard error."""
     try:
         import uvloop
@@ -483,7 +517,7 @@ def main(loaded: Loaded, role: str, data_dir: Path, ready_file: Path | None = No
     else:
         runner = uvloop.run  # type: ignore[assignment]
     try:
-        return runner(run(loaded, role, data_dir, ready_file=ready_file))
+        return runner(run(loaded, role, data_dir, ready_file=ready_file, allow_unsafe=allow_unsafe))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2

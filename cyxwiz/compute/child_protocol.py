@@ -220,15 +220,19 @@ def _plain(value: Any) -> Any:
 
 _WORK_FIELDS = (
     "job_id", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device",
-    "threads", "max_duration_seconds",
+    "threads", "max_duration_seconds", "memory_bytes", "network",
 )  # fmt: skip
+# Files of the node that a child reads: the executor lays them out where the child sees them.
+INPUTS = ("dataset_path",)
 
 
 def encode_work(work: Work) -> bytes:
     fields: dict[str, Any] = {name: _plain(getattr(work, name)) for name in _WORK_FIELDS}
     fields["work_dir"] = str(work.work_dir)
     fields["data_roots"] = [str(root) for root in work.data_roots]
-    fields["dataset_path"] = None if work.dataset_path is None else str(work.dataset_path)
+    for name in INPUTS:
+        path = getattr(work, name)
+        fields[name] = None if path is None else str(path)
     return encode("job", {"work": fields})
 
 
@@ -237,5 +241,6 @@ def to_work(frame: Frame) -> Work:
     fields: dict[str, Any] = dict(frame["work"])
     fields["work_dir"] = Path(fields["work_dir"])
     fields["data_roots"] = tuple(Path(root) for root in fields["data_roots"])
-    fields["dataset_path"] = None if fields["dataset_path"] is None else Path(fields["dataset_path"])
+    for name in INPUTS:
+        fields[name] = None if fields[name] is None else Path(fields[name])
     return Work(**fields)

@@ -157,6 +157,7 @@ class Runner:
                 data_roots=self._limits.data_roots,
                 dataset_path=dataset,
                 max_duration_seconds=assign.max_duration_seconds or None,
+                memory_bytes=assign.ram_bytes or None,
             )
         )
         if record.dropped:

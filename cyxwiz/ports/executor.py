@@ -10,7 +10,11 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Everything a child process needs to run one job. All paths are local to the node."""
+    """Everything a child process needs to run one job.
+
+    The node gives an executor paths of its own machine. The child gets them as it sees them: `work_dir` is the job's
+    own folder, `dataset_path` what was laid out for it to read.
+    """
 
     job_id: str
     job_type: str
@@ -26,6 +30,8 @@ class Work:
     data_roots: tuple[Path, ...] = ()
     dataset_path: Path | None = None  # where a blob:// dataset was fetched to
     max_duration_seconds: float | None = None
+    memory_bytes: int | None = None  # what the job asked for; None leaves it to the node
+    network: bool = False  # whether the job asks for the network
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
+    """A file of the job. Its path is the node's own where a `Run` reports it, below `Work.work_dir`."""
+
     name: str
     path: Path
     sha256: str  # hex
