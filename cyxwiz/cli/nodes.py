@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cyxwiz.cli import show
+from cyxwiz.cli.doctor import doctor
 from cyxwiz.cli.session import session
 from cyxwiz.domain.errors import invalid
 
@@ -15,12 +16,13 @@ Node = Annotated[str, typer.Argument(metavar="NODE", help="the node's id")]
 _SPANS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 nodes = typer.Typer(help="List nodes, and take them in and out of service.", no_args_is_help=True)
-node = typer.Typer(help="Let nodes join.", no_args_is_help=True)
+node = typer.Typer(help="Let nodes join, and look at this machine as one.", no_args_is_help=True)
 token = typer.Typer(help="Join tokens.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:
     node.add_typer(token, name="token")
+    node.command()(doctor)
     app.add_typer(nodes, name="nodes")
     app.add_typer(node, name="node")
 

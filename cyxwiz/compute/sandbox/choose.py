@@ -91,24 +91,25 @@ def run(
         out, error = _read(cell, deadline)
         with contextlib.suppress(subprocess.TimeoutExpired):
             cell.process.wait(max(0.1, deadline - time.monotonic()))
-        _end(cell)
+        finish(cell)
         return cell.process.returncode, out, error
     finally:
-        _end(cell)
-        for pipe in (cell.process.stdout, cell.process.stderr):
-            if pipe is not None:
-                pipe.close()
+        finish(cell)
         sandbox.release(cell)
         cell.slot.remove()
 
 
-def _end(cell: Cell) -> None:
+def finish(cell: Cell) -> None:
+    """Ends a cell and waits until it has ended. To be called once more does no harm."""
     if cell.process.poll() is None:
         cell.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             cell.process.wait(1.0)
         cell.kill_each()
         cell.process.wait()
+    for pipe in (cell.process.stdout, cell.process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _read(cell: Cell, deadline: float) -> tuple[str, str]:
