@@ -37,6 +37,7 @@ class Rules:
     families: Sequence[int] | None = None  # of sockets; None is no filter of system calls
     memfd: bool = False
     guarded: bool = False  # a guard is the parent, whose death must stay this process's death
+    groups: Sequence[str] = ()  # control groups to join; the guard stays outside, and sees to what they hold
     landlock: bool = False
     closed_files: bool = False  # whether Landlock closes all files but these
     read: Sequence[str] = ()
@@ -65,6 +66,8 @@ def confine(environ: MutableMapping[str, str] = os.environ) -> Rules:
 
         guard.stand()  # returns in the child of the guard
         parent = os.getppid()
+    for group in rules.groups:
+        Path(group, "cgroup.procs").write_text("0")  # itself
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     die_with_parent(parent)
     if rules.no_user_namespaces:

@@ -114,8 +114,7 @@ class Cell:
             for kind in ("uid", "gid"):
                 mapping = f"0 0 1\n{bubblewrap.INSIDE_UID} {self.uid} 1"
                 Path(f"/proc/{init}/{kind}_map").write_text(mapping)
-        for pid in (self.process.pid, init):
-            self.group.add(pid)
+        self.group.add(init)  # not bubblewrap's own process: it ends when everything inside has ended
 
     def settle(self, seconds: float = SETUP_SECONDS) -> None:
         """Does all of `advance`, waiting: for callers without an event loop."""
@@ -156,7 +155,8 @@ class Cell:
         return measure.disk_bytes(self.slot.work, self.pids())
 
     def kill(self) -> None:
-        """Ends everything in the cell. The kernel does it, or the guard: it is done when `process` has ended."""
+        """Ends everything in the cell. It is done when `process` has ended: that is bubblewrap, which waits for the
+        namespace's first process and so for all of them, or the guard, which waits for all."""
         self.group.kill()
         if self._init is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -308,7 +308,8 @@ class Sandbox:
         if uid is not None:
             os.chown(tmp, uid, uid)
         held = self.mode == "rlimits"
-        rules = Rules(guarded=True)
+        groups = [str(folder) for folder in group.folders]
+        rules = Rules(guarded=True, groups=groups)
         if held:
             readable = [*_READABLE, *map(str, (*readable_roots(), *self.data_roots, slot.inputs))]
             readable += _READABLE_FOR_NETWORK if needs.network else ()
@@ -317,6 +318,7 @@ class Sandbox:
                 uid=uid,
                 drop_capabilities=True,
                 guarded=True,
+                groups=groups,
                 limits=self._limits(),
                 families=_families(network=needs.network, inside=False) if seccomp.supported() else None,
                 memfd=needs.device != "cpu",
@@ -331,11 +333,7 @@ class Sandbox:
         if "LD_LIBRARY_PATH" in os.environ:
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
         process = _popen(line, environment, pass_fds)
-        cell = Cell(needs, slot, process, group, self.mode, uid)
-        for pid in cell.pids():  # it may have put its guard up already
-            with contextlib.suppress(OSError):
-                group.add(pid)
-        return cell
+        return Cell(needs, slot, process, group, self.mode, uid)
 
     def _devices(self, needs: Needs) -> tuple[Path, ...]:
         gpu = self._gpu(needs)
