@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +59,9 @@ def write_files(folder: Path, runtime: Runtime) -> None:
     (folder / "etc").mkdir(mode=0o755, parents=True, exist_ok=True)
     for name, text in ETC.items():
         (folder / "etc" / name).write_text(text)
-    (folder / "packages.pth").write_text("".join(f"{path}\n" for path in runtime.paths))
-    for file in (folder / "packages.pth", *(folder / "etc").iterdir()):
+    (folder / "site").mkdir(mode=0o755, exist_ok=True)
+    (folder / "site" / "packages.pth").write_text("".join(f"{path}\n" for path in runtime.paths))
+    for file in (*(folder / "site").iterdir(), *(folder / "etc").iterdir()):
         file.chmod(0o644)
 
 
@@ -100,12 +100,12 @@ def command(program: Path, runtime: Runtime, cage: Cage, environment: Iterable[t
     for device in cage.devices:
         parts += ["--dev-bind-try", str(device), str(device)]
     parts += _same("--ro-bind-try", ("/sys",) if cage.devices else _OF_TOPOLOGY)
-    site = USER_BASE / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    parts += _folders([Path("/etc/any"), site / "any", WORK, INPUTS, *runtime.binds.values(), *cage.data_roots])
+    added = [runtime.site] if runtime.site.is_relative_to(USER_BASE) else []
+    parts += _folders([Path("/etc/any"), *added, WORK, INPUTS, *runtime.binds.values(), *cage.data_roots])
     parts += _etc(cage)
     for real, seen in runtime.binds.items():
         parts += ["--ro-bind", str(real), str(seen)]
-    parts += ["--ro-bind", str(cage.files / "packages.pth"), str(site / "packages.pth")]
+    parts += ["--ro-bind", str(cage.files / "site"), str(runtime.site)]
     for root in cage.data_roots:
         parts += ["--ro-bind-try", str(root.resolve()), str(root)]
     parts += ["--ro-bind", str(cage.slot.inputs), str(INPUTS), "--bind", str(cage.slot.work), str(WORK)]

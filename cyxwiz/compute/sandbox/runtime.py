@@ -2,7 +2,8 @@
 
 An interpreter that is not part of the system is shown at /opt/python, folders of packages at /opt/packages/N, whatever
 they are called here. Both may lie where the child's user can't go, below root's home for one: they are bound, and no
-parent of theirs is. The packages follow the interpreter's own on sys.path, in this process's order.
+parent of theirs is. The packages follow the interpreter's own on sys.path, in this process's order. The folder of
+packages that came with an interpreter is covered where this process does not use it, as in a virtual environment.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Runtime:
     python: Path  # the program, as it is on this machine
     binds: Mapping[Path, Path]  # real folder: where it is seen
     paths: tuple[Path, ...]  # of packages, as they are seen, in the order of sys.path
+    site: Path  # where a .pth file that names them is to be seen
 
     @property
     def seen_python(self) -> Path:
@@ -61,7 +63,16 @@ def find_runtime() -> Runtime:
             seen / PACKAGE.name if real == PACKAGE.parent and not _is_site(real) else seen
         )
         paths.append(seen)
-    return Runtime(python, binds, tuple(paths))
+    return Runtime(python, binds, tuple(paths), _site(prefix, binds))
+
+
+def _site(prefix: Path, binds: Mapping[Path, Path]) -> Path:
+    """The interpreter's own folder of packages, covered, if this process does not use it; else one that is added.
+    What is installed there would only be in the way, and what its .pth files start would cost each start."""
+    own = Path(sysconfig.get_path("purelib", vars={"base": str(prefix)}))
+    if prefix in binds and own.is_dir() and own.resolve() not in _package_folders():
+        return binds[prefix] / own.relative_to(prefix)
+    return USER_BASE / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
 
 def readable_roots() -> list[Path]:

@@ -167,12 +167,16 @@ class Cell:
             self.process.terminate()
 
     def kill_each(self) -> None:
-        """The last resort, for a guard that does not do its work: kills process by process."""
+        """The last resort, for a guard that does not do its work in time: kills process by process, and the guard only
+        when it has nobody left to see to."""
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                     process.kill()
-        self.process.kill()
+        if self.mode == "bubblewrap" or len(self.pids()) <= 1:
+            self.process.kill()
+        else:
+            self.process.send_signal(signal.SIGCONT)
 
     def how_it_ended(self) -> str:
         """In words; `process` must have been waited for. bubblewrap tells a signal as 128 and its number."""

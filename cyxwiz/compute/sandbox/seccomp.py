@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import platform
+import os
 import struct
 from collections.abc import Iterable, Sequence
 
@@ -46,7 +46,7 @@ _Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, o
 
 
 def supported(machine: str | None = None) -> bool:
-    return (machine or platform.machine()) in MACHINES
+    return (machine or os.uname().machine) in MACHINES
 
 
 def program(
@@ -61,7 +61,7 @@ def program(
     Raises:
         OSError: ENOSYS, for a machine whose numbers are not known here.
     """
-    name = machine or platform.machine()
+    name = machine or os.uname().machine
     if name not in MACHINES:
         raise OSError(errno.ENOSYS, f"no filter of system calls is known for {name}")
     arch, numbers = MACHINES[name]
