@@ -52,6 +52,7 @@ DISK_EVERY = 4  # looks at the memory for one at the disk
 GPU_MARGIN = 2 << 30
 LEAST_MEMORY = 512 << 20  # PyTorch alone takes a good part of it
 MACHINE_SHARE = 0.8
+MORE_MEMORY = "ask for more (resources.ram), or use a smaller model or batch"
 _QUEUE_HIGH = 1000
 _QUEUE_LOW = 250
 
@@ -243,7 +244,16 @@ class _ProcessRun:
         self.child = child
         child.listener = self
 
+    @property
+    def _limit(self) -> int:
+        """Bytes of memory that the job may take."""
+        named = self._work.memory_bytes or self.child.bounds.memory_bytes
+        limit = max(LEAST_MEMORY, named or int(psutil.virtual_memory().total * MACHINE_SHARE))
+        return limit + (GPU_MARGIN if self._work.device.startswith("cuda") else 0)
+
     def supervise(self) -> None:
+        with contextlib.suppress(OSError):  # the watch sees to it in any case
+            self.child.cell.group.limit_memory(self._limit * 5 // 4)
         spawn(self._supervise(), name=f"supervise {self._work.job_id}", group=self._tasks)
 
     async def reports(self) -> AsyncIterator[Report]:
@@ -338,6 +348,8 @@ class _ProcessRun:
         return replace(report, artefacts=kept)
 
     def _crash(self) -> Failed:
+        if self.child.cell.ran_out:
+            return Failed("EXHAUSTED", f"The job took more than its {_mib(self._limit)} of memory: {MORE_MEMORY}.")
         last = f"; last on stderr: {self.child.last_stderr[:500]}" if self.child.last_stderr else ""
         message = f"The job's process {self.child.cell.how_it_ended()} without a result{last}."
         return Failed("INTERNAL", message, retryable=True)
@@ -372,12 +384,10 @@ class _ProcessRun:
 
     def _excess(self, with_disk: bool) -> str | None:
         """What the job takes too much of, in a sentence; None if nothing."""
-        cell, bounds = self.child.cell, self.child.bounds
-        limit = self._work.memory_bytes or bounds.memory_bytes or int(psutil.virtual_memory().total * MACHINE_SHARE)
-        limit = max(limit, LEAST_MEMORY) + (GPU_MARGIN if self._work.device.startswith("cuda") else 0)
+        cell, bounds, limit = self.child.cell, self.child.bounds, self._limit
         used = cell.memory_bytes(limit)
         if used > limit:
-            return f"The job took {_mib(used)} of memory, more than its {_mib(limit)}: ask for more (resources.ram)."
+            return f"The job took {_mib(used)} of memory, more than its {_mib(limit)}: {MORE_MEMORY}."
         if with_disk:
             try:
                 used = cell.disk_bytes()

@@ -30,9 +30,19 @@ class Group:
             (folder / "cgroup.procs").write_text(str(pid))
 
     def limit_memory(self, size: int) -> None:
+        """Bounds all of its processes together, files in memory included, where that controller is had."""
         for folder in self.folders:
             if (folder / "memory.max").exists():
                 (folder / "memory.max").write_text(str(size))
+
+    def ran_out(self) -> bool:
+        """Whether the kernel has killed a process of it for want of memory."""
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                counts = dict(line.split() for line in (folder / "memory.events").read_text().splitlines())
+                if int(counts.get("oom_kill", 0)):
+                    return True
+        return False
 
     def kill(self) -> None:
         """Ends every process in it at once, where the kernel can (Linux 5.14)."""

@@ -88,6 +88,7 @@ class Cell:
     _told: bytes = b""
     _init: int | None = None  # pidfd of the first process of the cell's process namespace
     _init_pid: int | None = None
+    ran_out: bool = False  # of memory, by the kernel's word; known at its end
 
     def advance(self) -> None:
         """Goes on with the setting up; `waits_on` is None when there is nothing left to do. Never blocks."""
@@ -194,6 +195,7 @@ class Cell:
 
     def close(self) -> None:
         """Lets go of the kernel's things; the process must have ended. The slot stays."""
+        self.ran_out = self.group.ran_out()
         self._close_setup()
         if self._init is not None:
             os.close(self._init)
