@@ -309,7 +309,7 @@ async def test_the_disk(mode: str, code: str, tmp_path: Path) -> None:
 
 async def test_folders_too_deep_to_walk(tmp_path: Path) -> None:
     """Neither the measuring nor the removal may be beaten by depth."""
-    code = "for _ in range(3000): os.mkdir('d' * 200); os.chdir('d' * 200)\ntime.sleep(60)"
+    code = "for _ in range(1500): os.mkdir('d' * 200); os.chdir('d' * 200)\ntime.sleep(60)"
     async with lying("auto", tmp_path, code) as executor:
         found = (await reports(executor, job(tmp_path)))[-1]
     assert isinstance(found, Failed)
@@ -455,7 +455,9 @@ async def test_surviving_cancel(mode: str, tmp_path: Path) -> None:
         seen = [await anext(stream) for _ in range(2)]
         assert isinstance(seen[0], Started)
         mark = next(iter(executor._runs)).child.cell.slot.root
-        assert len(holding(mark)) > 1
+        deadline = time.monotonic() + 10
+        while len(holding(mark)) < 2:  # those that cling come and go while they are counted
+            assert time.monotonic() < deadline
         began = time.monotonic()
         await run.cancel()
         assert time.monotonic() - began < 2
