@@ -131,6 +131,7 @@ class ProcessExecutor:
         run.on_end = lambda: self._ended(run)
         try:
             frame = encode_work(await asyncio.to_thread(_as_seen, work, run.child))
+            await within(self._clock, START_SECONDS, run.child.settled)
             with contextlib.suppress(OSError):  # a child that is gone is seen by its end
                 await run.child.send(frame)
             await within(self._clock, START_SECONDS, run.taken)

@@ -39,11 +39,13 @@ class Listener(Protocol):
 
 
 class Child:
-    """A running child. `exited` is set once it is gone and everything it said was delivered to `listener`."""
+    """A running child. `exited` is set once it is gone and everything it said was delivered to `listener`; `settled`
+    when its cell is set up: no job may be sent before, for until then the kernel does not end it with its node."""
 
     def __init__(self, sandbox: Sandbox, needs: Needs, listener: Listener, python: str | None = None) -> None:
         self.listener = listener
         self.exited = asyncio.Event()
+        self.settled = asyncio.Event()
         self.last_stderr = ""
         self._loop = asyncio.get_running_loop()
         self._channel, theirs = socket.socketpair()
@@ -73,6 +75,8 @@ class Child:
         self._loop.add_reader(self._pidfd, self._end)
         if self.cell.waits_on is not None:
             self._loop.add_reader(self.cell.waits_on, self._advance)
+        else:
+            self.settled.set()
 
     @property
     def pid(self) -> int:
@@ -105,6 +109,7 @@ class Child:
         self.cell.advance()
         if self.cell.waits_on is None:
             self._loop.remove_reader(descriptor)
+            self.settled.set()
 
     def _read(self, descriptor: int) -> bool:
         """Reads once; False when there is nothing more for now, or ever."""
@@ -153,6 +158,7 @@ class Child:
             if pipe is not None:
                 pipe.close()
         self._sandbox.release(self.cell)
+        self.settled.set()
         self.exited.set()
         self.listener.ended()
 

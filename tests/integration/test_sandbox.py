@@ -478,6 +478,57 @@ def holding(slot: Path) -> list[int]:
     return found
 
 
+HASTY = """
+import os, socket, sys, time
+from pathlib import Path
+from cyxwiz.compute.sandbox.choose import choose
+from cyxwiz.compute.sandbox.sandbox import Needs
+sandbox = choose(sys.argv[1], Path(sys.argv[2]))
+def start():
+    ours, theirs = socket.socketpair()
+    arguments = ["-P", "-u", "-m", "cyxwiz.compute.child", str(theirs.fileno())]
+    with theirs:
+        return ours, sandbox.start(arguments, Needs(), pass_fds=[theirs.fileno()])
+for seconds in (0, 0.001, 0.003, 0.006, 0.01, 0.02):
+    channel, cell = start()
+    time.sleep(seconds)
+    if sys.argv[3] == "alive":
+        cell.kill()
+        cell.process.wait()
+    elif os.fork() == 0:  # started by a node that dies now
+        channel, cell = start()
+        time.sleep(seconds)
+        os.kill(os.getpid(), 9)
+print("done", flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("node", ["alive", "dies"])
+def test_an_end_in_the_middle_of_the_setting_up_leaves_nothing(mode: str, node: str, tmp_path: Path) -> None:
+    with sandboxed(mode, tmp_path):
+        pass  # it works here
+    line = [sys.executable, "-c", HASTY, mode, str(tmp_path), node]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "done\n", done.stderr
+    deadline = time.monotonic() + 10
+    while left := naming(tmp_path):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+
+
+def naming(folder: Path) -> list[str]:
+    """Processes that were started with a path below the folder in their arguments or variables."""
+    found: list[str] = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                said = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                found += [f"{entry.name} {said[:60]!r}"] if f"{folder}/".encode() in said else []
+    return found
+
+
 # --- honest jobs
 
 

@@ -2,8 +2,8 @@
 
 Inside there is a system to read, the interpreter, the data roots, the child's own folders and a /tmp in memory; a
 /proc of its own processes, a /dev without devices, and no network. As root the child becomes a user of its own on the
-machine: bubblewrap waits until the node has given it a user namespace that holds root, to find its way to the folders
-that it binds, and that user. As anybody else the child is the node's user under another number.
+machine, in a user namespace that the node made for it (`users`). As anybody else the child is the node's user under
+another number.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from cyxwiz.compute.sandbox.runtime import USER_BASE, Runtime
 from cyxwiz.compute.sandbox.slot import Slot
+from cyxwiz.compute.sandbox.users import INSIDE_UID
 from cyxwiz.config import ConfigError
 
-INSIDE_UID = 65534
 WORK, INPUTS = Path("/cyxwiz/work"), Path("/cyxwiz/inputs")
 MEMORY_MOUNTS = ("/tmp", "/dev/shm")  # noqa: S108  in the sandbox: file systems in memory, whose size is bounded
 _TAKEN = ("/bin", "/cyxwiz", "/dev/shm", "/etc", "/lib", "/lib64", "/opt", "/proc", "/sbin", "/sys", "/tmp", "/usr")  # noqa: S108
@@ -75,25 +75,23 @@ class Cage:
     devices: tuple[Path, ...]
     network: bool
     tmp_bytes: int
-    as_root: bool
+    users_fd: int | None  # the user namespace, where the node is root
     info_fd: int
     block_fd: int
 
 
 def command(program: Path, runtime: Runtime, cage: Cage, environment: Iterable[tuple[str, str]]) -> list[str]:
     """bwrap and its arguments, up to where the command that is to run begins."""
-    parts: list[str] = [str(program), "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
-    parts += ["--hostname", "job", "--cap-drop", "ALL", "--info-fd", str(cage.info_fd)]
-    if cage.network:
-        parts.append("--share-net")
-    if cage.as_root:
-        # --disable-userns does not go with a namespace that another sets up: the child closes that door itself.
-        parts += ["--userns-block-fd", str(cage.block_fd)]
-        for capability in ("SETUID", "SETGID", "SETPCAP", "SYS_RESOURCE"):
+    parts: list[str] = [str(program), "--die-with-parent", "--new-session", "--hostname", "job", "--cap-drop", "ALL"]
+    parts += [f"--unshare-{kind}" for kind in ("ipc", "pid", "uts", "cgroup-try")]
+    parts += [] if cage.network else ["--unshare-net"]
+    parts += ["--info-fd", str(cage.info_fd), "--block-fd", str(cage.block_fd)]
+    if cage.users_fd is not None:
+        parts += ["--userns", str(cage.users_fd)]
+        for capability in ("SETUID", "SETGID", "SETPCAP"):  # for the child to become its user, and drop these
             parts += ["--cap-add", f"CAP_{capability}"]
     else:
-        parts += ["--block-fd", str(cage.block_fd), "--disable-userns"]
-        parts += ["--uid", str(INSIDE_UID), "--gid", str(INSIDE_UID)]
+        parts += ["--unshare-user", "--disable-userns", "--uid", str(INSIDE_UID), "--gid", str(INSIDE_UID)]
     parts += [*_system(), "--proc", "/proc", "--dev", "/dev"]
     for mount in MEMORY_MOUNTS:
         parts += ["--perms", "1777", "--size", str(cage.tmp_bytes), "--tmpfs", mount]

@@ -32,7 +32,6 @@ class Rules:
 
     uid: int | None = None  # also its group; None stays who it is
     drop_capabilities: bool = False
-    no_user_namespaces: bool = False
     limits: Mapping[str, int] = field(default_factory=dict[str, int])  # RLIMIT_… without the prefix: value
     families: Sequence[int] | None = None  # of sockets; None is no filter of system calls
     memfd: bool = False
@@ -70,8 +69,6 @@ def confine(environ: MutableMapping[str, str] = os.environ) -> Rules:
         Path(group, "cgroup.procs").write_text("0")  # itself
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     die_with_parent(parent)
-    if rules.no_user_namespaces:
-        Path("/proc/sys/user/max_user_namespaces").write_text("0")
     for name, value in rules.limits.items():
         _limit(name, value)
     if rules.landlock:

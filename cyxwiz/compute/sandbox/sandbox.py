@@ -27,7 +27,7 @@ from typing import Literal
 
 import psutil
 
-from cyxwiz.compute.sandbox import bubblewrap, measure, seccomp
+from cyxwiz.compute.sandbox import bubblewrap, measure, seccomp, users
 from cyxwiz.compute.sandbox.cgroup import Group, Groups
 from cyxwiz.compute.sandbox.confine import VARIABLE, Rules
 from cyxwiz.compute.sandbox.devices import Gpu
@@ -108,13 +108,9 @@ class Cell:
         self._close_setup()
 
     def _set_up(self, init: int) -> None:
-        """The namespaces are there and wait: the first process in them gets its users and its control group."""
+        """The namespaces are there and wait: the first process in them gets its control group."""
         self._init_pid = init
         self._init = os.pidfd_open(init)
-        if self.uid is not None:
-            for kind in ("uid", "gid"):
-                mapping = f"0 0 1\n{bubblewrap.INSIDE_UID} {self.uid} 1"
-                Path(f"/proc/{init}/{kind}_map").write_text(mapping)
         self.group.add(init)  # not bubblewrap's own process: it ends when everything inside has ended
 
     def settle(self, seconds: float = SETUP_SECONDS) -> None:
@@ -221,6 +217,7 @@ class Sandbox:
         self.runtime = find_runtime()
         self.groups = Groups()
         self._taken: set[int] = set()
+        self._namespaces: dict[int, int] = {}  # of users of children: descriptors
         self.own_users = self._own_users()
         self.slots = self.folder / "slots"
         if self.mode == "rlimits" and self.own_users and not _open_to_all(self.folder):
@@ -270,12 +267,12 @@ class Sandbox:
         self, arguments: Sequence[str], needs: Needs, slot: Slot, group: Group, uid: int | None, pass_fds: Sequence[int]
     ) -> Cell:
         assert self.program is not None
+        users_fd = None if uid is None else self._users(uid)
         info, info_theirs = os.pipe2(os.O_CLOEXEC)
         release_theirs, release = os.pipe2(os.O_CLOEXEC)
         rules = Rules(
-            uid=None if uid is None else bubblewrap.INSIDE_UID,
+            uid=None if uid is None else users.INSIDE_UID,
             drop_capabilities=True,
-            no_user_namespaces=uid is not None,
             limits=self._limits(),
             families=_families(network=needs.network, inside=True),
             memfd=needs.device != "cpu",
@@ -283,7 +280,7 @@ class Sandbox:
         )
         cage = bubblewrap.Cage(
             slot, self.folder / "shown", self.data_roots, self._devices(needs), needs.network, self.bounds.tmp_bytes,
-            uid is not None, info_theirs, release_theirs,
+            users_fd, info_theirs, release_theirs,
         )  # fmt: skip
         environment = {**self._environment(needs, slot), VARIABLE: rules.encode()}
         environment |= {"PATH": "/usr/bin:/bin", "PYTHONUSERBASE": str(USER_BASE)}
@@ -294,7 +291,7 @@ class Sandbox:
             process = _popen(
                 [*line, str(self.runtime.seen_python), *arguments],
                 {"PATH": "/usr/bin:/bin"},  # its own; a job could read it
-                (*pass_fds, info_theirs, release_theirs),
+                [each for each in (*pass_fds, info_theirs, release_theirs, users_fd) if each is not None],
             )
         except BaseException:
             os.close(info)
@@ -380,6 +377,12 @@ class Sandbox:
         self.groups.drop(cell.group)
         self._give_uid(cell.uid)
 
+    def _users(self, uid: int) -> int:
+        """The user namespace for that user: made once, and used by one child after the other."""
+        if uid not in self._namespaces:
+            self._namespaces[uid] = users.make_user_namespace(uid)
+        return self._namespaces[uid]
+
     def _take_uid(self) -> int:
         uid = next(uid for uid in itertools.count(FIRST_UID) if uid not in self._taken)
         if not _mapped(uid):  # a container may have few users
@@ -395,6 +398,9 @@ class Sandbox:
         """Removes every slot and the node's control groups; all cells must have ended."""
         clear(self.slots)
         self.groups.close()
+        for descriptor in self._namespaces.values():
+            os.close(descriptor)
+        self._namespaces.clear()
 
 
 def _popen(line: Sequence[str], environment: dict[str, str], pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
