@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config, ConfigError, Loaded, NodeSection
 from cyxwiz.domain.errors import Code, CyxError, conflict
-from cyxwiz.domain.node import Hardware
+from cyxwiz.domain.node import SCRIPTS, Hardware
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.schedule import parse_schedule
 from cyxwiz.ports.blobs import BlobStore
@@ -55,6 +55,7 @@ from cyxwiz.services.watch import Watch
 
 if TYPE_CHECKING:
     from cyxwiz.compute.hardware.sampler import Sensors
+    from cyxwiz.compute.sandbox.sandbox import Sandbox
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +152,7 @@ async def run(
     *,
     ready_file: Path | None = None,
     on_ready: Callable[[dict[str, Any]], Awaitable[None]] | None = None,
+    allow_unsafe: bool = False,
 ) -> int:
     """Runs one role until SIGTERM or SIGINT; returns the exit status.
 
@@ -176,7 +178,7 @@ async def run(
         if role in ("central", "both"):
             core, blobs = await _central(stack, config, data_dir, running)
         if role in ("node", "both"):
-            await _node(stack, config, data_dir, running, core, blobs)
+            await _node(stack, config, data_dir, running, core, blobs, allow_unsafe=allow_unsafe)
         _announce(running.ready, ready_file)
         if on_ready is not None:
             await on_ready(running.ready)
@@ -422,6 +424,8 @@ async def _node(
     running: Running,
     core: Core | None,
     blobs: BlobStore | None,
+    *,
+    allow_unsafe: bool,
 ) -> None:
     from cyxwiz.compute.agent import Agent
     from cyxwiz.compute.executor import ProcessExecutor
@@ -443,11 +447,13 @@ async def _node(
         return inventory.hardware
 
     hardware = await asyncio.to_thread(detect)
-    executor = ProcessExecutor(clock, warm_children=config.node.warm_children)
+    sandbox = await asyncio.to_thread(open_sandbox, config, directory, allow_unsafe=allow_unsafe)
+    warm_devices = ("cpu", *(f"cuda:{index}" for index in range(len(sandbox.gpus))))
+    executor = ProcessExecutor(clock, sandbox, warm_children=config.node.warm_children, warm_devices=warm_devices)
     stack.push_async_callback(executor.aclose)
     link = _link(config, data_dir, core, blobs)
     stack.push_async_callback(link.aclose)
-    settings = _agent_settings(config, directory, hardware.cpu_cores)
+    settings = _agent_settings(config, directory, hardware.cpu_cores, sandbox.mode)
     sampler = Sampler(clock)
     closed = _owners_limits(config, clock, sampler.sensors)
     agent = Agent(
@@ -479,6 +485,30 @@ def _owners_limits(config: Config, clock: Clock, sensors: Sensors) -> Callable[[
     return watchman.look
 
 
+def open_sandbox(config: Config, directory: Path, *, allow_unsafe: bool = False) -> Sandbox:
+    """The sandbox that the settings ask for, seen to work. Starts children. Raises ConfigError."""
+    from cyxwiz.compute.sandbox.choose import choose
+    from cyxwiz.compute.sandbox.devices import lent_gpus
+    from cyxwiz.compute.sandbox.sandbox import Bounds
+
+    node = config.node
+    bounds = Bounds(
+        processes=node.max_job_processes,
+        disk_bytes=node.max_job_disk_bytes,
+        tmp_bytes=node.max_job_tmp_bytes,
+        memory_bytes=node.max_job_memory_bytes,
+    )
+    return choose(
+        node.sandbox,
+        directory / "sandbox",
+        allow_unsafe=allow_unsafe,
+        data_roots=tuple(Path(root) for root in node.data_roots),
+        bounds=bounds,
+        gpus=lent_gpus(node.devices),
+        allow_network=node.allow_network,
+    )
+
+
 def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | None) -> CentralLink:
     if core is not None and blobs is not None:
         from cyxwiz.transports.local import LocalLink
@@ -493,10 +523,11 @@ def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | 
     return GrpcLink(config.node.central, credentials, local_token=local)
 
 
-def _agent_settings(config: Config, directory: Path, cores: int) -> Any:
+def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str) -> Any:
     from cyxwiz.compute.agent import AgentSettings
 
     node = config.node
+    scripts = node.scripts == "on" or (node.scripts == "auto" and sandboxed == "bubblewrap")
     host, _, port = (node.advertise_address or "").rpartition(":")
     return AgentSettings(
         name=node.name or socket.gethostname(),
@@ -510,6 +541,7 @@ def _agent_settings(config: Config, directory: Path, cores: int) -> Any:
         advertise_host=host,
         advertise_port=int(port or 0),
         detect_seconds=node.detect_interval_seconds,
+        features=(SCRIPTS,) if scripts else (),
         fetch=_fetch_settings(node),
     )
 
@@ -533,7 +565,9 @@ def _fetch_settings(node: NodeSection) -> Any:
     )
 
 
-def main(loaded: Loaded, role: str, data_dir: Path, ready_file: Path | None = None) -> int:
+def main(
+    loaded: Loaded, role: str, data_dir: Path, ready_file: Path | None = None, *, allow_unsafe: bool = False
+) -> int:
     """Runs a role on the fastest loop there is. Errors that keep it from starting are one line on standard error."""
     try:
         import uvloop
@@ -542,7 +576,7 @@ def main(loaded: Loaded, role: str, data_dir: Path, ready_file: Path | None = No
     else:
         runner = uvloop.run  # type: ignore[assignment]
     try:
-        return runner(run(loaded, role, data_dir, ready_file=ready_file))
+        return runner(run(loaded, role, data_dir, ready_file=ready_file, allow_unsafe=allow_unsafe))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2

@@ -278,9 +278,31 @@ class NodeSection(Section):
     )
     warm_children: int = Field(default=1, ge=0, le=64, description="Child processes started ahead of need.")
     advertise_address: str | None = Field(default=None, description="host:port under which others reach the node.")
-    sandbox: Literal["auto", "rlimits"] = Field(
+    sandbox: Literal["auto", "bubblewrap", "rlimits", "none"] = Field(
         default="auto",
-        description="auto takes the strongest that is built: rlimits (declared models only, no user code).",
+        description="What holds a job: auto takes the strongest that works here, `cyxwiz node doctor` says what that "
+        "is; none holds nothing and needs `run --allow-unsafe`.",
+    )
+    scripts: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Whether to run the code of others: auto does in the sandbox bubblewrap alone."
+    )
+    allow_network: bool = Field(
+        default=False,
+        description="Whether jobs that ask for it get the network, which is the whole network of this machine.",
+    )
+    max_job_processes: int = Field(
+        default=1024, ge=16, le=100_000, description="Processes and threads of one job at most."
+    )
+    max_job_disk_bytes: int = Field(
+        default=20 << 30, ge=1 << 20, description="What one job may write to its folder at most."
+    )
+    max_job_tmp_bytes: int = Field(
+        default=1 << 30, ge=1 << 16, description="Size of a job's /tmp, and of its /dev/shm; both are in memory."
+    )
+    max_job_memory_bytes: int | None = Field(
+        default=None,
+        ge=512 << 20,
+        description="Memory of a job that does not say how much it needs; else four fifths of the machine's.",
     )
     tls: bool = Field(default=False, description="Dial central with TLS; tls.ca_file names an authority of your own.")
 

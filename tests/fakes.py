@@ -84,7 +84,7 @@ class ScriptedRun:
         path = self.work.work_dir / "checkpoints" / f"{epoch}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(epoch))
-        return Checkpointed(artefact(path), epoch, 0, epoch - 1, (epoch - 1) / self.work.epochs, 1)
+        return Checkpointed((artefact(path),), epoch, 0, epoch - 1, (epoch - 1) / self.work.epochs, 1)
 
     def preempt(self) -> None:
         self._preempted.set()

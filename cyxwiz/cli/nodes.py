@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cyxwiz.cli import machine, show
+from cyxwiz.cli.doctor import doctor
 from cyxwiz.cli.session import session
 from cyxwiz.domain.errors import invalid
 
@@ -22,6 +23,7 @@ token = typer.Typer(help="Join tokens.", no_args_is_help=True)
 def add_to(app: typer.Typer) -> None:
     node.add_typer(token, name="token")
     machine.add_to(node)
+    node.command()(doctor)
     app.add_typer(nodes, name="nodes")
     app.add_typer(node, name="node")
 

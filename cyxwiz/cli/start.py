@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (default: ./config.toml)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting; repeat")
     parser.add_argument("--ready-file", type=Path, metavar="PATH", help="gets a JSON object when all doors are open")
-    parser.add_argument("--allow-unsafe", action="store_true", help="allow node.sandbox = none, where it is built")
+    parser.add_argument("--allow-unsafe", action="store_true", help="allow node.sandbox = none: jobs run unconfined")
     parser.add_argument("--data-dir", metavar="DIR", help="where everything is kept; also CYXWIZ_DATA_DIR")
     parser.add_argument("--debug", action="store_true", help="show where an unexpected error came from")
     return parser
@@ -49,7 +49,7 @@ def run(options: Options, args: Sequence[str]) -> int:
     try:
         from cyxwiz import app
 
-        return app.main(loaded, given.role, options.directory, given.ready_file)
+        return app.main(loaded, given.role, options.directory, given.ready_file, allow_unsafe=given.allow_unsafe)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -184,7 +184,9 @@ class Saver:
             place = state.place
             path = self._folder / f"step-{place.step:012d}.safetensors"
             artefact = write(path, state, self._job)
-            self._send(Checkpointed(artefact, place.epoch, place.batch, place.step, place.progress, state.threads))
+            for older in sorted(self._folder.glob("*.safetensors"))[:-2]:
+                older.unlink()  # the node has it, or has a newer one
+            self._send(Checkpointed((artefact,), place.epoch, place.batch, place.step, place.progress, state.threads))
         except OSError as error:  # a full disk: the job can do without this one
             self._send(Logged("warning", f"a checkpoint could not be written: {error}", "node"))
         except BaseException as error:

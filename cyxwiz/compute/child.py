@@ -2,8 +2,8 @@
 
 Promises its node: one job, its outcome as the last frame on the channel (descriptor 3; FD names where it was inherited,
 3 by default), standard output and error for logs only. It ends at once, with its process group, when the channel
-closes, and by the kernel's hand when the thread that started it ends. It takes no new privileges and writes no core
-dump.
+closes, and by the kernel's hand when the thread that started it ends. Before anything else it confines itself as its
+node says (`sandbox.confine`): it takes no new privileges and writes no core dump.
 
 torch is imported when the node says `warm`, or else with the job: the start itself costs little.
 """
@@ -11,10 +11,8 @@ torch is imported when the node says `warm`, or else with the job: the start its
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import queue
-import resource
 import signal
 import socket
 import sys
@@ -26,19 +24,20 @@ from typing import TYPE_CHECKING, Any
 from cyxwiz.compute import child_protocol as protocol
 from cyxwiz.compute.child_protocol import CHANNEL_FD, Frame
 from cyxwiz.compute.orders import Orders
+from cyxwiz.compute.sandbox.confine import confine, limit_memory
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.ports.executor import Cancelled, Failed, Preempted, Report, Started
 
 if TYPE_CHECKING:
     from cyxwiz.ports.executor import Work
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS = 38
+# Address space that a child may fill before the watch of its whole group acts: what is reserved is not yet used.
+_MEMORY_FACTOR, _MEMORY_MARGIN = 2, 2 << 30
 
 
 def main(arguments: list[str]) -> None:
+    confine()
     channel = _take_channel(int(arguments[0]) if arguments else CHANNEL_FD)
-    _confine()
     inbox: queue.SimpleQueue[Frame] = queue.SimpleQueue()
     orders = Orders()
     threading.Thread(target=_watch, args=(channel, inbox, orders), name="watch", daemon=True).start()
@@ -70,19 +69,6 @@ def _take_channel(inherited: int) -> socket.socket:
     else:
         os.set_inheritable(CHANNEL_FD, False)  # no grandchild may hold the channel open
     return socket.socket(fileno=CHANNEL_FD)
-
-
-def _confine() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    for option, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_PDEATHSIG, int(signal.SIGKILL))):
-        if libc.prctl(option, value, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
-    if os.getppid() != parent:  # the parent died before the signal was arranged
-        _die()
 
 
 def _watch(channel: socket.socket, inbox: queue.SimpleQueue[Frame], orders: Orders) -> None:
@@ -125,6 +111,8 @@ def _outcome(work: Work, send: Any, orders: Orders) -> Report:
         work.work_dir.mkdir(parents=True, exist_ok=True)
         os.chdir(work.work_dir)
         os.environ.update(HOME=str(work.work_dir), OMP_NUM_THREADS=str(work.threads))
+        if work.memory_bytes is not None and work.device == "cpu":  # drivers reserve far more than they use
+            limit_memory(_MEMORY_FACTOR * work.memory_bytes + _MEMORY_MARGIN)
         if work.script is not None:
             from cyxwiz.compute.script import run_script
 
@@ -140,15 +128,23 @@ def _outcome(work: Work, send: Any, orders: Orders) -> Report:
         return Failed(str(error.code), error.message, error.details, retryable=error.retryable)
     except MemoryError:
         traceback.print_exc()
-        return Failed("EXHAUSTED", "The job ran out of memory; use a smaller model or batch.", retryable=True)
+        return _out_of_memory(work)
     except Exception as error:
         traceback.print_exc()
         if type(error).__name__ == "OutOfMemoryError":  # torch's own, for a device
             message = f"The job ran out of memory on {work.device}; use a smaller model or batch."
             return Failed("EXHAUSTED", message, retryable=True)
+        if "can't allocate memory" in str(error):  # torch's own, for the machine's memory
+            return _out_of_memory(work)
         # A full disk or a broken device is this node's trouble; another node may do better.
         elsewhere = isinstance(error, OSError) or "CUDA" in str(error)
         return Failed("INTERNAL", f"The job failed: {type(error).__name__}: {str(error)[:500]}", retryable=elsewhere)
+
+
+def _out_of_memory(work: Work) -> Failed:
+    """Another node gives a job no more than it asked for, so that only a job that asked for nothing is tried again."""
+    message = "The job ran out of memory; use a smaller model or batch, or ask for more (resources.ram)."
+    return Failed("EXHAUSTED", message, retryable=work.memory_bytes is None)
 
 
 if __name__ == "__main__":

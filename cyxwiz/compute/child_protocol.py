@@ -178,7 +178,7 @@ _REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
     "checkpointed": (
         Checkpointed,
         {
-            "file": _artefact, "epoch": _whole, "batch": _whole, "step": _whole, "progress": _number,
+            "artefacts": _artefacts, "epoch": _whole, "batch": _whole, "step": _whole, "progress": _number,
             "threads": _whole,
         },
     ),
@@ -230,9 +230,10 @@ def _plain(value: Any) -> Any:
 
 _WORK_FIELDS = (
     "job_id", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device",
-    "threads", "max_duration_seconds", "checkpoint_every",
+    "threads", "max_duration_seconds", "memory_bytes", "network", "checkpoint_every",
 )  # fmt: skip
-_PATHS = ("dataset_path", "resume")
+# Files and folders of the node that a child reads: the executor lays them out where the child sees them.
+INPUTS = ("dataset_path", "resume", "source")
 
 
 def encode_work(work: Work) -> bytes:
@@ -241,7 +242,7 @@ def encode_work(work: Work) -> bytes:
     fields["data_roots"] = [str(root) for root in work.data_roots]
     script = work.script
     fields["script"] = script and {"entry": script.entry, "files": dict(script.files), "args": list(script.args)}
-    for name in _PATHS:
+    for name in INPUTS:
         path = getattr(work, name)
         fields[name] = None if path is None else str(path)
     return encode("job", {"work": fields})
@@ -254,6 +255,6 @@ def to_work(frame: Frame) -> Work:
     fields["data_roots"] = tuple(Path(root) for root in fields["data_roots"])
     if fields["script"] is not None:
         fields["script"] = Script(**{**fields["script"], "args": tuple(fields["script"]["args"])})
-    for name in _PATHS:
+    for name in INPUTS:
         fields[name] = None if fields[name] is None else Path(fields[name])
     return Work(**fields)

@@ -1,9 +1,12 @@
-"""`ProcessExecutor`: every job in a child process of its own.
+"""`ProcessExecutor`: every job in a child process of its own, in a cell of the sandbox.
 
 Implements `ports.executor`. A pool of warm children, torch imported, waits ahead of need, so that a job starts within
-milliseconds; it is filled again when a run ends or `warm()` is called. A job that overstays its time is ended and
-Failed with TIMEOUT. What the child says is checked: a frame that is none, or a result outside the job's own folder,
-fails the job. Runs on Linux; children die with the thread that drives the loop.
+milliseconds; it is filled again when a run ends or `warm()` is called. What a cell is made for is settled when it is
+made: a job with another device than the warm children's, or with the network, gets a child started for it.
+
+A job that overstays its time is ended and Failed with TIMEOUT; one that takes more memory or disk than is its, with
+EXHAUSTED. What the child says is checked: a frame that is none, or a result outside the job's own folder, fails the
+job. Runs on Linux; children die with the thread that drives the loop.
 """
 
 from __future__ import annotations
@@ -11,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import psutil
 
 from cyxwiz.compute.child_protocol import (
+    INPUTS,
     MAX_FRAME,
     Frame,
     ProtocolError,
@@ -26,7 +30,10 @@ from cyxwiz.compute.child_protocol import (
     encode_work,
     to_report,
 )
-from cyxwiz.compute.process import Child
+from cyxwiz.compute.process import Child, Listener
+from cyxwiz.compute.sandbox import measure
+from cyxwiz.compute.sandbox.sandbox import Needs, Sandbox
+from cyxwiz.compute.sandbox.slot import NotThere
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.executor import (
@@ -49,80 +56,114 @@ from cyxwiz.runtime.tasks import Tasks, spawn
 log = logging.getLogger(__name__)
 
 START_SECONDS = 30.0
-ASK_SECONDS = 0.5  # from the polite word to SIGTERM
-TERM_SECONDS = 1.0  # from SIGTERM to SIGKILL
-KILL_SECONDS = 0.4  # from SIGKILL to giving up on a process that the kernel cannot end
+ASK_SECONDS = 0.5  # from the polite word to the end of the cell
+KILL_SECONDS = 1.0  # from there to killing process by process
+LAST_SECONDS = 0.4  # from there to giving up on a process that the kernel cannot end
 EXIT_SECONDS = 2.0  # from the outcome to a child's own end
+WATCH_SECONDS = 0.25  # between two looks at what a job takes
+DISK_EVERY = 4  # looks at the memory for one at the disk
+# What libraries and drivers take in a job on a GPU besides the job's own memory.
+GPU_MARGIN = 2 << 30
+LEAST_MEMORY = 512 << 20  # PyTorch alone takes a good part of it
+MACHINE_SHARE = 0.8
+MORE_MEMORY = "ask for more (resources.ram), or use a smaller model or batch"
 _QUEUE_HIGH = 1000
 _QUEUE_LOW = 250
 
 
 class ProcessExecutor:
-    """Runs jobs in child processes of this machine. `aclose` ends all of them."""
+    """Runs jobs in child processes of this machine. `aclose` ends all of them and closes the sandbox.
 
-    def __init__(self, clock: Clock, *, warm_children: int = 1, python: str = sys.executable) -> None:
+    `warm_devices` are the devices that the pool has children for, `warm_children` each. `python` is another program for
+    the children, which sandboxes without bubblewrap take.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        sandbox: Sandbox,
+        *,
+        warm_children: int = 1,
+        warm_devices: Sequence[str] = ("cpu",),
+        python: str | None = None,
+    ) -> None:
         self._clock = clock
+        self._sandbox = sandbox
         self._warm_children = warm_children
+        self._warm_needs = tuple(Needs(device) for device in warm_devices)
         self._python = python
         self._tasks = Tasks()
         self._idle: list[_Idle] = []
         self._runs: set[_ProcessRun] = set()
+        self._removals: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def warm(self) -> None:
         """Fills the pool; returns at once. A machine that can start no child now is reported when a job needs one."""
-        while not self._closed and len(self._idle) < self._warm_children:
-            try:
-                idle = _Idle(self._python, self._idle)
-            except OSError as error:
-                log.warning("no warm child could be started: %s", error)
-                return
-            self._idle.append(idle)
-            idle.child.send_now(encode("warm"))
+        for needs in () if self._closed else self._warm_needs:
+            while sum(idle.child.cell.needs == needs for idle in self._idle) < self._warm_children:
+                try:
+                    idle = _Idle(self._start, needs, self._idle, self._remove)
+                except OSError as error:
+                    log.warning("no warm child could be started: %s", error)
+                    return
+                self._idle.append(idle)
+                idle.child.send_now(encode("warm"))
+
+    def _start(self, needs: Needs, listener: Listener) -> Child:
+        return Child(self._sandbox, needs, listener, self._python)
 
     async def start(self, work: Work) -> Run:
         try:
-            frame = encode_work(work)
+            encode_work(work)
         except (ProtocolError, ValueError) as error:
             raise invalid(
                 f"Job {work.job_id} cannot be sent to a child: {error}; {MAX_FRAME} bytes at most."
             ) from error
-        for child in (self._take_idle(), None):
+        if work.network and not self._sandbox.allow_network:
+            message = f"Job {work.job_id} asks for the network, which this node's owner gives to no job"
+            raise CyxError(Code.UNSUPPORTED, f"{message} (node.allow_network).", retryable=True)
+        needs = Needs(work.device, work.network)
+        for child in (self._take_idle(needs), None):
             if self._closed:
                 raise CyxError(Code.UNAVAILABLE, "This node is stopping and starts no jobs.")
-            run = await self._start_in(child, work, frame)
+            run = await self._start_in(child, needs, work)
             if run is not None:
                 return run
             if child is None:
                 break
         raise CyxError(Code.UNAVAILABLE, f"No child process took job {work.job_id}; see the node's log.")
 
-    async def _start_in(self, child: Child | None, work: Work, frame: bytes) -> _ProcessRun | None:
+    async def _start_in(self, child: Child | None, needs: Needs, work: Work) -> _ProcessRun | None:
         """The run, or None when that child ended before it took the job."""
-        run = _ProcessRun(work, self._clock, self._tasks)
+        run = _ProcessRun(work, self._clock, self._tasks, self._remove)
         try:
-            run.adopt(child or Child(self._python, run))
+            run.adopt(child or self._start(needs, run))
         except OSError as error:
             raise CyxError(Code.UNAVAILABLE, f"This node can start no process now: {error.strerror}.") from error
         self._runs.add(run)
         run.on_end = lambda: self._ended(run)
         try:
+            frame = encode_work(await asyncio.to_thread(_as_seen, work, run.child))
+            await within(self._clock, START_SECONDS, run.child.settled)
             with contextlib.suppress(OSError):  # a child that is gone is seen by its end
                 await run.child.send(frame)
             await within(self._clock, START_SECONDS, run.taken)
+        except OSError as error:
+            raise CyxError(Code.UNAVAILABLE, f"The files of job {work.job_id} can't be laid out: {error}.") from error
         finally:
             if not run.started:
-                run.child.signal_group(signal.SIGKILL)
+                spawn(end(run.child, self._clock, ask=False), name=f"end {work.job_id}", group=self._tasks)
         if run.started:
             run.supervise()
             return run
         log.warning("a child ended before it took job %s: %s", work.job_id, run.child.last_stderr or "no output")
         return None
 
-    def _take_idle(self) -> Child | None:
-        """The warm child that has waited longest, whether or not it is done with its imports."""
-        ready = next((idle for idle in self._idle if idle.ready), None)
-        idle = ready or (self._idle[0] if self._idle else None)
+    def _take_idle(self, needs: Needs) -> Child | None:
+        """The warm child for that device that has waited longest, whether or not it is done with its imports."""
+        fitting = [idle for idle in self._idle if idle.child.cell.needs == needs]
+        idle = next((idle for idle in fitting if idle.ready), next(iter(fitting), None))
         if idle is None:
             return None
         self._idle.remove(idle)
@@ -132,25 +173,52 @@ class ProcessExecutor:
         self._runs.discard(run)
         self.warm()
 
+    def _remove(self, child: Child) -> None:
+        """Removes a child's folder, off the loop; what a stop leaves behind goes with the sandbox."""
+        if not self._closed:
+            task = spawn(asyncio.to_thread(child.cell.slot.remove), name="remove a slot", group=self._tasks)
+            self._removals.add(task)
+            task.add_done_callback(self._removals.discard)
+
     async def aclose(self) -> None:
+        if self._closed:
+            return
         self._closed = True
         idle = [entry.child for entry in self._idle]
         self._idle.clear()
-        for child in idle:
-            child.signal_group(signal.SIGKILL)
-        await asyncio.gather(*(run.cancel() for run in list(self._runs)))
-        for child in idle:
-            await child.exited.wait()
+        await asyncio.gather(
+            *(run.cancel() for run in list(self._runs)), *(end(child, self._clock, ask=False) for child in idle)
+        )
+        await asyncio.gather(*self._removals)  # a thread can't be cancelled
         await self._tasks.aclose()
+        await asyncio.to_thread(self._sandbox.close)
+
+
+def _as_seen(work: Work, child: Child) -> Work:
+    """The job with its paths as the child sees them, after its inputs are laid out. Raises OSError."""
+    slot = child.cell.slot
+    changes: dict[str, Any] = {"work_dir": slot.seen_work}
+    for name in INPUTS:
+        if (path := getattr(work, name)) is not None:
+            changes[name] = slot.place(path, name)
+    if work.device.startswith("cuda"):
+        changes["device"] = "cuda:0"  # the only one that it sees
+    return replace(work, **changes)
 
 
 class _Idle:
     """A warm child in the pool. It leaves the pool when it dies."""
 
-    def __init__(self, python: str, pool: list[_Idle]) -> None:
+    def __init__(
+        self,
+        start: Callable[[Needs, Listener], Child],
+        needs: Needs,
+        pool: list[_Idle],
+        remove: Callable[[Child], None],
+    ) -> None:
         self.ready = False
-        self._pool = pool
-        self.child = Child(python, self)
+        self._pool, self._remove = pool, remove
+        self.child = start(needs, self)
 
     def framed(self, frame: Frame) -> None:
         self.ready = self.ready or frame["type"] == "ready"
@@ -160,12 +228,13 @@ class _Idle:
 
     def broke(self, reason: str) -> None:
         log.warning("a warm child sent %s", reason)
-        self.child.signal_group(signal.SIGKILL)
+        self.child.cell.kill()
 
     def ended(self) -> None:
         if self in self._pool:
-            log.warning("a warm child ended: %s", _how(self.child))
+            log.warning("a warm child %s: %s", self.child.cell.how_it_ended(), self.child.last_stderr or "no output")
             self._pool.remove(self)
+        self._remove(self.child)
 
 
 class _ProcessRun:
@@ -173,8 +242,8 @@ class _ProcessRun:
 
     child: Child
 
-    def __init__(self, work: Work, clock: Clock, tasks: Tasks) -> None:
-        self._work, self._clock, self._tasks = work, clock, tasks
+    def __init__(self, work: Work, clock: Clock, tasks: Tasks, remove: Callable[[Child], None]) -> None:
+        self._work, self._clock, self._tasks, self._remove = work, clock, tasks, remove
         self._queue: deque[Report] = deque()
         self._news = asyncio.Event()
         self._outcome: Report | None = None  # the child's own word
@@ -191,7 +260,16 @@ class _ProcessRun:
         self.child = child
         child.listener = self
 
+    @property
+    def _limit(self) -> int:
+        """Bytes of memory that the job may take."""
+        named = self._work.memory_bytes or self.child.bounds.memory_bytes
+        limit = max(LEAST_MEMORY, named or int(psutil.virtual_memory().total * MACHINE_SHARE))
+        return limit + (GPU_MARGIN if self._work.device.startswith("cuda") else 0)
+
     def supervise(self) -> None:
+        with contextlib.suppress(OSError):  # the watch sees to it in any case
+            self.child.cell.group.limit_memory(self._limit * 5 // 4)
         spawn(self._supervise(), name=f"supervise {self._work.job_id}", group=self._tasks)
 
     async def reports(self) -> AsyncIterator[Report]:
@@ -200,6 +278,9 @@ class _ProcessRun:
                 report = self._queue.popleft()
                 if len(self._queue) == _QUEUE_LOW:
                     self.child.resume()
+                if artefacts := getattr(report, "artefacts", ()):
+                    report = await asyncio.to_thread(self._taken, report, artefacts)
+                    self._remove_if_over()
                 yield report
             if self._over:
                 return
@@ -232,10 +313,9 @@ class _ProcessRun:
         if isinstance(report, Started):
             self.started = True
             self.taken.set()
-        if isinstance(report, Finished):
-            report = self._checked(report)
-        elif isinstance(report, Checkpointed) and not self._is_own(report.file):
-            report = Failed("INTERNAL", "The job's checkpoint is not the file that it was said to be.")
+            report = Started(self.child.cell.main_pid(report.pid))
+        if isinstance(report, Finished | Checkpointed) and not report.artefacts:
+            report = Failed("INTERNAL", "The job named no file as its result or its checkpoint.")
         if isinstance(report, Outcome):
             self._outcome = report
             self._concluded.set()
@@ -247,7 +327,7 @@ class _ProcessRun:
 
     def broke(self, reason: str) -> None:
         self._judge(Failed("INTERNAL", f"The job's process sent {reason}.", retryable=True))
-        self.child.signal_group(signal.SIGKILL)
+        self.child.cell.kill()
 
     def ended(self) -> None:
         if self._over:
@@ -259,7 +339,13 @@ class _ProcessRun:
         self._over = True
         self.taken.set()
         self._concluded.set()
+        if not isinstance(outcome, Finished):  # whose files are taken when it is read
+            self._remove(self.child)
         self.on_end()
+
+    def _remove_if_over(self) -> None:
+        if self._over and not self._queue:
+            self._remove(self.child)
 
     def _put(self, report: Report) -> None:
         self._queue.append(report)
@@ -272,54 +358,97 @@ class _ProcessRun:
             self._outcome = self._verdict = verdict
             self._concluded.set()
 
-    def _checked(self, report: Finished) -> Report:
-        """The result, if its files lie in the job's own folder: the child may not name others for the node to send."""
-        for artefact in report.artefacts:
-            if not self._is_own(artefact):
-                return Failed("INTERNAL", f"The job's result {artefact.name} is not the file that it was said to be.")
-        if not report.artefacts:
-            return Failed("INTERNAL", "The job ended without a result.")
-        return report
-
-    def _is_own(self, artefact: Artefact) -> bool:
-        path = artefact.path.resolve()
-        within_folder = path.is_relative_to(self._work.work_dir.resolve())
-        return within_folder and path.is_file() and path.stat().st_size == artefact.size
+    def _taken(self, report: Any, artefacts: tuple[Artefact, ...]) -> Report:
+        """The report with its files in the job's own folder, out of the child's reach. A result must have all of them
+        as `out/NAME`; another report is told as a warning when its files are not what it says."""
+        folder, slot = self._work.work_dir, self.child.cell.slot
+        try:
+            kept = tuple(slot.take(artefact, folder) for artefact in artefacts)
+            if isinstance(report, Finished):
+                for artefact in kept:
+                    if artefact.path != folder / "out" / artefact.name:
+                        raise NotThere(f"{artefact.name[:200]} does not lie in the folder of results")
+        except NotThere as error:
+            if isinstance(report, Finished):
+                return Failed("INTERNAL", f"The job's result is not the file that it was said to be: {error}.")
+            return Logged("warning", f"a file that the job named is not kept: {error}", "node")
+        return replace(report, artefacts=kept)
 
     def _crash(self) -> Failed:
+        if self.child.cell.ran_out:
+            return Failed("EXHAUSTED", f"The job took more than its {_mib(self._limit)} of memory: {MORE_MEMORY}.")
         last = f"; last on stderr: {self.child.last_stderr[:500]}" if self.child.last_stderr else ""
-        return Failed("INTERNAL", f"The job's process {_how(self.child)} without a result{last}.", retryable=True)
+        message = f"The job's process {self.child.cell.how_it_ended()} without a result{last}."
+        return Failed("INTERNAL", message, retryable=True)
 
     # How it ends
 
     async def _supervise(self) -> None:
         limit = self._work.max_duration_seconds
-        if not await within(self._clock, limit, self._concluded):
-            self._judge(
-                Failed("TIMEOUT", f"The job took longer than its {limit:g} seconds; allow more, or train less.")
-            )
-            await self._stop()
-        elif not await within(self._clock, EXIT_SECONDS, self.child.exited):
-            await self._stop()
+        watch = spawn(self._watch(), name=f"watch {self._work.job_id}", group=self._tasks)
+        try:
+            if not await within(self._clock, limit, self._concluded):
+                self._judge(
+                    Failed("TIMEOUT", f"The job took longer than its {limit:g} seconds; allow more, or train less.")
+                )
+                await self._stop()
+            elif not await within(self._clock, EXIT_SECONDS, self.child.exited):
+                await self._stop()
+        finally:
+            watch.cancel()
+
+    async def _watch(self) -> None:
+        """Ends a job that takes more memory or disk than is its."""
+        look = 0
+        while not self._concluded.is_set():
+            verdict = await asyncio.to_thread(self._excess, look % DISK_EVERY == 0)
+            if verdict is not None:
+                self._judge(Failed("EXHAUSTED", verdict))
+                self.child.cell.kill()
+                return
+            look += 1
+            await self._clock.sleep(WATCH_SECONDS)
+
+    def _excess(self, with_disk: bool) -> str | None:
+        """What the job takes too much of, in a sentence; None if nothing."""
+        cell, bounds, limit = self.child.cell, self.child.bounds, self._limit
+        used = cell.memory_bytes(limit)
+        if used > limit:
+            return f"The job took {_mib(used)} of memory, more than its {_mib(limit)}: {MORE_MEMORY}."
+        if with_disk:
+            try:
+                used = cell.disk_bytes()
+            except measure.TooManyFiles:
+                return f"The job wrote more than {measure.MAX_FILES} files, or folders too deep: write fewer."
+            except OSError as error:
+                log.debug("the folder of job %s is not measured: %s", self._work.job_id, error)
+                return None
+            if used > bounds.disk_bytes:
+                bound = _mib(bounds.disk_bytes)
+                return f"The job wrote {_mib(used)} to disk, more than this node's {bound}: write less."
+        return None
 
     async def _stop(self) -> None:
-        """Ends the child and all its descendants: asks, then SIGTERM, then SIGKILL, each with its time."""
-        child = self.child
-        if child.exited.is_set():
-            return
-        family = set(child.family())
+        await end(self.child, self._clock)
+
+
+async def end(child: Child, clock: Clock, *, ask: bool = True) -> None:
+    """Ends a child and all its descendants: asks, then ends its cell, then kills what is left; each with its time."""
+    if child.exited.is_set():
+        return
+    if ask:
         child.send_now(encode("cancel"))
-        if not await within(self._clock, ASK_SECONDS, child.exited):
-            family |= set(child.family())
-            child.signal_group(signal.SIGTERM)
-            if not await within(self._clock, TERM_SECONDS, child.exited):
-                family |= set(child.family())
-                child.signal_group(signal.SIGKILL)
-        for process in family:  # psutil refuses to kill another process that got the same id
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                process.kill()
-        if not await within(self._clock, KILL_SECONDS, child.exited):
-            log.error("process %s of job %s outlives SIGKILL", child.pid, self._work.job_id)
+        if await within(clock, ASK_SECONDS, child.exited):
+            return
+    child.cell.kill()
+    if not await within(clock, KILL_SECONDS, child.exited):
+        child.cell.kill_each()
+        if not await within(clock, LAST_SECONDS, child.exited):
+            log.error("process %s outlives SIGKILL", child.pid)
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.0f} MiB"
 
 
 async def within(clock: Clock, seconds: float | None, event: asyncio.Event) -> bool:
@@ -333,14 +462,3 @@ async def within(clock: Clock, seconds: float | None, event: asyncio.Event) -> b
             for wait in waits:
                 wait.cancel()
     return event.is_set()
-
-
-def _how(child: Child) -> str:
-    code = child.returncode
-    if code is None or code >= 0:
-        return f"ended with exit status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was killed by {name}"

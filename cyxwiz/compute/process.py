@@ -1,8 +1,9 @@
 """`Child`: one child process on the running event loop, as callbacks.
 
-It is started, spoken to and watched here; what its frames mean is `executor`'s concern. Reading pauses when told to, so
-that a child that floods its node waits instead. Its end is seen through a pidfd (Linux 5.3 and later), after which
-every byte that it wrote before is still delivered, and its process group is killed. Nothing is left open.
+It is started in a cell of the sandbox, spoken to and watched here; what its frames mean is `executor`'s concern.
+Reading pauses when told to, so that a child that floods its node waits instead. Its end is seen through a pidfd (Linux
+5.3 and later), after which every byte that it wrote before is still delivered, and what is left in its cell is killed.
+Nothing is left open.
 """
 
 from __future__ import annotations
@@ -13,29 +14,16 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Protocol
 
-import psutil
-
 from cyxwiz.compute.child_protocol import Decoder, Frame, ProtocolError
+from cyxwiz.compute.sandbox.sandbox import Needs, Sandbox
 
 log = logging.getLogger(__name__)
 
 MAX_LINE = 8 * 1024
 _READ = 64 * 1024
-_PASSED = (
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "LD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_VISIBLE_DEVICES",
-    "CUDA_DEVICE_ORDER",
-)
 
 
 class Listener(Protocol):
@@ -51,22 +39,29 @@ class Listener(Protocol):
 
 
 class Child:
-    """A running child. `exited` is set once it is gone and everything it said was delivered to `listener`."""
+    """A running child. `exited` is set once it is gone and everything it said was delivered to `listener`; `settled`
+    when its cell is set up: no job may be sent before, for until then the kernel does not end it with its node."""
 
-    def __init__(self, python: str, listener: Listener) -> None:
+    def __init__(self, sandbox: Sandbox, needs: Needs, listener: Listener, python: str | None = None) -> None:
         self.listener = listener
         self.exited = asyncio.Event()
+        self.settled = asyncio.Event()
         self.last_stderr = ""
         self._loop = asyncio.get_running_loop()
         self._channel, theirs = socket.socketpair()
         try:
             self._channel.setblocking(False)
-            self._process = _spawn(python, theirs)
+            channel = theirs.fileno()
+            arguments = ["-P", "-u", "-m", "cyxwiz.compute.child", str(channel)]
+            self.cell = sandbox.start(arguments, needs, pass_fds=(channel,), python=python)
+            self._process = self.cell.process
         except BaseException:
             self._channel.close()
             raise
         finally:
             theirs.close()
+        self._sandbox = sandbox
+        self.bounds = sandbox.bounds
         self._pidfd = os.pidfd_open(self.pid)
         decoder = Decoder()
         self._sources: dict[int, Callable[[bytes], None]] = {
@@ -78,14 +73,14 @@ class Child:
         self._paused = True
         self.resume()
         self._loop.add_reader(self._pidfd, self._end)
+        if self.cell.waits_on is not None:
+            self._loop.add_reader(self.cell.waits_on, self._advance)
+        else:
+            self.settled.set()
 
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    @property
-    def returncode(self) -> int | None:
-        return self._process.returncode
 
     def send_now(self, data: bytes) -> None:
         """Sends a short frame; to a child that is gone or reads nothing it is lost."""
@@ -108,17 +103,13 @@ class Child:
             for descriptor in self._open:
                 self._loop.add_reader(descriptor, self._read, descriptor)
 
-    def family(self) -> list[psutil.Process]:
-        """The child's descendants, also those that left its process group."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.pid).children(recursive=True) if not self.exited.is_set() else []
-        return []
-
-    def signal_group(self, number: signal.Signals) -> None:
-        # Until the child is reaped, which happens in `_end` only, its id cannot be another process's.
-        if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
+    def _advance(self) -> None:
+        descriptor = self.cell.waits_on
+        assert descriptor is not None
+        self.cell.advance()
+        if self.cell.waits_on is None:
+            self._loop.remove_reader(descriptor)
+            self.settled.set()
 
     def _read(self, descriptor: int) -> bool:
         """Reads once; False when there is nothing more for now, or ever."""
@@ -148,8 +139,13 @@ class Child:
 
     def _end(self) -> None:
         self._loop.remove_reader(self._pidfd)
+        if self.cell.waits_on is not None:
+            self._loop.remove_reader(self.cell.waits_on)
         self.pause()
-        self.signal_group(signal.SIGKILL)
+        # Until the child is reaped, here and nowhere else, its id and its group's can't be another process's.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.cell.kill()
         self._process.wait()  # returns at once: the pidfd says that it ended
         for descriptor, take in self._sources.items():
             while descriptor in self._open and self._read(descriptor):
@@ -161,6 +157,8 @@ class Child:
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
+        self._sandbox.release(self.cell)
+        self.settled.set()
         self.exited.set()
         self.listener.ended()
 
@@ -195,32 +193,6 @@ class Lines:
         self._take(f"{text}…" if self._skipping else text)
         self._part.clear()
         self._skipping = False
-
-
-def _spawn(python: str, channel: socket.socket) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [python, "-P", "-u", "-m", "cyxwiz.compute.child", str(channel.fileno())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-        pass_fds=(channel.fileno(),),
-        start_new_session=True,
-        cwd="/",
-        env=_environment(),
-    )
-    for pipe in (process.stdout, process.stderr):
-        os.set_blocking(_fileno(pipe), False)
-    return process
-
-
-def _environment() -> dict[str, str]:
-    """What a job may know of its node: no secret of the node's own environment gets through."""
-    passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
-    root = str(Path(__file__).resolve().parents[2])
-    # One thread until the job says how many; cuBLAS gives the same sums each time with a fixed workspace only.
-    fixed = {"HOME": "/", "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONPATH": root}
-    return passed | fixed
 
 
 def _fileno(pipe: IO[bytes] | None) -> int:

@@ -197,6 +197,8 @@ class Runner:
                 resume=resume,
                 checkpoint_every=assign.checkpoint_every or "none",
                 script=script,
+                source=record.directory / "source" if script is not None else None,
+                memory_bytes=assign.ram_bytes or None,
             )
         )
         if record.dropped:

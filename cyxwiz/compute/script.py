@@ -1,8 +1,7 @@
 """`run_script`: a job's own Python code, as the main program of this process.
 
-Only a child in a sandbox runs it. The script's files lie in the work folder's `source`, which is where it starts; what
-it leaves in `out` are the job's files. It ends well by its end or exit status 0, and with `cyxwiz.job.AGAIN` after a
-save it asks to be run again.
+Only a child in a sandbox runs it. It starts in the work folder; what it leaves in `out` there are the job's files. It
+ends well by its end or exit status 0, and with `cyxwiz.job.AGAIN` after a save it asks to be run again.
 """
 
 from __future__ import annotations
@@ -92,8 +91,10 @@ class ScriptSession:
     def save(self, state: Any) -> None:
         path = self._work.work_dir / "checkpoints" / f"{time.time_ns()}.safetensors"
         file = write_state(path, state)
+        for older in sorted(path.parent.glob("*.safetensors"))[:-2]:
+            older.unlink()  # the node has it, or has a newer one
         epoch = max(1, min(self._work.epochs, self._step))
-        self._send(Checkpointed(file, epoch, 0, self._step, self._progress, max(1, self._work.threads)))
+        self._send(Checkpointed((file,), epoch, 0, self._step, self._progress, max(1, self._work.threads)))
         self._state, self.saved = state, True
 
     def load(self) -> Any:
@@ -109,10 +110,11 @@ class ScriptSession:
 
 def run_script(work: Work, script: Script, send: Send, orders: Orders) -> Outcome:
     """Runs the script to its end; returns the job's outcome."""
-    source = work.work_dir / "source"
+    assert work.source is not None
+    source = work.source
     session = ScriptSession(work, send, orders)
-    session.data_dir.mkdir(exist_ok=True)
     session.out_dir.mkdir(exist_ok=True)
+    lay_out_data(work, session.data_dir)
     job.enter(session)
     sys.argv = [str(source / script.entry), *script.args]
     sys.path.insert(0, str((source / script.entry).parent))
@@ -126,6 +128,22 @@ def run_script(work: Work, script: Script, send: Send, orders: Orders) -> Outcom
     if status != 0:
         return Failed("INVALID", f"The script ended with {status}; what it said is in the job's log.")
     return Finished(_files(session), session.metrics, work.epochs, session.seconds)
+
+
+def lay_out_data(work: Work, folder: Path) -> None:
+    """The job's data set below `folder`: what the node fetched as `dataset` (a file or a folder), anything else as
+    `dataset.npz` with the arrays x and y."""
+    folder.mkdir(exist_ok=True)
+    if work.dataset_path is not None:
+        (folder / "dataset").symlink_to(work.dataset_path)
+    elif work.dataset_uri:
+        import numpy as np
+
+        from cyxwiz.compute.datasets import load
+
+        data = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=None)
+        arrays: dict[str, Any] = {**data.fields, "x": data.features, "y": data.labels}
+        np.savez(folder / "dataset.npz", **arrays)
 
 
 def _status(path: Path) -> int | str:

@@ -14,7 +14,11 @@ PREEMPT_SECONDS = 60.0  # from asking for a last checkpoint to doing without
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Everything a child process needs to run one job. All paths are local to the node."""
+    """Everything a child process needs to run one job.
+
+    The node gives an executor paths of its own machine. The child gets them as it sees them: `work_dir` is the job's
+    own folder, `dataset_path` what was laid out for it to read.
+    """
 
     job_id: str
     job_type: str
@@ -32,7 +36,10 @@ class Work:
     max_duration_seconds: float | None = None
     resume: Path | None = None  # a checkpoint to go on from
     checkpoint_every: str = "none"  # see domain.checkpoint
-    script: Script | None = None  # its files lie in work_dir/source
+    script: Script | None = None
+    source: Path | None = None  # the folder of the script's files
+    memory_bytes: int | None = None  # what the job asked for; None leaves it to the node
+    network: bool = False  # whether the job asks for the network
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
+    """A file of the job. Its path is the node's own where a `Run` reports it, below `Work.work_dir`."""
+
     name: str
     path: Path
     sha256: str  # hex
@@ -81,12 +90,16 @@ class Artefact:
 class Checkpointed:
     """A saved state, durable in the job's own folder. `epoch` goes on from batch `batch`; `step` optimizer steps in."""
 
-    file: Artefact
+    artefacts: tuple[Artefact, ...]  # one file
     epoch: int
     batch: int
     step: int
     progress: float
     threads: int
+
+    @property
+    def file(self) -> Artefact:
+        return self.artefacts[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ class SimRun:
         data = str(epoch).encode()
         path.write_bytes(data)
         file = Artefact(path.name, path, hashlib.sha256(data).hexdigest(), len(data))
-        return Checkpointed(file, epoch, 0, epoch - 1, (epoch - 1) / self.work.epochs, 1)
+        return Checkpointed((file,), epoch, 0, epoch - 1, (epoch - 1) / self.work.epochs, 1)
 
     def _weights(self) -> Artefact:
         """A file that says which lease made it: its directory is named after the token."""

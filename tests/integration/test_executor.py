@@ -20,6 +20,8 @@ import pytest
 from safetensors import safe_open
 
 from cyxwiz.compute.executor import ProcessExecutor
+from cyxwiz.compute.sandbox.choose import choose
+from cyxwiz.compute.sandbox.sandbox import Sandbox
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.executor import (
     Cancelled,
@@ -49,10 +51,12 @@ def job(folder: Path, **changes: Any) -> Work:
 
 
 @asynccontextmanager
-async def running(python: str = sys.executable, *, warm_children: int = 0) -> AsyncIterator[ProcessExecutor]:
-    """An executor that must leave nothing behind: no process, no descriptor, no task."""
+async def running(folder: Path, python: str | None = None, *, warm_children: int = 0) -> AsyncIterator[ProcessExecutor]:
+    """An executor that must leave nothing behind: no process, no descriptor, no task, no folder. In the strongest
+    sandbox of this machine, or in none where another program is to run."""
     descriptors = len(os.listdir("/proc/self/fd"))
-    executor = ProcessExecutor(SystemClock(), warm_children=warm_children, python=python)
+    sandbox = choose("auto", folder / "sandbox") if python is None else Sandbox("none", folder / "sandbox")
+    executor = ProcessExecutor(SystemClock(), sandbox, warm_children=warm_children, python=python)
     try:
         yield executor
     finally:
@@ -60,11 +64,12 @@ async def running(python: str = sys.executable, *, warm_children: int = 0) -> As
     assert psutil.Process().children(recursive=True) == []
     assert len(os.listdir("/proc/self/fd")) == descriptors
     assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert not sandbox.slots.exists()
 
 
 @pytest.fixture
-async def executor() -> AsyncIterator[ProcessExecutor]:
-    async with running(warm_children=1) as executor:
+async def executor(tmp_path: Path) -> AsyncIterator[ProcessExecutor]:
+    async with running(tmp_path, warm_children=1) as executor:
         yield executor
 
 
@@ -196,6 +201,8 @@ def fake(folder: Path, body: str) -> str:
     code.write_text(
         "import os, signal, socket, sys, time\n"
         "from cyxwiz.compute.child_protocol import encode, read_frame\n"
+        "from cyxwiz.compute.sandbox.confine import confine\n"
+        "confine()\n"
         "channel = socket.socket(fileno=int(sys.argv[-1]))\n"
         "job = read_frame(channel)['work']\n"
         "channel.sendall(encode('started', {'pid': os.getpid()}))\n" + body
@@ -204,14 +211,14 @@ def fake(folder: Path, body: str) -> str:
 
 
 async def with_python(python: str, work: Work) -> list[Report]:
-    async with running(python) as executor:
+    async with running(work.work_dir.parent, python) as executor:
         return await collect(await executor.start(work))
 
 
 async def test_cancel_is_quick_and_takes_descendants_in_other_sessions_along(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     sleeper = f"setsid sh -c 'echo $$ > {pid_file}; exec sleep 300' >/dev/null 2>&1 &"
-    async with running(script(tmp_path, f'{sleeper}\nexec {sys.executable} "$@"')) as executor:
+    async with running(tmp_path, script(tmp_path, f'{sleeper}\nexec {sys.executable} "$@"')) as executor:
         run = await executor.start(job(tmp_path, **LONG))
         _, reports = await first(run, FirstStep)
         started = time.monotonic()
@@ -224,7 +231,7 @@ async def test_cancel_is_quick_and_takes_descendants_in_other_sessions_along(tmp
 
 async def test_a_child_that_ignores_everything_is_killed_within_two_seconds(tmp_path: Path) -> None:
     python = fake(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(300)")
-    async with running(python) as executor:
+    async with running(tmp_path, python) as executor:
         run = await executor.start(job(tmp_path))
         started = time.monotonic()
         await asyncio.gather(run.cancel(), run.cancel())
@@ -300,7 +307,7 @@ async def test_the_child_sees_no_secret_and_is_confined(
     await first_step(reports)
     child = psutil.Process(step.pid)
     assert "hush" not in child.environ().values()
-    assert os.getpgid(step.pid) == os.getsid(step.pid) == step.pid
+    assert os.getsid(step.pid) != os.getsid(0)
     core = next(line for line in proc(step.pid, "limits") if line.startswith("Max core file size"))
     assert core.split()[4] == "0"
     assert "NoNewPrivs:\t1" in proc(step.pid, "status")
@@ -309,15 +316,18 @@ async def test_the_child_sees_no_secret_and_is_confined(
     assert isinstance((await rest(reports))[-1], Cancelled)
 
 
-async def test_the_child_ends_when_the_channel_closes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["auto", "rlimits", "none"])
+async def test_the_child_ends_with_its_node(tmp_path: Path, mode: str) -> None:
     program = (
         "import asyncio, sys, os\nfrom pathlib import Path\n"
         "from cyxwiz.compute.executor import ProcessExecutor\nfrom cyxwiz.ports.executor import *\n"
+        "from cyxwiz.compute.sandbox.choose import choose\n"
         "from cyxwiz.runtime.clock import SystemClock\n"
         "async def main():\n"
         "  work = Work('j', 'training', '{\"layers\": [784, 256, 10]}', 'mock://x', {}, 100000, 64, 0, 'cpu', 1,"
         f" Path({str(tmp_path)!r}))\n"
-        "  run = await ProcessExecutor(SystemClock(), warm_children=0).start(work)\n"
+        f"  sandbox = choose({mode!r}, Path({str(tmp_path)!r}) / 'sandbox', allow_unsafe=True)\n"
+        "  run = await ProcessExecutor(SystemClock(), sandbox, warm_children=0).start(work)\n"
         "  async for report in run.reports():\n"
         "    if isinstance(report, Started): print(report.pid, flush=True)\n"
         "    if isinstance(report, FirstStep): os.kill(os.getpid(), 9)\n"
@@ -349,7 +359,7 @@ async def test_a_warm_child_takes_a_job_at_once_and_a_dead_one_is_replaced(
 async def test_a_start_that_is_given_up_leaves_no_child(tmp_path: Path) -> None:
     code = tmp_path / "mute.py"
     code.write_text("import time; time.sleep(300)")
-    async with running(script(tmp_path, f'exec {sys.executable} {code} "$@"')) as executor:
+    async with running(tmp_path, script(tmp_path, f'exec {sys.executable} {code} "$@"')) as executor:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await executor.start(job(tmp_path))
@@ -362,7 +372,7 @@ async def test_jobs_run_side_by_side(executor: ProcessExecutor, tmp_path: Path) 
 
 
 async def test_a_closed_executor_starts_nothing(tmp_path: Path) -> None:
-    executor = ProcessExecutor(SystemClock())
+    executor = ProcessExecutor(SystemClock(), Sandbox("none", tmp_path))
     await executor.aclose()
     executor.warm()
     with pytest.raises(CyxError) as caught:
@@ -372,7 +382,7 @@ async def test_a_closed_executor_starts_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_missing_interpreter_is_unavailable(tmp_path: Path) -> None:
-    async with running(str(tmp_path / "none")) as executor:
+    async with running(tmp_path, str(tmp_path / "none")) as executor:
         with pytest.raises(CyxError) as caught:
             await executor.start(job(tmp_path))
     assert caught.value.code is Code.UNAVAILABLE

@@ -51,7 +51,7 @@ def test_going_on_is_as_if_nothing_had_been(tmp_path: Path, optimizer: str, ever
     reports, _ = run(job(tmp_path / "first", checkpoint_every=every, **changes))
     points = saved(reports)
     assert points
-    for point in (points[0], points[-1]):
+    for point in points[-2:]:  # older files are removed
         again, end = run(job(tmp_path / f"again{point.step}", resume=point.file.path, **changes))
         assert whole is not None
         assert end is not None

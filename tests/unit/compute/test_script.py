@@ -87,7 +87,7 @@ def run(folder: Path, code: str, orders: Orders | None = None, **changes: Any) -
     (folder / "source" / "lib" / "helper.py").write_text("WORD = 'helped'\n")
     script = Script("main.py", {"main.py": "0" * 64, "lib/helper.py": "1" * 64}, ("--fast", "2"))
     reports: list[Report] = []
-    work = job(folder, script=script, **changes)
+    work = job(folder, script=script, source=folder / "source", **{"dataset_uri": "", **changes})
     before = sys.path[:]
     try:
         return reports, run_script(work, script, reports.append, orders or Orders())
