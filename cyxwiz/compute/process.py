@@ -106,10 +106,12 @@ class Child:
     def _advance(self) -> None:
         descriptor = self.cell.waits_on
         assert descriptor is not None
+        self._loop.remove_reader(descriptor)  # before it is closed
         self.cell.advance()
         if self.cell.waits_on is None:
-            self._loop.remove_reader(descriptor)
             self.settled.set()
+        else:
+            self._loop.add_reader(descriptor, self._advance)
 
     def _read(self, descriptor: int) -> bool:
         """Reads once; False when there is nothing more for now, or ever."""
