@@ -170,7 +170,8 @@ class Runner:
         assign = record.assign
         record.directory.mkdir(parents=True, exist_ok=True)
         seconds = assign.max_duration_seconds or None
-        record.data = await self._data.hold(assign.dataset_uri, lambda: not record.dropped, seconds)
+        if assign.dataset_uri:
+            record.data = await self._data.hold(assign.dataset_uri, lambda: not record.dropped, seconds)
         for note in record.data.notes if record.data is not None else ():
             await self._write(record, self._messages(record, Logged("info", note, "node")), ends=False)
         script = await self._fetch_script(record)
