@@ -88,6 +88,11 @@ class Jobs:
         self._tariff = tariff
         self._weights = weights
         self._max_pending = max_pending_per_user
+        self._closed = False
+
+    def close(self) -> None:
+        """From now on nothing is submitted here: this process stops."""
+        self._closed = True
 
     # submit
 
@@ -106,9 +111,11 @@ class Jobs:
 
         Raises:
             CyxError: INVALID or UNSUPPORTED as `check_spec`; CONFLICT for a key used with other content; EXHAUSTED when
-                too many of the caller's jobs wait.
+                too many of the caller's jobs wait; UNAVAILABLE while central stops.
         """
         actor.require(Role.USER, Role.OPERATOR)
+        if self._closed:
+            raise CyxError(Code.UNAVAILABLE, "This central is stopping: submit again once it is back")
         check_spec(spec)
         digest = _digest(spec)
         if len(key) > MAX_KEY:
@@ -142,7 +149,12 @@ class Jobs:
             tx.hint(QUEUE)
             return job, True
 
-        return await self._store.write(unit)
+        try:
+            return await self._store.write(unit)
+        except CyxError as error:
+            if not key or error.code is not Code.EXISTS:
+                raise
+        return await self._store.write(unit)  # the same key came twice at a time: the other one was first
 
     async def plan(self, actor: Principal, spec: JobSpec) -> tuple[Estimate, Sequence[Verdict]]:
         """What a submit would meet: the price and every node's answer. Stores nothing."""

@@ -275,3 +275,10 @@ async def test_banned_node_is_thrown_out(server: Central, link: Link, tmp_path: 
         async with asyncio.timeout(5):
             while agent.active:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_central_that_stops_takes_no_jobs(server: Central) -> None:
+    server.core.jobs.close()
+    with pytest.raises(CyxError) as caught:
+        await submit(server)
+    assert caught.value.code is Code.UNAVAILABLE
