@@ -206,19 +206,19 @@ class NodeGateway:
     async def _settle(self, session: _Session) -> None:
         node_id = session.node.id
 
-        def unit(tx: Tx) -> dict[Key, tuple[Lease, Job, Checkpoint | None]]:
-            live: dict[Key, tuple[Lease, Job, Checkpoint | None]] = {}
+        def unit(tx: Tx) -> dict[Key, tuple[Lease, Job, pb.Assign | None]]:
+            live: dict[Key, tuple[Lease, Job, pb.Assign | None]] = {}
             for lease in tx.live_leases(node_id):
                 key, job = (lease.job_id, lease.token), tx.job(lease.job_id)
                 if job is not None:
-                    live[key] = (lease, job, None if key in session.given else last_checkpoint(tx, job.id))
+                    live[key] = (lease, job, None if key in session.given else assignment(tx, job, lease))
             return live
 
         live = await self._store.read(unit)
-        for key, (lease, job, checkpoint) in live.items():
-            if key not in session.given:
+        for key, (lease, job, assign) in live.items():
+            if assign is not None:
                 session.given.add(key)
-                await session.send(pb.CentralMessage(assign=assignment(job, lease, checkpoint)))
+                await session.send(pb.CentralMessage(assign=assign))
             elif job.intent is not Intent.RUN and key not in session.asked:
                 session.asked.add(key)
                 preempt = pb.Preempt(job_id=job.id, token=token_to(lease.token), message=job.reason)
@@ -337,9 +337,9 @@ def last_checkpoint(tx: Tx, job_id: JobId) -> Checkpoint | None:
     return newest[0] if newest and newest[0].kept else None
 
 
-def assignment(job: Job, lease: Lease, checkpoint: Checkpoint | None = None) -> pb.Assign:
+def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
     """What a node needs to run the job, from its last checkpoint on if there is one."""
-    spec = job.spec
+    spec, checkpoint = job.spec, last_checkpoint(tx, job.id)
     resume = None
     if checkpoint is not None:
         resume = pb.Checkpoint(
@@ -355,7 +355,7 @@ def assignment(job: Job, lease: Lease, checkpoint: Checkpoint | None = None) -> 
         job_id=job.id,
         token=token_to(lease.token),
         job_type=str(spec.type),
-        model=spec.model,
+        model=tx.model(job.id),
         dataset_uri=spec.dataset_uri,
         hyperparameters=dict(spec.hyperparameters),
         epochs=spec.epochs,

@@ -11,7 +11,7 @@ from datetime import timedelta
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.events import JobDeleted, JobSubmitted
-from cyxwiz.domain.ids import JobId, UserId, new_id, parse_job_id
+from cyxwiz.domain.ids import JobId, NodeId, UserId, new_id, parse_job_id
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobSpec, Lease, LogLine, MetricPoint
 from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
@@ -342,8 +342,19 @@ class Jobs:
 
     # blobs
 
-    async def record_blob(self, owner_id: UserId | None, sha256: str, size: int) -> None:
-        await self._store.write(lambda tx: tx.add_blob(BlobInfo(sha256, size, tx.now), owner_id))
+    async def record_blob(self, sha256: str, size: int, *, owner: UserId | None, sender: NodeId | None = None) -> None:
+        """Records a blob that is stored. What a node sends belongs to nobody until a result names it."""
+
+        def unit(tx: Tx) -> None:
+            tx.add_blob(BlobInfo(sha256, size, tx.now), owner)
+            if sender is not None:
+                tx.add_blob_sender(sha256, sender)
+
+        await self._store.write(unit)
+
+    async def sent_blob(self, node_id: NodeId, sha256: str) -> bool:
+        """Whether the node has sent this blob whole, and it is recorded still."""
+        return await self._store.read(lambda tx: tx.sent_blob(sha256, node_id))
 
     async def may_read_blob(self, actor: Principal, sha256: str) -> None:
         """Raises NOT_FOUND unless the blob is the caller's, or named by a live lease of the calling node."""

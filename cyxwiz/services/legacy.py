@@ -42,6 +42,7 @@ class Push:
 
     node: Node
     job: Job
+    model: str
     token: Token
 
 
@@ -215,7 +216,7 @@ class LegacyNodes:
         lease = tx.lease(job.id, token) if job else None
         if job is None or node is None or lease is None or job.token != token or lease.state is not LeaseState.OFFERED:
             return None
-        return Push(node, job, token)
+        return Push(node, job, tx.model(job.id), token)
 
     async def pushed(self, entry_id: int, push: Push | None, refused: str | None) -> None:
         """The push has been answered (or is void): the node took the job, or the job goes elsewhere."""

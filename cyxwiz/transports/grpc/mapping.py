@@ -160,7 +160,7 @@ def assignment_to(assignment: Assignment) -> job_pb.NodeAssignment:
     )
 
 
-def config_to(job: Job) -> job_pb.JobConfig:
+def config_to(job: Job, model: str) -> job_pb.JobConfig:
     """For the push to a node of the earlier kind: everything that the owner asked for."""
     spec = job.spec
     resources = spec.resources
@@ -170,7 +170,7 @@ def config_to(job: Job) -> job_pb.JobConfig:
         job_id=job.id,
         job_type=TYPE_TO[spec.type],
         priority=spec.priority.rank,  # type: ignore[arg-type]  the enum's numbers are the ranks
-        model_definition=spec.model,
+        model_definition=model,
         hyperparameters={**spec.hyperparameters, "seed": str(spec.seed)},
         dataset_uri=spec.dataset_uri,
         batch_size=spec.batch_size,
