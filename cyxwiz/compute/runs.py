@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cyxwiz.compute.uploads import CheckpointUploads, fetch
+from cyxwiz.compute.uploads import CheckpointUploads, Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
 from cyxwiz.ext.v1 import link_pb2 as pb
-from cyxwiz.ports.central_link import CentralLink
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.executor import (
     Checkpointed,
@@ -115,21 +114,18 @@ class Limits:
 class Runner:
     """Runs one lease: prepares, starts a child, writes what it says to the journal."""
 
-    def __init__(
-        self, executor: Executor, journal: NodeJournal, link: CentralLink, clock: Clock, limits: Limits
-    ) -> None:
+    def __init__(self, executor: Executor, journal: NodeJournal, files: Files, clock: Clock, limits: Limits) -> None:
         self._executor = executor
         self._journal = journal
-        self._link = link
+        self._files = files
         self._clock = clock
         self._limits = limits
         self._gpus = _Gpus(limits.gpus)
 
     async def run(self, record: Record) -> None:
-        """Returns when the run has ended and its last report is in the journal; a job's own fault is such a report."""
+        """Returns when the run has ended and its last report is in the journal, whatever it ended of."""
         uploads = CheckpointUploads(
-            self._link,
-            self._clock,
+            self._files,
             lambda saved: self._write(record, [self._saved(record, saved)], ends=False),
             lambda: record.dropped,
         )
@@ -147,6 +143,11 @@ class Runner:
                 await self._write(record, self._messages(record, report), ends=ends)
         except CyxError as error:
             await self._write(record, [self._failed(record, error)], ends=True)
+        except Exception as error:
+            log.exception("the run of job %s failed on this node", record.assign.job_id)
+            await self._write(record, [self._failed(record, _of_this_node(error))], ends=True)
+            if record.run is not None:
+                await record.run.cancel()
         finally:
             await uploads.aclose()
             self._gpus.release(record)
@@ -158,11 +159,11 @@ class Runner:
         if assign.dataset_uri.startswith(BLOB_PREFIX):
             dataset = record.directory / "dataset"
             digest = assign.dataset_uri.removeprefix(BLOB_PREFIX)
-            await fetch(self._link, self._clock, digest, dataset, lambda: record.dropped)
+            await self._files.fetch(digest, dataset, lambda: record.dropped)
         resume: Path | None = None
         if assign.HasField("resume"):
             resume = record.directory / "resume.safetensors"
-            await fetch(self._link, self._clock, assign.resume.sha256, resume, lambda: record.dropped)
+            await self._files.fetch(assign.resume.sha256, resume, lambda: record.dropped)
         run = await self._executor.start(
             Work(
                 job_id=assign.job_id,
@@ -263,6 +264,12 @@ class Runner:
         else:
             message.cancelled.SetInParent()
         return [message]
+
+
+def _of_this_node(error: Exception) -> CyxError:
+    """What the owner is told of a fault of the node: not its text, which may name what is the node's own."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return CyxError(Code.INTERNAL, f"The node could not run this job ({why}); its own log says more", retryable=True)
 
 
 class _Gpus:
