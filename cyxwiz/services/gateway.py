@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 PROTOCOL = 1
 HANDSHAKE_SECONDS = 20.0
+MAX_HELD = 5000  # leases of one node
 _WRONG = (Code.INVALID, Code.CONFLICT)  # no repetition of such a report would be taken
 MAX_QUEUED = 1000  # messages of one node not yet applied; beyond, its stream is not read
 Key = tuple[JobId, Token]
@@ -119,6 +120,8 @@ class NodeGateway:
         await send(pb.CentralMessage(challenge=pb.Challenge(nonce=nonce)))
         proof = (await self._next(incoming, "proof")).proof
         verify_proof(hello.public_key, nonce, hello.node_id, proof.signature)
+        if len(hello.held) > MAX_HELD:
+            raise invalid(f"held: at most {MAX_HELD} leases, not {len(hello.held)}", field="held")
         registration = _registration(hello, peer_host)
         claims = [(JobId(h.job_id), token_of(h.token)) for h in hello.held]
 
