@@ -312,8 +312,6 @@ def _blob_root(config: Config, data_dir: Path) -> Path:
     url = config.blobs.url
     if not url:
         return data_dir / "blobs"
-    if not url.startswith("file://"):
-        raise ConfigError(f"blobs.url = {url!r}: only file:///path is built")
     return Path(url.removeprefix("file://"))
 
 
