@@ -273,7 +273,12 @@ def _of_this_node(error: Exception) -> CyxError:
 
 
 class _Gpus:
-    """Which GPU each run has. A job that asks for one has it to itself; a job for any device shares the least used."""
+    """Which GPU each run has.
+
+    No two jobs that ask for a GPU have the same one. A job for any device takes the least used of those that nobody
+    asked for, else the CPU; it stays there when a job that asks for a GPU finds no other, so that none fails for a
+    guest.
+    """
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         self._sizes = sizes
@@ -284,17 +289,19 @@ class _Gpus:
         """The run's device: cpu or cuda:<index>. Raises UNSUPPORTED, retryable elsewhere, when none is free."""
         assign = record.assign
         if assign.device in ("cpu", "any") and not assign.vram_bytes:
-            if assign.device == "cpu" or not self._sizes:
+            open_to_all = [index for index in range(len(self._sizes)) if index not in self._owned]
+            if assign.device == "cpu" or not open_to_all:
                 return "cpu"
-            users = Counter([*self._owned, *self._shared.values()])
-            index = min(range(len(self._sizes)), key=lambda each: (users[each], each))
+            guests = Counter(self._shared.values())
+            index = min(open_to_all, key=lambda each: (guests[each], each))
             self._shared[record] = index
             return f"cuda:{index}"
         free = [index for index in range(len(self._sizes)) if index not in self._owned]
         fitting = [index for index in free if self._sizes[index] >= assign.vram_bytes]
         if not fitting:
             raise CyxError(Code.UNSUPPORTED, f"This node has no free {assign.device} device that fits", retryable=True)
-        index = min(fitting, key=lambda each: self._sizes[each])
+        guests = Counter(self._shared.values())
+        index = min(fitting, key=lambda each: (self._sizes[each], guests[each]))  # as central reckons
         self._owned[index] = record
         return f"cuda:{index}"
 
