@@ -143,6 +143,7 @@ class Running:
 
     services: list[Service]
     ready: dict[str, Any]
+    stop: asyncio.Event  # set once the process was told to stop
 
 
 async def run(
@@ -160,6 +161,7 @@ async def run(
         ConfigError, CyxError: it can't start, with what to do about it.
     """
     config = loaded.config
+    data_dir = data_dir.resolve()  # children of the node run elsewhere
     logs.configure(config.logging.level, config.logging.format)
     for warning in loaded.warnings:
         log.warning("%s", warning)
@@ -173,7 +175,7 @@ async def run(
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     data_dir.chmod(0o700)
     async with AsyncExitStack() as stack:
-        running = Running([], {"pid": os.getpid(), "role": role})
+        running = Running([], {"pid": os.getpid(), "role": role}, stop)
         core = blobs = None
         if role in ("central", "both"):
             core, blobs = await _central(stack, config, data_dir, running)
@@ -182,7 +184,19 @@ async def run(
         _announce(running.ready, ready_file)
         if on_ready is not None:
             await on_ready(running.ready)
-        return await _until_stopped(stop, running.services)
+        status = await _until_stopped(stop, running.services)
+        stop.set()
+        if core is not None:
+            await _take_nothing_new(core, running.services)
+        return status
+
+
+async def _take_nothing_new(core: Core, services: Sequence[Service]) -> None:
+    """Before the node drains: what it gives back must not be offered to it again."""
+    core.jobs.close()
+    for service in services:
+        if isinstance(service, Placer):
+            await service.stop()
 
 
 def _on_signal(stop: asyncio.Event) -> None:
@@ -285,7 +299,7 @@ async def _central(stack: AsyncExitStack, config: Config, data_dir: Path, runnin
     for service in (*core.loops(), BlobCollector(store, blobs)):
         await _enter(stack, running, service)
     await _doors(stack, core, blobs, data_dir / "central" / "spool", local_token, running)
-    client = {"grpc": running.ready["grpc"], "rest": running.ready["rest"], "key": key}
+    client = {"grpc": _from_here(running.ready["grpc"]), "rest": _from_here(running.ready["rest"]), "key": key}
     if config.tls.cert_file:
         client["grpc"] = f"grpcs://{client['grpc']}"
         client["ca_file"] = str((config.tls.ca_file or config.tls.cert_file).resolve())
@@ -293,12 +307,19 @@ async def _central(stack: AsyncExitStack, config: Config, data_dir: Path, runnin
     return core, blobs
 
 
+def _from_here(address: str) -> str:
+    """The address by which this machine reaches a door that listens on all of its interfaces."""
+    for everywhere, loopback in (("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")):  # noqa: S104  it is taken away
+        scheme, separator, rest = address.rpartition("//")
+        if rest.startswith(f"{everywhere}:"):
+            return f"{scheme}{separator}{loopback}{rest.removeprefix(everywhere)}"
+    return address
+
+
 def _blob_root(config: Config, data_dir: Path) -> Path:
     url = config.blobs.url
     if not url:
         return data_dir / "blobs"
-    if not url.startswith("file://"):
-        raise ConfigError(f"blobs.url = {url!r}: only file:///path is built")
     return Path(url.removeprefix("file://"))
 
 
@@ -390,7 +411,7 @@ async def _doors(
         core.store,
         config=config,
         spool=spool,
-        ready=lambda: True,
+        ready=lambda: not running.stop.is_set(),
         registry=registry,
         routers=[ws_router(core.api, guard)],
     )
@@ -537,7 +558,7 @@ def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str)
         heartbeat_seconds=node.heartbeat_interval_ms / 1000 if node.heartbeat_interval_ms else None,
         directory=directory,
         keep_results_seconds=node.keep_results_seconds,
-        data_roots=tuple(Path(root) for root in node.data_roots),
+        data_roots=tuple(Path(root).resolve() for root in node.data_roots),
         advertise_host=host,
         advertise_port=int(port or 0),
         detect_seconds=node.detect_interval_seconds,

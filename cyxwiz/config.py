@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from cyxwiz.domain.schedule import parse_schedule
 
 ENV_PREFIX = "CYXWIZ_"
 MASK = "********"
+MAX_KEEP_SECONDS = 3660 * 86400
 
 
 class ConfigError(Exception):
@@ -37,7 +39,7 @@ def _listed(value: Any) -> Any:
 
 def _address(value: Any) -> str:
     host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError("must be host:port with a port from 0 to 65535")
     return str(value)
 
@@ -56,10 +58,35 @@ def _url(value: Any) -> str:
     return text.rstrip("/")
 
 
+def _blobs_url(value: str) -> str:
+    if value and not value.startswith("file:///"):
+        raise ValueError("only file:///path is built")
+    return value
+
+
+def _keep(value: str) -> str:
+    if _seconds(value) > MAX_KEEP_SECONDS:
+        raise ValueError(f"at most {MAX_KEEP_SECONDS // 86400}d")
+    return value
+
+
+def _seconds(span: str) -> float:
+    return float(span[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[span[-1]]
+
+
+def _devices(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not re.fullmatch(r"all|cpu|(cuda|opencl|metal|vulkan)(:.+)?", value.lower()):
+            raise ValueError(f"{value!r} is no device: all, cpu, cuda, cuda:0 and so on")
+    return values
+
+
 Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Address = Annotated[str, BeforeValidator(_address)]
 ScheduleText = Annotated[str, BeforeValidator(_schedule)]
 Url = Annotated[str, BeforeValidator(_url)]
+MIN_SECRET = 32  # RFC 7518: HS256 takes a key of at least 256 bits
+Secret = Annotated[str, Field(min_length=MIN_SECRET)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -77,14 +104,18 @@ class Server(Section):
     node_grpc_address: Address | None = Field(
         default=None, description="A second gRPC address for nodes alone, where client certificates can be demanded."
     )
-    public_url: str | None = Field(default=None, description="How people reach the REST address; derived when unset.")
-    max_connections: int = Field(default=10000, ge=1, description="Open connections at most.")
+    public_url: Url | None = Field(default=None, description="How people reach the REST address; derived when unset.")
+    max_connections: int = Field(default=10000, ge=1, le=10**6, description="Open connections at most.")
     stop_grace_seconds: float = Field(
         default=20.0, ge=0, le=3600, description="How long a stop waits for work in flight."
     )
-    max_request_bytes: int = Field(default=16 << 20, ge=1024, description="Largest JSON body or gRPC message.")
-    max_upload_bytes: int = Field(default=10 << 30, ge=1024, description="Largest blob.")
-    max_streams_per_principal: int = Field(default=200, ge=1, description="Open watches and streams of one caller.")
+    max_request_bytes: int = Field(
+        default=16 << 20, ge=1024, le=1 << 30, description="Largest JSON body or gRPC message."
+    )
+    max_upload_bytes: int = Field(default=10 << 30, ge=1024, le=1 << 60, description="Largest blob.")
+    max_streams_per_principal: int = Field(
+        default=200, ge=1, le=10**6, description="Open watches and streams of one caller."
+    )
 
 
 class Tls(Section):
@@ -96,37 +127,47 @@ class Tls(Section):
     require_client_cert: bool = Field(default=False, description="Demand a client certificate signed by ca_file.")
     allow_plaintext: bool = Field(default=False, description="Allow addresses beyond loopback without TLS.")
 
+    @model_validator(mode="after")
+    def _pair(self) -> Tls:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together: set both or none")
+        return self
+
 
 class Auth(Section):
     mode: Literal["required", "open"] = Field(
         default="required",
         description="open: no credentials asked, loopback addresses only, everybody has the role user.",
     )
-    jwt_secret: str | None = Field(
+    jwt_secret: Secret | None = Field(
         default=None, description="Signs user tokens; generated and kept in the store when unset."
     )
     jwt_secret_file: Path | None = Field(default=None, description="File that holds it instead.")
-    p2p_secret: str | None = Field(
+    p2p_secret: Secret | None = Field(
         default=None, description="Root of the secrets between clients and nodes; as jwt_secret."
     )
     p2p_secret_file: Path | None = Field(default=None, description="File that holds it instead.")
-    admin_secret: str | None = Field(
-        default=None, description="Signs admin tokens of the earlier system; as jwt_secret."
+    admin_secret: Secret | None = Field(
+        default=None, description="Reserved: nothing is signed with it yet; as jwt_secret."
     )
     admin_secret_file: Path | None = Field(default=None, description="File that holds it instead.")
     access_token_seconds: int = Field(default=3600, ge=1, le=86400 * 30, description="Life of an access token.")
-    refresh_token_seconds: int = Field(default=86400 * 30, ge=1, description="Life of a refresh token.")
+    refresh_token_seconds: int = Field(
+        default=86400 * 30, ge=1, le=86400 * 3660, description="Life of a refresh token."
+    )
     p2p_token_seconds: int = Field(default=3600, ge=1, le=86400, description="Life of a client-to-node token.")
     allow_signup: bool = Field(default=False, description="Whether strangers may create a user of the role user.")
-    argon2_memory_kib: int = Field(default=65536, ge=8, description="Memory cost of a password hash.")
-    argon2_time_cost: int = Field(default=3, ge=1, description="Passes of a password hash.")
+    argon2_memory_kib: int = Field(default=65536, ge=8, le=1 << 24, description="Memory cost of a password hash.")
+    argon2_time_cost: int = Field(default=3, ge=1, le=1000, description="Passes of a password hash.")
 
 
 class Database(Section):
     url: str = Field(default="", description="Empty: SQLite in the data directory. sqlite://… or postgresql://….")
     max_connections: int = Field(default=20, ge=1, le=1000, description="PostgreSQL pool, at most.")
     min_connections: int = Field(default=5, ge=0, le=1000, description="PostgreSQL pool, kept open.")
-    event_retention_hours: float = Field(default=168.0, gt=0, description="How long events can be replayed.")
+    event_retention_hours: float = Field(
+        default=168.0, gt=0, le=24 * 3660, description="How long events can be replayed."
+    )
 
     @model_validator(mode="after")
     def _pool(self) -> Database:
@@ -138,7 +179,9 @@ class Database(Section):
 
 
 class Blobs(Section):
-    url: str = Field(default="", description="Empty: the data directory's blobs folder. file:///path.")
+    url: Annotated[str, AfterValidator(_blobs_url)] = Field(
+        default="", description="Empty: the data directory's blobs folder. file:///path."
+    )
 
 
 class Scheduler(Section):
@@ -169,7 +212,9 @@ class Scheduler(Section):
         default=None,
         description="Push jobs to nodes on private addresses; unset: only where central itself is on loopback.",
     )
-    max_pending_per_user: int = Field(default=10000, ge=1, description="Jobs of one user that may wait at a time.")
+    max_pending_per_user: int = Field(
+        default=10000, ge=1, le=10000, description="Jobs of one user that may wait at a time."
+    )
 
     @model_validator(mode="after")
     def _some_weight(self) -> Scheduler:
@@ -212,7 +257,7 @@ class Ledger(Section):
 
 
 class NodeSection(Section):
-    central: str = Field(default="127.0.0.1:50051", description="Central's gRPC address.")
+    central: Address = Field(default="127.0.0.1:50051", description="Central's gRPC address.")
     join_token: str | None = Field(
         default=None, description="From `cyxwiz node token create`; needed the first time only."
     )
@@ -252,7 +297,9 @@ class NodeSection(Section):
         default=60.0, ge=1, le=86400, description="How often the node looks whether its hardware changed."
     )
     max_concurrent_jobs: int | None = Field(default=None, ge=1, le=1024, description="Unset: from the hardware.")
-    devices: Strings = Field(default=("all",), description="Which devices to lend: all, cpu, cuda, cuda:0, opencl:0, …")
+    devices: Annotated[Strings, AfterValidator(_devices)] = Field(
+        default=("all",), description="Which devices to lend: all, cpu, cuda, cuda:0, opencl:0, …"
+    )
     data_roots: Strings = Field(default=(), description="Folders below which file:// data sets may lie.")
     data_cache_bytes: int = Field(
         default=50 << 30, ge=0, description="What fetched data may take on the node's disk; the least used goes first."
@@ -273,11 +320,11 @@ class NodeSection(Section):
     hf_endpoint: Url | None = Field(default=None, description="Hub of hf:// data; unset: HF_ENDPOINT, else the hub.")
     hf_root: Path | None = Field(default=None, description="Folder with OWNER/NAME that hf:// is looked up in first.")
     ipfs_gateway: Url | None = Field(default=None, description="HTTP gateway of ipfs:// data; unset: none is served.")
-    keep_results: str = Field(
-        default="24h", pattern=r"^\d+(s|m|h|d)$", description="How long the node keeps a job's artefacts."
+    keep_results: Annotated[str, Field(pattern=r"^[0-9]+(s|m|h|d)$"), AfterValidator(_keep)] = Field(
+        default="24h", description="How long the node keeps a job's artefacts."
     )
     warm_children: int = Field(default=1, ge=0, le=64, description="Child processes started ahead of need.")
-    advertise_address: str | None = Field(default=None, description="host:port under which others reach the node.")
+    advertise_address: Address | None = Field(default=None, description="host:port under which others reach the node.")
     sandbox: Literal["auto", "bubblewrap", "rlimits", "none"] = Field(
         default="auto",
         description="What holds a job: auto takes the strongest that works here, `cyxwiz node doctor` says what that "
@@ -314,7 +361,7 @@ class NodeSection(Section):
 
     @property
     def keep_results_seconds(self) -> float:
-        return float(self.keep_results[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[self.keep_results[-1]]
+        return _seconds(self.keep_results)
 
 
 class RateLimit(Section):
@@ -367,7 +414,7 @@ class Loaded:
     warnings: tuple[str, ...] = ()
 
     def rows(self) -> Iterable[tuple[str, str, str]]:
-        """(key, value, origin) of every setting, secrets masked."""
+        """(key, value, origin) of every setting; secrets, and passwords in URLs, are masked."""
         for section in Config.model_fields:
             part = getattr(self.config, section)
             for name in type(part).model_fields:
@@ -375,8 +422,14 @@ class Loaded:
                 if key in SECRETS and value is not None:
                     shown = MASK
                 else:
-                    shown = json.dumps(value, default=str) if value is not None else "unset"
+                    shown = without_password(json.dumps(value, default=str)) if value is not None else "unset"
                 yield key, shown, self.origins.get(key, "default")
+
+
+def without_password(text: str) -> str:
+    """The text with the password of a URL in it masked, up to the last @, as a password may have one."""
+    text = re.sub(r"(://[^:/@\s]*:).*@", rf"\g<1>{MASK}@", text)
+    return re.sub(r"([?&]password=)[^&\s'\"]*", rf"\g<1>{MASK}", text)
 
 
 def load(
@@ -412,6 +465,9 @@ def load(
         key, equals, value = flag.partition("=")
         if not equals:
             raise ConfigError(f"--set {flag}: must be section.key=value")
+        if key not in SECRETS and without_password(value) != value:
+            name = f"{ENV_PREFIX}{key.upper().replace('.', '__')}"
+            warnings.append(f"--set {key}: other users of this machine can read its password; use {name}")
         if key in SECRETS:
             warnings.append(f"--set {key}: other users of this machine can read it; use {key}_file")
         put(key, value, "flag --set")
@@ -449,7 +505,7 @@ def _line(error: ValidationError, tree: Mapping[str, Mapping[str, Any]], origins
     section, _, name = key.partition(".")
     if not name:
         return f"[{section}]: {first['msg'].removeprefix('Value error, ')}"
-    value = MASK if key in SECRETS else repr(tree.get(section, {}).get(name))
+    value = MASK if key in SECRETS else without_password(repr(tree.get(section, {}).get(name)))
     message = first["msg"].removeprefix("Value error, ")
     return f"{key} = {value}: {message} (from {origins.get(key, 'default')})"
 
@@ -469,6 +525,10 @@ def _read_secret_files(config: Config) -> Config:
             raise ConfigError(f"{key}_file = {str(path)!r}: {why}") from None
         if not text:
             raise ConfigError(f"{key}_file = {str(path)!r}: is empty")
+        if section == "auth" and len(text) < MIN_SECRET:
+            raise ConfigError(
+                f"{key}_file = {str(path)!r}: has {len(text)} characters; a secret has {MIN_SECRET} at least"
+            )
         sections[section] = part.model_copy(update={name: text})
     return config.model_copy(update=sections)
 

@@ -106,7 +106,10 @@ class Central:
         return await self.store.write(unit)
 
     async def report(self, lease: Lease, *bodies: Any, after: int = 0) -> int:
-        """Applies reports with the given bodies: Progress, Logs, Finished, Failed."""
+        """Applies reports with the given bodies: Progress, Logs, Finished, Failed. The node has sent what they name."""
+        for body in bodies:
+            for artefact in body.artefacts if isinstance(body, pb.Finished) else ():
+                await self.jobs.record_blob(artefact.sha256, artefact.size, owner=None, sender=lease.node_id)
         reports = []
         for seq, body in enumerate(bodies, after + 1):
             report = pb.Report(job_id=lease.job_id, token=token_to(lease.token), seq=seq)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from cyxwiz.compute.data.fetch import DataCache
 from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.identity import Identity
 from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, remove, token_of
-from cyxwiz.compute.uploads import push
+from cyxwiz.compute.uploads import Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token, new_id
 from cyxwiz.domain.node import Hardware, LoadSample
@@ -99,8 +99,10 @@ class Agent(Service):
         self._session: LinkSession | None = None
         sizes = _sizes(hardware)
         threads = max(1, hardware.cpu_cores // settings.max_concurrent_jobs)
+        self._files = Files(link, clock, self._renew)
         self._data = DataCache(settings.directory / "cache", settings.fetch, clock, link.fetch_blob)
-        self._runner = Runner(executor, journal, link, self._data, clock, Limits(threads, settings.data_roots, sizes))
+        limits = Limits(threads, settings.data_roots, sizes)
+        self._runner = Runner(executor, journal, self._files, self._data, clock, limits)
         self._heard_at = 0.0
         self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
@@ -153,25 +155,40 @@ class Agent(Service):
         self._dropped_at = {found: now for found in self.jobs_directory.glob("*/*") if found not in owed}
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Takes nothing new, lets runs save themselves within `grace`, then ends them; says good-bye."""
+        """Takes nothing new, lets runs save themselves and results go out within `grace`, ends the rest; says good-bye.
+
+        While a result is still owed it leaves without a word: a good-bye would end the lease. It is sent at the next
+        start.
+        """
         if self._task is None or self.stopping.is_set():
             await super().stop(grace)
             return
         self._draining = True
+        deadline = self._clock.monotonic() + grace
         self.yield_runs("its node was stopped")
         await self._until(lambda: self.active == 0, grace)
         for record in list(self._records.values()):
-            if record.run is not None and not record.ended:
+            if not record.ended:
                 record.dropped = True
-                await record.run.cancel()
+                record.moved.set()
+                if record.run is not None:
+                    await record.run.cancel()
         if self._session is not None:
-            await self._until(lambda: all(r.settled for r in self._records.values()), FLUSH_SECONDS)
-            if (session := self._session) is not None and self._welcomed:  # it may be gone after the wait
+            left = max(FLUSH_SECONDS, deadline - self._clock.monotonic())
+            await self._until(lambda: not self._owed, left)
+            if self._owed:
+                log.warning("%d results are not sent yet: they are at the next start", len(self._owed))
+            elif (session := self._session) is not None and self._welcomed:  # it may be gone after the wait
                 await self._say_farewell(session)
         self.stopping.set()
         if self._session is not None:
             await self._session.aclose()
         await super().stop(1.0)
+
+    @property
+    def _owed(self) -> list[Record]:
+        """What central does not know yet."""
+        return [record for record in self._records.values() if not record.settled]
 
     _draining = False
 
@@ -227,7 +244,7 @@ class Agent(Service):
             log.info("central was not told: %s", error.message)
 
     def _sampled(self) -> pb.Beat:
-        beat = sample_to(self._sample(self.active))
+        beat = sample_to(self._measured())
         beat.closed_reason = self.closed_reason
         beat.data_keys.extend(self._data.inventory())
         return beat
@@ -316,20 +333,33 @@ class Agent(Service):
             spawn(self._send(session, record), name=f"send {record.assign.job_id}", group=duties)
 
     async def _beat(self, session: LinkSession, interval: float) -> None:
-        """Tells central that the node lives; gives the stream up when central says nothing for a time-out."""
-        while True:
-            if self._clock.monotonic() - self._heard_at > self._timeout:
-                log.warning("central has been silent for %.0f s: dialling again", self._timeout)
-                await session.aclose()
-                return
-            try:
+        """Tells central that the node lives. The stream does not outlive it: whatever ends it, the node dials again."""
+        try:
+            while self._clock.monotonic() - self._heard_at <= self._timeout:
                 await session.send(pb.NodeMessage(beat=self._sampled()))
-            except CyxError:
-                return  # the stream is gone; who reads it dials again
-            for record in self._records.values():
-                record.send_again_if_stalled()
-            self._sweep()
-            await self._clock.sleep(interval)
+                for record in self._records.values():
+                    record.send_again_if_stalled()
+                self._sweep()
+                await self._clock.sleep(interval)
+            log.warning("central has been silent for %.0f s: dialling again", self._timeout)
+        except CyxError:
+            return  # the stream is gone: who reads it learns why, and dials again
+        except Exception:
+            log.exception("the heartbeat failed: dialling again")
+        await session.aclose()
+
+    def _measured(self) -> LoadSample:
+        try:
+            return self._sample(self.active)
+        except Exception:
+            log.exception("the load of this machine can't be read")
+            return LoadSample(self._clock.now(), active_jobs=self.active)
+
+    async def _renew(self) -> None:
+        """Dials again for a new session token: Welcome brings it."""
+        if self._session is not None and self._welcomed:
+            log.info("central does not take this node's session token any more: dialling again")
+            await self._session.aclose()
 
     # leases
 
@@ -449,34 +479,52 @@ class Agent(Service):
                 remove(directory, self.jobs_directory)
 
     async def _send(self, session: LinkSession, record: Record) -> None:
-        """Sends a lease's reports in order from the journal, a result's files before the result."""
+        """Sends a lease's reports in order from the journal, a result's files before the result.
+
+        It ends when all is said or the stream is gone; a fault ends the stream as well, so that the next begins anew.
+        """
         record.sent_seq = record.acked_seq
-        job_id, token = record.key
         try:
             while not record.settled:
                 record.moved.clear()
-                reports = record.at_hand()
-                if reports is None:
-                    reports = await self._journal.unacknowledged(job_id, token, record.sent_seq)
-                for report in reports:
+                for report in await self._next_reports(record):
+                    message = await self._with_files(record, report) if report.HasField("finished") else report
                     if record.dropped:
                         return
-                    if report.HasField("finished") and not await self._upload(record, report.finished):
-                        return
-                    await session.send(pb.NodeMessage(report=report))
+                    await session.send(pb.NodeMessage(report=message))
                     record.sent_seq = report.seq
                 if record.sent_seq >= record.last_seq and not record.settled:
                     await record.moved.wait()
         except CyxError as error:
-            log.info("reports of job %s wait for the next connection: %s", job_id, error.message)
+            log.info("reports of job %s wait for the next connection: %s", record.assign.job_id, error.message)
+        except Exception:
+            log.exception("reports of job %s wait for the next connection", record.assign.job_id)
+            await self._clock.sleep(RECONNECT_SECONDS[1])
+            await session.aclose()
 
-    async def _upload(self, record: Record, finished: pb.Finished) -> bool:
-        """Whether all is stored; False if nobody wants it any more, and its files are removed, too."""
-        for artefact in finished.artefacts:
-            path = record.artefact(artefact.name)
-            if not await push(self._link, self._clock, artefact.sha256, path, lambda: record.dropped):
-                return False
-        return not record.dropped
+    async def _next_reports(self, record: Record) -> Sequence[pb.Report]:
+        job_id, token = record.key
+        while (reports := record.at_hand()) is None:
+            try:
+                return await self._journal.unacknowledged(job_id, token, record.sent_seq)
+            except CyxError as error:
+                log.warning("reports of job %s can't be read back: %s", job_id, error.message)
+                await self._clock.sleep(FULL_DISK_WAIT_SECONDS)
+        return reports
+
+    async def _with_files(self, record: Record, report: pb.Report) -> pb.Report:
+        """The report of a result once all its files are stored; if they can't be, a failure stands in its place."""
+        try:
+            for artefact in report.finished.artefacts:
+                await self._files.push(artefact.sha256, record.artefact(artefact.name), lambda: record.dropped)
+        except (CyxError, OSError) as error:
+            why = error.message if isinstance(error, CyxError) else error.strerror or type(error).__name__
+            log.warning("the result of job %s can't be stored: %s", report.job_id, why)
+            failed = pb.Failed(code=str(Code.INTERNAL), message=f"Its result was not stored: {why}", retryable=True)
+            return pb.Report(
+                job_id=report.job_id, token=report.token, seq=report.seq, at_ms=report.at_ms, failed=failed
+            )
+        return report
 
 
 def _sizes(hardware: Hardware) -> tuple[int, ...]:

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyxwiz.compute.data.fetch import Data, DataCache
-from cyxwiz.compute.uploads import CheckpointUploads, fetch
+from cyxwiz.compute.uploads import CheckpointUploads, Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
 from cyxwiz.domain.script import Script, check_script
 from cyxwiz.ext.v1 import link_pb2 as pb
-from cyxwiz.ports.central_link import CentralLink
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.executor import (
     Checkpointed,
@@ -121,14 +120,14 @@ class Runner:
         self,
         executor: Executor,
         journal: NodeJournal,
-        link: CentralLink,
+        files: Files,
         data: DataCache,
         clock: Clock,
         limits: Limits,
     ) -> None:
         self._executor = executor
         self._journal = journal
-        self._link = link
+        self._files = files
         self._data = data
         self._clock = clock
         self._limits = limits
@@ -139,10 +138,9 @@ class Runner:
         self._gpus.resize(gpus)
 
     async def run(self, record: Record) -> None:
-        """Returns when the run has ended and its last report is in the journal; a job's own fault is such a report."""
+        """Returns when the run has ended and its last report is in the journal, whatever it ended of."""
         uploads = CheckpointUploads(
-            self._link,
-            self._clock,
+            self._files,
             lambda saved: self._write(record, [self._saved(record, saved)], ends=False),
             lambda: record.dropped,
         )
@@ -160,6 +158,11 @@ class Runner:
                 await self._write(record, self._messages(record, report), ends=ends)
         except CyxError as error:
             await self._write(record, [self._failed(record, error)], ends=True)
+        except Exception as error:
+            log.exception("the run of job %s failed on this node", record.assign.job_id)
+            await self._write(record, [self._failed(record, _of_this_node(error))], ends=True)
+            if record.run is not None:
+                await record.run.cancel()
         finally:
             await uploads.aclose()
             self._gpus.release(record)
@@ -178,7 +181,7 @@ class Runner:
         resume: Path | None = None
         if assign.HasField("resume"):
             resume = record.directory / "resume.safetensors"
-            await fetch(self._link, self._clock, assign.resume.sha256, resume, lambda: record.dropped)
+            await self._files.fetch(assign.resume.sha256, resume, lambda: record.dropped)
         run = await self._executor.start(
             Work(
                 job_id=assign.job_id,
@@ -221,7 +224,7 @@ class Runner:
             path = record.directory / "source" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             async with at_once:
-                await fetch(self._link, self._clock, sha256, path, lambda: record.dropped)
+                await self._files.fetch(sha256, path, lambda: record.dropped)
 
         await asyncio.gather(*(one(name, sha256) for name, sha256 in script.files.items()))
         return script
@@ -302,8 +305,19 @@ class Runner:
         return [message]
 
 
+def _of_this_node(error: Exception) -> CyxError:
+    """What the owner is told of a fault of the node: not its text, which may name what is the node's own."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return CyxError(Code.INTERNAL, f"The node could not run this job ({why}); its own log says more", retryable=True)
+
+
 class _Gpus:
-    """Which GPU each run has. A job that asks for one has it to itself; a job for any device shares the least used."""
+    """Which GPU each run has.
+
+    No two jobs that ask for a GPU have the same one. A job for any device takes the least used of those that nobody
+    asked for, else the CPU; it stays there when a job that asks for a GPU finds no other, so that none fails for a
+    guest.
+    """
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         self._sizes = sizes
@@ -317,17 +331,19 @@ class _Gpus:
         """The run's device: cpu or cuda:<index>. Raises UNSUPPORTED, retryable elsewhere, when none is free."""
         assign = record.assign
         if assign.device in ("cpu", "any") and not assign.vram_bytes:
-            if assign.device == "cpu" or not self._sizes:
+            open_to_all = [index for index in range(len(self._sizes)) if index not in self._owned]
+            if assign.device == "cpu" or not open_to_all:
                 return "cpu"
-            users = Counter([*self._owned, *self._shared.values()])
-            index = min(range(len(self._sizes)), key=lambda each: (users[each], each))
+            guests = Counter(self._shared.values())
+            index = min(open_to_all, key=lambda each: (guests[each], each))
             self._shared[record] = index
             return f"cuda:{index}"
         free = [index for index in range(len(self._sizes)) if index not in self._owned]
         fitting = [index for index in free if self._sizes[index] >= assign.vram_bytes]
         if not fitting:
             raise CyxError(Code.UNSUPPORTED, f"This node has no free {assign.device} device that fits", retryable=True)
-        index = min(fitting, key=lambda each: self._sizes[each])
+        guests = Counter(self._shared.values())
+        index = min(fitting, key=lambda each: (self._sizes[each], guests[each]))  # as central reckons
         self._owned[index] = record
         return f"cuda:{index}"
 

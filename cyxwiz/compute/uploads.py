@@ -16,49 +16,54 @@ from cyxwiz.runtime.tasks import Tasks, spawn
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (0.2, 5.0)  # the first wait, and the longest
-_HELD_UP = (Code.CONFLICT, Code.EXHAUSTED, Code.UNAVAILABLE, Code.TIMEOUT, Code.UNAUTHENTICATED)
+# EXISTS: somebody stored the same content at the same time.
+_HELD_UP = (Code.CONFLICT, Code.EXISTS, Code.EXHAUSTED, Code.UNAVAILABLE, Code.TIMEOUT, Code.UNAUTHENTICATED)
 
 
-async def push(link: CentralLink, clock: Clock, sha256: str, path: Path, unwanted: Callable[[], bool]) -> bool:
-    """Uploads a file, trying again for as long as it takes; False once it is `unwanted`.
+class Files:
+    """Files between this node and central, tried again for as long as it takes.
 
-    Raises:
-        CyxError: what no later try would mend. FileNotFoundError: somebody took the file away.
+    `renew` gets the node a new session token: it is called when central takes the present one no more.
     """
-    wait = RETRY_SECONDS[0]
-    while not unwanted():
-        try:
-            await link.push_blob(sha256, path)
-            return True
-        except FileNotFoundError:
-            if not unwanted():  # else it was removed because nobody wants it
-                raise
-        except CyxError as error:
-            if error.code not in _HELD_UP:
-                raise
-            log.info("the upload of %s is held up: %s", path.name, error.message)
-            await clock.sleep(wait)
-            wait = min(RETRY_SECONDS[1], wait * 2)
-    return False
 
+    def __init__(self, link: CentralLink, clock: Clock, renew: Callable[[], Awaitable[None]]) -> None:
+        self._link, self._clock, self._renew = link, clock, renew
 
-async def fetch(link: CentralLink, clock: Clock, sha256: str, path: Path, unwanted: Callable[[], bool]) -> None:
-    """Fetches a blob, trying again while central can't be reached; returns without it once it is `unwanted`.
+    async def push(self, sha256: str, path: Path, unwanted: Callable[[], bool]) -> bool:
+        """Uploads a file; False once it is `unwanted`.
 
-    Raises:
-        CyxError: what no later try would mend.
-    """
-    wait = RETRY_SECONDS[0]
-    while not unwanted():
-        try:
-            await link.fetch_blob(sha256, path)
-            break
-        except CyxError as error:
-            if error.code not in _HELD_UP:
-                raise
-            log.info("the download of %s is held up: %s", path.name, error.message)
-            await clock.sleep(wait)
-            wait = min(RETRY_SECONDS[1], wait * 2)
+        Raises:
+            CyxError: what no later try would mend. OSError: the file can't be read, or somebody took it away.
+        """
+        return await self._move(lambda: self._link.push_blob(sha256, path), path, unwanted)
+
+    async def fetch(self, sha256: str, path: Path, unwanted: Callable[[], bool]) -> bool:
+        """Fetches a blob; False, without it, once it is `unwanted`.
+
+        Raises:
+            CyxError: what no later try would mend. OSError: the file can't be written.
+        """
+        return await self._move(lambda: self._link.fetch_blob(sha256, path), path, unwanted)
+
+    async def _move(self, move: Callable[[], Awaitable[None]], path: Path, unwanted: Callable[[], bool]) -> bool:
+        wait = RETRY_SECONDS[0]
+        while not unwanted():
+            token = self._link.session_token
+            try:
+                await move()
+                return True
+            except FileNotFoundError:
+                if not unwanted():  # else it was removed because nobody wants it
+                    raise
+            except CyxError as error:
+                if error.code not in _HELD_UP:
+                    raise
+                log.info("the way of %s is held up: %s", path.name, error.message)
+                if error.code is Code.UNAUTHENTICATED and token == self._link.session_token:
+                    await self._renew()
+                await self._clock.sleep(wait)
+                wait = min(RETRY_SECONDS[1], wait * 2)
+        return False
 
 
 class CheckpointUploads:
@@ -69,12 +74,11 @@ class CheckpointUploads:
 
     def __init__(
         self,
-        link: CentralLink,
-        clock: Clock,
+        files: Files,
         written: Callable[[Checkpointed], Awaitable[None]],
         unwanted: Callable[[], bool],
     ) -> None:
-        self._link, self._clock, self._written, self._unwanted = link, clock, written, unwanted
+        self._files, self._written, self._unwanted = files, written, unwanted
         self._waiting: Checkpointed | None = None
         self._tasks = Tasks()
         self._idle = asyncio.Event()
@@ -98,7 +102,7 @@ class CheckpointUploads:
 
     async def _upload(self, saved: Checkpointed) -> None:
         try:
-            if await push(self._link, self._clock, saved.file.sha256, saved.file.path, self._unwanted):
+            if await self._files.push(saved.file.sha256, saved.file.path, self._unwanted):
                 await self._written(saved)
         except (CyxError, OSError) as error:
             log.warning("the checkpoint %s is not kept: %s", saved.file.name, error)

@@ -102,7 +102,7 @@ class JobSpec:
     name: str
     type: JobType
     dataset_uri: str
-    model: str  # a model definition: JSON text
+    model: str  # a model definition: JSON text; empty in a job that was read from the store
     epochs: int = 10
     batch_size: int = 32
     seed: int = 0

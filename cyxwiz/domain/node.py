@@ -155,6 +155,10 @@ class Node:
             return "draining"
         return "busy" if self.load >= self.max_concurrent_jobs else "online"
 
+    def banned(self, now: datetime) -> bool:
+        """Whether it is shut out now: a ban may have an end."""
+        return self.state is NodeState.BANNED and (self.banned_until is None or self.banned_until > now)
+
     @property
     def load_fraction(self) -> float:
         return min(1.0, self.load / max(1, self.max_concurrent_jobs))

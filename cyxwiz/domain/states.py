@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -124,13 +124,11 @@ _S = TypeVar("_S", bound=StrEnum)
 _G = TypeVar("_G", bound=StrEnum)
 
 
-def advance(
-    table: Mapping[tuple[_S, _G], _S], state: _S, trigger: _G, *, subject: str, history: Sequence[str] = ()
-) -> _S:
+def advance(table: Mapping[tuple[_S, _G], _S], state: _S, trigger: _G, *, subject: str) -> _S:
     """The state after `trigger`.
 
     Raises:
-        CyxError: CONFLICT for a pair that the table does not have, with the subject's history.
+        CyxError: CONFLICT for a pair that the table does not have.
     """
     try:
         return table[state, trigger]
@@ -138,5 +136,5 @@ def advance(
         raise CyxError(
             Code.CONFLICT,
             f"{subject} is {state}: it cannot {trigger}",
-            {"state": str(state), "trigger": str(trigger), "history": list(history)},
+            {"state": str(state), "trigger": str(trigger)},
         ) from None

@@ -22,8 +22,9 @@ class JournalLease:
 class NodeJournal(Protocol):
     """Durable before it returns (fsynced), in order.
 
-    `append` gives the report the lease's next seq and keeps it until `acknowledge` reaches it. `take` is idempotent.
-    `finish` marks the run as over; `forget` drops a lease with everything it kept. EXHAUSTED when the disk is full.
+    `append` gives each report the lease's next seq and keeps it until `acknowledge` reaches it; with `ends` the run is
+    marked as over. `take` is idempotent. `forget` drops a lease with everything it kept. EXHAUSTED when the disk is
+    full.
     """
 
     async def take(self, assign: pb.Assign, boot_id: str) -> None: ...

@@ -98,14 +98,21 @@ class Tx(Protocol):
 
     now: datetime  # the unit's one timestamp
 
-    # jobs, leases
+    # jobs, leases. A job is read without its model definition, which may be megabytes: its `spec.model` is empty.
     def add_job(self, job: Job) -> None: ...
+    def model(self, job_id: JobId) -> str:
+        """The job's model definition. NOT_FOUND for an unknown job."""
+        ...
+
     def job(self, job_id: JobId) -> Job | None: ...
     def save_job(self, job: Job) -> Job: ...
     def delete_job(self, job_id: JobId) -> None: ...
     def jobs(self, query: JobQuery) -> Page[Job]: ...
-    def due_jobs(self, limit: int) -> Sequence[Job]:
-        """Pending jobs whose back-off is over: highest priority first, then oldest. Locked, skipping the locked."""
+    def due_jobs(self, limit: int, after: Job | None = None) -> Sequence[Job]:
+        """Pending jobs whose back-off is over: highest priority first, then oldest. Locked, skipping the locked.
+
+        `after` leaves out that job and what comes before it in this order.
+        """
         ...
 
     def next_due_at(self) -> datetime | None:
@@ -197,6 +204,12 @@ class Tx(Protocol):
         ...
 
     def blob(self, sha256: str) -> BlobInfo | None: ...
+
+    def add_blob_sender(self, sha256: str, node_id: NodeId) -> None:
+        """Records that a node has sent a recorded blob whole."""
+        ...
+
+    def sent_blob(self, sha256: str, node_id: NodeId) -> bool: ...
 
     def drop_blob(self, sha256: str) -> bool:
         """Forgets a blob that nobody owns and no checkpoint needs; False if somebody does."""

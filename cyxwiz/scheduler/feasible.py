@@ -29,6 +29,11 @@ class Candidate:
     def id(self) -> NodeId:
         return self.node.id
 
+    @property
+    def open(self) -> bool:
+        """Whether any job at all could be placed on it."""
+        return self.node.state is NodeState.ONLINE and self.connected and not self.node.cordoned and self.free_slots > 0
+
 
 def needs_gpu(spec: JobSpec) -> bool:
     return spec.resources.device not in (Device.ANY, Device.CPU) or spec.resources.vram_bytes > 0

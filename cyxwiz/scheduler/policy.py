@@ -38,6 +38,7 @@ class Placement:
 class Plan:
     placements: Sequence[Placement]
     waiting: Mapping[JobId, str]  # why each other job stays pending
+    left: Sequence[Candidate] = ()  # the candidates, less what the placements use
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def plan(snapshot: Snapshot) -> Plan:
         )
         placements.append(Placement(job.id, choice.id, score(job.spec, choice, snapshot.weights)))
         candidates[choice.id] = _less(choice, job.spec)
-    return Plan(placements, waiting)
+    return Plan(placements, waiting, tuple(candidates.values()))
 
 
 def explain(spec: JobSpec, candidates: Iterable[Candidate], weights: Weights) -> Sequence[Verdict]:

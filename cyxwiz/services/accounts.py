@@ -107,6 +107,9 @@ class Accounts:
                 node = tx.node(NodeId(claims["sub"]))
                 if node is None:
                     raise _unauthenticated("This node is not registered; register again")
+                if node.banned(tx.now):
+                    raise forbidden(f"Node {node.id} is banned")
+                refuse_disabled(tx, node.owner_id)
                 return Principal(node.owner_id, node.name, Role.NODE, node_id=node.id, credential_id=claims["jti"])
             user = tx.user(UserId(claims["sub"]))
             if user is None or user.disabled:
@@ -391,11 +394,19 @@ def spend_join_token(tx: Tx, text: str) -> UserId:
         raise _unauthenticated("Unknown or revoked join token; make one with `cyxwiz node token create`")
     if token.expires_at and token.expires_at <= tx.now:
         raise _unauthenticated("This join token has expired; make one with `cyxwiz node token create`")
+    refuse_disabled(tx, token.owner_id)
     if token.uses_left is not None:
         if token.uses_left < 1:
             raise _unauthenticated("This join token is used up; make one with `cyxwiz node token create`")
         tx.save_join_token(replace(token, uses_left=token.uses_left - 1))
     return token.owner_id
+
+
+def refuse_disabled(tx: Tx, owner_id: UserId) -> None:
+    """Raises FORBIDDEN when the owner of a node or of a join token is disabled: what is theirs goes with them."""
+    owner = tx.user(owner_id)
+    if owner is not None and owner.disabled:
+        raise forbidden("The owner of this node is disabled: ask an admin")
 
 
 def _unauthenticated(message: str) -> CyxError:

@@ -19,7 +19,7 @@ from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
 from cyxwiz.domain.job import Checkpoint, Intent, Job, Lease
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.script import Script
-from cyxwiz.domain.states import JobState, LeaseState, NodeState
+from cyxwiz.domain.states import HELD_JOB_STATES, JobState, LeaseState, NodeState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
@@ -29,7 +29,7 @@ from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.hardware import hardware_of, sample_of
 from cyxwiz.services.nodes import Nodes, Registration, verify_proof
-from cyxwiz.services.reports import Reporting, held, instant, token_of, token_to
+from cyxwiz.services.reports import Reporting, count_outcome, held, instant, token_of, token_to
 from cyxwiz.services.secrets import Secrets
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 PROTOCOL = 1
 HANDSHAKE_SECONDS = 20.0
 MAX_REASON = 200  # characters of why a node is closed
+MAX_HELD = 5000  # leases of one node
+_WRONG = (Code.INVALID, Code.CONFLICT)  # no repetition of such a report would be taken
 MAX_QUEUED = 1000  # messages of one node not yet applied; beyond, its stream is not read
 Key = tuple[JobId, Token]
 
@@ -52,6 +54,7 @@ class _Session:
     send: Sender
     given: set[Key] = field(default_factory=set[Key])  # what the node has, as far as it was told or said itself
     asked: set[Key] = field(default_factory=set[Key])  # told to save and stop
+    leaving: bool = False  # it has said good-bye
     superseded: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -119,6 +122,8 @@ class NodeGateway:
         await send(pb.CentralMessage(challenge=pb.Challenge(nonce=nonce)))
         proof = (await self._next(incoming, "proof")).proof
         verify_proof(hello.public_key, nonce, hello.node_id, proof.signature)
+        if len(hello.held) > MAX_HELD:
+            raise invalid(f"held: at most {MAX_HELD} leases, not {len(hello.held)}", field="held")
         registration = _registration(hello, peer_host)
         claims = [(JobId(h.job_id), token_of(h.token)) for h in hello.held]
 
@@ -209,19 +214,25 @@ class NodeGateway:
     async def _settle(self, session: _Session) -> None:
         node_id = session.node.id
 
-        def unit(tx: Tx) -> dict[Key, tuple[Lease, Job, Checkpoint | None]]:
-            live: dict[Key, tuple[Lease, Job, Checkpoint | None]] = {}
+        def unit(tx: Tx) -> tuple[NodeState, dict[Key, tuple[Lease, Job, pb.Assign | None]]]:
+            node = tx.node(node_id)
+            live: dict[Key, tuple[Lease, Job, pb.Assign | None]] = {}
             for lease in tx.live_leases(node_id):
                 key, job = (lease.job_id, lease.token), tx.job(lease.job_id)
                 if job is not None:
-                    live[key] = (lease, job, None if key in session.given else last_checkpoint(tx, job.id))
-            return live
+                    live[key] = (lease, job, None if key in session.given else assignment(tx, job, lease))
+            return node.state if node else NodeState.OFFLINE, live
 
-        live = await self._store.read(unit)
-        for key, (lease, job, checkpoint) in live.items():
-            if key not in session.given:
+        state, live = await self._store.read(unit)
+        if session.leaving:
+            return
+        if state is NodeState.OFFLINE:
+            # Its leases have expired, and may revive: only a new Hello says what it holds.
+            raise CyxError(Code.UNAVAILABLE, "This node was silent for too long: dial again")
+        for key, (lease, job, assign) in live.items():
+            if assign is not None:
                 session.given.add(key)
-                await session.send(pb.CentralMessage(assign=assignment(job, lease, checkpoint)))
+                await session.send(pb.CentralMessage(assign=assign))
             elif job.intent is not Intent.RUN and key not in session.asked:
                 session.asked.add(key)
                 preempt = pb.Preempt(job_id=job.id, token=token_to(lease.token), message=job.reason)
@@ -271,6 +282,7 @@ class NodeGateway:
                     await self._refused(session, message.refusal)
                 elif kind == "farewell":
                     await self._apply(session, reports)
+                    session.leaving = True
                     await self._nodes.farewell(session.node.id, message.farewell.message)
                     return
                 else:
@@ -297,15 +309,34 @@ class NodeGateway:
         try:
             seq, over = await self._store.write(unit)
         except CyxError as error:
-            if error.code is not Code.STALE:
+            if error.code in _WRONG:
+                # The same report would come again for ever: its lease ends, the stream and its other leases go on.
+                log.warning("node %s reports what can't be of job %s: %s", session.node.name, key[0], error.message)
+                refused = error
+                await self._store.write(lambda tx: self._end_wrong(tx, session.node.id, key, refused))
+            elif error.code is not Code.STALE:
                 raise
+            reason = pb.Cancel.CANCELLED if error.code in _WRONG else pb.Cancel.STALE
             session.given.discard(key)
-            cancel = pb.Cancel(job_id=key[0], token=token_to(key[1]), reason=pb.Cancel.STALE, message=error.message)
+            cancel = pb.Cancel(job_id=key[0], token=token_to(key[1]), reason=reason, message=error.message)
             await session.send(pb.CentralMessage(cancel=cancel))
             return
         if over:
             session.given.discard(key)
         await session.send(pb.CentralMessage(ack=pb.Ack(job_id=key[0], token=token_to(key[1]), seq=seq)))
+
+    def _end_wrong(self, tx: Tx, node_id: NodeId, key: Key, error: CyxError) -> None:
+        try:
+            job, lease = held(tx, node_id, *key)
+        except CyxError as stale:
+            log.info("a wrong report of a lease that no longer counts: %s", stale.message)
+            return
+        if lease.live and job.state in HELD_JOB_STATES:
+            message = f"Its node's report was refused: {error.message}"
+            leases.retry_or_fail(tx, job, lease, self._nodes.policy, str(error.code), message[:2000], True)
+            count_outcome(tx, node_id, failed=True)
+        elif lease.state is not LeaseState.ENDED:
+            leases.end(tx, lease, "its report was refused")
 
     async def _beat(self, session: _Session, beat: pb.Beat) -> None:
         await session.send(pb.CentralMessage(pulse=pb.Pulse(at_ms=int(self._clock.now().timestamp() * 1000))))
@@ -349,8 +380,8 @@ class NodeGateway:
             if lease.state is LeaseState.OFFERED:
                 leases.decline(tx, job, lease, self._nodes.policy, refusal.message or "no reason given")
 
-        session.given.discard(key)
         await self._store.write(unit)
+        session.given.discard(key)  # not before: an offer that stands would be sent again
 
 
 def last_checkpoint(tx: Tx, job_id: JobId) -> Checkpoint | None:
@@ -358,9 +389,9 @@ def last_checkpoint(tx: Tx, job_id: JobId) -> Checkpoint | None:
     return newest[0] if newest and newest[0].kept else None
 
 
-def assignment(job: Job, lease: Lease, checkpoint: Checkpoint | None = None) -> pb.Assign:
+def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
     """What a node needs to run the job, from its last checkpoint on if there is one."""
-    spec = job.spec
+    spec, checkpoint = job.spec, last_checkpoint(tx, job.id)
     resume = None
     if checkpoint is not None:
         resume = pb.Checkpoint(
@@ -376,7 +407,7 @@ def assignment(job: Job, lease: Lease, checkpoint: Checkpoint | None = None) -> 
         job_id=job.id,
         token=token_to(lease.token),
         job_type=str(spec.type),
-        model=spec.model,
+        model=tx.model(job.id),
         dataset_uri=spec.dataset_uri,
         hyperparameters=dict(spec.hyperparameters),
         epochs=spec.epochs,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from datetime import datetime
 
+from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.job import Device
 from cyxwiz.domain.node import DeviceInfo, Hardware, LoadSample
 from cyxwiz.ext.v1 import link_pb2 as pb
@@ -18,6 +21,43 @@ DEVICE_TO_WIRE = {
     Device.VULKAN: common.DEVICE_VULKAN,
 }
 DEVICE_FROM_WIRE = {number: device for device, number in DEVICE_TO_WIRE.items()}
+
+
+MAX_DEVICES = 256
+MAX_TEXT = 256  # characters of a name or a version
+MAX_UNKNOWN = 64
+MAX_UNKNOWN_TEXT = 500
+
+
+def check_hardware(hardware: Hardware) -> None:
+    """Raises INVALID for what no machine has."""
+    if not 1 <= hardware.cpu_cores <= 65536:
+        raise invalid(f"cpu_cores: must be from 1 to 65536, not {hardware.cpu_cores}", field="cpu_cores")
+    if not 0 < hardware.ram_total_bytes < 2**60:
+        raise invalid(
+            f"ram_total: must be above 0 and below 2^60 bytes, not {hardware.ram_total_bytes}", field="ram_total"
+        )
+    if not 0 <= hardware.ram_available_bytes < 2**60:
+        raise invalid("ram_available: must be from 0 to 2^60 bytes", field="ram_available")
+    if len(hardware.devices) > MAX_DEVICES:
+        raise invalid(f"devices: at most {MAX_DEVICES}, not {len(hardware.devices)}", field="devices")
+    check_texts("cpu_model", [hardware.cpu_model])
+    for device in hardware.devices:
+        check_texts("devices", [device.name, device.driver_version, device.cuda_version])
+        sizes = (device.memory_total_bytes or 0, device.memory_available_bytes or 0)
+        counts = (device.compute_units or 0, device.pcie_generation or 0, device.pcie_lanes or 0)
+        capability = device.compute_capability or 0.0
+        if max(sizes) >= 2**60 or max(counts) >= 2**31 or min(*sizes, *counts) < 0 or not 0 <= capability < 1000:
+            raise invalid(f"devices: no machine has figures such as those of {device.name!r}", field="devices")
+
+
+def check_texts(field: str, texts: Sequence[str], *, most: int = MAX_DEVICES, length: int = MAX_TEXT) -> None:
+    """Raises INVALID for too many texts, or too long ones."""
+    if len(texts) > most:
+        raise invalid(f"{field}: at most {most}, not {len(texts)}", field=field)
+    longest = max(map(len, texts), default=0)
+    if longest > length:
+        raise invalid(f"{field}: at most {length} characters, not {longest}", field=field)
 
 
 def device_of(caps: common.DeviceCaps) -> DeviceInfo:
@@ -65,7 +105,7 @@ def hardware_of(report: pb.Hardware) -> Hardware:
         ram_total_bytes=report.ram_total_bytes,
         ram_available_bytes=report.ram_available_bytes,
         devices=tuple(device_of(caps) for caps in report.devices),
-        unknown=tuple(report.unknown),
+        unknown=tuple(text[:MAX_UNKNOWN_TEXT] for text in report.unknown[:MAX_UNKNOWN]),
     )
 
 
@@ -92,8 +132,8 @@ _MEASURES = (
 
 
 def sample_of(beat: pb.Beat, at: datetime) -> LoadSample:
-    """What the node did not measure is None."""
-    values = {name: getattr(beat, name) for name in _MEASURES if beat.HasField(name)}
+    """What the node did not measure, or measured as no number, is None."""
+    values = {name: value for name in _MEASURES if beat.HasField(name) and math.isfinite(value := getattr(beat, name))}
     return LoadSample(at=at, active_jobs=beat.active_jobs, **values)
 
 

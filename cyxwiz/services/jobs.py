@@ -11,7 +11,7 @@ from datetime import timedelta
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.events import JobDeleted, JobSubmitted
-from cyxwiz.domain.ids import JobId, UserId, new_id, parse_job_id
+from cyxwiz.domain.ids import JobId, NodeId, UserId, new_id, parse_job_id
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobSpec, Lease, LogLine, MetricPoint
 from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
@@ -89,6 +89,11 @@ class Jobs:
         self._tariff = tariff
         self._weights = weights
         self._max_pending = max_pending_per_user
+        self._closed = False
+
+    def close(self) -> None:
+        """From now on nothing is submitted here: this process stops."""
+        self._closed = True
 
     # submit
 
@@ -107,9 +112,11 @@ class Jobs:
 
         Raises:
             CyxError: INVALID or UNSUPPORTED as `check_spec`; CONFLICT for a key used with other content; EXHAUSTED when
-                too many of the caller's jobs wait.
+                too many of the caller's jobs wait; UNAVAILABLE while central stops.
         """
         actor.require(Role.USER, Role.OPERATOR)
+        if self._closed:
+            raise CyxError(Code.UNAVAILABLE, "This central is stopping: submit again once it is back")
         check_spec(spec)
         digest = _digest(spec)
         if len(key) > MAX_KEY:
@@ -143,7 +150,12 @@ class Jobs:
             tx.hint(QUEUE)
             return job, True
 
-        return await self._store.write(unit)
+        try:
+            return await self._store.write(unit)
+        except CyxError as error:
+            if not key or error.code is not Code.EXISTS:
+                raise
+        return await self._store.write(unit)  # the same key came twice at a time: the other one was first
 
     async def plan(self, actor: Principal, spec: JobSpec) -> tuple[Estimate, Sequence[Verdict]]:
         """What a submit would meet: the price and every node's answer. Stores nothing."""
@@ -338,8 +350,19 @@ class Jobs:
 
     # blobs
 
-    async def record_blob(self, owner_id: UserId | None, sha256: str, size: int) -> None:
-        await self._store.write(lambda tx: tx.add_blob(BlobInfo(sha256, size, tx.now), owner_id))
+    async def record_blob(self, sha256: str, size: int, *, owner: UserId | None, sender: NodeId | None = None) -> None:
+        """Records a blob that is stored. What a node sends belongs to nobody until a result names it."""
+
+        def unit(tx: Tx) -> None:
+            tx.add_blob(BlobInfo(sha256, size, tx.now), owner)
+            if sender is not None:
+                tx.add_blob_sender(sha256, sender)
+
+        await self._store.write(unit)
+
+    async def sent_blob(self, node_id: NodeId, sha256: str) -> bool:
+        """Whether the node has sent this blob whole, and it is recorded still."""
+        return await self._store.read(lambda tx: tx.sent_blob(sha256, node_id))
 
     async def may_read_blob(self, actor: Principal, sha256: str) -> None:
         """Raises NOT_FOUND unless the blob is the caller's, or named by a live lease of the calling node."""

@@ -112,9 +112,9 @@ def expire(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> 
     return lose(tx, job, lease.node_id, policy, reason)
 
 
-def lose(tx: Tx, job: Job, node_id: NodeId, policy: RetryPolicy, reason: str, *, charged: bool = True) -> Job:
+def lose(tx: Tx, job: Job, node_id: NodeId, policy: RetryPolicy, reason: str) -> Job:
     """Back to the queue without a failure charged; after too many lost nodes the job fails."""
-    losses = job.node_losses + charged
+    losses = job.node_losses + 1
     if losses > policy.max_node_losses:
         message = f"{losses} nodes went away under this job, the last one because: {reason}"
         return fail(tx, job, "UNAVAILABLE", message, node_losses=losses)
@@ -165,7 +165,7 @@ def fail(tx: Tx, job: Job, code: str, message: str, **changes: object) -> Job:
 
 
 def revive(tx: Tx, job: Job, lease: Lease) -> tuple[Job, Lease]:
-    """The silent node speaks again, and nobody else has the job: it goes on as if nothing had been."""
+    """The silent node speaks again, and nobody else has the job: it goes on, and no lost node is counted."""
     lease = lease.move(LeaseTrigger.REVIVE, ended_at=None, end_reason="")
     tx.save_lease(lease)
     job = tx.save_job(
@@ -173,6 +173,7 @@ def revive(tx: Tx, job: Job, lease: Lease) -> tuple[Job, Lease]:
             JobTrigger.REVIVE,
             phase=Phase.TRAINING,
             node_id=lease.node_id,
+            node_losses=max(0, job.node_losses - 1),
             reason="",
             not_before=None,
             started_at=job.started_at or tx.now,

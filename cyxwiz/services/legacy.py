@@ -19,8 +19,11 @@ from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services import leases
+from cyxwiz.services.hardware import check_hardware
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.reports import MAX_LOG_MESSAGE, Reporting, check_metrics, count_outcome, finite
+
+PUSHED = "legacy"  # stands for the boot id, which such a node does not have, in the lease of a push that it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Push:
 
     node: Node
     job: Job
+    model: str
     token: Token
 
 
@@ -64,6 +68,8 @@ class LegacyNodes:
     ) -> Sequence[str]:
         """Notes that the node lives; returns which of the jobs it runs it should stop."""
         running = {parse_job_id(text) for text in active[:10_000]}
+        if hardware is not None:
+            check_hardware(hardware)
 
         def unit(tx: Tx) -> Sequence[str]:
             node = _known(tx, node_id)
@@ -97,9 +103,9 @@ class LegacyNodes:
         """A job that the node took, and has not named for a whole time-out, is lost."""
         patience = timedelta(seconds=self._nodes.liveness.timeout_seconds)
         for job, lease in leases.live(tx, node_id):
-            if lease.state is not LeaseState.ACTIVE or lease.job_id in running:
+            if lease.job_id in running or (lease.state is LeaseState.OFFERED and lease.boot_id != PUSHED):
                 continue
-            if job.started_at is not None and tx.now - max(job.started_at, lease.issued_at) > patience:
+            if tx.now - max(job.started_at or lease.issued_at, lease.issued_at) > patience:
                 leases.end(tx, lease, "its node does not run it any more")
                 leases.lose(tx, job, node_id, self._nodes.policy, "its node does not run it any more")
 
@@ -119,7 +125,7 @@ class LegacyNodes:
         if lease.state is LeaseState.EXPIRED:
             return leases.revive(tx, job, lease)
         if job.state is JobState.ASSIGNED:
-            return leases.accept(tx, job, lease, "legacy")
+            return leases.accept(tx, job, lease, PUSHED)
         return job, lease
 
     async def update(
@@ -173,7 +179,8 @@ class LegacyNodes:
             job, lease = _held(tx, node_id, parsed)
             metrics = check_metrics(outcome.metrics)
             if lease.state is LeaseState.ENDED:
-                if job.state is (JobState.COMPLETED if outcome.completed else JobState.FAILED):
+                told = job.state is JobState.COMPLETED if outcome.completed else lease.end_reason.startswith("failed")
+                if told:
                     return job
                 raise stale(f"Job {job.id} is {job.state}: its lease is over ({lease.end_reason})")
             job, lease = self._running(tx, job, lease)
@@ -215,7 +222,7 @@ class LegacyNodes:
         lease = tx.lease(job.id, token) if job else None
         if job is None or node is None or lease is None or job.token != token or lease.state is not LeaseState.OFFERED:
             return None
-        return Push(node, job, token)
+        return Push(node, job, tx.model(job.id), token)
 
     async def pushed(self, entry_id: int, push: Push | None, refused: str | None) -> None:
         """The push has been answered (or is void): the node took the job, or the job goes elsewhere."""
@@ -229,6 +236,8 @@ class LegacyNodes:
                 return
             if refused is not None:
                 leases.decline(tx, job, lease, self._nodes.policy, refused)
+            else:  # from now on it has to name the job
+                tx.save_lease(replace(lease, boot_id=PUSHED, issued_at=tx.now))
 
         await self._store.write(unit)
 
@@ -237,7 +246,7 @@ def _known(tx: Tx, node_id: NodeId) -> Node:
     node = tx.node(node_id)
     if node is None:
         raise not_found("node", node_id)
-    if node.state is NodeState.BANNED and (node.banned_until is None or node.banned_until > tx.now):
+    if node.banned(tx.now):
         raise forbidden(f"Node {node_id} is banned")
     if not node.legacy:
         raise conflict(f"Node {node_id} has its own stream and does not report by unary calls")

@@ -28,15 +28,14 @@ from cyxwiz.domain.node import HELLO_CONTEXT, Hardware, LoadSample, Node, Pricin
 from cyxwiz.domain.states import LeaseState, LeaseTrigger, NodeState, NodeTrigger
 from cyxwiz.ports.store import NodeQuery, Page, Store, Tx
 from cyxwiz.services import leases
-from cyxwiz.services.accounts import OPEN_USER, spend_join_token
+from cyxwiz.services.accounts import OPEN_USER, refuse_disabled, spend_join_token
 from cyxwiz.services.audit import record
+from cyxwiz.services.hardware import check_hardware, check_texts
 from cyxwiz.services.leases import QUEUE, RetryPolicy
 from cyxwiz.services.liveness import Liveness
 
-MAX_DEVICES = 256
-MAX_UNKNOWN = 4096
-MAX_TEXT = 1000
-MAX_BYTES = 2**60
+MAX_SLOTS = 1024
+MAX_LISTED = 64  # services, formats, runtimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +66,15 @@ def check_registration(registration: Registration) -> None:
         raise invalid("name: must have 1 to 100 characters", field="name")
     if not 0 <= registration.port <= 65535:
         raise invalid(f"port: must be from 0 to 65535, not {registration.port}", field="port")
+    if registration.max_concurrent_jobs > MAX_SLOTS:
+        raise invalid(f"max_concurrent_jobs: at most {MAX_SLOTS}", field="max_concurrent_jobs")
+    if len(registration.public_key) > 4096:
+        raise invalid("public_key: at most 4096 bytes", field="public_key")
+    for field in ("region", "host", "wallet_address", "version", "certificate_fingerprint", "boot_id"):
+        check_texts(field, [getattr(registration, field)])
+    for field in ("services", "supported_formats", "runtimes"):
+        check_texts(field, getattr(registration, field), most=MAX_LISTED)
     check_hardware(registration.hardware)
-
-
-def check_hardware(hardware: Hardware) -> None:
-    """Raises INVALID for what no machine has. A device's memory is above 0 or unknown."""
-    if not 1 <= hardware.cpu_cores <= 65536:
-        raise invalid(f"cpu_cores: must be from 1 to 65536, not {hardware.cpu_cores}", field="cpu_cores")
-    if not 0 < hardware.ram_total_bytes < MAX_BYTES:
-        raise invalid(f"ram_total: must be above 0 bytes, not {hardware.ram_total_bytes}", field="ram_total")
-    if len(hardware.devices) > MAX_DEVICES:
-        raise invalid(f"devices: at most {MAX_DEVICES}, not {len(hardware.devices)}", field="devices")
-    if len(hardware.unknown) > MAX_UNKNOWN:
-        raise invalid(f"unknown: at most {MAX_UNKNOWN}, not {len(hardware.unknown)}", field="unknown")
-    for index, device in enumerate(hardware.devices):
-        for size in (device.memory_total_bytes, device.memory_available_bytes):
-            if size is not None and not 0 <= size < MAX_BYTES:
-                raise invalid(f"devices[{index}].memory: must be from 0 to 2^60 bytes, not {size}", field="devices")
-    texts = (hardware.cpu_model, *hardware.unknown, *(device.name for device in hardware.devices))
-    if any(len(text) > MAX_TEXT for text in texts):
-        raise invalid(f"hardware: a name or a reason is longer than {MAX_TEXT} characters", field="hardware")
 
 
 def verify_proof(public_key: bytes, nonce: bytes, node_id: str, signature: bytes) -> None:
@@ -124,6 +112,7 @@ class Nodes:
             node = self._create(tx, node_id, owner, registration, legacy=False, identity=f"key:{node_id}")
         self._refuse_banned(node, tx.now)
         _tell_changes(tx, node, registration.hardware)
+        refuse_disabled(tx, node.owner_id)
         return self.came_online(tx, _updated(node, registration))
 
     def hardware_changed(self, tx: Tx, node_id: NodeId, hardware: Hardware) -> None:
@@ -167,6 +156,7 @@ class Nodes:
             node_id = NodeId(new_id())
             node = self._create(tx, node_id, owner, registration, legacy=True, identity=identity)
         self._refuse_banned(node, tx.now)
+        refuse_disabled(tx, node.owner_id)
         return self.came_online(tx, replace(_updated(node, registration), identity=identity))
 
     def _may_claim(self, node: Node, principal: Principal | None) -> bool:
@@ -195,7 +185,7 @@ class Nodes:
         return node
 
     def _refuse_banned(self, node: Node, now: datetime) -> None:
-        if node.state is NodeState.BANNED and (node.banned_until is None or node.banned_until > now):
+        if node.banned(now):
             until = f"until {node.banned_until.isoformat()}" if node.banned_until else "for good"
             raise forbidden(f"Node {node.id} is banned {until}")
 
@@ -325,7 +315,7 @@ _JOINERS = frozenset({Role.OPERATOR, Role.ADMIN})
 def _tell_changes(tx: Tx, node: Node, hardware: Hardware) -> None:
     changes = hardware.changes(node.hardware)
     if changes:
-        tx.emit(NodeHardwareChanged(node.id, node.name, "; ".join(changes)[:MAX_TEXT]))
+        tx.emit(NodeHardwareChanged(node.id, node.name, "; ".join(changes)[:1000]))
 
 
 def _updated(node: Node, registration: Registration) -> Node:

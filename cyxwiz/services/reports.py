@@ -127,8 +127,7 @@ class Reporting:
 
     def _checkpoint(self, tx: Tx, job: Job, lease: Lease, report: pb.Checkpoint, at: datetime) -> None:
         """Takes a checkpoint, whose bytes must be stored here; the ones before the last are released."""
-        info = tx.blob(report.sha256)
-        if info is None or info.size != report.size:
+        if _uploaded(tx, lease.node_id, report.sha256, report.size) is None:
             raise CyxError(Code.CONFLICT, f"The checkpoint of job {job.id} was not uploaded whole: {report.sha256}")
         progress = finite(report.progress, "progress")
         if not 0.0 <= progress <= 1.0 or not 1 <= report.epoch <= job.spec.epochs + 1 or report.step >= 2**32:
@@ -178,8 +177,8 @@ class Reporting:
         if not report.artefacts:
             raise invalid("finished: names no artefact; the first must be the model's weights", field="artefacts")
         for artefact in report.artefacts:
-            info = tx.blob(artefact.sha256)
-            if info is None or info.size != artefact.size:
+            info = _uploaded(tx, lease.node_id, artefact.sha256, artefact.size)
+            if info is None:
                 raise CyxError(Code.CONFLICT, f"Artefact {artefact.name!r} was not uploaded whole: {artefact.sha256}")
             tx.add_blob(BlobInfo(info.sha256, info.size, info.created_at), job.owner_id)
         files = tuple(ResultFile(a.name, a.sha256, a.size) for a in report.artefacts)
@@ -237,6 +236,12 @@ class Reporting:
         tx.emit(JobCompleted(job.id, job.owner_id, lease.node_id, hashed), private_to=job.owner_id)
         count_outcome(tx, lease.node_id, completed=True, seconds=seconds)
         return job
+
+
+def _uploaded(tx: Tx, node_id: NodeId, sha256: str, size: int) -> BlobInfo | None:
+    """A stored blob that this node has sent itself: else it could give its job's owner what is somebody else's."""
+    info = tx.blob(sha256)
+    return info if info is not None and info.size == size and tx.sent_blob(sha256, node_id) else None
 
 
 def release(tx: Tx, job_id: JobId, checkpoint: Checkpoint) -> None:

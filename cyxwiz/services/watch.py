@@ -40,7 +40,7 @@ class Cursor:
     @staticmethod
     def parse(text: str) -> Cursor:
         parts = text.split(".")
-        if len(parts) != 3 or not all(part.isdigit() and len(part) < 19 for part in parts):
+        if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
             raise invalid(f"Last-Event-ID: {text[:60]!r} is no cursor of this stream", field="Last-Event-ID")
         return Cursor(*(int(part) for part in parts))
 

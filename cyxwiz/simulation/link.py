@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import NodeId
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import LinkSession
 from cyxwiz.ports.clock import Clock
@@ -228,12 +229,15 @@ class SimSession:
 class SimLink:
     """`ports.central_link.CentralLink` for one life of a node."""
 
-    def __init__(self, way: Way, door: Callable[[], Door | None], blobs: dict[str, bytes], name: str) -> None:
+    def __init__(
+        self, way: Way, door: Callable[[], Door | None], blobs: dict[str, bytes], name: str, node_id: NodeId
+    ) -> None:
         self.session_token = ""
         self._way = way
         self._door = door
         self._blobs = blobs
         self._name = name
+        self._node_id = node_id
 
     async def open(self) -> LinkSession:
         central = await self._reach()
@@ -249,7 +253,7 @@ class SimLink:
             raise CyxError(Code.UNAVAILABLE, "The upload was cut")
         central = await self._reach()
         self._blobs[sha256] = data
-        await central.ask(central.jobs.record_blob(None, sha256, len(data)))
+        await central.ask(central.jobs.record_blob(sha256, len(data), owner=None, sender=self._node_id))
         await self._way.clock.sleep(self._way.delay())
         if self._way.blocked:
             raise CyxError(Code.UNAVAILABLE, "The answer to the upload was lost")

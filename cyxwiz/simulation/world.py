@@ -205,7 +205,9 @@ class SimNode:
         self.disk = JournalHandle(self.journal, world.clock, world.rng)
         self.disk.trouble = self.disk_trouble
         self.executor = SimExecutor(world.clock, world.draw_run)
-        link = SimLink(self.way, lambda: world.central, world.blobs, f"{self.name}.{self._lives}")
+        link = SimLink(
+            self.way, lambda: world.central, world.blobs, f"{self.name}.{self._lives}", self.identity.node_id
+        )
         agent = self.agent = Agent(
             link,
             self.executor,

@@ -51,20 +51,16 @@ class FileBlobStore:
         path = self._path(sha256)
         if size < 0 or not 0 <= offset <= size:
             raise invalid(f"An upload of {size} bytes can't begin at {offset}", size=size, offset=offset)
-        return await _off_loop(FileUpload, path, self._incoming / sha256, size, offset)
+        return await _opened(lambda: FileUpload(path, self._incoming / sha256, size, offset), FileUpload.leave)
 
     async def read(self, sha256: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         path = self._path(sha256)
-        fd, end = await _off_loop(_open_range, path, offset, length)
+        source = await _opened(lambda: _Range(path, offset, length), _Range.leave)
         try:
-            while offset < end:
-                data = await _off_loop(os.pread, fd, min(CHUNK_BYTES, end - offset), offset)
-                if not data:
-                    raise CyxError(Code.INTERNAL, f"Blob {sha256} was cut short on disk")
-                offset += len(data)
+            while data := await _off_loop(source.next):
                 yield data
         finally:
-            os.close(fd)
+            await _off_loop(source.leave)
 
     async def add_file(self, path: Path) -> tuple[str, int]:
         return await _off_loop(self._add_file, path)
@@ -106,6 +102,34 @@ class FileBlobStore:
                 os.close(fd)
 
 
+class _Range:
+    """A part of a blob that is being read."""
+
+    def __init__(self, path: Path, offset: int, length: int | None) -> None:
+        self._at_work = threading.Lock()  # as FileUpload's
+        self._left = False
+        self._fd, self._end = _open_range(path, offset, length)
+        self._offset = offset
+
+    def next(self) -> bytes:
+        """The next chunk; empty at the end, and once it was left."""
+        with self._at_work:
+            if self._left or self._offset >= self._end:
+                return b""
+            data = os.pread(self._fd, min(CHUNK_BYTES, self._end - self._offset), self._offset)
+            if not data:
+                raise CyxError(Code.INTERNAL, "A blob was cut short on disk")
+            self._offset += len(data)
+            return data
+
+    def leave(self) -> None:
+        """Waits for the chunk that is being read."""
+        with self._at_work:
+            if not self._left:
+                self._left = True
+                os.close(self._fd)
+
+
 class FileUpload:
     """`ports.blobs.Upload` into a file under `incoming`. Not for two tasks at a time."""
 
@@ -140,7 +164,7 @@ class FileUpload:
         await _off_loop(self._commit)
 
     async def aclose(self) -> None:
-        await _off_loop(self._leave)
+        await _off_loop(self.leave)
 
     def _write(self, data: bytes) -> None:
         with self._at_work:
@@ -172,7 +196,7 @@ class FileUpload:
             _publish(self._incoming, self._path)
             self._close()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         with self._at_work:
             self._close()
 
@@ -249,6 +273,21 @@ async def _off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
             return work(*args, **kwargs)
 
     return await asyncio.to_thread(run)
+
+
+async def _opened(opening: Callable[[], T], leave: Callable[[T], None]) -> T:
+    """What is opened on a thread; if its caller is cancelled meanwhile, it is left once it is open."""
+
+    def run() -> T:
+        with _plainly():
+            return opening()
+
+    work = asyncio.get_running_loop().run_in_executor(None, run)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        work.add_done_callback(lambda done: None if done.cancelled() or done.exception() else leave(done.result()))
+        raise
 
 
 @contextmanager

@@ -35,7 +35,8 @@ from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.ports.store import AuditEntry, BlobInfo, OutboxEntry
 
 _TOP_RANK = Priority.CRITICAL.rank
-_SPEC_FIELDS = tuple(field.name for field in fields(JobSpec))  # so that none that is added is forgotten
+# So that none that is added is forgotten; the model has a table of its own.
+_SPEC_FIELDS = tuple(field.name for field in fields(JobSpec) if field.name != "model")
 
 
 def to_spec(data: Mapping[str, Any]) -> JobSpec:
@@ -43,6 +44,7 @@ def to_spec(data: Mapping[str, Any]) -> JobSpec:
     return JobSpec(
         **{
             **data,
+            "model": "",
             "type": JobType(data["type"]),
             "script": _to_script(data.get("script")),
             "priority": Priority(data["priority"]),
@@ -137,11 +139,16 @@ def from_job(job: Job) -> dict[str, Any]:
         "owner_id": job.owner_id,
         "name": job.spec.name,
         "type": job.spec.type.value,
-        "urgency": _TOP_RANK - job.spec.priority.rank,
+        "urgency": urgency(job),
         "spec": from_spec(job.spec),
         "created_at": job.created_at,
         **from_job_progress(job),
     }
+
+
+def urgency(job: Job) -> int:
+    """0 is the most urgent."""
+    return _TOP_RANK - job.spec.priority.rank
 
 
 def to_lease(row: Any) -> Lease:

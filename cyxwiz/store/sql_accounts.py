@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from cyxwiz.domain.account import ApiKey, JoinToken, User
 from cyxwiz.domain.errors import not_found
-from cyxwiz.domain.ids import UserId
+from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.ports.store import BlobInfo, Page
 from cyxwiz.store import mapping
 from cyxwiz.store.sql_unit import Unit, lookup, table
@@ -18,6 +18,7 @@ from cyxwiz.store.tables import (
     ApiKeyRow,
     BlobOwnerRow,
     BlobRow,
+    BlobSenderRow,
     JobCheckpointRow,
     JoinTokenRow,
     RevokedTokenRow,
@@ -26,7 +27,7 @@ from cyxwiz.store.tables import (
 
 users, api_keys, join_tokens = table(UserRow), table(ApiKeyRow), table(JoinTokenRow)
 revoked, blobs, owners = table(RevokedTokenRow), table(BlobRow), table(BlobOwnerRow)
-checkpoints = table(JobCheckpointRow)
+checkpoints, senders = table(JobCheckpointRow), table(BlobSenderRow)
 
 _USER = lookup(select(users).where(users.c.id == bindparam("id")))
 _USER_BY_NAME = lookup(select(users).where(users.c.name == bindparam("name")))
@@ -38,6 +39,9 @@ _REVOKED = select(revoked.c.id).where(revoked.c.id == bindparam("id"))
 _FORGET_EXPIRED = delete(revoked).where(revoked.c.expires_at < bindparam("now"))
 _BLOB = select(blobs).where(blobs.c.sha256 == bindparam("sha256"))
 _OWNERS = select(owners.c.owner_id).where(owners.c.sha256 == bindparam("sha256"))
+_SENT = select(senders.c.sha256).where(
+    senders.c.sha256 == bindparam("sha256"), senders.c.node_id == bindparam("node_id")
+)
 
 
 def insert_new(rows: Table) -> tuple[Any, Any]:
@@ -51,6 +55,7 @@ _DROP_BLOB = delete(blobs).where(
     ~exists().where(checkpoints.c.sha256 == blobs.c.sha256, checkpoints.c.kept.is_(True)),
 )
 _REVOKE, _ADD_BLOB, _ADD_OWNER = insert_new(revoked), insert_new(blobs), insert_new(owners)
+_ADD_SENDER = insert_new(senders)
 
 
 class Accounts(Unit):
@@ -131,6 +136,12 @@ class Accounts(Unit):
     def blob(self, sha256: str) -> BlobInfo | None:
         row = self._run(_BLOB, {"sha256": sha256}).one_or_none()
         return None if row is None else mapping.to_blob(row, self._run(_OWNERS, {"sha256": sha256}).scalars().all())
+
+    def add_blob_sender(self, sha256: str, node_id: NodeId) -> None:
+        self._run(_ADD_SENDER[self._postgres], {"sha256": sha256, "node_id": node_id})
+
+    def sent_blob(self, sha256: str, node_id: NodeId) -> bool:
+        return self._run(_SENT, {"sha256": sha256, "node_id": node_id}).one_or_none() is not None
 
     def drop_blob(self, sha256: str) -> bool:
         dropped: int = self._run(_DROP_BLOB, {"at_sha256": sha256}).rowcount

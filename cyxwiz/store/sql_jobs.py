@@ -21,6 +21,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects import sqlite
@@ -37,6 +38,7 @@ from cyxwiz.store.tables import (
     JobCheckpointRow,
     JobLogRow,
     JobMetricRow,
+    JobModelRow,
     JobResultRow,
     JobRow,
     LeaseRow,
@@ -46,22 +48,26 @@ from cyxwiz.store.tables import (
 
 jobs, leases, results = table(JobRow), table(LeaseRow), table(JobResultRow)
 metrics, logs, settings = table(JobMetricRow), table(JobLogRow), table(SettingRow)
-checkpoints = table(JobCheckpointRow)
+checkpoints, models = table(JobCheckpointRow), table(JobModelRow)
 
 IS_LIVE = text(f"leases.{LIVE_LEASES}")
 _IS_PENDING = jobs.c.state == str(JobState.PENDING)
 
-_ADD_JOB = insert(jobs)
+_ADD_JOB, _ADD_MODEL = insert(jobs), insert(models)
 _JOB = lookup(select(jobs).where(jobs.c.id == bindparam("id")))
 _SAVE_JOB = update(jobs).where(jobs.c.id == bindparam("at_id"), jobs.c.version == bindparam("at_version"))
 _DELETE_JOB = delete(jobs).where(jobs.c.id == bindparam("id"))
-_DUE_JOBS = lookup(
+_MODEL = select(models.c.definition).where(models.c.job_id == bindparam("job_id"))
+_QUEUE = (jobs.c.urgency, jobs.c.created_at, jobs.c.id)
+_DUE = (
     select(jobs)
     .where(_IS_PENDING, or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now")))
-    .order_by(jobs.c.urgency, jobs.c.created_at, jobs.c.id)
-    .limit(bindparam("most")),
-    skip_locked=True,
+    .order_by(*_QUEUE)
+    .limit(bindparam("most"))
 )
+_PLACE = (bindparam(column.name, type_=column.type) for column in _QUEUE)
+_DUE_JOBS = lookup(_DUE, skip_locked=True)
+_DUE_AFTER = lookup(_DUE.where(tuple_(*_QUEUE) > tuple_(*_PLACE)), skip_locked=True)
 _NEXT_DUE = select(func.min(jobs.c.not_before)).where(_IS_PENDING, jobs.c.not_before > bindparam("now"))
 
 _EPOCH = select(settings.c.value).where(settings.c.name == "epoch")
@@ -126,6 +132,13 @@ _RESULT = lookup(select(results).where(results.c.job_id == bindparam("job_id")))
 class Jobs(Unit):
     def add_job(self, job: Job) -> None:
         self._run(_ADD_JOB, mapping.from_job(job))
+        self._run(_ADD_MODEL, {"job_id": job.id, "definition": job.spec.model})
+
+    def model(self, job_id: JobId) -> str:
+        found: str | None = self._run(_MODEL, {"job_id": job_id}).scalar_one_or_none()
+        if found is None:
+            raise not_found("job", job_id)
+        return found
 
     def job(self, job_id: JobId) -> Job | None:
         row = self._one(_JOB, id=job_id)
@@ -167,8 +180,13 @@ class Jobs(Unit):
             shown = shown.offset(query.offset)
         return Page([mapping.to_job(row) for row in self._run(shown)], total, capped)
 
-    def due_jobs(self, limit: int) -> Sequence[Job]:
-        return [mapping.to_job(row) for row in self._all(_DUE_JOBS, now=self.now, most=limit)]
+    def due_jobs(self, limit: int, after: Job | None = None) -> Sequence[Job]:
+        if after is None:
+            rows = self._all(_DUE_JOBS, now=self.now, most=limit)
+        else:
+            place = {"urgency": mapping.urgency(after), "created_at": after.created_at, "id": after.id}
+            rows = self._all(_DUE_AFTER, now=self.now, most=limit, **place)
+        return [mapping.to_job(row) for row in rows]
 
     def next_due_at(self) -> datetime | None:
         found: datetime | None = self._run(_NEXT_DUE, {"now": self.now}).scalar_one()

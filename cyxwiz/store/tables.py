@@ -221,6 +221,14 @@ class JobRow(Row, table=True):
     version: int = Field(sa_type=BigInteger)
 
 
+class JobModelRow(Row, table=True):
+    """A job's model definition, which may be megabytes: apart, so that reading or saving a job does not carry it."""
+
+    __tablename__ = "job_models"
+    job_id: str = _job(primary_key=True)
+    definition: str = Field(sa_type=FreeText)
+
+
 class LeaseRow(Row, table=True):
     __tablename__ = "leases"
     __table_args__ = (_partial("ix_leases_live", "node_id", "token_epoch", "token_counter", where=LIVE_LEASES),)
@@ -372,6 +380,14 @@ class BlobOwnerRow(Row, table=True):
     __tablename__ = "blob_owners"
     sha256: str = Field(primary_key=True, sa_column_args=[ForeignKey("blobs.sha256", ondelete="CASCADE")])
     owner_id: str = Field(primary_key=True)
+
+
+class BlobSenderRow(Row, table=True):
+    """Which nodes have sent a blob whole: only those may name it in a report."""
+
+    __tablename__ = "blob_senders"
+    sha256: str = Field(primary_key=True, sa_column_args=[ForeignKey("blobs.sha256", ondelete="CASCADE")])
+    node_id: str = Field(primary_key=True, sa_column_args=[ForeignKey("nodes.id", ondelete="CASCADE")])
 
 
 class EventRow(Row, table=True):

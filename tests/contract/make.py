@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +30,11 @@ def job(
         labels={"team": "a"},
     )
     return Job(**{"id": JobId(str(uuid.uuid4())), "owner_id": OWNER, "spec": spec, "created_at": START, **given})
+
+
+def stored(given: Job) -> Job:
+    """The job as the store gives it back: its model definition is asked for apart."""
+    return replace(given, spec=replace(given.spec, model=""))
 
 
 def node(name: str = "node", **given: Any) -> Node:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import hashlib
 import os
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.blobs import BlobStore
+from cyxwiz.store import blobs as module
 from cyxwiz.store.blobs import CHUNK_BYTES, FileBlobStore
 from tests.contract.conftest import HandClock
 from tests.soak import examples
@@ -188,3 +192,62 @@ async def test_files_are_their_owners_alone(blobs: FileBlobStore, tmp_path: Path
     await put(blobs, DATA)
     for path in (tmp_path / "blobs").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+async def test_an_upload_whose_caller_is_cancelled_meanwhile_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileBlobStore(tmp_path, HandClock())
+    data = b"x" * 10
+    name = hashlib.sha256(data).hexdigest()
+    entered, gate = threading.Event(), threading.Event()
+    locked = module._locked
+
+    def slow(fd: int) -> bool:
+        entered.set()
+        gate.wait(5)
+        return locked(fd)
+
+    monkeypatch.setattr(module, "_locked", slow)
+    task = asyncio.ensure_future(store.begin(name, len(data), 0))
+    await asyncio.to_thread(entered.wait, 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    monkeypatch.undo()
+    gate.set()
+    upload = None
+    async with asyncio.timeout(5):
+        while upload is None:
+            with contextlib.suppress(CyxError):  # CONFLICT, until the thread is done
+                upload = await store.begin(name, len(data), 0)
+            await asyncio.sleep(0.01)
+    await upload.write(data)
+    await upload.commit()
+
+
+async def test_a_read_that_is_cancelled_closes_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileBlobStore(tmp_path, HandClock())
+    (tmp_path / "file").write_bytes(b"y" * 10)
+    name, _ = await store.add_file(tmp_path / "file")
+    entered, gate = threading.Event(), threading.Event()
+    opened: list[int] = []
+    open_range = module._open_range
+
+    def slow(*args: Any) -> tuple[int, int]:
+        entered.set()
+        gate.wait(5)
+        found = open_range(*args)
+        opened.append(found[0])
+        return found
+
+    monkeypatch.setattr(module, "_open_range", slow)
+    task = asyncio.ensure_future(anext(store.read(name)))
+    await asyncio.to_thread(entered.wait, 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.set()
+    async with asyncio.timeout(5):
+        while not opened or Path(f"/proc/self/fd/{opened[0]}").exists():
+            await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ import pytest
 from cyxwiz.domain.account import ApiKey, JoinToken, Role, User
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.events import JobCompleted, JobStarted, JobSubmitted, NodeJoined
-from cyxwiz.domain.ids import NodeId, Token, UserId
+from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.job import (
     Checkpoint,
     JobResult,
@@ -28,7 +28,7 @@ from cyxwiz.domain.node import LoadSample, Pricing
 from cyxwiz.domain.states import JobState, LeaseState, LeaseTrigger, NodeState, NodeTrigger
 from cyxwiz.ports.store import AuditEntry, BlobInfo, JobQuery, NodeQuery, Store, Tx
 from tests.contract.conftest import Backend, HandClock
-from tests.contract.make import OWNER, START, job, node
+from tests.contract.make import OWNER, START, job, node, stored
 
 NODE = NodeId("22222222-2222-4222-8222-222222222222")
 HOUR = timedelta(hours=1)
@@ -49,7 +49,11 @@ async def test_a_job_comes_back_as_it_went_in(store: Store) -> None:
     )
     await store.write(lambda tx: tx.add_job(given))
     found = await store.read(lambda tx: tx.job(given.id))
-    assert found == replace(given, reason="waits\N{REPLACEMENT CHARACTER} for ?")
+    assert found == stored(replace(given, reason="waits\N{REPLACEMENT CHARACTER} for ?"))
+    assert await store.read(lambda tx: tx.model(given.id)) == given.spec.model
+    with pytest.raises(CyxError) as caught:
+        await store.read(lambda tx: tx.model(JobId("nobody")))
+    assert caught.value.code is Code.NOT_FOUND
     assert await store.read(lambda tx: tx.job(job().id)) is None
 
 
@@ -66,7 +70,7 @@ async def test_a_unit_is_all_there_or_not_at_all(store: Store) -> None:
     with pytest.raises(KeyError, match="mine"):
         await store.write(unit)
     assert await store.read(lambda tx: tx.job(lost.id)) is None
-    assert await store.read(lambda tx: tx.job(kept.id)) == kept
+    assert await store.read(lambda tx: tx.job(kept.id)) == stored(kept)
     assert await store.read(lambda tx: tx.events(0, frozenset(), 10)) == []
 
 
@@ -126,7 +130,7 @@ async def test_a_save_is_guarded_by_the_version(store: Store) -> None:
     await store.write(lambda tx: tx.add_job(given))
     saved = await store.write(lambda tx: tx.save_job(replace(given, progress=0.5)))
     assert saved.version == given.version + 1
-    assert await store.read(lambda tx: tx.job(given.id)) == saved
+    assert await store.read(lambda tx: tx.job(given.id)) == stored(saved)
     with pytest.raises(CyxError) as caught:
         await store.write(lambda tx: tx.save_job(given))
     assert caught.value.code is Code.STALE
@@ -191,6 +195,9 @@ async def test_due_jobs_by_priority_then_age_and_not_before_their_time(store: St
 
     assert await due() == ["urgent", "early", "late", "low"]
     assert await due(2) == ["urgent", "early"]
+    rest = await store.write(lambda tx: tx.due_jobs(2, early))
+    assert [each.spec.name for each in rest] == ["late", "low"]
+    assert await store.read(lambda tx: tx.due_jobs(2, low)) == []
     assert await store.read(lambda tx: tx.next_due_at()) == waiting.not_before
     clock.advance(10)
     assert await due() == ["urgent", "waiting", "early", "late", "low"]
@@ -409,6 +416,17 @@ async def test_blobs_and_their_owners(store: Store) -> None:
     assert await store.read(lambda tx: tx.blob("cd" * 32)) is None
 
 
+async def test_who_sent_a_blob_goes_with_it(store: Store) -> None:
+    info, rig = BlobInfo("ab" * 32, 7, START), node()
+    await store.write(lambda tx: [tx.add_node(rig), tx.add_blob(info, None)])
+    await store.write(lambda tx: [tx.add_blob_sender(info.sha256, rig.id) for _ in range(2)])
+    assert await store.read(lambda tx: tx.sent_blob(info.sha256, rig.id))
+    assert not await store.read(lambda tx: tx.sent_blob(info.sha256, NODE))
+    assert await store.write(lambda tx: tx.drop_blob(info.sha256)), "who sent it is no owner"
+    await store.write(lambda tx: tx.add_blob(info, None))
+    assert not await store.read(lambda tx: tx.sent_blob(info.sha256, rig.id))
+
+
 async def test_events_by_topic_in_order(store: Store, clock: HandClock) -> None:
     assert await store.read(lambda tx: (tx.first_seq(), tx.last_seq())) == (1, 0)
     a, b = job(), job()
@@ -531,5 +549,5 @@ async def test_what_was_written_is_there_after_a_restart(durable: Backend, tmp_p
     token = await store.write(lambda tx: tx.next_token())
     await store.aclose()
     store = await durable.open()
-    assert await store.read(lambda tx: (tx.job(given.id), tx.last_seq(), tx.setting("a"))) == (given, 1, "b")
+    assert await store.read(lambda tx: (tx.job(given.id), tx.last_seq(), tx.setting("a"))) == (stored(given), 1, "b")
     assert await store.write(lambda tx: tx.next_token()) > token

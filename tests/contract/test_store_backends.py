@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from cyxwiz.bus.local import LocalBus
@@ -29,7 +30,7 @@ from cyxwiz.store.sql import SqlTx
 from cyxwiz.store.sqlite import SqliteStore, connect, raw_of
 from cyxwiz.store.tables import metadata
 from tests.contract.conftest import Backend, HandClock, empty_database
-from tests.contract.make import OWNER, START, job
+from tests.contract.make import OWNER, START, job, stored
 
 
 @pytest.fixture
@@ -212,6 +213,7 @@ async def test_a_reader_sees_one_snapshot(durable: Backend) -> None:
     ("unit", "index"),
     [
         (lambda tx: tx.due_jobs(9), "ix_jobs_state_urgency_created_at_id"),
+        (lambda tx: tx.due_jobs(9, job()), "ix_jobs_state_urgency_created_at_id"),
         (lambda tx: tx.next_due_at(), "ix_jobs_state_not_before"),
         (lambda tx: tx.live_leases("n"), "ix_leases_live"),
         (lambda tx: tx.events(0, frozenset({"jobs"}), 9), "ix_events_category_seq"),
@@ -380,6 +382,7 @@ def _plain(value: Any) -> Any:
 def _up_and_down(connection: Connection) -> None:
     migrate.upgrade(connection)
     at_once = _schema(connection)
+    _a_step_back_keeps_models(connection)
     migrate.downgrade(connection)
     assert inspect(connection).get_table_names() == ["alembic_version"]
     migrate.upgrade(connection, step_by_step=True)
@@ -387,6 +390,18 @@ def _up_and_down(connection: Connection) -> None:
     assert _schema(connection) == at_once
     context = MigrationContext.configure(connection, opts={"compare_type": True})
     assert compare_metadata(context, metadata) == []
+
+
+def _a_step_back_keeps_models(connection: Connection) -> None:
+    """What 0003 moves is moved back and forth."""
+    given = job()
+    SqlTx(connection, START, writing=True).add_job(given)
+    migrate.downgrade(connection, "0002")
+    spec = connection.execute(text("SELECT spec FROM jobs")).scalar_one()
+    assert (spec if isinstance(spec, dict) else json.loads(spec))["model"] == given.spec.model
+    migrate.upgrade(connection)
+    tx = SqlTx(connection, START, writing=False)
+    assert (tx.job(given.id), tx.model(given.id)) == (stored(given), given.spec.model)
 
 
 def test_migrations_on_sqlite_make_todays_tables_and_undo_them(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_blobs_there_and_back(run: Run, tmp_path: Path) -> None:
 
 
 def test_settings_database_version(run: Run, tmp_path: Path) -> None:
-    shown = run("config", "show", "--set", "scheduler.max_retries=7", CYXWIZ_AUTH__JWT_SECRET="hidden").stdout
+    shown = run("config", "show", "--set", "scheduler.max_retries=7", CYXWIZ_AUTH__JWT_SECRET="hidden-" * 5).stdout
     assert "hidden" not in shown
     assert re.search(r"scheduler\.max_retries\s+7\s+flag", shown)
     assert "max_retries" in run("config", "check", "--set", "scheduler.max_retries=-1", status=2).stderr

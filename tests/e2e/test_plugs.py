@@ -16,8 +16,11 @@ pytestmark = pytest.mark.timeout(300)
 FAST = "scheduler.node_heartbeat_timeout_ms=3000"
 
 
-def test_both_roles_in_one_process(tmp_path: Path) -> None:
-    with cyxwiz("both", tmp_path / "both") as both, both.http() as http:
+def test_both_roles_in_one_process_over_a_relative_data_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with cyxwiz("both", Path("both"), cwd=tmp_path) as both, both.http() as http:
         job = until(http, submit(http, DIGITS), "completed", "failed")
         assert job["status"] == "completed", job
         assert job["metrics"]["val_accuracy"] >= 0.95

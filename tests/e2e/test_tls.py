@@ -28,18 +28,18 @@ def test_a_job_over_tls(tmp_path: Path) -> None:
     flags = certs(tmp_path)
     ca = flags[2].partition("=")[2]
     trusting = ssl.create_default_context(cafile=ca)
-    with cyxwiz("central", tmp_path / "central", *flags) as central:
+    with cyxwiz("central", tmp_path / "central", *flags, "server.grpc_address=0.0.0.0:0") as central:
         assert central.ready["rest"].startswith("https://")
         headers = {"Authorization": f"Bearer {central.key}"}
         with httpx.Client(base_url=central.ready["rest"], headers=headers, verify=trusting) as http:
             token = http.post("/api/node-tokens", json={}).json()["token"]
-            where = (f"node.central={central.ready['grpc']}", "node.tls=true", flags[2])
+            where = (f"node.central={central.ready['grpc'].replace('0.0.0.0', 'localhost')}", "node.tls=true", flags[2])
             with cyxwiz("node", tmp_path / "node", *where, env={"CYXWIZ_NODE__JOIN_TOKEN": token}):
                 job = until(http, submit(http, DIGITS), "completed", "failed")
                 assert job["status"] == "completed", job
         command = [sys.executable, "-m", "cyxwiz", "--data-dir", str(tmp_path / "central"), "--output", "json"]
         listed = subprocess.run([*command, "jobs", "list"], capture_output=True, check=True)
-        assert json.loads(listed.stdout)["total"] == 1, "the CLI finds the authority in the data directory"
+        assert json.loads(listed.stdout)["total"] == 1, "the CLI finds address and authority in the data directory"
 
 
 def test_client_certificates_on_the_address_of_nodes(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import math
 import uuid
 from collections.abc import AsyncIterator
@@ -318,6 +319,12 @@ async def test_bad_registrations(opened: Central) -> None:
             {"ram_total": -1},
             {"port": 70000},
             {"compute_score": math.nan},
+            {"ip_address": "x" * 300},
+            {"supported_formats": ["x"] * 65},
+            {"devices": [common.DeviceCaps(compute_capability=math.inf)]},
+            {"devices": [common.DeviceCaps(device_name="x" * 300)]},
+            {"devices": [common.DeviceCaps()] * 257},
+            {"pricing": pb.NodePricing(price_per_hour=1.0, usd_equivalent=math.inf)},
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stubs.nodes.RegisterNode(pb.RegisterNodeRequest(info=info(**changes)))
@@ -402,3 +409,57 @@ async def test_list_nodes_pages_sorts_and_filters(opened: Central) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stubs.discovery.ListNodes(pb.ListNodesRequest(page_token="x"))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_heartbeat_brings_no_hardware_that_a_registration_may_not(opened: Central) -> None:
+    async with opened.channel() as channel:
+        stubs = Stubs(channel, "")
+        node_id = (await register(stubs)).node_id
+        impossible = info(devices=[common.DeviceCaps(compute_capability=math.inf)])
+        for status in (info(cpu_cores=2**31 - 1), info(ram_total=2**62), impossible):
+            beat = pb.HeartbeatRequest(node_id=node_id, current_status=status)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stubs.nodes.Heartbeat(beat)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert (await opened.core.nodes.get(node_id)).hardware.cpu_cores == 8
+        page = await stubs.discovery.ListNodes(pb.ListNodesRequest(page_token=""))
+        assert page.total_count == 1
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.discovery.ListNodes(pb.ListNodesRequest(page_token="\N{SUPERSCRIPT TWO}"))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_node_that_forgot_what_it_was_pushed_loses_it(opened: Central) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs = Stubs(channel, "")
+        node_id = (await register(stubs, port=old.port)).node_id
+        await submit(stubs)
+
+        async def pushed_again() -> bool:
+            await stubs.nodes.Heartbeat(pb.HeartbeatRequest(node_id=node_id, active_jobs=[]))
+            return len(old.jobs) > 1
+
+        await soon(pushed_again)
+
+
+async def test_a_failure_may_be_told_twice(opened: Central) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs = Stubs(channel, "")
+        node_id = (await register(stubs, port=old.port)).node_id
+        job_id = await submit(stubs)
+        await soon(lambda: _true(old.jobs))
+        old.accept = False
+        failure = pb.ReportJobResultRequest(
+            node_id=node_id, job_id=job_id, final_status=common.STATUS_FAILED, error_message="out of memory"
+        )
+        await opened.core.store.write(lambda tx: tx.save_node(_drained(tx.node(node_id))))
+        for _ in range(2):
+            await stubs.status.ReportJobResult(failure)
+        again = await opened.core.store.read(lambda tx: tx.job(job_id))
+        assert again is not None and again.retry_count == 1
+
+
+def _drained(node: Any) -> Any:
+    return dataclasses.replace(node, cordoned=True)

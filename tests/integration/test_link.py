@@ -275,3 +275,21 @@ async def test_banned_node_is_thrown_out(server: Central, link: Link, tmp_path: 
         async with asyncio.timeout(5):
             while agent.active:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_central_that_stops_takes_no_jobs(server: Central) -> None:
+    server.core.jobs.close()
+    with pytest.raises(CyxError) as caught:
+        await submit(server)
+    assert caught.value.code is Code.UNAVAILABLE
+
+
+async def test_a_blob_on_disk_that_no_row_knows_is_sent_again(server: Central, link: Link, tmp_path: Path) -> None:
+    executor = ScriptedExecutor(gated=True)
+    async with node(tmp_path / "node", link(server), executor):
+        job = await until(server, await submit(server), JobState.RUNNING)
+        (tmp_path / "weights").write_text(f"weights of {job.id}")
+        await server.blobs.add_file(tmp_path / "weights")  # as a restore of the files alone leaves it
+        executor.step(3)
+        job = await until(server, job, JobState.COMPLETED)
+    assert job.attempts == 1

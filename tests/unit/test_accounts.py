@@ -450,6 +450,13 @@ async def test_a_use_of_a_unit_that_fails_is_not_spent(world: World) -> None:
     assert await spend(world, text) == operator.id
 
 
+async def test_a_join_token_of_a_disabled_user_is_void(world: World) -> None:
+    operator = await world.actor("op", Role.OPERATOR)
+    _, text = await world.accounts.create_join_token(operator, None, None)
+    await world.accounts.disable_user(Principal(UserId(new_id()), "root", Role.ADMIN), "op")
+    assert "disabled" in await refusal(spend(world, text), Code.FORBIDDEN)
+
+
 @pytest.mark.parametrize(("uses", "seconds"), [(0, None), (10**6 + 1, None), (None, 0.5), (None, 11 * 365 * 86400.0)])
 async def test_a_join_token_out_of_bounds(world: World, uses: int | None, seconds: float | None) -> None:
     operator = await world.actor("op", Role.OPERATOR)
@@ -471,6 +478,20 @@ async def test_a_nodes_session_says_which_node_and_whose(world: World) -> None:
         principal.require(Role.USER, Role.OPERATOR, Role.ADMIN)
     world.clock.advance(30 * 86400)
     assert "expired" in await refusal(world.accounts.authenticate(session))
+
+
+async def test_the_session_of_a_banned_node_or_of_a_disabled_owner_is_void(world: World) -> None:
+    owner = await world.user()
+    banned = make.node("banned", owner_id=owner.id, state=NodeState.BANNED, banned_until=START + timedelta(seconds=60))
+    theirs = make.node("theirs", owner_id=owner.id, state=NodeState.ONLINE)
+    await world.store.write(lambda tx: [tx.add_node(each) for each in (banned, theirs)])
+    session = world.accounts.node_session(banned.id)
+    assert "banned" in await refusal(world.accounts.authenticate(session), Code.FORBIDDEN)
+    world.clock.advance(60)
+    assert (await world.accounts.authenticate(session)).node_id == banned.id
+    await world.accounts.disable_user(Principal(UserId(new_id()), "root", Role.ADMIN), owner.name)
+    refused = await refusal(world.accounts.authenticate(world.accounts.node_session(theirs.id)), Code.FORBIDDEN)
+    assert "disabled" in refused
 
 
 async def test_a_p2p_token_has_the_published_claims(world: World) -> None:

@@ -97,6 +97,18 @@ def test_a_key_outside_any_section_is_refused(tmp_path: Path) -> None:
         ("server.grpc_address=:50051", "host:port"),
         ("server.rest_address=127.0.0.1:70000", "host:port"),
         ("ledger.backend=solana", "'none'"),
+        ("database.event_retention_hours=1e8", "less than or equal to"),
+        ("auth.refresh_token_seconds=1000000000000", "less than or equal to"),
+        ("scheduler.max_pending_per_user=10001", "less than or equal to 10000"),
+        ("server.max_connections=9999999999", "less than or equal to"),
+        ("server.max_request_bytes=99999999999999", "less than or equal to"),
+        ("server.public_url=foo", "https://"),
+        ("node.advertise_address=myhost", "host:port"),
+        ("node.advertise_address=myhost:\N{SUPERSCRIPT TWO}", "host:port"),
+        ("node.central=garbage", "host:port"),
+        ("node.keep_results=99999999999d", "at most 3660d"),
+        ("node.devices=bogus", "is no device"),
+        ("blobs.url=s3://bucket", "file:///path"),
     ],
 )
 def test_a_value_out_of_bounds_names_key_value_bound_and_origin(flag: str, bound: str) -> None:
@@ -110,6 +122,37 @@ def test_a_value_out_of_bounds_names_key_value_bound_and_origin(flag: str, bound
 def test_a_scheduler_without_any_weight_is_refused() -> None:
     names = ("reputation", "availability", "capability", "uptime", "data")
     assert "at least one weight" in refusal(flags=[f"scheduler.weight_{name}=0" for name in names])
+
+
+def test_a_certificate_without_its_key_is_refused() -> None:
+    assert "set both or none" in refusal(flags=["tls.key_file=/x"])
+
+
+@pytest.mark.parametrize("key", sorted(key for key in SECRETS if key.startswith("auth.")))
+def test_a_secret_that_can_be_guessed_is_refused(key: str, tmp_path: Path) -> None:
+    assert "at least 32 characters" in refusal(flags=[f"{key}=short"])
+    (tmp_path / "secret").write_text("short\n")
+    assert "32 at least" in refusal(flags=[f"{key}_file={tmp_path / 'secret'}"])
+
+
+@pytest.mark.parametrize(
+    ("url", "there"),
+    [
+        ("postgresql://ann:hunter2@db/x", "postgresql://ann:********@db/x"),
+        ("postgresql://ann:hunter2@/b:@db/x", "postgresql://ann:********@db/x"),
+        ("postgresql://db/x?user=ann&password=hunter2&b=c", "postgresql://db/x?user=ann&password=********&b=c"),
+    ],
+)
+@pytest.mark.parametrize("key", ["database.url", "redis.url"])
+def test_a_password_in_a_url_is_never_shown(key: str, url: str, there: str, tmp_path: Path) -> None:
+    loaded = load(environ={}, flags=[f"{key}={url}"])
+    assert shown(loaded)[key][0] == f'"{there}"'
+    (warning,) = loaded.warnings
+    assert "hunter2" not in warning
+    assert f"CYXWIZ_{key.upper().replace('.', '__')}" in warning
+    assert load(environ={}, flags=["database.url=postgresql://ann@db/x"]).warnings == ()
+    wrong = refusal(file=write(tmp_path, f'[server]\ngrpc_address = "{url}"\n'))
+    assert "hunter2" not in wrong
 
 
 def test_a_flag_without_a_value_is_refused() -> None:
@@ -150,10 +193,10 @@ def test_a_secret_is_never_shown(key: str) -> None:
 @pytest.mark.parametrize("key", sorted(SECRETS))
 def test_a_secret_may_come_from_a_file(key: str, tmp_path: Path) -> None:
     path = tmp_path / "secret"
-    path.write_text("  from-the-file\n")
+    path.write_text("  from-the-file, which is long enough\n")
     loaded = load(environ={}, flags=[f"{key}_file={path}"])
     section, _, name = key.partition(".")
-    assert getattr(getattr(loaded.config, section), name) == "from-the-file"
+    assert getattr(getattr(loaded.config, section), name) == "from-the-file, which is long enough"
     assert shown(loaded)[key][0] == MASK
     assert loaded.warnings == ()
     missing = refusal(flags=[f"{key}_file={tmp_path / 'none'}"])

@@ -13,6 +13,7 @@ from cyxwiz.domain.states import JobState, LeaseState
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.store import Store, Tx
 from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.scheduler.feasible import Candidate
 from cyxwiz.scheduler.policy import Placement, Plan, Snapshot, plan
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
@@ -20,6 +21,7 @@ from cyxwiz.services.jobs import Jobs
 
 log = logging.getLogger(__name__)
 BATCH = 200
+MOST_BATCHES = 25  # in one pass
 
 
 class Placer(Service):
@@ -30,6 +32,7 @@ class Placer(Service):
         self._jobs = jobs
         self._weights = weights
         self._poll = poll_seconds
+        self._reached: Job | None = None  # how far the last pass came, if it did not come to the end of the queue
 
     async def run(self) -> None:
         subscription = self._bus.subscribe(leases.QUEUE)
@@ -53,48 +56,63 @@ class Placer(Service):
         await super().stop(grace)
 
     async def place(self) -> float:
-        """One pass over everything that waits; returns how many seconds to sleep if nothing happens."""
-        while True:
-            snapshot, due_in = await self._store.read(self._snapshot)
-            if not snapshot.jobs:
-                return due_in
+        """One pass through the queue; returns how many seconds to sleep if nothing happens.
+
+        Jobs that fit nowhere now are passed by: they hold up nobody behind them. A pass ends when no node has a free
+        slot, or after `MOST_BATCHES`; the next one looks at the head of the queue again and then goes on from there.
+        """
+        after = candidates = None
+        for number in range(MOST_BATCHES):
+            if number == 1 and self._reached is not None:
+                after, self._reached = self._reached, None
+            jobs, candidates, avoid = await self._store.read(lambda tx: self._look(tx, after, candidates))  # noqa: B023
+            snapshot = Snapshot(jobs, candidates, self._weights, avoid)
             decided = plan(snapshot)
-            placed = await self._store.write(lambda tx: self._apply(tx, snapshot, decided))  # noqa: B023
-            if placed == 0 or len(snapshot.jobs) < BATCH:
-                return due_in
+            if decided.placements or _news(jobs, decided):
+                await self._store.write(lambda tx: self._apply(tx, snapshot, decided))  # noqa: B023
+            candidates = decided.left
+            if len(jobs) < BATCH or not any(candidate.open for candidate in candidates):
+                self._reached = None
+                return await self._due_in()
+            after = jobs[-1]
+        self._reached = after
+        return 0.0
 
-    def _snapshot(self, tx: Tx) -> tuple[Snapshot, float]:
-        jobs = tx.due_jobs(BATCH)
-        due_at = tx.next_due_at()
-        wait = self._poll if due_at is None else min(self._poll, max(0.01, (due_at - tx.now).total_seconds()))
-        if not jobs:
-            return Snapshot((), ()), wait
-        avoid = {job.id: _shunned(tx, job) for job in jobs if job.attempts}
-        return Snapshot(jobs, self._jobs.candidates(tx), self._weights, avoid), wait
+    def _look(
+        self, tx: Tx, after: Job | None, candidates: Sequence[Candidate] | None
+    ) -> tuple[Sequence[Job], Sequence[Candidate], dict[JobId, frozenset[NodeId]]]:
+        jobs = tx.due_jobs(BATCH, after)
+        if candidates is None:
+            candidates = self._jobs.candidates(tx) if jobs else ()
+        return jobs, candidates, {job.id: _shunned(tx, job) for job in jobs if job.attempts}
 
-    def _apply(self, tx: Tx, snapshot: Snapshot, decided: Plan) -> int:
+    async def _due_in(self) -> float:
+        def unit(tx: Tx) -> float:
+            due_at = tx.next_due_at()
+            return self._poll if due_at is None else min(self._poll, max(0.01, (due_at - tx.now).total_seconds()))
+
+        return await self._store.read(unit)
+
+    def _apply(self, tx: Tx, snapshot: Snapshot, decided: Plan) -> None:
         """Carries the plan out as far as the world still is as the snapshot saw it."""
-        placed = 0
         seen = {job.id: job for job in snapshot.jobs}
         for placement in decided.placements:
-            placed += self._issue(tx, seen[placement.job_id], placement)
+            self._issue(tx, seen[placement.job_id], placement)
         _explain_waiting(tx, snapshot.jobs, decided)
-        return placed
 
-    def _issue(self, tx: Tx, seen: Job, placement: Placement) -> bool:
+    def _issue(self, tx: Tx, seen: Job, placement: Placement) -> None:
         job = tx.job(placement.job_id)
         node = tx.node(placement.node_id)
         if job is None or job.version != seen.version or job.state is not JobState.PENDING:
-            return False
+            return
         if node is None or node.status not in ("online", "busy") or node.load >= node.max_concurrent_jobs:
             tx.hint(leases.QUEUE)
-            return False
+            return
         lease = leases.issue(tx, job, node.id)
         if node.legacy:
             payload = {"job_id": job.id, "epoch": lease.token.epoch, "counter": lease.token.counter, "node_id": node.id}
             tx.add_outbox("assign_legacy", f"assign:{lease.token}", payload, tx.now)
             tx.hint("outbox:assign_legacy")
-        return True
 
 
 def _shunned(tx: Tx, job: Job) -> frozenset[NodeId]:
@@ -102,12 +120,13 @@ def _shunned(tx: Tx, job: Job) -> frozenset[NodeId]:
     return frozenset(lease.node_id for lease in tx.leases_of(job.id) if lease.state is not LeaseState.ACTIVE)
 
 
+def _news(jobs: Sequence[Job], decided: Plan) -> list[tuple[Job, str]]:
+    """The jobs that wait for another reason than the one written down."""
+    return [(job, reason) for job in jobs if (reason := decided.waiting.get(job.id, job.reason)) != job.reason]
+
+
 def _explain_waiting(tx: Tx, jobs: Sequence[Job], decided: Plan) -> None:
-    """Writes down why a job waits, when the reason is a new one."""
-    for seen in jobs:
-        reason = decided.waiting.get(JobId(seen.id))
-        if reason is None or reason == seen.reason:
-            continue
+    for seen, reason in _news(jobs, decided):
         job = tx.job(seen.id)
         if job is not None and job.version == seen.version:
             tx.save_job(replace(job, reason=reason))

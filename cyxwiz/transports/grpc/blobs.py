@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.account import Principal
+from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.ext.v1 import blobs_pb2 as pb
 from cyxwiz.ext.v1 import blobs_pb2_grpc
 from cyxwiz.ports.blobs import BlobStore
@@ -21,22 +22,25 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
         self._max_bytes = max_bytes
 
     async def Stat(self, request: pb.BlobStatRequest, context: Any) -> pb.BlobState:
-        """What is stored, to its owners and to nodes; others must show that they have the content by uploading it."""
+        """What is stored, to its owners and to nodes that sent it; others show that they have it by uploading it."""
         actor = caller().required
-        if actor.node_id is None:
-            try:
-                await self._jobs.may_read_blob(actor, request.sha256)
-            except CyxError as error:
-                if error.code is not Code.NOT_FOUND:
-                    raise
-                return pb.BlobState(sha256=request.sha256, offset=await self._blobs.partial(request.sha256))
-        return await self._state(request.sha256)
+        size = await self._blobs.size(request.sha256)
+        if size is None:
+            return pb.BlobState(sha256=request.sha256, offset=await self._blobs.partial(request.sha256))
+        if await self._known(actor, request.sha256):
+            return _whole(request.sha256, size)
+        return pb.BlobState(sha256=request.sha256)
 
-    async def _state(self, sha256: str) -> pb.BlobState:
-        size = await self._blobs.size(sha256)
-        if size is not None:
-            return pb.BlobState(sha256=sha256, size=size, offset=size, complete=True)
-        return pb.BlobState(sha256=sha256, offset=await self._blobs.partial(sha256))
+    async def _known(self, actor: Principal, sha256: str) -> bool:
+        if actor.node_id is not None:
+            return await self._jobs.sent_blob(actor.node_id, sha256)
+        try:
+            await self._jobs.may_read_blob(actor, sha256)
+        except CyxError as error:
+            if error.code is not Code.NOT_FOUND:
+                raise
+            return False
+        return True
 
     async def Put(self, request_iterator: AsyncIterator[pb.BlobPutRequest], context: Any) -> pb.BlobState:
         actor = caller().required
@@ -58,11 +62,13 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
                 await upload.commit()
             finally:
                 await upload.aclose()
+        elif header.offset:
+            raise conflict(f"Blob {header.sha256} was stored by somebody else meanwhile: send it from its beginning")
         else:
             await _check_possession(header.sha256, _data(request_iterator))
-        # A node's upload belongs to nobody until a result names it.
-        await self._jobs.record_blob(None if actor.node_id else actor.id, header.sha256, header.size)
-        return await self._state(header.sha256)
+        owner = None if actor.node_id else actor.id
+        await self._jobs.record_blob(header.sha256, header.size, owner=owner, sender=actor.node_id)
+        return _whole(header.sha256, header.size)
 
     async def Get(self, request: pb.BlobGetRequest, context: Any) -> AsyncIterator[pb.BlobChunk]:
         await self._jobs.may_read_blob(caller().required, request.sha256)
@@ -73,6 +79,10 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
         async for data in self._blobs.read(request.sha256, offset, request.length or None):
             yield pb.BlobChunk(offset=offset, data=data, size=size)
             offset += len(data)
+
+
+def _whole(sha256: str, size: int) -> pb.BlobState:
+    return pb.BlobState(sha256=sha256, size=size, offset=size, complete=True)
 
 
 async def _data(requests: AsyncIterator[pb.BlobPutRequest]) -> AsyncIterator[bytes]:

@@ -68,7 +68,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
                 await upload.commit()
             finally:
                 await upload.aclose()
-        await self._jobs.record_blob(actor.id, digest, len(data))
+        await self._jobs.record_blob(digest, len(data), owner=actor.id)
         return f"blob://sha256/{digest}"
 
     async def GetJobStatus(self, request: pb.GetJobStatusRequest, context: Any) -> pb.GetJobStatusResponse:

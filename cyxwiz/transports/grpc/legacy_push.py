@@ -81,7 +81,7 @@ class LegacyPusher(Service):
     async def _push(self, push: Push) -> str | None:
         """None if the node took the job, else why not."""
         node = push.node
-        request = pb.AssignJobRequest(node_id=node.id, job=config_to(push.job))
+        request = pb.AssignJobRequest(node_id=node.id, job=config_to(push.job, push.model))
         request.authorization_token, _ = self._accounts.p2p_token(push.job.owner_id, push.job.id, node.id, legacy=True)
         reasons: list[str] = []
         for offset in PORT_OFFSETS:

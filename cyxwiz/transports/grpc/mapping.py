@@ -163,7 +163,7 @@ def assignment_to(assignment: Assignment) -> job_pb.NodeAssignment:
     )
 
 
-def config_to(job: Job) -> job_pb.JobConfig:
+def config_to(job: Job, model: str) -> job_pb.JobConfig:
     """For the push to a node of the earlier kind: everything that the owner asked for."""
     spec = job.spec
     resources = spec.resources
@@ -173,7 +173,7 @@ def config_to(job: Job) -> job_pb.JobConfig:
         job_id=job.id,
         job_type=TYPE_TO[spec.type],
         priority=spec.priority.rank,  # type: ignore[arg-type]  the enum's numbers are the ranks
-        model_definition=spec.model,
+        model_definition=model,
         hyperparameters={**spec.hyperparameters, "seed": str(spec.seed)},
         dataset_uri=spec.dataset_uri,
         batch_size=spec.batch_size,
@@ -221,10 +221,23 @@ def hardware_of_info(info: node_pb.NodeInfo) -> Hardware:
     return Hardware(cpu, info.cpu_cores, info.ram_total, info.ram_available or info.ram_total, devices)
 
 
+_PRICES = (
+    "price_per_hour",
+    "price_per_epoch",
+    "price_per_job_base",
+    "price_per_inference",
+    "minimum_charge",
+    "discount_1h_plus",
+    "discount_24h_plus",
+    "discount_bulk",
+    "usd_equivalent",
+)
+
+
 def pricing_of(pricing: node_pb.NodePricing) -> Pricing | None:
     if pricing.price_per_hour == 0 and not pricing.free_tier_available:
         return None
-    for field in ("price_per_hour", "price_per_epoch", "price_per_job_base", "price_per_inference", "minimum_charge"):
+    for field in _PRICES:
         value = getattr(pricing, field)
         if not math.isfinite(value) or value < 0:
             raise invalid(f"pricing.{field}: must not be negative, not {value}", field=f"pricing.{field}")
@@ -312,5 +325,9 @@ def _texts(value: object) -> list[str]:
 
 def _version(text: str) -> common.Version:
     parts = text.split("+")[0].split(".")
-    numbers = [int(part) if part.isdigit() else 0 for part in parts[:3]] + [0, 0, 0]
+    numbers = [int(part) if _counts(part) else 0 for part in parts[:3]] + [0, 0, 0]
     return common.Version(major=numbers[0], minor=numbers[1], patch=numbers[2], build=text)
+
+
+def _counts(part: str) -> bool:
+    return part.isascii() and part.isdigit() and len(part) < 10  # fits in 32 bits

@@ -268,6 +268,6 @@ def _has(node: Node, device: Device) -> bool:
 def _offset(token: str) -> int:
     if not token:
         return 0
-    if not token.isdigit() or len(token) > 9:
+    if not (token.isascii() and token.isdigit()) or len(token) > 9:
         raise invalid("page_token: take it from next_page_token of the page before", field="page_token")
     return int(token)

@@ -164,7 +164,7 @@ class BlobDoor:
 
     async def _stored(self, actor: Principal, sha256: str, size: int) -> Response:
         # A node's upload belongs to nobody until a result names it.
-        await self._jobs.record_blob(None if actor.node_id else actor.id, sha256, size)
+        await self._jobs.record_blob(sha256, size, owner=None if actor.node_id else actor.id, sender=actor.node_id)
         answer = {"sha256": sha256, "size": size, "uri": f"blob://sha256/{sha256}"}
         return reply(answer, 201, {"Location": f"{UPLOAD_PATH}/{sha256}", "Upload-Offset": str(size)})
 
