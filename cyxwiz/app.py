@@ -111,7 +111,7 @@ async def build_core(
     nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
     jobs = Jobs(store, clock, accounts, liveness, tariff, weights, max_pending_per_user=section.max_pending_per_user)
     reporting = Reporting(policy, tariff)
-    watch = Watch(store, bus, poll_seconds=poll)
+    watch = Watch(store, bus, accounts, poll_seconds=poll)
     gateway = NodeGateway(
         store,
         bus,
