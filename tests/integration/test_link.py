@@ -280,10 +280,13 @@ async def test_banned_node_is_thrown_out(server: Central, link: Link, tmp_path: 
 
 
 async def test_nodes_behind_one_address_are_not_counted_together(tmp_path: Path) -> None:
-    async with central(tmp_path, "server.max_streams_per_principal=1") as server:
-        async with node(tmp_path / "one", grpc_link(server)), node(tmp_path / "two", grpc_link(server)):
-            page = await server.core.api.list_nodes(_call(await admin(server)))
-            assert page["total"] == 2
+    async with (
+        central(tmp_path, "server.max_streams_per_principal=1") as server,
+        node(tmp_path / "one", grpc_link(server)),
+        node(tmp_path / "two", grpc_link(server)),
+    ):
+        page = await server.core.api.list_nodes(_call(await admin(server)))
+        assert page["total"] == 2
 
 
 async def test_who_proves_nothing_locks_nobody_out(

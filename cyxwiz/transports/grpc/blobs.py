@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ext.v1 import blobs_pb2 as pb
 from cyxwiz.ext.v1 import blobs_pb2_grpc
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.transports.grpc.door import caller
+
+IDLE_SECONDS = 60.0
 
 
 class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
@@ -29,19 +33,20 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
             except CyxError as error:
                 if error.code is not Code.NOT_FOUND:
                     raise
-                return pb.BlobState(sha256=request.sha256, offset=await self._blobs.partial(request.sha256))
-        return await self._state(request.sha256)
+                partial = await self._blobs.partial(request.sha256, _uploader(actor))
+                return pb.BlobState(sha256=request.sha256, offset=partial)
+        return await self._state(actor, request.sha256)
 
-    async def _state(self, sha256: str) -> pb.BlobState:
+    async def _state(self, actor: Principal, sha256: str) -> pb.BlobState:
         size = await self._blobs.size(sha256)
         if size is not None:
             return pb.BlobState(sha256=sha256, size=size, offset=size, complete=True)
-        return pb.BlobState(sha256=sha256, offset=await self._blobs.partial(sha256))
+        return pb.BlobState(sha256=sha256, offset=await self._blobs.partial(sha256, _uploader(actor)))
 
     async def Put(self, request_iterator: AsyncIterator[pb.BlobPutRequest], context: Any) -> pb.BlobState:
         actor = caller().required
-        header = None
-        async for first in request_iterator:
+        header, requests = None, _in_time(request_iterator)
+        async for first in requests:
             if first.WhichOneof("body") != "header":
                 raise invalid("The first message of an upload must be its header")
             header = first.header
@@ -51,18 +56,18 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
         if header.size > self._max_bytes:
             raise invalid(f"size: at most {self._max_bytes} bytes, not {header.size}", field="size")
         if await self._blobs.size(header.sha256) is None:
-            upload = await self._blobs.begin(header.sha256, header.size, header.offset)
+            upload = await self._blobs.begin(header.sha256, header.size, header.offset, _uploader(actor))
             try:
-                async for data in _data(request_iterator):
+                async for data in _data(requests):
                     await upload.write(data)
                 await upload.commit()
             finally:
                 await upload.aclose()
         else:
-            await _check_possession(header.sha256, _data(request_iterator))
+            await _check_possession(header.sha256, _data(requests))
         # A node's upload belongs to nobody until a result names it.
         await self._jobs.record_blob(None if actor.node_id else actor.id, header.sha256, header.size)
-        return await self._state(header.sha256)
+        return await self._state(actor, header.sha256)
 
     async def Get(self, request: pb.BlobGetRequest, context: Any) -> AsyncIterator[pb.BlobChunk]:
         await self._jobs.may_read_blob(caller().required, request.sha256)
@@ -73,6 +78,22 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
         async for data in self._blobs.read(request.sha256, offset, request.length or None):
             yield pb.BlobChunk(offset=offset, data=data, size=size)
             offset += len(data)
+
+
+def _uploader(actor: Principal) -> str:
+    return actor.node_id or actor.id
+
+
+async def _in_time(requests: AsyncIterator[pb.BlobPutRequest]) -> AsyncIterator[pb.BlobPutRequest]:
+    """An upload's messages. Raises TimeoutError when one is long in coming: a silent caller holds the upload's lock."""
+    coming = aiter(requests)
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                message = await anext(coming)
+        except StopAsyncIteration:
+            return
+        yield message
 
 
 async def _data(requests: AsyncIterator[pb.BlobPutRequest]) -> AsyncIterator[bytes]:
