@@ -245,7 +245,9 @@ class NodeSection(Section):
 class RateLimit(Section):
     enabled: bool = Field(default=True, description="Whether callers are limited at all.")
     requests_per_second: int = Field(default=2000, ge=1, description="Requests of one caller a second.")
-    logins_per_minute: int = Field(default=10, ge=1, description="Log-ins and sign-ups from one address a minute.")
+    logins_per_minute: int = Field(
+        default=10, ge=1, description="Log-ins of one name, and sign-ups, from one address a minute."
+    )
 
 
 class Logging(Section):
