@@ -357,8 +357,10 @@ def _from_file(file: Path | None) -> Iterable[tuple[str, Any, str]]:
         return
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:  # what is no TOML or no UTF-8, or has a number of too many digits
         raise ConfigError(f"{path}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply") from None
     for section, values in data.items():
         if not isinstance(values, dict):
             raise ConfigError(

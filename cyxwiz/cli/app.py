@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.completion import completion_init
 
 from cyxwiz.cli import accounts, blobs, demo, jobs, nodes, process, simulate
 from cyxwiz.cli.arguments import OUTPUTS, Options
-from cyxwiz.cli.session import INTERRUPTED, Session, fail, unexpected
+from cyxwiz.cli.process import COMPLETE
+from cyxwiz.cli.session import INTERRUPTED, TERMINATED, Session, fail, unexpected
 from cyxwiz.domain.errors import Code, CyxError, invalid
 
 EPILOG = "The options above are taken before and after a command. Exit status: 0 done, 1 failed, 2 bad usage, "
@@ -55,6 +58,8 @@ def run_command(options: Options, args: Sequence[str], wrong: str | None = None)
     if wrong is not None:
         return fail(options, invalid(wrong))
     try:
+        if COMPLETE in os.environ:
+            completion_init()  # typer's own shells, which it knows of only where an app has its options for them
         status = _invoke(Session(options), args)
         sys.stdout.flush()
         return status
@@ -64,6 +69,8 @@ def run_command(options: Options, args: Sequence[str], wrong: str | None = None)
         return fail(options, error)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except asyncio.CancelledError:
+        return TERMINATED  # a command that was told to end, and has put away what it started
     except BrokenPipeError:
         # The reader of the output went away: nothing is left to say, and Python must not try at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

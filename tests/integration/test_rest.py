@@ -607,6 +607,20 @@ async def test_ranges_outside_and_malformed(alice: httpx.AsyncClient) -> None:
         assert (await alice.get(f"/api/blobs/{name}")).status_code in (400, 404)
 
 
+# figures that no store can hold
+
+
+async def test_figures_beyond_64_bits(alice: httpx.AsyncClient) -> None:
+    costly = {"device": "cuda", "ram": 2**62, "max_duration": "366d"}
+    plan = (await alice.post("/api/jobs/plan", json={**JOB, "resources": costly})).json()
+    job = await submit(alice, resources=costly)
+    assert job["estimated_cost"] == plan["estimated_cost"] == "9223372036.854775807"
+    for name in ("logs", "metrics"):
+        error = refused(await alice.get(f"/api/jobs/{job['id']}/{name}?after={2**70}"), "INVALID")
+        assert error["details"]["field"] == "after"
+        assert (await alice.get(f"/api/jobs/{job['id']}/{name}?after={2**63 - 1}")).status_code == 200
+
+
 # the server
 
 
