@@ -93,7 +93,7 @@ class Auth(Section):
     )
     p2p_secret_file: Path | None = Field(default=None, description="File that holds it instead.")
     admin_secret: str | None = Field(
-        default=None, description="Signs admin tokens of the earlier system; as jwt_secret."
+        default=None, description="Reserved: for admin tokens of the earlier system; signs nothing yet."
     )
     admin_secret_file: Path | None = Field(default=None, description="File that holds it instead.")
     access_token_seconds: int = Field(default=3600, ge=1, le=86400 * 30, description="Life of an access token.")

@@ -37,11 +37,13 @@ def common(
     token: Annotated[str | None, typer.Option(help="API key or access token; better CYXWIZ_TOKEN")] = None,
     data_dir: Annotated[str | None, typer.Option(help="where client.json lies", metavar="DIR")] = None,
     ca_file: Annotated[str | None, typer.Option(help="certificate authority of the server", metavar="PEM")] = None,
+    cert_file: Annotated[str | None, typer.Option(help="your certificate, if it demands one", metavar="PEM")] = None,
+    key_file: Annotated[str | None, typer.Option(help="the key of --cert-file", metavar="PEM")] = None,
     output: Annotated[str, typer.Option(help=" or ".join(OUTPUTS))] = "table",
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
     # `arguments.split` took them all from the command line before; they stand here for `--help`.
-    del server, token, data_dir, ca_file, output, debug
+    del server, token, data_dir, ca_file, cert_file, key_file, output, debug
 
 
 process.add_to(app)

@@ -210,7 +210,7 @@ def init_certs(
 
     def tell(document: Any) -> None:
         print(f"made {document['ca_file']} and {document['cert_file']} for {', '.join(document['hosts'])}\n")
-        print("in config.toml:\n\n[tls]")
+        print("in config.toml, in its section [tls]:\n")
         print(f'cert_file = "{document["cert_file"]}"\nkey_file = "{document["key_file"]}"')
         print(f'ca_file = "{document["ca_file"]}"\n')
         print(f"on other machines: copy {document['ca_file']} there, and name it with --ca-file or CYXWIZ_CA_FILE")

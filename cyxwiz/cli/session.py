@@ -45,7 +45,14 @@ class Session:
         from cyxwiz.client import Client
 
         chosen = self.options
-        return Client(chosen.server, chosen.token, chosen.data_dir, chosen.ca_file)
+        return Client(
+            chosen.server,
+            chosen.token,
+            chosen.data_dir,
+            chosen.ca_file,
+            cert_file=chosen.cert_file,
+            key_file=chosen.key_file,
+        )
 
     def ask(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Runs `work` with a client, and closes it."""

@@ -41,6 +41,7 @@ class Client:
         data_dir: where `client.json` lies; `CYXWIZ_DATA_DIR`, else the user's own directory.
         ca_file: the certificate authority (PEM) of a server that speaks TLS with a certificate of its own.
         timeout: seconds for one answer.
+        cert_file, key_file: the client's own certificate and key (PEM), for a server that demands one.
         patience: seconds for which a safe request is repeated while the server is away.
         reconnect: seconds for which a watch waits for a server that went away to come back.
     """
@@ -53,10 +54,12 @@ class Client:
         ca_file: Path | str | None = None,
         timeout: float = 30.0,
         *,
+        cert_file: Path | str | None = None,
+        key_file: Path | str | None = None,
         patience: float = 5.0,
         reconnect: float = 300.0,
     ) -> None:
-        self._target = connection.discover(server, token, data_dir, ca_file)
+        self._target = connection.discover(server, token, data_dir, ca_file, cert_file=cert_file, key_file=key_file)
         self._credentials = self._target.credentials
         self._timeout = timeout
         self._patience = patience
@@ -349,14 +352,7 @@ class Client:
         answer = await self._ask("Login", "", {"name": name, "password": password})
         path = self._kept_path() if keep else None
         if path is not None:
-            scheme = "grpcs" if self._target.tls else "grpc"
-            own = self._target.own
-            document = {
-                **answer,
-                "server": None if own else f"{scheme}://{self.address}",
-                "ca_file": str(self._target.ca_file.resolve()) if self._target.ca_file and not own else None,
-            }
-            connection.keep_session(path, document)
+            connection.keep_session(path, {**answer, **connection.where(self._target)})
         self._use(answer, path)
         return answer
 

@@ -352,3 +352,20 @@ def test_a_command_that_is_told_to_end_says_nothing(monkeypatch: pytest.MonkeyPa
     assert cyxwiz("demo") == 143
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "")
+
+
+def test_the_lines_of_certs_init_go_into_the_shipped_settings(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cyxwiz("--data-dir", "data", "certs", "init") == 0
+    said = capsys.readouterr().out.splitlines()
+    shipped = (Path(__file__).parents[3] / "config.toml").read_text()
+    assert shipped.count("\n[tls]\n") == 1
+    assert "[tls]" not in said, "a second header would be refused"
+    lines = "\n".join(line for line in said if " = " in line)
+    Path("config.toml").write_text(shipped.replace("\n[tls]\n", f"\n[tls]\n{lines}\n"))
+    assert cyxwiz("config", "show", "--output", "json") == 0
+    shown = {each["key"]: each for each in json.loads(capsys.readouterr().out)["settings"]}
+    for name in ("cert_file", "key_file", "ca_file"):
+        assert shown[f"tls.{name}"]["origin"] == "config.toml"
