@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.completion import completion_init
 
 from cyxwiz.cli import accounts, blobs, demo, jobs, nodes, process, simulate
 from cyxwiz.cli.arguments import OUTPUTS, Options
-from cyxwiz.cli.process import COMPLETE
+from cyxwiz.cli.process import COMPLETE, know_shells
 from cyxwiz.cli.session import INTERRUPTED, TERMINATED, Session, fail, unexpected
 from cyxwiz.domain.errors import Code, CyxError, invalid
 
@@ -61,7 +60,7 @@ def run_command(options: Options, args: Sequence[str], wrong: str | None = None)
         return fail(options, invalid(wrong))
     try:
         if COMPLETE in os.environ:
-            completion_init()  # typer's own shells, which it knows of only where an app has its options for them
+            know_shells()
         status = _invoke(Session(options), args)
         sys.stdout.flush()
         return status

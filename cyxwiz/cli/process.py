@@ -239,3 +239,11 @@ def completion(
         raise invalid(f"There is no completion for {wanted!r}: take bash, zsh, fish or powershell")
     make: Any = vars(scripts)["get_completion_script"]
     print(make(prog_name="cyxwiz", complete_var=COMPLETE, shell=wanted))
+
+
+def know_shells() -> None:
+    """Makes typer answer the shells that it has scripts for; it does so itself only for an app with its own options."""
+    from typer import completion as scripts
+
+    begin: Any = vars(scripts)["completion_init"]
+    begin()
