@@ -118,7 +118,7 @@ async def build_core(
     nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
     jobs = Jobs(store, clock, accounts, liveness, tariff, weights, max_pending_per_user=section.max_pending_per_user)
     reporting = Reporting(policy, tariff)
-    watch = Watch(store, bus, poll_seconds=poll)
+    watch = Watch(store, bus, accounts, poll_seconds=poll)
     gateway = NodeGateway(
         store,
         bus,
@@ -303,6 +303,11 @@ async def _central(stack: AsyncExitStack, config: Config, data_dir: Path, runnin
     if config.tls.cert_file:
         client["grpc"] = f"grpcs://{client['grpc']}"
         client["ca_file"] = str((config.tls.ca_file or config.tls.cert_file).resolve())
+        if (
+            config.tls.require_client_cert and config.tls.key_file
+        ):  # what central itself shows will do for its own machine
+            client["cert_file"] = str(config.tls.cert_file.resolve())
+            client["key_file"] = str(config.tls.key_file.resolve())
     _write_private(data_dir / "client.json", json.dumps(client))
     return core, blobs
 

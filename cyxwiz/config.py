@@ -367,7 +367,9 @@ class NodeSection(Section):
 class RateLimit(Section):
     enabled: bool = Field(default=True, description="Whether callers are limited at all.")
     requests_per_second: int = Field(default=2000, ge=1, description="Requests of one caller a second.")
-    logins_per_minute: int = Field(default=10, ge=1, description="Log-ins and sign-ups from one address a minute.")
+    logins_per_minute: int = Field(
+        default=10, ge=1, description="Log-ins of one name, and sign-ups, from one address a minute."
+    )
 
 
 class Logging(Section):
@@ -488,8 +490,10 @@ def _from_file(file: Path | None) -> Iterable[tuple[str, Any, str]]:
         return
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:  # what is no TOML or no UTF-8, or has a number of too many digits
         raise ConfigError(f"{path}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply") from None
     for section, values in data.items():
         if not isinstance(values, dict):
             raise ConfigError(

@@ -153,7 +153,7 @@ async def central(folder: Path, *, clock: Clock | None = None, **overrides: Any)
     nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
     jobs = Jobs(store, clock, accounts, liveness, tariff, Weights(), max_pending_per_user=1000)
     blobs = FileBlobStore(folder / "blobs", clock)
-    api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, poll_seconds=1.0))
+    api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, accounts, poll_seconds=1.0))
     guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
     made: list[Central] = []
     app = build(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ import typer
 
 from cyxwiz.cli import accounts, blobs, demo, jobs, nodes, process, simulate
 from cyxwiz.cli.arguments import OUTPUTS, Options
-from cyxwiz.cli.session import INTERRUPTED, Session, fail, unexpected
+from cyxwiz.cli.process import COMPLETE, know_shells
+from cyxwiz.cli.session import INTERRUPTED, TERMINATED, Session, fail, unexpected
 from cyxwiz.domain.errors import Code, CyxError, invalid
 
 EPILOG = "The options above are taken before and after a command. Exit status: 0 done, 1 failed, 2 bad usage, "
@@ -34,11 +36,13 @@ def common(
     token: Annotated[str | None, typer.Option(help="API key or access token; better CYXWIZ_TOKEN")] = None,
     data_dir: Annotated[str | None, typer.Option(help="where client.json lies", metavar="DIR")] = None,
     ca_file: Annotated[str | None, typer.Option(help="certificate authority of the server", metavar="PEM")] = None,
+    cert_file: Annotated[str | None, typer.Option(help="your certificate, if it demands one", metavar="PEM")] = None,
+    key_file: Annotated[str | None, typer.Option(help="the key of --cert-file", metavar="PEM")] = None,
     output: Annotated[str, typer.Option(help=" or ".join(OUTPUTS))] = "table",
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
     # `arguments.split` took them all from the command line before; they stand here for `--help`.
-    del server, token, data_dir, ca_file, output, debug
+    del server, token, data_dir, ca_file, cert_file, key_file, output, debug
 
 
 process.add_to(app)
@@ -55,6 +59,8 @@ def run_command(options: Options, args: Sequence[str], wrong: str | None = None)
     if wrong is not None:
         return fail(options, invalid(wrong))
     try:
+        if COMPLETE in os.environ:
+            know_shells()
         status = _invoke(Session(options), args)
         sys.stdout.flush()
         return status
@@ -64,6 +70,8 @@ def run_command(options: Options, args: Sequence[str], wrong: str | None = None)
         return fail(options, error)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except asyncio.CancelledError:
+        return TERMINATED  # a command that was told to end, and has put away what it started
     except BrokenPipeError:
         # The reader of the output went away: nothing is left to say, and Python must not try at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,6 +16,8 @@ VALUED = {
     "--token": "token",
     "--data-dir": "data_dir",
     "--ca-file": "ca_file",
+    "--cert-file": "cert_file",
+    "--key-file": "key_file",
     "--output": "output",
 }
 
@@ -30,6 +32,8 @@ class Options:
     token: str | None = None
     data_dir: str | None = None
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
     output: str = "table"
     debug: bool = False
 

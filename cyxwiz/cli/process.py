@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 File = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="settings file (default: ./config.toml)")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="one setting; repeat")]
 
+COMPLETE = "_CYXWIZ_COMPLETE"  # set by the shell when it asks for completions
+
 config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 database = typer.Typer(help="Look after central's database.", no_args_is_help=True)
 certs = typer.Typer(help="Certificates for TLS.", no_args_is_help=True)
@@ -138,7 +140,10 @@ def import_database(context: typer.Context, path: Path, file: File = None, sets:
 
     if not path.is_file():
         raise invalid(f"{path}: no such file")
-    rows = asyncio.run(fill())
+    try:
+        rows = asyncio.run(fill())
+    except UnicodeDecodeError as error:
+        raise invalid(f"{path}: is no export of `cyxwiz db export`: not UTF-8 text (byte {error.start})") from None
     here.show({"rows": rows}, lambda _: print(f"{rows} rows taken in"))
 
 
@@ -185,14 +190,9 @@ async def _revision(section: Any, directory: Path) -> str | None:
             return migrate.current(connection)
         finally:
             connection.close()
-    from sqlalchemy.ext.asyncio import create_async_engine
+    from cyxwiz.store.postgres import revision
 
-    engine = create_async_engine(url)
-    try:
-        async with engine.connect() as opened:
-            return await opened.run_sync(migrate.current)
-    finally:
-        await engine.dispose()
+    return await revision(url)
 
 
 @certs.command("init")
@@ -210,7 +210,7 @@ def init_certs(
 
     def tell(document: Any) -> None:
         print(f"made {document['ca_file']} and {document['cert_file']} for {', '.join(document['hosts'])}\n")
-        print("in config.toml:\n\n[tls]")
+        print("in config.toml, in its section [tls]:\n")
         print(f'cert_file = "{document["cert_file"]}"\nkey_file = "{document["key_file"]}"')
         print(f'ca_file = "{document["ca_file"]}"\n')
         print(f"on other machines: copy {document['ca_file']} there, and name it with --ca-file or CYXWIZ_CA_FILE")
@@ -238,4 +238,12 @@ def completion(
     if wanted not in ("bash", "zsh", "fish", "powershell", "pwsh"):
         raise invalid(f"There is no completion for {wanted!r}: take bash, zsh, fish or powershell")
     make: Any = vars(scripts)["get_completion_script"]
-    print(make(prog_name="cyxwiz", complete_var="_CYXWIZ_COMPLETE", shell=wanted))
+    print(make(prog_name="cyxwiz", complete_var=COMPLETE, shell=wanted))
+
+
+def know_shells() -> None:
+    """Makes typer answer the shells that it has scripts for; it does so itself only for an app with its own options."""
+    from typer import completion as scripts
+
+    begin: Any = vars(scripts)["completion_init"]
+    begin()

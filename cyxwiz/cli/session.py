@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cyxwiz.cli.arguments import Options
+from cyxwiz.cli.show import plain
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.wire import CODES
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Json = dict[str, Any]
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 class Session:
@@ -44,7 +45,14 @@ class Session:
         from cyxwiz.client import Client
 
         chosen = self.options
-        return Client(chosen.server, chosen.token, chosen.data_dir, chosen.ca_file)
+        return Client(
+            chosen.server,
+            chosen.token,
+            chosen.data_dir,
+            chosen.ca_file,
+            cert_file=chosen.cert_file,
+            key_file=chosen.key_file,
+        )
 
     def ask(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Runs `work` with a client, and closes it."""
@@ -68,7 +76,7 @@ class Session:
 
     def note(self, text: str) -> None:
         """Something for a person to know beside the document."""
-        print(text, file=sys.stderr)
+        print("\n".join(map(plain, text.split("\n"))), file=sys.stderr)
 
 
 def session(context: typer.Context) -> Session:
@@ -89,7 +97,7 @@ def fail(options: Options, error: CyxError) -> int:
         }
         print(json.dumps({"error": body}, default=str), file=sys.stderr)
     else:
-        print(f"error: {' '.join(error.message.split())}", file=sys.stderr)
+        print(f"error: {plain(' '.join(error.message.split()))}", file=sys.stderr)
     return row.exit
 
 

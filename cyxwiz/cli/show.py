@@ -53,7 +53,7 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
-        grid.add_column(heading, overflow="fold")
+        grid.add_column(Text(plain(heading)), overflow="fold")
     for row in rows:
         cells = [plain(value) for value in row]
         grid.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in cells))
@@ -227,7 +227,7 @@ def checkpoints(document: Json) -> None:
 
 
 def log_line(each: Json) -> str:
-    return f"{when(each['at'])} {each['level']:<7} {plain(each['message'])}"
+    return f"{when(each['at'])} {plain(each['level']):<7} {plain(each['message'])}"
 
 
 def logs(document: Json) -> None:

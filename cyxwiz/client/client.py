@@ -41,6 +41,7 @@ class Client:
         data_dir: where `client.json` lies; `CYXWIZ_DATA_DIR`, else the user's own directory.
         ca_file: the certificate authority (PEM) of a server that speaks TLS with a certificate of its own.
         timeout: seconds for one answer.
+        cert_file, key_file: the client's own certificate and key (PEM), for a server that demands one.
         patience: seconds for which a safe request is repeated while the server is away.
         reconnect: seconds for which a watch waits for a server that went away to come back.
     """
@@ -53,10 +54,12 @@ class Client:
         ca_file: Path | str | None = None,
         timeout: float = 30.0,
         *,
+        cert_file: Path | str | None = None,
+        key_file: Path | str | None = None,
         patience: float = 5.0,
         reconnect: float = 300.0,
     ) -> None:
-        self._target = connection.discover(server, token, data_dir, ca_file)
+        self._target = connection.discover(server, token, data_dir, ca_file, cert_file=cert_file, key_file=key_file)
         self._credentials = self._target.credentials
         self._timeout = timeout
         self._patience = patience
@@ -365,14 +368,7 @@ class Client:
         answer = await self._ask("Login", "", {"name": name, "password": password})
         path = self._kept_path() if keep else None
         if path is not None:
-            scheme = "grpcs" if self._target.tls else "grpc"
-            own = self._target.own
-            document = {
-                **answer,
-                "server": None if own else f"{scheme}://{self.address}",
-                "ca_file": str(self._target.ca_file.resolve()) if self._target.ca_file and not own else None,
-            }
-            connection.keep_session(path, document)
+            connection.keep_session(path, {**answer, **connection.where(self._target)})
         self._use(answer, path)
         return answer
 
@@ -392,11 +388,25 @@ class Client:
         return answer
 
     async def logout(self) -> Json:
-        """Voids the tokens in use and forgets a kept log-in; API keys live on."""
-        answer = await self._ask("Logout", "", {"refresh_token": self._credentials.refresh_token or None})
-        if self._credentials.kept is not None:
-            self._credentials.kept.unlink(missing_ok=True)
-        self._credentials = connection.Credentials(kept=self._credentials.kept)
+        """Voids the tokens in use and forgets a kept log-in, also one that has expired; API keys live on."""
+        self._open()
+
+        async def once() -> Json:
+            # Written anew for each try: a renewal in between brings another refresh token, which is the one to void.
+            given = {"refresh_token": self._credentials.refresh_token} if self._credentials.refresh_token else {}
+            query = client_pb2.Query(json=encode(given))
+            return json.loads((await self._stub.Logout(query, timeout=self._timeout, metadata=self.metadata())).json)
+
+        kept = self._credentials.kept
+        try:
+            answer = await self.guarded(once, safe=False)
+        except CyxError as error:
+            if error.code is not Code.UNAUTHENTICATED or kept is None or not kept.exists():
+                raise
+            answer = {"logged_out": True}  # the kept log-in is void already: forgetting it is all that is left
+        if kept is not None:
+            kept.unlink(missing_ok=True)
+        self._credentials = connection.Credentials(kept=kept)
         return answer
 
     async def whoami(self) -> Json:

@@ -1,8 +1,8 @@
 """Which server to call, as whom, and the channel to it.
 
-What is said wins over the environment (CYXWIZ_SERVER, CYXWIZ_TOKEN, CYXWIZ_DATA_DIR, CYXWIZ_CA_FILE), that over a
-log-in kept in `session.json`, and that over `client.json`, which central leaves in its data directory. Refused: sending
-a kept credential to any server but the one that it is for.
+What is said wins over the environment (CYXWIZ_SERVER, CYXWIZ_TOKEN, CYXWIZ_DATA_DIR, CYXWIZ_CA_FILE, CYXWIZ_CERT_FILE,
+CYXWIZ_KEY_FILE), that over a log-in kept in `session.json`, and that over `client.json`, which central leaves in its
+data directory. Refused: sending a kept credential to any server but the one that it is for.
 """
 
 from __future__ import annotations
@@ -39,13 +39,17 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server: `address` is host:port. `own` tells that it is the one of the data directory's `client.json`."""
+    """A server: `address` is host:port. `own` tells that it is the one of the data directory's `client.json`.
+
+    `certificate` is what the client shows of itself to a server that demands it: the files of the chain and the key.
+    """
 
     address: str
     tls: bool
     ca_file: Path | None
     credentials: Credentials
     own: bool = False
+    certificate: tuple[Path, Path] | None = None
 
 
 def discover(
@@ -54,11 +58,15 @@ def discover(
     data_dir: Path | str | None = None,
     ca_file: Path | str | None = None,
     environ: Mapping[str, str] | None = None,
+    *,
+    cert_file: Path | str | None = None,
+    key_file: Path | str | None = None,
 ) -> Target:
     """The server to call and the credentials for it.
 
     Raises:
-        CyxError: INVALID for an address that is none, or a file in the data directory that can't be read.
+        CyxError: INVALID for an address that is none, a certificate without its key, or a file in the data directory
+            that can't be read.
     """
     environ = os.environ if environ is None else environ
     folder = data_folder(data_dir, environ)
@@ -72,7 +80,14 @@ def discover(
     authority = ca_file or environ.get("CYXWIZ_CA_FILE") or known.get("ca_file")
     spoken = parse_server(str(known.get("grpc") or known.get("server") or said))[1]
     address, tls = parse_server(said, tls=authority is not None or spoken)
-    target = Target(address, tls, Path(authority) if authority else None, Credentials(), own)
+    pair = (
+        cert_file or environ.get("CYXWIZ_CERT_FILE") or known.get("cert_file"),
+        key_file or environ.get("CYXWIZ_KEY_FILE") or known.get("key_file"),
+    )
+    if bool(pair[0]) != bool(pair[1]):
+        raise invalid("cert_file and key_file go together: name the certificate and its key", field="cert_file")
+    certificate = (Path(str(pair[0])), Path(str(pair[1]))) if pair[0] else None
+    target = Target(address, tls, Path(authority) if authority else None, Credentials(), own, certificate)
     given = token or environ.get("CYXWIZ_TOKEN")
     if given:
         return replace(target, credentials=Credentials(given.strip()))
@@ -97,7 +112,7 @@ def _kept_credentials(target: Target, kept: Mapping[str, Any], session: Mapping[
             str(session["access_token"]), str(session.get("refresh_token") or ""), folder / "session.json"
         )
     if target.own and kept.get("key"):
-        return Credentials(str(kept["key"]), str(kept.get("refresh_token") or ""), folder / "session.json")
+        return Credentials(str(kept["key"]), kept=folder / "session.json")
     return Credentials(kept=folder / "session.json")
 
 
@@ -128,7 +143,7 @@ def open_channel(target: Target) -> grpc.aio.Channel:
     """A channel that reconnects quickly after a restart.
 
     Raises:
-        CyxError: INVALID when the certificate authority's file can't be read.
+        CyxError: INVALID when a file of certificates or keys can't be read.
     """
     options: list[tuple[str, Any]] = [
         ("grpc.initial_reconnect_backoff_ms", 100),
@@ -143,13 +158,30 @@ def open_channel(target: Target) -> grpc.aio.Channel:
         options.append(("grpc.enable_http_proxy", 0))
     if not target.tls:
         return grpc.aio.insecure_channel(target.address, options)
-    roots = None
-    if target.ca_file is not None:
-        try:
-            roots = target.ca_file.read_bytes()
-        except OSError as error:
-            raise invalid(f"ca_file: {target.ca_file} can't be read: {error.strerror}", field="ca_file") from None
-    return grpc.aio.secure_channel(target.address, grpc.ssl_channel_credentials(roots), options)
+    roots = _pem(target.ca_file, "ca_file") if target.ca_file else None
+    chain = key = None
+    if target.certificate is not None:
+        chain, key = _pem(target.certificate[0], "cert_file"), _pem(target.certificate[1], "key_file")
+    return grpc.aio.secure_channel(target.address, grpc.ssl_channel_credentials(roots, key, chain), options)
+
+
+def _pem(path: Path, field: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise invalid(f"{field}: {path} can't be read: {error.strerror}", field=field) from None
+
+
+def where(target: Target) -> dict[str, str | None]:
+    """What a kept log-in says of its server: nothing of the data directory's own, which may move."""
+    if target.own:
+        return {"server": None, "ca_file": None, "cert_file": None, "key_file": None}
+    chain, key = target.certificate or (None, None)
+    files = {"ca_file": target.ca_file, "cert_file": chain, "key_file": key}
+    return {
+        "server": f"{'grpcs' if target.tls else 'grpc'}://{target.address}",
+        **{name: str(path.resolve()) if path else None for name, path in files.items()},
+    }
 
 
 def keep_session(path: Path, document: Mapping[str, Any]) -> None:

@@ -6,11 +6,12 @@ is central's to say; `locate` finds the line that its answer is about. Refused: 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cyxwiz.domain.errors import CyxError, invalid
 from cyxwiz.domain.script import MAX_FILES
 
 MAX_BYTES = 32 << 20
+MAX_VALUES = 1_000_000
 Job = dict[str, Any]
 
 
@@ -99,14 +101,14 @@ def apply_sets(job: Job, sets: Iterable[str]) -> None:
             if not isinstance(table, dict):
                 raise invalid(f"--set {setting!r}: {'.'.join(names[:depth])} is {_kind(table)}, not a table")
         value = _literal(text.strip())
-        _check_plain(value, f"--set {key}")
+        _check_plain(value, f"--set {key}", count=itertools.count())
         table[names[-1]] = value
 
 
 def _literal(text: str) -> Any:
     try:
         document = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     return document["value"] if len(document) == 1 else text
 
@@ -152,6 +154,10 @@ def _toml(path: Path, text: str) -> Any:
         if place is None:
             raise _unreadable(path, str(error), text.count("\n") + 1) from None
         raise _unreadable(path, str(error)[: place.start()], int(place[1]), int(place[2])) from None
+    except RecursionError:
+        raise _unreadable(path, "is nested too deeply") from None
+    except ValueError as error:  # such as a number of more digits than Python reads
+        raise _unreadable(path, str(error)) from None
 
 
 def _json(path: Path, text: str) -> Any:
@@ -220,24 +226,26 @@ def _checked(path: Path, document: Any) -> Job:
     if not isinstance(document, dict):
         raise invalid(f"{path}: must hold a table of fields (name, dataset, model, …), not {_kind(document)}")
     try:
-        _check_plain(document, "")
+        _check_plain(document, "", count=itertools.count())
     except CyxError as error:
         line = locate(path, str(error.details.get("field", "")))
         raise invalid(f"{path}{f':{line}' if line else ''}: {error.message}", **error.details) from None
     return document
 
 
-def _check_plain(value: Any, where: str, depth: int = 0) -> None:
+def _check_plain(value: Any, where: str, depth: int = 0, *, count: Iterator[int]) -> None:
     if depth > 100:
         raise invalid(f"{where}: is nested too deeply")
+    if next(count) >= MAX_VALUES:  # YAML's aliases make a small file a document without end
+        raise invalid(f"has more than {MAX_VALUES} values, which no job has")
     if isinstance(value, Mapping):
         for key, each in value.items():
             if not isinstance(key, str):
                 raise invalid(f"{where or 'the file'}: the key {key!r} must be text; quote it", field=where)
-            _check_plain(each, f"{where}.{key}" if where else key, depth + 1)
+            _check_plain(each, f"{where}.{key}" if where else key, depth + 1, count=count)
     elif isinstance(value, list):
         for number, each in enumerate(value):
-            _check_plain(each, f"{where}.{number}", depth + 1)
+            _check_plain(each, f"{where}.{number}", depth + 1, count=count)
     elif isinstance(value, float) and not math.isfinite(value):
         raise invalid(f"{where}: {value} is no number that a job can have", field=where)
     elif value is not None and not isinstance(value, (str, int, float, bool)):

@@ -1,7 +1,8 @@
 """The client for programs without asyncio: the same methods, which wait for their answer.
 
 Promised: every public method of `Client` is here under its name, with its arguments; `watch` is a plain iterator; a
-program may use one `SyncClient` from several threads. The calls run on one background thread, which ends with `close`.
+program may use one `SyncClient` from several threads. The calls run on one background thread, which ends with `close`:
+what other threads still wait for then, and every call after it, is a CONFLICT.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from cyxwiz.client.client import Client, JobHandle
+from cyxwiz.domain.errors import conflict
 
 T = TypeVar("T")
 
@@ -24,6 +27,8 @@ class _Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._closing = threading.Lock()
+        self.closed = False
         self._thread = threading.Thread(target=self._run, name="cyxwiz-client", daemon=True)
         self._thread.start()
 
@@ -34,16 +39,35 @@ class _Loop:
         self._loop.close()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._closing:
+            if self.closed:
+                work.close()
+                raise conflict("This client is closed: make a new one")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise conflict("This client was closed while the call was under way") from None
         except BaseException:
             future.cancel()  # an interrupt of this thread ends the call too
             raise
 
-    def close(self) -> None:
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Ends what is under way, does `last`, and ends the thread."""
+        with self._closing:
+            if self.closed:
+                return
+            self.closed = True
+        asyncio.run_coroutine_threadsafe(self._end(last), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    async def _end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await last()
 
 
 class _Waiting:
@@ -84,7 +108,8 @@ def _iterate(stream: Any, loop: _Loop) -> Iterator[Any]:
         while (value := loop.wait(following())) is not _END:
             yield value
     finally:
-        loop.wait(stream.aclose())
+        if not loop.closed:  # the thread's end closes it otherwise
+            loop.wait(stream.aclose())
 
 
 _END = object()
@@ -100,7 +125,6 @@ class SyncClient(_Waiting):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         inner = Client(*args, **kwargs)
         super().__init__(inner, _Loop())
-        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +135,4 @@ class SyncClient(_Waiting):
         self.close()
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._loop.wait(self._inner.close())
-            self._loop.close()
+        self._loop.close(self._inner.close)

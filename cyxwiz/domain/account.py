@@ -19,13 +19,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The authenticated caller. For a node, `id` is the node's and `node_id` is set."""
+    """The authenticated caller. For a node, `id` is its owner's and `node_id` is set."""
 
     id: UserId
     name: str
     role: Role
     node_id: NodeId | None = None
     credential_id: str = ""  # the API key or token it came with
+    expires_at: datetime | None = None  # when that ends by itself
 
     @property
     def is_admin(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from cyxwiz.domain.money import MAX_UNITS
+
 
 class PaymentState(StrEnum):
     PENDING = "pending"
@@ -29,4 +31,6 @@ class Tariff:
         return self.base_rate * (self.gpu_multiplier if gpu else 1.0) * (1 + ram_gb * self.ram_factor_per_gb)
 
     def cost_units(self, seconds: float, *, gpu: bool, ram_bytes: int) -> int:
-        return round(self.units_per_second(gpu=gpu, ram_bytes=ram_bytes) * seconds)
+        """At most `MAX_UNITS`, which is what an amount can hold."""
+        cost = self.units_per_second(gpu=gpu, ram_bytes=ram_bytes) * seconds
+        return round(cost) if cost < MAX_UNITS else MAX_UNITS

@@ -27,17 +27,18 @@ class BlobStore(Protocol):
     """Stores each content once.
 
     `size` is None for what is not (wholly) stored; `partial` tells how much of an upload is there. `begin` resumes at
-    `offset`, which must be at most `partial` (CONFLICT otherwise); two uploads of one content at a time: CONFLICT; what
-    is wholly stored: EXISTS. A name that is no SHA-256 in hex is INVALID.
+    `offset`, which must be at most `partial` (CONFLICT otherwise); two uploads of one content by one `owner` at a time:
+    CONFLICT; what is wholly stored: EXISTS. Owners don't see each other's uploads: an owner is an id, or empty. A name
+    that is no SHA-256 in hex is INVALID.
     `read` yields chunks of at most 1 MiB; an unknown blob is NOT_FOUND, a range outside it INVALID.
     EXHAUSTED when the disk is full; nothing half-written is ever readable.
     """
 
     async def size(self, sha256: str) -> int | None: ...
 
-    async def partial(self, sha256: str) -> int: ...
+    async def partial(self, sha256: str, owner: str = "") -> int: ...
 
-    async def begin(self, sha256: str, size: int, offset: int) -> Upload: ...
+    async def begin(self, sha256: str, size: int, offset: int, owner: str = "") -> Upload: ...
 
     def read(self, sha256: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]: ...
 

@@ -1,7 +1,8 @@
 """Users, credentials and who is calling.
 
 Passwords are argon2id; API keys and join tokens are 256 random bits kept as SHA-256; tokens are JWT (HS256). Promises:
-what is revoked is void on this process at once and on its replicas within `CACHE_SECONDS`. Refuses to say whether a
+what is revoked is void on this process at once and on its replicas within `CACHE_SECONDS`, for open streams too, which
+ask `check`. Refuses to say whether a
 user exists: every bad log-in gets one answer, at one pace.
 """
 
@@ -12,7 +13,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import argon2
@@ -84,10 +85,26 @@ class Accounts:
         if held and held[0] > self._clock.monotonic():
             return held[1]
         principal = await (self._by_key(bearer) if is_key else self._by_claims(claims))
+        self._remember(bearer, principal)
+        return principal
+
+    def _remember(self, credential: str, principal: Principal) -> None:
         if len(self._cache) > 10_000:
             self._cache.clear()
-        self._cache[bearer] = (self._clock.monotonic() + CACHE_SECONDS, principal)
-        return principal
+        self._cache[credential] = (self._clock.monotonic() + CACHE_SECONDS, principal)
+
+    async def check(self, actor: Principal) -> None:
+        """Raises UNAUTHENTICATED once what a person came with is void: for streams, which outlive their beginning."""
+        if self.open and actor.id == OPEN_USER.id:
+            return
+        if actor.expires_at is not None and actor.expires_at <= self._clock.now():
+            raise _unauthenticated("This token has expired; log in or refresh")
+        credential = actor.credential_id or actor.id
+        held = self._cache.get(credential)
+        if held and held[0] > self._clock.monotonic():
+            return
+        await self._store.read(lambda tx: _check_person(tx, actor.id, actor.credential_id))
+        self._remember(credential, actor)
 
     async def _by_key(self, bearer: str) -> Principal:
         def unit(tx: Tx) -> Principal:
@@ -111,10 +128,9 @@ class Accounts:
                     raise forbidden(f"Node {node.id} is banned")
                 refuse_disabled(tx, node.owner_id)
                 return Principal(node.owner_id, node.name, Role.NODE, node_id=node.id, credential_id=claims["jti"])
-            user = tx.user(UserId(claims["sub"]))
-            if user is None or user.disabled:
-                raise _unauthenticated("This user is disabled or gone")
-            return Principal(user.id, user.name, user.role, credential_id=claims["jti"])
+            user = _check_person(tx, UserId(claims["sub"]))
+            ends = datetime.fromtimestamp(claims["exp"], UTC)
+            return Principal(user.id, user.name, user.role, credential_id=claims["jti"], expires_at=ends)
 
         return await self._store.read(unit)
 
@@ -210,9 +226,19 @@ class Accounts:
         self._cache.clear()
 
     async def ticket(self, principal: Principal) -> str:
-        """A single-use token of 60 seconds, for a browser's WebSocket or event stream."""
+        """A single-use token of 60 seconds, for a browser's WebSocket or event stream.
+
+        The stream that it opens ends with the credential that it was drawn with.
+        """
         principal.require(Role.USER, Role.OPERATOR)
-        return self._issue("ticket", principal.id, timedelta(seconds=TICKET_SECONDS), role=str(principal.role))
+        ends = int(principal.expires_at.timestamp()) if principal.expires_at else None
+        return self._issue(
+            "ticket",
+            principal.id,
+            timedelta(seconds=TICKET_SECONDS),
+            credential=principal.credential_id,
+            credential_ends=ends,
+        )
 
     async def redeem(self, ticket: str) -> Principal:
         claims = self._decode(ticket, "ticket")
@@ -222,10 +248,10 @@ class Accounts:
                 raise _unauthenticated("This ticket was used already")
             if self.open and claims["sub"] == OPEN_USER.id:
                 return OPEN_USER
-            user = tx.user(UserId(claims["sub"]))
-            if user is None or user.disabled:
-                raise _unauthenticated("This user is disabled or gone")
-            return Principal(user.id, user.name, user.role)
+            credential, ends = str(claims.get("credential", "")), claims.get("credential_ends")
+            user = _check_person(tx, UserId(claims["sub"]), credential)
+            expires = datetime.fromtimestamp(ends, UTC) if ends else None
+            return Principal(user.id, user.name, user.role, credential_id=credential, expires_at=expires)
 
         return await self._store.write(unit)
 
@@ -411,6 +437,17 @@ def refuse_disabled(tx: Tx, owner_id: UserId) -> None:
 
 def _unauthenticated(message: str) -> CyxError:
     return CyxError(Code.UNAUTHENTICATED, message)
+
+
+def _check_person(tx: Tx, user_id: UserId, credential_id: str = "") -> User:
+    """The user, unless they or the API key or token with this id are void."""
+    user = tx.user(user_id)
+    if user is None or user.disabled:
+        raise _unauthenticated("This user is disabled or gone")
+    key = tx.key(credential_id) if credential_id else None
+    if (key is not None and key.revoked_at) or (credential_id and tx.revoked(credential_id)):
+        raise _unauthenticated("This credential was revoked; log in again")
+    return user
 
 
 def _expiry(tx: Tx, claims: Mapping[str, Any]) -> Any:

@@ -61,7 +61,7 @@ class NodeList(Paging):
 
 
 class Tail(Args):
-    after: int = Field(0, ge=0)
+    after: int = Field(0, ge=0, lt=2**63)
     limit: int = Field(1000, ge=1, le=MAX_POINTS)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,6 +40,8 @@ HANDSHAKE_SECONDS = 20.0
 MAX_REASON = 200  # characters of why a node is closed
 MAX_HELD = 5000  # leases of one node
 _WRONG = (Code.INVALID, Code.CONFLICT)  # no repetition of such a report would be taken
+# Streams of one address without a proof yet; one more ends the oldest, so that none locks others out.
+MAX_UNPROVED = 500
 MAX_QUEUED = 1000  # messages of one node not yet applied; beyond, its stream is not read
 Key = tuple[JobId, Token]
 
@@ -82,6 +85,7 @@ class NodeGateway:
         self._poll = poll_seconds
         self._nonce = nonce
         self._sessions: dict[NodeId, _Session] = {}
+        self._unproved: dict[str, list[asyncio.Timeout]] = {}
 
     async def serve(
         self, incoming: AsyncIterator[pb.NodeMessage], send: Sender, *, peer_host: str = "", local: bool = False
@@ -93,8 +97,9 @@ class NodeGateway:
         Raises:
             CyxError: what the stream is to be ended with.
         """
-        session = await self._greet(incoming, send, peer_host, local)
-        node_id = session.node.id
+        async with self._handshake(peer_host):
+            hello, node_id = await self._prove(incoming, send)
+        session = await self._welcome(hello, node_id, send, peer_host, local)
         previous = self._sessions.get(node_id)
         if previous is not None:
             previous.superseded.set()
@@ -108,9 +113,23 @@ class NodeGateway:
 
     # handshake
 
-    async def _greet(
-        self, incoming: AsyncIterator[pb.NodeMessage], send: Sender, peer_host: str, local: bool
-    ) -> _Session:
+    @asynccontextmanager
+    async def _handshake(self, peer_host: str) -> AsyncGenerator[None]:
+        """Counts an unproved stream of that address. Raises TimeoutError when it takes too long or is pushed out."""
+        under_way = self._unproved.setdefault(peer_host, [])
+        async with asyncio.timeout(HANDSHAKE_SECONDS) as limit:
+            under_way.append(limit)
+            if len(under_way) > MAX_UNPROVED and not (earlier := under_way[-1 - MAX_UNPROVED]).expired():
+                earlier.reschedule(asyncio.get_running_loop().time())
+            try:
+                yield
+            finally:
+                under_way.remove(limit)
+                if not under_way:
+                    del self._unproved[peer_host]
+
+    async def _prove(self, incoming: AsyncIterator[pb.NodeMessage], send: Sender) -> tuple[pb.Hello, NodeId]:
+        """What a node that has its key says of itself."""
         hello = (await self._next(incoming, "hello")).hello
         if not hello.protocol_min <= PROTOCOL <= hello.protocol_max:
             raise CyxError(
@@ -124,6 +143,9 @@ class NodeGateway:
         verify_proof(hello.public_key, nonce, hello.node_id, proof.signature)
         if len(hello.held) > MAX_HELD:
             raise invalid(f"held: at most {MAX_HELD} leases, not {len(hello.held)}", field="held")
+        return hello, node_id
+
+    async def _welcome(self, hello: pb.Hello, node_id: NodeId, send: Sender, peer_host: str, local: bool) -> _Session:
         registration = _registration(hello, peer_host)
         claims = [(JobId(h.job_id), token_of(h.token)) for h in hello.held]
 
@@ -152,11 +174,10 @@ class NodeGateway:
         return _Session(node, hello.boot_id, send, given)
 
     async def _next(self, incoming: AsyncIterator[pb.NodeMessage], kind: str) -> pb.NodeMessage:
-        async with asyncio.timeout(HANDSHAKE_SECONDS):
-            async for message in incoming:
-                if message.WhichOneof("body") != kind:
-                    raise invalid(f"The stream must go on with {kind}, not {message.WhichOneof('body') or 'nothing'}")
-                return message
+        async for message in incoming:
+            if message.WhichOneof("body") != kind:
+                raise invalid(f"The stream must go on with {kind}, not {message.WhichOneof('body') or 'nothing'}")
+            return message
         raise CyxError(Code.UNAVAILABLE, f"The stream ended before {kind}")
 
     def _resume(self, tx: Tx, node: Node, claims: list[Key]) -> tuple[list[pb.Ack], set[Key]]:

@@ -107,6 +107,11 @@ class Jobs:
             cost = min(cost, spec.max_price_units)
         return Estimate(seconds, rate, cost)
 
+    def check(self, actor: Principal, spec: JobSpec) -> None:
+        """Raises what a submit refuses without a look at the store."""
+        actor.require(Role.USER, Role.OPERATOR)
+        check_spec(spec)
+
     async def submit(self, actor: Principal, spec: JobSpec, key: str = "") -> tuple[Job, bool]:
         """Stores a job and wakes the scheduler. Returns (job, whether it is new): a repeated key gets the first job.
 
@@ -114,10 +119,9 @@ class Jobs:
             CyxError: INVALID or UNSUPPORTED as `check_spec`; CONFLICT for a key used with other content; EXHAUSTED when
                 too many of the caller's jobs wait; UNAVAILABLE while central stops.
         """
-        actor.require(Role.USER, Role.OPERATOR)
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "This central is stopping: submit again once it is back")
-        check_spec(spec)
+        self.check(actor, spec)
         digest = _digest(spec)
         if len(key) > MAX_KEY:
             raise CyxError(Code.INVALID, f"idempotency-key: at most {MAX_KEY} characters", {"field": "idempotency-key"})
@@ -159,8 +163,7 @@ class Jobs:
 
     async def plan(self, actor: Principal, spec: JobSpec) -> tuple[Estimate, Sequence[Verdict]]:
         """What a submit would meet: the price and every node's answer. Stores nothing."""
-        actor.require(Role.USER, Role.OPERATOR)
-        check_spec(spec)
+        self.check(actor, spec)
 
         def unit(tx: Tx) -> Sequence[Candidate]:
             check_blobs(tx, spec, actor.id)

@@ -19,6 +19,7 @@ from cyxwiz.scheduler.feasible import needs_gpu
 from cyxwiz.services import leases
 from cyxwiz.services.leases import RetryPolicy
 
+MAX_LOG_WORD = 64  # of a line's level, and of its source
 MAX_LOG_MESSAGE = 16_384
 MAX_METRICS = 256
 KEPT_CHECKPOINTS = 2
@@ -163,8 +164,8 @@ class Reporting:
                 LogLine(
                     offset + index,
                     instant(line.at_ms, tx.now),
-                    line.level or "info",
-                    line.source or "job",
+                    line.level[:MAX_LOG_WORD] or "info",
+                    line.source[:MAX_LOG_WORD] or "job",
                     line.message[:MAX_LOG_MESSAGE],
                 )
                 for index, line in enumerate(logs.lines, 1)

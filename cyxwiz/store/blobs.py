@@ -29,6 +29,7 @@ P = ParamSpec("P")
 CHUNK_BYTES = 1 << 20
 ABANDONED_SECONDS = 24 * 3600
 _NAME = re.compile(r"[0-9a-f]{64}")
+_OWNER = re.compile(r"[0-9a-zA-Z-]{0,64}")
 
 
 class FileBlobStore:
@@ -43,15 +44,14 @@ class FileBlobStore:
     async def size(self, sha256: str) -> int | None:
         return await _off_loop(_size, self._path(sha256))
 
-    async def partial(self, sha256: str) -> int:
-        self._path(sha256)
-        return await _off_loop(_size, self._incoming / sha256) or 0
+    async def partial(self, sha256: str, owner: str = "") -> int:
+        return await _off_loop(_size, self._partial(sha256, owner)) or 0
 
-    async def begin(self, sha256: str, size: int, offset: int) -> FileUpload:
-        path = self._path(sha256)
+    async def begin(self, sha256: str, size: int, offset: int, owner: str = "") -> FileUpload:
+        path, incoming = self._path(sha256), self._partial(sha256, owner)
         if size < 0 or not 0 <= offset <= size:
             raise invalid(f"An upload of {size} bytes can't begin at {offset}", size=size, offset=offset)
-        return await _opened(lambda: FileUpload(path, self._incoming / sha256, size, offset), FileUpload.leave)
+        return await _opened(lambda: FileUpload(sha256, path, incoming, size, offset), FileUpload.leave)
 
     async def read(self, sha256: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         path = self._path(sha256)
@@ -72,6 +72,13 @@ class FileBlobStore:
         if not _NAME.fullmatch(sha256):
             raise invalid(f"{sha256[:80]!r} is no SHA-256 in hex (64 digits 0-9a-f)")
         return self._root / sha256[:2] / sha256[2:]
+
+    def _partial(self, sha256: str, owner: str) -> Path:
+        """Each owner's upload has a file of its own: nobody blocks or spoils another's by knowing the name."""
+        self._path(sha256)
+        if not _OWNER.fullmatch(owner):
+            raise invalid(f"{owner[:80]!r} is no id that can own an upload")
+        return self._incoming / (f"{sha256}.{owner}" if owner else sha256)
 
     def _add_file(self, path: Path) -> tuple[str, int]:
         copy = self._incoming / f"{uuid.uuid4()}.copy"
@@ -133,9 +140,10 @@ class _Range:
 class FileUpload:
     """`ports.blobs.Upload` into a file under `incoming`. Not for two tasks at a time."""
 
-    def __init__(self, path: Path, incoming: Path, size: int, offset: int) -> None:
+    def __init__(self, sha256: str, path: Path, incoming: Path, size: int, offset: int) -> None:
         if path.exists():
-            raise CyxError(Code.EXISTS, f"Blob {incoming.name} is stored already", {"sha256": incoming.name})
+            raise CyxError(Code.EXISTS, f"Blob {sha256} is stored already", {"sha256": sha256})
+        self._sha256 = sha256
         self._path, self._incoming, self._size = path, incoming, size
         # A caller that is cancelled leaves its thread at work: the descriptor must not be closed, and its number given
         # to another file, under that thread's hands.
@@ -144,7 +152,7 @@ class FileUpload:
         try:
             # The second look: the one who had the file may have published or dropped it before the lock was ours.
             if not _locked(self._fd) or not _is_at(self._fd, incoming):
-                raise conflict(f"Blob {incoming.name} is being uploaded by somebody else", sha256=incoming.name)
+                raise conflict(f"Blob {sha256} is being uploaded already, in another call", sha256=sha256)
             there = os.fstat(self._fd).st_size
             if offset > there:
                 raise conflict(f"The upload has {there} bytes: it can't go on at {offset}", partial=there)
@@ -185,12 +193,12 @@ class FileUpload:
         with self._at_work:
             fd = self._opened()
             found = self._digest.hexdigest()
-            if self.offset != self._size or found != self._incoming.name:
+            if self.offset != self._size or found != self._sha256:
                 self._incoming.unlink(missing_ok=True)
                 self._close()
                 raise invalid(
                     f"The upload is not what it was announced as: {self.offset} of {self._size} bytes, SHA-256 {found}",
-                    sha256=self._incoming.name,
+                    sha256=self._sha256,
                 )
             os.fsync(fd)
             _publish(self._incoming, self._path)

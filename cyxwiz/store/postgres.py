@@ -140,6 +140,20 @@ def _upgrade(connection: Connection) -> None:
         migrate.upgrade(connection)
 
 
+async def revision(url: URL) -> str | None:
+    """The revision of the database at `url`; None for one without our tables. Raises UNAVAILABLE as opening does."""
+    engine = _engine(url, Database())
+    try:
+        try:
+            connection = await engine.connect()
+        except Exception as error:
+            raise _unreachable(error) from error
+        async with connection:
+            return await connection.run_sync(migrate.current)
+    finally:
+        await engine.dispose()
+
+
 def _worth_another(error: Exception, committing: bool) -> bool:
     if sqlstate(error) in _LOST_RACES:
         return True

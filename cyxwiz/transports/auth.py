@@ -21,6 +21,8 @@ from cyxwiz.services.accounts import Accounts
 
 log = logging.getLogger(__name__)
 
+LOGIN_NAMES = 10  # log-ins of one address, in all: so many times those of one name, since each costs a hash
+
 
 class Guard:
     """Authenticates callers and holds them to their rate."""
@@ -31,6 +33,7 @@ class Guard:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._per_second = RateLimitItemPerSecond(limits.requests_per_second)
         self._logins = RateLimitItemPerMinute(limits.logins_per_minute)
+        self._all_logins = RateLimitItemPerMinute(limits.logins_per_minute * LOGIN_NAMES)
         self._streams: Counter[str] = Counter()
         self._max_streams = max_streams
 
@@ -52,9 +55,15 @@ class Guard:
         await self._hit(self._per_second, f"caller:{principal.node_id or principal.id}")
         return principal
 
-    async def admit_login(self, peer: str) -> None:
-        """Log-ins and sign-ups have a pace of their own: passwords are not to be guessed."""
-        await self._hit(self._logins, f"login:{peer}")
+    async def admit_login(self, peer: str, name: object) -> None:
+        """Log-ins have a pace of their own, by name: passwords are not to be guessed, and behind one address, such as a
+        proxy's, one stranger's guesses don't shut out everybody."""
+        await self._hit(self._logins, f"login:{peer}:{str(name)[:64]}")
+        await self._hit(self._all_logins, f"login:{peer}")
+
+    async def admit_sign_up(self, peer: str) -> None:
+        """For who makes a user without credentials."""
+        await self._hit(self._logins, f"sign-up:{peer}")
 
     async def _hit(self, item: Any, key: str) -> None:
         if self._limits.enabled and not await self._limiter.hit(item, key):

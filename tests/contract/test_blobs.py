@@ -101,6 +101,23 @@ async def test_two_uploads_of_one_content_conflict(blobs: FileBlobStore) -> None
     await (await blobs.begin(NAME, len(DATA), 10)).aclose()
 
 
+async def test_owners_do_not_meet(blobs: FileBlobStore) -> None:
+    ann, bob = "0b5c2a4e-0000-4000-8000-00000000000a", "0b5c2a4e-0000-4000-8000-00000000000b"
+    spoiling = await blobs.begin(NAME, len(DATA), 0, ann)
+    await spoiling.write(b"garbage")
+    assert [await blobs.partial(NAME, owner) for owner in (ann, bob, "")] == [7, 0, 0]
+    upload = await blobs.begin(NAME, len(DATA), 0, bob)
+    await upload.write(DATA)
+    await upload.commit()
+    assert await content(blobs, NAME) == DATA
+    await spoiling.write(DATA[7:])
+    await fails(Code.INVALID, spoiling.commit())
+    assert await content(blobs, NAME) == DATA
+    for owner in ("../x", "a/b", "a.b", "x" * 65):
+        await fails(Code.INVALID, blobs.begin(NAME, len(DATA), 0, owner))
+        await fails(Code.INVALID, blobs.partial(NAME, owner))
+
+
 @pytest.mark.parametrize("data", [DATA[:-1], DATA[:-1] + b"?"])
 async def test_what_is_not_as_announced_is_forgotten(blobs: FileBlobStore, data: bytes) -> None:
     upload = await blobs.begin(NAME, len(DATA), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -55,8 +56,26 @@ def test_client_certificates_on_the_address_of_nodes(tmp_path: Path) -> None:
             with cyxwiz("node", tmp_path / "bare", *where, flags[2], env=env):
                 time.sleep(2)
                 assert http.get("/api/stats").json()["online_nodes"] == 0, "without a certificate it gets nowhere"
-            with cyxwiz("node", tmp_path / "node", *where, *flags, env=env):
+            with cyxwiz("node", tmp_path / "node", *where, *flags[:3], env=env):
                 assert until(http, submit(http, DIGITS), "completed", "failed")["status"] == "completed"
+
+
+def test_client_certificates_of_people(tmp_path: Path) -> None:
+    flags = (*certs(tmp_path), "tls.require_client_cert=true")
+    cert, key, ca = (flag.partition("=")[2] for flag in flags[:3])
+    with cyxwiz("central", tmp_path / "central", *flags) as central:
+
+        def whoami(*options: str, folder: str = "elsewhere") -> int:
+            command = [sys.executable, "-m", "cyxwiz", "--data-dir", str(tmp_path / folder), "whoami", *options]
+            environ = {name: value for name, value in os.environ.items() if not name.startswith("CYXWIZ_")}
+            environ["CYXWIZ_TOKEN"] = central.key
+            return subprocess.run(command, capture_output=True, timeout=60, check=False, env=environ).returncode
+
+        assert whoami(folder="central") == 0, "on central's machine nothing has to be named"
+        there = ("--server", central.ready["grpc"], "--ca-file", ca)
+        assert whoami(*there) == 5
+        assert whoami(*there, "--cert-file", cert) == 2
+        assert whoami(*there, "--cert-file", cert, "--key-file", key) == 0
 
 
 def test_plaintext_beyond_loopback_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from cyxwiz.client.blobs import pack
 from cyxwiz.compute.data.load import load
 from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.executor import ProcessExecutor
+from cyxwiz.compute.sandbox.choose import choose
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.domain.job import Job, data_key
@@ -70,7 +71,7 @@ async def test_a_job_trains_on_what_the_web_serves_and_the_node_is_known_to_hold
 ) -> None:
     web.pages["/t.csv"] = Served(CSV, etag='"1"')
     uri = web.url("/t.csv#label=2")
-    executor = ProcessExecutor(SystemClock(), warm_children=0)
+    executor = ProcessExecutor(SystemClock(), choose("auto", tmp_path / "sandbox"), warm_children=0)
     async with node(tmp_path / "node", local_link(server), executor, fetch=OPEN) as agent:
         job = await until(server, await submit(server, dataset=uri), JobState.COMPLETED, JobState.FAILED)
         assert job.state is JobState.COMPLETED, job.error
@@ -119,7 +120,7 @@ async def test_a_pushed_folder_is_a_job_s_data_and_nobody_else_s(server: Central
     pack(folder, tmp_path / "set.tar")
     sha256, size = await server.blobs.add_file(tmp_path / "set.tar")
     caller = await admin(server)
-    await server.core.jobs.record_blob(caller.id, sha256, size)
+    await server.core.jobs.record_blob(sha256, size, owner=caller.id)
     executor = ScriptedExecutor()
     async with node(tmp_path / "node", local_link(server), executor):
         uri = f"blob://sha256/{sha256}?split=test"
@@ -137,7 +138,8 @@ async def test_real_digits_are_learned(server: Central, web: WebServer, tmp_path
     web.pages["/mnist.npz"] = Served(body)
     uri = web.url(f"/mnist.npz#sha256={hashlib.sha256(body).hexdigest()}")
     layers = [{"type": "flatten"}, {"type": "dense", "units": 64}, {"type": "relu"}, {"type": "dense", "units": 10}]
-    async with node(tmp_path / "node", local_link(server), ProcessExecutor(SystemClock(), warm_children=0), fetch=OPEN):
+    executor = ProcessExecutor(SystemClock(), choose("auto", tmp_path / "sandbox"), warm_children=0)
+    async with node(tmp_path / "node", local_link(server), executor, fetch=OPEN):
         job = await submit(server, dataset=uri, model={"layers": layers}, epochs=3)
         job = await until(server, job, JobState.COMPLETED, JobState.FAILED)
         assert job.state is JobState.COMPLETED, job.error

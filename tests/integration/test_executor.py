@@ -62,7 +62,7 @@ async def running(folder: Path, python: str | None = None, *, warm_children: int
     finally:
         await executor.aclose()
     assert psutil.Process().children(recursive=True) == []
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(os.listdir("/proc/self/fd")) <= descriptors  # fewer: an earlier test's were collected meanwhile
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert not sandbox.slots.exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import uuid
 from collections.abc import AsyncIterator
@@ -285,3 +286,20 @@ async def test_inline_data_becomes_a_blob(server: Central, admin: Stubs) -> None
     response = await admin.jobs.SubmitJob(request, metadata=admin.metadata)
     job = await server.core.jobs.get(await server.core.accounts.authenticate(server.key), response.job_id)
     assert job.spec.dataset_uri.startswith("blob://sha256/")
+
+
+async def test_jobs_with_the_same_inline_data_at_a_time(server: Central, admin: Stubs) -> None:
+    rows = b"1,2,0\n" * 40_000
+    request = pb.SubmitJobRequest(config=config(dataset_uri=""), initial_data=rows)
+    answers = await asyncio.gather(
+        *(admin.jobs.SubmitJob(request, metadata=admin.metadata) for _ in range(12)), return_exceptions=True
+    )
+    assert [answer for answer in answers if isinstance(answer, BaseException)] == []
+
+
+async def test_inline_data_of_a_wrong_job_is_not_stored(server: Central, admin: Stubs) -> None:
+    rows = b"1,2,0\n" * 40
+    for wrong in ({"model_definition": "{}"}, {"hyperparameters": {"learning_rate": "-5"}}):
+        request = pb.SubmitJobRequest(config=config(dataset_uri="", **wrong), initial_data=rows)
+        await refused(admin.jobs.SubmitJob(request, metadata=admin.metadata), grpc.StatusCode.INVALID_ARGUMENT)
+    assert await server.blobs.size(hashlib.sha256(rows).hexdigest()) is None

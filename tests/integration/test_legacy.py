@@ -17,9 +17,11 @@ import jwt
 import pytest
 
 from cyxwiz.domain.account import Role
+from cyxwiz.domain.ids import JobId
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2, node_pb2_grpc
 from cyxwiz.protocol import node_pb2 as pb
+from cyxwiz.transports.grpc import legacy_push
 from tests.central import MODEL, Central, Stubs, central
 from tests.fakes import GIB
 
@@ -245,6 +247,47 @@ async def test_refused_and_unreachable_pushes_go_elsewhere(opened: Central) -> N
         await register(stubs, name="free", port=free.port)
         await soon(lambda: _true(free.jobs))
         assert free.jobs[0].job_id == job_id
+
+
+async def test_a_push_to_an_address_that_is_none_goes_elsewhere(opened: Central) -> None:
+    free = OldNode()
+    async with free.serve(), opened.channel() as channel:
+        stubs = Stubs(channel, "")
+        await register(stubs, name="nowhere", ip_address="old..example")
+        job_id = await submit(stubs)
+        assert "can't be resolved" in await declined(opened, job_id)
+        await register(stubs, name="free", port=free.port)
+        await soon(lambda: _true(free.jobs))
+
+
+async def test_a_push_that_breaks_is_a_refusal(
+    opened: Central, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(job: Any) -> Any:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(legacy_push, "config_to", broken)
+    async with opened.channel() as channel:
+        stubs = Stubs(channel, "")
+        await register(stubs)
+        job_id = await submit(stubs)
+        reason = await declined(opened, job_id)
+    assert "Internal error" in reason
+    assert "nobody foresaw this" not in reason
+    assert "nobody foresaw this" in caplog.text
+
+
+async def declined(central: Central, job_id: str) -> str:
+    """Why the job's first lease ended, once it has."""
+    reasons: list[str] = []
+
+    async def ended() -> bool:
+        leases = await central.core.store.read(lambda tx: tx.leases_of(JobId(job_id)))
+        reasons.extend(lease.end_reason for lease in leases if lease.end_reason)
+        return bool(reasons)
+
+    await soon(ended)
+    return reasons[0]
 
 
 async def test_the_push_tries_the_ports_of_the_earlier_programs(opened: Central) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cyxwiz.domain.states import JobState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import CentralLink
 from cyxwiz.ports.executor import Failed
+from cyxwiz.services import gateway
 from cyxwiz.services.jobfile import parse_jobfile
 from tests.central import DIGITS, Central, central
 from tests.fakes import GIB, ScriptedExecutor, hardware
@@ -293,3 +295,39 @@ async def test_a_blob_on_disk_that_no_row_knows_is_sent_again(server: Central, l
         executor.step(3)
         job = await until(server, job, JobState.COMPLETED)
     assert job.attempts == 1
+
+
+async def test_nodes_behind_one_address_are_not_counted_together(tmp_path: Path) -> None:
+    async with (
+        central(tmp_path, "server.max_streams_per_principal=1") as server,
+        node(tmp_path / "one", grpc_link(server)),
+        node(tmp_path / "two", grpc_link(server)),
+    ):
+        page = await server.core.api.list_nodes(_call(await admin(server)))
+        assert page["total"] == 2
+
+
+async def test_who_proves_nothing_locks_nobody_out(
+    server: Central, link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "MAX_UNPROVED", 2)
+    hello = pb.NodeMessage(
+        hello=pb.Hello(protocol_min=1, protocol_max=1, node_id="00000000-0000-4000-8000-000000000001")
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        answers = []
+        for _ in range(3):
+            dialled = link(server)
+            stack.push_async_callback(dialled.aclose)
+            session = await dialled.open()
+            await session.send(hello)
+            answers.append(session.receive())
+            assert (await anext(answers[-1])).WhichOneof("body") == "challenge"
+        with pytest.raises(CyxError) as pushed_out:
+            await asyncio.wait_for(anext(answers[0]), 5)
+        assert pushed_out.value.code in (Code.TIMEOUT, Code.UNAVAILABLE)
+        async with node(tmp_path / "node", link(server)):
+            assert len(server.core.gateway._unproved["127.0.0.1"]) == 1, "the proved one counts no more"
+    async with asyncio.timeout(5):
+        while server.core.gateway._unproved:
+            await asyncio.sleep(0.01)

@@ -98,3 +98,11 @@ def test_a_tariff_counts_the_gpu_only_with_one_and_ram_by_the_gib() -> None:
     assert tariff.cost_units(1, gpu=True, ram_bytes=0) == 100_000
     assert tariff.cost_units(60, gpu=False, ram_bytes=8 << 30) == 648_000
     assert tariff.cost_units(0, gpu=True, ram_bytes=8 << 30) == 0
+
+
+def test_a_cost_is_an_amount_that_can_be_stored() -> None:
+    tariff = Tariff(10**15, 10**6, 1000)
+    for seconds in (2.0**62, 1e300, 1e308):
+        assert tariff.cost_units(seconds, gpu=True, ram_bytes=2**62) == MAX_UNITS
+    assert Tariff(10, 1.0, 0.0).cost_units(1e18, gpu=False, ram_bytes=0) == MAX_UNITS
+    assert Tariff(9, 1.0, 0.0).cost_units(1e18, gpu=False, ram_bytes=0) == 9 * 10**18

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,6 +14,8 @@ from cyxwiz.ext.v1 import blobs_pb2_grpc
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.transports.grpc.door import caller
+
+IDLE_SECONDS = 60.0
 
 
 class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
@@ -26,7 +29,9 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
         actor = caller().required
         size = await self._blobs.size(request.sha256)
         if size is None:
-            return pb.BlobState(sha256=request.sha256, offset=await self._blobs.partial(request.sha256))
+            return pb.BlobState(
+                sha256=request.sha256, offset=await self._blobs.partial(request.sha256, _uploader(actor))
+            )
         if await self._known(actor, request.sha256):
             return _whole(request.sha256, size)
         return pb.BlobState(sha256=request.sha256)
@@ -44,8 +49,8 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
 
     async def Put(self, request_iterator: AsyncIterator[pb.BlobPutRequest], context: Any) -> pb.BlobState:
         actor = caller().required
-        header = None
-        async for first in request_iterator:
+        header, requests = None, _in_time(request_iterator)
+        async for first in requests:
             if first.WhichOneof("body") != "header":
                 raise invalid("The first message of an upload must be its header")
             header = first.header
@@ -55,9 +60,9 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
         if header.size > self._max_bytes:
             raise invalid(f"size: at most {self._max_bytes} bytes, not {header.size}", field="size")
         if await self._blobs.size(header.sha256) is None:
-            upload = await self._blobs.begin(header.sha256, header.size, header.offset)
+            upload = await self._blobs.begin(header.sha256, header.size, header.offset, _uploader(actor))
             try:
-                async for data in _data(request_iterator):
+                async for data in _data(requests):
                     await upload.write(data)
                 await upload.commit()
             finally:
@@ -65,7 +70,7 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
         elif header.offset:
             raise conflict(f"Blob {header.sha256} was stored by somebody else meanwhile: send it from its beginning")
         else:
-            await _check_possession(header.sha256, _data(request_iterator))
+            await _check_possession(header.sha256, _data(requests))
         owner = None if actor.node_id else actor.id
         await self._jobs.record_blob(header.sha256, header.size, owner=owner, sender=actor.node_id)
         return _whole(header.sha256, header.size)
@@ -83,6 +88,22 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
 
 def _whole(sha256: str, size: int) -> pb.BlobState:
     return pb.BlobState(sha256=sha256, size=size, offset=size, complete=True)
+
+
+def _uploader(actor: Principal) -> str:
+    return actor.node_id or actor.id
+
+
+async def _in_time(requests: AsyncIterator[pb.BlobPutRequest]) -> AsyncIterator[pb.BlobPutRequest]:
+    """An upload's messages. Raises TimeoutError when one is long in coming: a silent caller holds the upload's lock."""
+    coming = aiter(requests)
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                message = await anext(coming)
+        except StopAsyncIteration:
+            return
+        yield message
 
 
 async def _data(requests: AsyncIterator[pb.BlobPutRequest]) -> AsyncIterator[bytes]:

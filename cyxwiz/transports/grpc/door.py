@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from google.protobuf.message import DecodeError
 from cyxwiz import wire
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.ext.v1 import client_pb2
 from cyxwiz.transports.auth import Guard, bearer_of, internal
 
 log = logging.getLogger(__name__)
@@ -34,8 +36,11 @@ PUBLIC = frozenset(
         "/cyxwiz.ext.v1.ClientService/CreateUser",
     }
 )
-FRESH = frozenset({"/cyxwiz.ext.v1.ClientService/Login", "/cyxwiz.ext.v1.ClientService/Refresh"})
-PACED = frozenset({"/cyxwiz.ext.v1.ClientService/Login", "/cyxwiz.ext.v1.ClientService/CreateUser"})
+LOGIN = "/cyxwiz.ext.v1.ClientService/Login"
+CREATE_USER = "/cyxwiz.ext.v1.ClientService/CreateUser"
+FRESH = frozenset({LOGIN, "/cyxwiz.ext.v1.ClientService/Refresh"})
+# Not counted by their address, behind which many nodes may stand: the gateway keeps one stream a node.
+UNCOUNTED = frozenset({"/cyxwiz.ext.v1.NodeLink/Connect"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,15 @@ async def _decoded_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield _decoded(request)
 
 
+def _name_in(query: client_pb2.Query) -> object:
+    """Whose log-in it is; None where it says so in no readable way, which is refused further on."""
+    try:
+        args = json.loads(query.json)
+    except (ValueError, RecursionError):
+        return None
+    return args.get("name") if isinstance(args, dict) else None
+
+
 class Door(grpc.aio.ServerInterceptor):
     """Wraps every handler. `observe(method, code, seconds)` gets each call's outcome."""
 
@@ -130,8 +144,8 @@ class Door(grpc.aio.ServerInterceptor):
         # Who logs in anew may still send what has expired.
         authorization = None if method in FRESH else metadata.get("authorization")
         public = method in PUBLIC or method.startswith(PUBLIC_PREFIXES)
-        if method in PACED:
-            await self._guard.admit_login(peer)
+        if method == CREATE_USER and not authorization:
+            await self._guard.admit_sign_up(peer)
         principal = await self._guard.admit(authorization, peer, public=public)
         entered = Caller(principal, bearer_of(authorization) or "", peer, metadata.get("idempotency-key", ""))
         _caller.set(entered)
@@ -141,7 +155,9 @@ class Door(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
             began, code = time.perf_counter(), "OK"
             try:
-                await self._enter(method, metadata, peer_host(context))
+                entered = await self._enter(method, metadata, peer_host(context))
+                if method == LOGIN:
+                    await self._guard.admit_login(entered.peer, _name_in(_decoded(request)))
                 return await inner(_decoded_stream(request) if streams_in else _decoded(request), context)
             except Exception as error:
                 code = await _abort(context, error, method)
@@ -157,7 +173,7 @@ class Door(grpc.aio.ServerInterceptor):
                 entered = await self._enter(method, metadata, peer_host(context))
                 who = entered.principal
                 key = f"grpc:{who.node_id or who.id}" if who else f"grpc:{entered.peer}:{method}"
-                with self._guard.stream(key):
+                with nullcontext() if method in UNCOUNTED else self._guard.stream(key):
                     async for response in inner(_decoded_stream(request) if streams_in else _decoded(request), context):
                         yield response
             except Exception as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
-from cyxwiz.domain.ids import UserId, parse_job_id
+from cyxwiz.domain.ids import UserId, new_id, parse_job_id
 from cyxwiz.domain.job import JobType, MetricPoint
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.clock import Clock
@@ -52,24 +52,29 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         actor = caller().required
         spec = spec_of(request.config)
         if request.initial_data and not spec.dataset_uri:
-            spec = replace(spec, dataset_uri=await self._keep_data(actor, request.initial_data))
+            digest = hashlib.sha256(request.initial_data).hexdigest()
+            spec = replace(spec, dataset_uri=f"blob://sha256/{digest}")
+            self._jobs.check(actor, spec)
+            await self._keep_data(actor, request.initial_data, digest)
         job, _ = await self._jobs.submit(actor, spec, caller().idempotency_key)
         return pb.SubmitJobResponse(
             job_id=job.id, status=common.STATUS_SUCCESS, estimated_start_time=seconds_to(self._clock.now())
         )
 
-    async def _keep_data(self, actor: Principal, data: bytes) -> str:
-        """Inline data becomes a blob, which the job then names."""
-        digest = hashlib.sha256(data).hexdigest()
-        if await self._blobs.size(digest) is None:
-            upload = await self._blobs.begin(digest, len(data), 0)
+    async def _keep_data(self, actor: Principal, data: bytes, digest: str) -> None:
+        """Inline data becomes a blob. The upload is this call's own: calls with the same data don't meet."""
+        try:
+            upload = await self._blobs.begin(digest, len(data), 0, new_id())
+        except CyxError as error:
+            if error.code is not Code.EXISTS:
+                raise
+        else:
             try:
                 await upload.write(data)
                 await upload.commit()
             finally:
                 await upload.aclose()
         await self._jobs.record_blob(digest, len(data), owner=actor.id)
-        return f"blob://sha256/{digest}"
 
     async def GetJobStatus(self, request: pb.GetJobStatusRequest, context: Any) -> pb.GetJobStatusResponse:
         actor = caller().required

@@ -17,6 +17,7 @@ from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.runtime.tasks import Tasks, spawn
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.legacy import LegacyNodes, Push
+from cyxwiz.transports.auth import internal
 from cyxwiz.transports.grpc.mapping import config_to
 
 log = logging.getLogger(__name__)
@@ -73,10 +74,17 @@ class LegacyPusher(Service):
 
     async def _work_off(self, entry_id: int, push: Push | None) -> None:
         try:
-            refused = await self._push(push) if push is not None else None
+            refused = await self._attempt(push) if push is not None else None
             await self._legacy.pushed(entry_id, push, refused)
         finally:
             self._pending.discard(entry_id)
+
+    async def _attempt(self, push: Push) -> str | None:
+        """As `_push`; an error nobody foresaw refuses too, or the lease stays offered for as long as the node beats."""
+        try:
+            return await self._push(push)
+        except Exception as error:
+            return internal(error, f"the push of job {push.job.id} to node {push.node.id}").message
 
     async def _push(self, push: Push) -> str | None:
         """None if the node took the job, else why not."""
@@ -105,7 +113,7 @@ class LegacyPusher(Service):
         """The address to dial, resolved once, so that what was checked is what is dialled."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: no host name at all, such as one with an empty label
             raise CyxError(Code.UNAVAILABLE, f"the node's address {host!r} can't be resolved: {error}") from None
         address = ipaddress.ip_address(found[0][4][0])
         if not self._allow_private and not address.is_global:

@@ -45,8 +45,11 @@ class NodeLinkServicer(link_pb2_grpc.NodeLinkServicer):
         entered = caller()
         local = is_loopback(entered.peer) and entered.bearer == "" and _local(context) == self._local_token
 
+        writing = asyncio.Lock()
+
         async def send(message: pb.CentralMessage) -> None:
-            await context.write(message)
+            async with writing:  # gRPC takes one message at a time
+                await context.write(message)
 
         await self._gateway.serve(request_iterator, send, peer_host=entered.peer, local=local)
         return

@@ -75,9 +75,9 @@ def server_credentials(tls: Tls, *, client_certs: bool) -> grpc.ServerCredential
 
 
 def channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
-    """For dialling out: the system's authorities, or the one of the settings."""
+    """For dialling out: the system's authorities or the one of the settings, and the certificate where one is set."""
     ca = _read(tls.ca_file, "tls.ca_file") if tls.ca_file else None
-    if tls.require_client_cert and tls.cert_file and tls.key_file:
+    if tls.cert_file and tls.key_file:
         return grpc.ssl_channel_credentials(
             ca, _read(tls.key_file, "tls.key_file"), _read(tls.cert_file, "tls.cert_file")
         )

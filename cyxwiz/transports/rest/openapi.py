@@ -75,7 +75,7 @@ def _operation(operation: Operation, schemas: dict[str, Schema]) -> dict[str, An
 
 
 def _security(access: Access) -> list[dict[str, list[str]]]:
-    if access in (Access.ANYBODY, Access.LOGIN):
+    if access in (Access.ANYBODY, Access.LOGIN, Access.REFRESH):
         return []
     if access is Access.STREAM:
         return [{"bearer": []}, {"ticket": []}]

@@ -1,6 +1,7 @@
 """HTTP on a connection: uvicorn's, save that its own refusals have our error body too.
 
-What is no HTTP is INVALID; a request on a connection beyond `max_connections` is UNAVAILABLE, a WebSocket too.
+What is no HTTP is INVALID; a request on a connection beyond `max_connections` is UNAVAILABLE, a WebSocket too. Before
+anybody has shown credentials a connection costs little: `MAX_HEAD_BYTES` of headers, and `HEAD_SECONDS` to send them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.transports.rest import errors
 
+MAX_HEAD_BYTES = 64 << 10
+HEAD_SECONDS = 30.0
+
 
 def protocol(max_connections: int) -> type[HttpToolsProtocol]:
     """A protocol class that serves so many connections at a time."""
@@ -25,6 +29,46 @@ def protocol(max_connections: int) -> type[HttpToolsProtocol]:
             self._beyond = len(self.connections) > max_connections
             if self._beyond:
                 self.app = _full
+            self._kept = 0  # bytes that the parser took and has passed nothing on of yet
+            self._awaits_head = True
+            self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, transport.close)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timer()
+            super().connection_lost(exc)
+
+        def _stop_timer(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+
+        def data_received(self, data: bytes) -> None:
+            self._kept += len(data)
+            super().data_received(data)
+            if self.transport.is_closing():
+                return
+            if self._kept > MAX_HEAD_BYTES:
+                self.send_400_response(f"The request's headers are larger than {MAX_HEAD_BYTES} bytes")
+            elif self._awaits_head and self._head_timer is None and (not self.cycle or self.cycle.response_complete):
+                # Not while a response is on its way: reading may be paused, so that the next request has to wait.
+                self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+        def handle_websocket_upgrade(self) -> None:
+            super().handle_websocket_upgrade()
+            self._awaits_head = False
+
+        def on_headers_complete(self) -> None:
+            self._kept, self._awaits_head = 0, False
+            self._stop_timer()
+            super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._kept = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._kept, self._awaits_head = 0, True
+            super().on_message_complete()
 
         def _should_upgrade_to_ws(self) -> bool:
             return not self._beyond and super()._should_upgrade_to_ws()

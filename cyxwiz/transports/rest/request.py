@@ -33,8 +33,9 @@ class Access(Enum):
     CALLER = auto()  # credentials are needed
     STREAM = auto()  # credentials, or a ticket in the query
     LOCAL = auto()  # credentials, unless the caller is on this machine
-    SIGN_UP = auto()  # anybody, as the service decides, at the pace of log-ins
-    LOGIN = auto()  # anybody, at the pace of log-ins; credentials are in the body
+    SIGN_UP = auto()  # anybody, as the service decides, at a pace of its own
+    LOGIN = auto()  # anybody, at a pace of its own; a name and a password are in the body
+    REFRESH = auto()  # anybody; a token, which can't be guessed, is in the body
     ANYBODY = auto()
 
 
@@ -98,6 +99,8 @@ class Door:
             args = await json_body(request, optional=operation.body is None or operation.body_optional)
         if (operation.body if operation.method not in ("GET", "HEAD") else operation.query) in (None, Nothing):
             _refuse_all(args, "query parameter" if args is query else "field")
+        if operation.access is Access.LOGIN:
+            await self.guard.admit_login(_peer(request), args.get("name"))
         return Call(
             actor,
             ident,
@@ -108,18 +111,25 @@ class Door:
         )
 
     async def _admit(self, request: Request, access: Access, ticket: str | None) -> Principal | None:
-        authorization, peer = request.headers.get("authorization"), request.client.host if request.client else ""
+        authorization, peer = request.headers.get("authorization"), _peer(request)
         if access is Access.ANYBODY:
             return None
-        if access is Access.LOGIN or (access is Access.SIGN_UP and not authorization):
-            await self.guard.admit_login(peer)
+        if access in (Access.LOGIN, Access.REFRESH):
             # Whoever logs in may send along a token that has expired: it is not what lets them in.
-            return await self.guard.admit(None, peer, public=True) if access is Access.SIGN_UP else None
+            await self.guard.admit(None, peer, public=True)
+            return None
+        if access is Access.SIGN_UP and not authorization:
+            await self.guard.admit_sign_up(peer)
+            return await self.guard.admit(None, peer, public=True)
         if ticket is not None:
             return await self.guard.accounts.redeem(ticket)
         return await self.guard.admit(
             authorization, peer, public=access is Access.LOCAL and on_this_machine(request.scope)
         )
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -25,7 +25,7 @@ def operations(api: Api) -> list[Operation]:
             "Tokens",
             api.refresh,
             body=RefreshToken,
-            access=Access.LOGIN,
+            access=Access.REFRESH,
         ),
         Operation(
             "POST",

@@ -130,7 +130,7 @@ class BlobDoor:
     async def _part(self, request: Request, actor: Principal, sha256: str, length: int, offset: int) -> Response:
         if await self._blobs.size(sha256) is not None:
             return await self._proved(request, actor, sha256, length, offset)
-        upload = await self._blobs.begin(sha256, length, offset)
+        upload = await self._blobs.begin(sha256, length, offset, actor.node_id or actor.id)
         try:
             async for data in _chunks(request):
                 await upload.write(data)
@@ -172,12 +172,14 @@ class BlobDoor:
 
     async def download(self, request: Request, call: Call) -> Response:
         sha256 = _named(call.id)
+        actor = _anybody(call)
         try:
-            await self._jobs.may_read_blob(_anybody(call), sha256)
+            await self._jobs.may_read_blob(actor, sha256)
         except CyxError as error:
             if request.method != "HEAD" or error.code is not Code.NOT_FOUND:
                 raise
-            return Response(None, 404, {"Upload-Offset": str(await self._blobs.partial(sha256))})
+            partial = await self._blobs.partial(sha256, actor.node_id or actor.id)
+            return Response(None, 404, {"Upload-Offset": str(partial)})
         size = await self._blobs.size(sha256)
         if size is None:
             raise not_found("blob", sha256)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ import pytest
 import yaml
 
 from cyxwiz import wire
+from cyxwiz.cli import demo
 from cyxwiz.cli.app import run_command
-from cyxwiz.cli.arguments import split
+from cyxwiz.cli.arguments import Options, split
+from cyxwiz.cli.session import Session
 from cyxwiz.domain.errors import Code, CyxError
 from tests.unit.client.server import FakeCentral, job, serving_beside, update
 
@@ -286,3 +289,83 @@ def test_help_names_every_verb(fake: FakeCentral, capsys: Any) -> None:
 def test_completion(fake: FakeCentral, capsys: Any, shell: str) -> None:
     assert cyxwiz("completion", shell) == 0
     assert "_CYXWIZ_COMPLETE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "position", "expected"),
+    [("cyxwiz jo", 1, ["jobs"]), ("cyxwiz jobs re", 2, ["resume", "result", "receipt"]), ("cyxwiz nothing-", 1, [])],
+)
+def test_a_shell_asks_for_completions(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, words: str, position: int, expected: list[str]
+) -> None:
+    monkeypatch.setenv("_CYXWIZ_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(position))
+    with pytest.raises(SystemExit) as ended:
+        cyxwiz()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.split() == expected
+
+
+WILD = "\x1b[2J\x1b]0;owned\x07"
+
+
+def test_what_others_wrote_does_not_reach_the_terminal_raw(fake: FakeCentral, capsys: Any) -> None:
+    line = {"offset": 1, "at": "2030-01-01T00:00:00Z", "level": WILD, "source": WILD, "message": WILD}
+    fake.answers["GetJobLogs"] = {"job_id": JOB, "logs": [line], "next_after": 1}
+    point = {"epoch": 1, "epoch_ended": True, "metrics": {WILD: 0.5}}
+    fake.answers["GetJobMetrics"] = {"job_id": JOB, "metrics": [point], "next_after": 1}
+    fake.answers["GetJob"] = CyxError(Code.NOT_FOUND, f"no {WILD}")
+    assert cyxwiz("jobs", "logs", JOB) == 0
+    assert cyxwiz("jobs", "metrics", JOB) == 0
+    assert cyxwiz("jobs", "show", JOB) == 3
+    here = Session(Options())
+    here.note(f"saved {WILD}\nand more")
+    said = capsys.readouterr()
+    assert said.err.endswith("owned\ufffd\nand more\n")
+    assert said.out.count("owned") == 3
+    for text in (said.out, said.err):
+        assert all(ch.isprintable() or ch == "\n" for ch in text), text
+
+
+def test_database_commands_on_rubbish(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dump").write_bytes(b"\xff\xfe\x00")
+    assert cyxwiz("--data-dir", "data", "db", "import", "dump") == 2
+    away = "database.url=postgresql://ann:a-password@127.0.0.1:1/x"
+    assert cyxwiz("--data-dir", "data", "db", "current", "--set", away) == 5
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    (tmp_path / "long.toml").write_text("[server]\nmax_connections = " + "9" * 5000)
+    for file in ("deep.toml", "long.toml"):
+        assert cyxwiz("config", "check", "--config", file) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 4
+    assert "a-password" not in said
+    assert "should not happen" not in said
+
+
+def test_a_command_that_is_told_to_end_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    async def ended(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(demo, "_demo", ended)
+    assert cyxwiz("demo") == 143
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
+
+
+def test_the_lines_of_certs_init_go_into_the_shipped_settings(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cyxwiz("--data-dir", "data", "certs", "init") == 0
+    said = capsys.readouterr().out.splitlines()
+    shipped = (Path(__file__).parents[3] / "config.toml").read_text()
+    assert shipped.count("\n[tls]\n") == 1
+    assert "[tls]" not in said, "a second header would be refused"
+    lines = "\n".join(line for line in said if " = " in line)
+    Path("config.toml").write_text(shipped.replace("\n[tls]\n", f"\n[tls]\n{lines}\n"))
+    assert cyxwiz("config", "show", "--output", "json") == 0
+    shown = {each["key"]: each for each in json.loads(capsys.readouterr().out)["settings"]}
+    for name in ("cert_file", "key_file", "ca_file"):
+        assert shown[f"tls.{name}"]["origin"] == "config.toml"

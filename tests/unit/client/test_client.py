@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cyxwiz.client import FROM_START, Client, SyncClient
+from cyxwiz.client import FROM_START, Client, SyncClient, connection
 from cyxwiz.domain.errors import Code, CyxError
 from tests.unit.client.server import SERVICE, FakeCentral, job, serving, serving_beside, update
 
@@ -204,6 +206,48 @@ async def test_a_log_in_is_kept_renewed_and_forgotten(fake: FakeCentral, tmp_pat
         assert not where.exists()
 
 
+def keep(folder: Path, port: int, access: str, refresh: str) -> Path:
+    session = {"access_token": access, "refresh_token": refresh, "server": f"grpc://127.0.0.1:{port}"}
+    connection.keep_session(folder / "session.json", session)
+    return folder / "session.json"
+
+
+async def test_log_out_voids_the_tokens_that_it_had_to_renew(fake: FakeCentral, tmp_path: Path) -> None:
+    def voided(ident: str, args: dict[str, Any], metadata: dict[str, Any]) -> Any:
+        if metadata["authorization"] != "Bearer second":
+            raise CyxError(Code.UNAUTHENTICATED, "This token has expired; log in or refresh")
+        return {"logged_out": True}
+
+    fake.answers["Logout"] = voided
+    fake.answers["Refresh"] = {"access_token": "second", "refresh_token": "r2"}
+    async with serving(fake) as port:
+        where = keep(tmp_path, port, "first", "r1")
+        async with Client(data_dir=tmp_path) as client:
+            assert await client.logout() == {"logged_out": True}
+    assert [args for method, _, args, _ in fake.calls if method == "Logout"][-1] == {"refresh_token": "r2"}
+    assert not where.exists()
+
+
+async def test_log_out_forgets_what_is_void_already(fake: FakeCentral, tmp_path: Path) -> None:
+    fake.answers["Logout"] = fake.answers["Refresh"] = CyxError(Code.UNAUTHENTICATED, "This user is disabled or gone")
+    async with serving(fake) as port:
+        where = keep(tmp_path, port, "first", "r1")
+        async with Client(data_dir=tmp_path) as client:
+            assert await client.logout() == {"logged_out": True}
+            assert not where.exists()
+            with pytest.raises(CyxError, match="disabled"):
+                await client.logout()
+        async with Client(f"127.0.0.1:{port}", "wrong", tmp_path) as client:
+            with pytest.raises(CyxError, match="disabled"):
+                await client.logout()
+        fake.answers["Logout"] = CyxError(Code.INTERNAL, "broken")
+        where = keep(tmp_path, port, "first", "r1")
+        async with Client(data_dir=tmp_path) as client:
+            with pytest.raises(CyxError, match="broken"):
+                await client.logout()
+        assert where.exists()
+
+
 async def test_a_tokens_bad_characters_are_told(tmp_path: Path) -> None:
     async with Client("127.0.0.1:1", "cyx_\u00e9", tmp_path) as client:
         with pytest.raises(CyxError, match="authorization"):
@@ -242,3 +286,37 @@ def test_the_sync_face(tmp_path: Path) -> None:
             client.nonsense()
         assert client.address == f"127.0.0.1:{port}"
     client.close()
+
+
+def test_closing_ends_what_other_threads_wait_for(tmp_path: Path) -> None:
+    fake, asked, ended = FakeCentral(), threading.Event(), queue.Queue[Any]()
+
+    def updates(*_: Any) -> Any:
+        asked.set()
+        return [update("1.0.0", status="running")]
+
+    fake.answers["WatchJob"] = updates
+
+    def waiting(act: Any) -> None:
+        try:
+            ended.put(act())
+        except CyxError as error:
+            ended.put(error)
+
+    with serving_beside(fake) as port:
+        client = SyncClient(f"127.0.0.1:{port}", data_dir=tmp_path, reconnect=60)
+        acts = (lambda: client.wait(JOB), lambda: list(client.watch(JOB)))
+        threads = [threading.Thread(target=waiting, args=(act,), daemon=True) for act in acts]
+        for thread in threads:
+            thread.start()
+        assert asked.wait(5)
+        client.close()
+        for thread in threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        for act in (client.whoami, client.job(JOB).get, lambda: list(client.watch(JOB))):
+            waiting(act)
+        client.close()
+    said = [ended.get_nowait() for _ in range(5)]
+    assert [str(error.code) for error in said] == ["CONFLICT"] * 5, said
+    assert all("closed" in error.message for error in said)

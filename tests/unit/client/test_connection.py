@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from cyxwiz import wire
-from cyxwiz.client.connection import Credentials, discover, keep_session, parse_server
+from cyxwiz.client.connection import Credentials, discover, keep_session, open_channel, parse_server, where
 from cyxwiz.client.errors import rebuild
 from cyxwiz.domain.errors import Code, CyxError
 
@@ -74,6 +74,21 @@ def test_tls_is_kept_with_the_address(tmp_path: Path) -> None:
     kept(tmp_path, grpc="grpcs://127.0.0.1:7001")
     assert discover("127.0.0.1:7001", data_dir=tmp_path, environ={}).tls
     assert discover("other:1", ca_file="ca.crt", data_dir=tmp_path, environ={}).tls
+
+
+def test_a_certificate_of_the_client_is_kept_with_the_address(tmp_path: Path) -> None:
+    kept(tmp_path, grpc="grpcs://127.0.0.1:7001", cert_file="/x/me.crt", key_file="/x/me.key")
+    assert discover(data_dir=tmp_path, environ={}).certificate == (Path("/x/me.crt"), Path("/x/me.key"))
+    assert discover("other:1", data_dir=tmp_path, environ={}).certificate is None
+    environ = {"CYXWIZ_CERT_FILE": "a.crt", "CYXWIZ_KEY_FILE": "a.key"}
+    found = discover("grpcs://other:1", data_dir=tmp_path, environ=environ)
+    assert found.certificate == (Path("a.crt"), Path("a.key"))
+    keep_session(tmp_path / "session.json", {"access_token": "a", **where(found)})
+    assert discover(data_dir=tmp_path, environ={}).certificate == (Path("a.crt").resolve(), Path("a.key").resolve())
+    with pytest.raises(CyxError, match="go together"):
+        discover("another:1", data_dir=tmp_path, environ={}, cert_file="a.crt")
+    with pytest.raises(CyxError, match=r"a\.crt"):
+        open_channel(found)
 
 
 def test_a_log_in_before_the_key_and_only_at_its_server(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from cyxwiz.services.jobfile import parse_jobfile
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
+BOMB = "l0: &l0 [x]\n" + "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 13))
+
 
 def written(folder: Path, name: str, text: str) -> Path:
     path = folder / name
@@ -54,6 +56,9 @@ def test_the_three_ways_say_the_same(tmp_path: Path) -> None:
         ("a.json", '{"a": NaN}', "a.json: NaN is not a JSON number"),
         ("a.json", "[1]", "a.json: must hold a table"),
         ("a.json", "[" * 100_000, "a.json: is nested too deeply"),
+        ("a.toml", "a = " + "[" * 100_000, "a.toml: is nested too deeply"),
+        ("a.toml", "a = " + "9" * 5000, "a.toml: Exceeds the limit"),
+        ("a.yaml", BOMB, "a.yaml: has more than 1000000 values"),
         ("a.yaml", "a: 1\nb: [\n", "a.yaml:3:1: "),
         ("a.yaml", "a: 1\na: 2\n", "a.yaml:2:1: 'a' is given twice"),
         ("a.yaml", "a: !!python/object:os.system {}\n", "a.yaml:1:4: could not determine a constructor"),
@@ -128,3 +133,10 @@ def test_the_line_of_a_field(tmp_path: Path) -> None:
     assert locate(written(tmp_path, "a.json", '{\n "a": {"ram": 1}\n}'), "a.ram") == 2
     assert locate(written(tmp_path, "a.yaml", "a:\n  ram: 1\n"), "a.ram") == 2
     assert locate(written(tmp_path, "b.yaml", "a:\n  ram: 1\nb:\n  ram: 2\n"), "a.ram") is None
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5000])
+def test_a_setting_that_toml_cannot_read_is_text(value: str) -> None:
+    job: dict[str, Any] = {}
+    apply_sets(job, [f"name={value}"])
+    assert job == {"name": value}

@@ -1,0 +1,76 @@
+"""BlobService over a real channel: uploads that stop, and uploads of several callers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from cyxwiz.ext.v1 import blobs_pb2 as pb
+from cyxwiz.ext.v1 import blobs_pb2_grpc
+from cyxwiz.transports.grpc import blobs as door
+from tests.central import Central, central
+
+DATA = bytes(range(256)) * 40
+NAME = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Central]:
+    async with central(tmp_path) as running:
+        yield running
+
+
+class Uploader:
+    """One user's calls."""
+
+    def __init__(self, channel: grpc.aio.Channel, key: str) -> None:
+        self._stub = blobs_pb2_grpc.BlobServiceStub(channel)
+        self._metadata = (("authorization", f"Bearer {key}"),)
+
+    async def offset(self) -> int:
+        state = await self._stub.Stat(pb.BlobStatRequest(sha256=NAME), metadata=self._metadata)
+        return int(state.offset)
+
+    async def begin(self, *parts: bytes, offset: int = 0) -> Any:
+        call = self._stub.Put(metadata=self._metadata)
+        header = pb.BlobPutHeader(sha256=NAME, size=len(DATA), offset=offset)
+        await call.write(pb.BlobPutRequest(header=header))
+        for part in parts:
+            await call.write(pb.BlobPutRequest(data=part))
+        return call
+
+    async def put(self, data: bytes, offset: int = 0) -> pb.BlobState:
+        call = await self.begin(data, offset=offset)
+        await call.done_writing()
+        return await call
+
+
+async def test_nobody_blocks_or_spoils_the_upload_of_another(server: Central) -> None:
+    async with server.channel() as channel:
+        ann, bob = [Uploader(channel, (await server.user(name))[1]) for name in ("ann", "bob")]
+        silent = await ann.begin(b"garbage")
+        async with asyncio.timeout(10):
+            while await ann.offset() != 7:
+                await asyncio.sleep(0.01)
+        assert await bob.offset() == 0
+        state = await bob.put(DATA)
+        assert (state.complete, state.size) == (True, len(DATA))
+        silent.cancel()
+
+
+async def test_a_silent_upload_ends_and_can_be_gone_on_with(server: Central, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "IDLE_SECONDS", 0.2)
+    async with server.channel() as channel:
+        ann = Uploader(channel, (await server.user("ann"))[1])
+        silent = await ann.begin(DATA[:100])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(silent, 10)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert await ann.offset() == 100
+        assert (await ann.put(DATA[100:], offset=100)).complete
