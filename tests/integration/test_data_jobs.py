@@ -80,7 +80,9 @@ async def test_a_job_trains_on_what_the_web_serves_and_the_node_is_known_to_hold
         async with asyncio.timeout(5):
             while data_key(uri) not in server.core.liveness.data_keys(node_id):
                 await asyncio.sleep(0.02)
-        _, verdicts = await server.core.jobs.plan(await admin(server), job.spec)
+        _, verdicts = await server.core.jobs.plan(
+            await admin(server), parse_jobfile({**DIGITS, "model": MLP, "dataset": uri})
+        )
         assert verdicts[0].terms["data"] == 1.0
         again = await until(server, await submit(server, dataset=uri), JobState.COMPLETED)
         assert any("was on this node" in line for line in await messages(server, again))
