@@ -25,7 +25,6 @@ from cyxwiz.compute.data.dataset import Dataset
 from cyxwiz.compute.datasets import load
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.samples import split
-from cyxwiz.compute.tensors import write_tensors
 from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
 from cyxwiz.graph import (
     Part,
@@ -35,7 +34,6 @@ from cyxwiz.graph import (
     infer,
     parse,
     parse_hyperparameters,
-    skipped_softmax,
 )
 from cyxwiz.ports.executor import Artefact, Finished, Logged, Work
 
@@ -157,23 +155,12 @@ def _files(plan: Plan, trained: Trained) -> tuple[Artefact, ...]:
     """`out/model.safetensors`, then what `export` asks for, and a card that says what it is."""
     import torch
 
-    from cyxwiz.compute.export import export
+    from cyxwiz.compute.export import export, write_safetensors
 
-    state = {name: value.detach().cpu().contiguous() for name, value in plan.model.state_dict().items()}
-    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+    if not all(bool(torch.isfinite(value).all()) for value in plan.model.state_dict().values()):
         raise invalid("Training diverged: the final weights are no numbers; lower the learning rate.")
-    skipped = skipped_softmax(plan.graph, plan.loss.type)
-    metadata = {
-        "format": "pt",
-        "cyxwiz.definition": plan.work.model,
-        "cyxwiz.dataset": plan.work.dataset_uri,
-        "cyxwiz.input_shape": json.dumps(trained.features),
-        "cyxwiz.loss": plan.loss.type,
-        "cyxwiz.scaling": json.dumps(trained.scaling),
-        "cyxwiz.skipped_softmax": "" if skipped is None else skipped.id,
-    }
     folder = plan.work.work_dir / "out"
-    weights = write_tensors(folder / "model.safetensors", state, metadata)
+    weights = write_safetensors(trained, folder / "model.safetensors")
     plan.model.eval()
     others = export(trained, plan.hyper.export, folder)
     return (weights, *(_artefact(path) for path in others))

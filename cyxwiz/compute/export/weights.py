@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from cyxwiz.compute.export.trained import Saved, Trained
+from cyxwiz.compute.tensors import write_tensors
 from cyxwiz.domain.errors import invalid
 from cyxwiz.graph import skipped_softmax
+from cyxwiz.ports.executor import Artefact
 
 
-def write_safetensors(trained: Trained, path: Path) -> None:
+def write_safetensors(trained: Trained, path: Path) -> Artefact:
     skipped = skipped_softmax(trained.graph, trained.loss)
     metadata = {
         "format": "pt",
@@ -26,16 +27,7 @@ def write_safetensors(trained: Trained, path: Path) -> None:
         "cyxwiz.scaling": json.dumps(dict(trained.scaling)),
         "cyxwiz.skipped_softmax": "" if skipped is None else skipped.id,
     }
-    path.write_bytes(_with_metadata(save(trained.weights()), metadata))
-
-
-def _with_metadata(saved: bytes, metadata: dict[str, str]) -> bytes:
-    """The file with this metadata. The library's own writer puts metadata in random order, and the same model must give
-    the same bytes."""
-    start = 8 + int.from_bytes(saved[:8], "little")
-    head = json.dumps({"__metadata__": metadata, **json.loads(saved[8:start])}, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    return len(head).to_bytes(8, "little") + head + saved[start:]
+    return write_tensors(path, trained.weights(), metadata)
 
 
 def read_safetensors(path: Path) -> Saved:
