@@ -85,7 +85,7 @@ Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Address = Annotated[str, BeforeValidator(_address)]
 ScheduleText = Annotated[str, BeforeValidator(_schedule)]
 Url = Annotated[str, BeforeValidator(_url)]
-MIN_SECRET = 32  # RFC 7518: HS256 takes a key of at least 256 bits
+MIN_SECRET = 16
 Secret = Annotated[str, Field(min_length=MIN_SECRET)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 

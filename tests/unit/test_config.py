@@ -130,7 +130,7 @@ def test_a_certificate_without_its_key_is_refused() -> None:
 
 @pytest.mark.parametrize("key", sorted(key for key in SECRETS if key.startswith("auth.")))
 def test_a_secret_that_can_be_guessed_is_refused(key: str, tmp_path: Path) -> None:
-    assert "at least 32 characters" in refusal(flags=[f"{key}=short"])
+    assert "at least 16 characters" in refusal(flags=[f"{key}=short"])
     (tmp_path / "secret").write_text("short\n")
     assert "32 at least" in refusal(flags=[f"{key}_file={tmp_path / 'secret'}"])
 
