@@ -132,7 +132,7 @@ def test_a_certificate_without_its_key_is_refused() -> None:
 def test_a_secret_that_can_be_guessed_is_refused(key: str, tmp_path: Path) -> None:
     assert "at least 16 characters" in refusal(flags=[f"{key}=short"])
     (tmp_path / "secret").write_text("short\n")
-    assert "32 at least" in refusal(flags=[f"{key}_file={tmp_path / 'secret'}"])
+    assert "16 at least" in refusal(flags=[f"{key}_file={tmp_path / 'secret'}"])
 
 
 @pytest.mark.parametrize(
