@@ -149,8 +149,8 @@ def test_the_exit_status_of_each_class_of_error(run: Run, tmp_path: Path) -> Non
     run("keys", "revoke", UNKNOWN, status=3)
     run("jobs", "list", status=4, CYXWIZ_TOKEN="cyx_wrong")
     run("jobs", "list", "--server", f"127.0.0.1:{free_port()}", status=5)
-    (tmp_path / "train.py").write_text("print()")
-    run("submit", "train.py", status=1)
+    (tmp_path / "train.sh").write_text("echo")
+    run("submit", "train.sh", status=2)
     error = json.loads(run("jobs", "show", UNKNOWN, "--output", "json", status=3).stderr)["error"]
     assert (error["code"], error["retryable"]) == ("NOT_FOUND", False)
 

@@ -29,6 +29,7 @@ from cyxwiz.compute.export import (
     write_torchscript,
 )
 from cyxwiz.compute.export.programs import to_onnx
+from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.train import train
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.graph import parse, parse_hyperparameters
@@ -215,7 +216,7 @@ def test_the_result_of_a_training_job_is_read_back(tmp_path: Path) -> None:
         job_id="j", job_type="TRAINING", model=definition, dataset_uri="builtin:digits", hyperparameters={}, epochs=1,
         batch_size=64, seed=0, device="cpu", threads=1, work_dir=tmp_path,
     )  # fmt: skip
-    end = train(work, lambda report: None, lambda: False)
+    end = train(work, lambda report: None, Orders())
     from cyxwiz.compute.datasets import load
 
     digits = load("builtin:digits")

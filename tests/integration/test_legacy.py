@@ -263,7 +263,7 @@ async def test_a_push_to_an_address_that_is_none_goes_elsewhere(opened: Central)
 async def test_a_push_that_breaks_is_a_refusal(
     opened: Central, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(job: Any) -> Any:
+    def broken(job: Any, model: str) -> Any:
         raise RuntimeError("nobody foresaw this")
 
     monkeypatch.setattr(legacy_push, "config_to", broken)

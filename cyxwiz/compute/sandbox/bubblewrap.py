@@ -8,9 +8,11 @@ another number.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,3 +146,17 @@ def _etc(cage: Cage) -> list[str]:
 
 def _same(option: str, names: Iterable[str]) -> list[str]:
     return [part for name in names for part in (option, name, name)]
+
+
+def end_stale(slots: Path) -> None:
+    """Ends what an earlier life of the node left of cells that were being set up when it died.
+
+    The first process in bubblewrap's namespaces waits for its parent before it asks the kernel to end it with the node.
+    One whose parent dies in that moment waits for ever; it has not run anything of a job.
+    """
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                program, _, rest = (entry / "cmdline").read_bytes().partition(b"\0")
+                if program.endswith(b"bwrap") and f"{slots}/".encode() in rest:
+                    os.kill(int(entry.name), signal.SIGKILL)

@@ -222,6 +222,8 @@ class Sandbox:
         self.slots = self.folder / "slots"
         if self.mode == "rlimits" and self.own_users and not _open_to_all(self.folder):
             self.slots = _elsewhere(self.folder)
+        if self.mode == "bubblewrap":
+            bubblewrap.end_stale(self.slots)
         sweep(self.slots)
         if self.mode == "bubblewrap":
             bubblewrap.write_files(self.folder / "shown", self.runtime)

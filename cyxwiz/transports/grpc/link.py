@@ -134,10 +134,12 @@ async def _upload(path: Path, sha256: str, size: int, offset: int) -> AsyncItera
 class _GrpcSession:
     def __init__(self, call: Any) -> None:
         self._call = call
+        self._writing = asyncio.Lock()  # gRPC takes one write at a time, and ends the call at a second one
 
     async def send(self, message: pb.NodeMessage) -> None:
-        with _translated():
-            await self._call.write(message)
+        async with self._writing:
+            with _translated():
+                await self._call.write(message)
 
     async def receive(self) -> AsyncIterator[pb.CentralMessage]:
         while True:
