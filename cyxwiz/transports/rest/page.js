@@ -406,7 +406,8 @@ async function connect() {
   if (lastSeq !== null) query.set("after", lastSeq);
   const mine = new EventSource("/api/events?" + query);
   stream = mine;
-  mine.onopen = () => { retry = 0; live("on", "live"); };
+  // What happened between the last look and the stream's first moment is told by neither: look again.
+  mine.onopen = () => { retry = 0; live("on", "live"); soon("all", loadAll); };
   mine.onmessage = (event) => { lastSeq = event.lastEventId; onNote(JSON.parse(event.data)); };
   // A ticket serves once, so the browser's own reconnect can't work.
   mine.onerror = () => { mine.close(); if (stream === mine) again(); };
@@ -415,7 +416,7 @@ async function connect() {
 function again() {
   live("off", "disconnected, trying again");
   retry = Math.min(retry + 1, 6);
-  setTimeout(() => connect().then(() => soon("all", loadAll)).catch(lost), 500 * 2 ** retry);
+  setTimeout(() => connect().catch(lost), 500 * 2 ** retry);
 }
 
 function lost(error) {
