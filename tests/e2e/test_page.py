@@ -65,7 +65,7 @@ def test_a_job_runs_before_ones_eyes(page: Any, tmp_path: Path) -> None:
         row.get_by_text("running").wait_for(timeout=SECONDS)
         page.on("dialog", lambda dialog: dialog.accept())
         row.get_by_role("button", name="Cancel to be cancelled").click()
-        row.get_by_text("cancelled").first.wait_for(timeout=SECONDS)
+        row.get_by_text("cancelled", exact=True).first.wait_for(timeout=SECONDS)
         assert http.get(f"/api/jobs/{long}").json()["status"] == "cancelled"
         assert errors == []
 
