@@ -159,9 +159,11 @@ async def test_bytes_of_checkpoints_go_when_the_job_is_done(server: Central, tmp
     async with node(tmp_path / "node", local_link(server), executor):
         job = await submit(server, epochs=6)
         for number in range(1, 4):
-            await until(server, job, JobState.RUNNING)
-            await server.core.jobs.preempt(actor, job.id, "")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
+                while (now := await server.core.jobs.get(actor, job.id)).attempts < number or str(now.intent) != "run":
+                    await asyncio.sleep(0.01)  # the lease before may still be ending
+                await until(server, job, JobState.RUNNING)
+                await server.core.jobs.preempt(actor, job.id, "")
                 while len(await server.core.jobs.checkpoints(actor, job.id, 10)) < number:
                     await asyncio.sleep(0.01)
         saved = await server.core.jobs.checkpoints(actor, job.id, 10)
