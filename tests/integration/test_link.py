@@ -198,8 +198,9 @@ async def test_slots_are_respected(server: Central, link: Link, tmp_path: Path) 
             await until(server, job, JobState.COMPLETED)
 
 
-async def test_gpu_jobs_go_to_gpus(server: Central, link: Link, tmp_path: Path) -> None:
+async def test_gpu_jobs_go_to_gpus(link: Link, tmp_path: Path) -> None:
     async with (
+        central(tmp_path) as server,  # with the usual time-out: neither node may be missed, however busy the machine
         node(tmp_path / "cpu", link(server), name="cpu"),
         node(tmp_path / "gpu", link(server), name="gpu", machine=hardware(gpus=(24 * GIB,))) as gpu,
     ):
