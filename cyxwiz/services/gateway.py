@@ -235,19 +235,18 @@ class NodeGateway:
     async def _settle(self, session: _Session) -> None:
         node_id = session.node.id
 
-        def unit(tx: Tx) -> tuple[NodeState, dict[Key, tuple[Lease, Job, pb.Assign | None]]]:
-            node = tx.node(node_id)
+        def unit(tx: Tx) -> tuple[NodeState | None, dict[Key, tuple[Lease, Job, pb.Assign | None]]]:
             live: dict[Key, tuple[Lease, Job, pb.Assign | None]] = {}
             for lease in tx.live_leases(node_id):
                 key, job = (lease.job_id, lease.token), tx.job(lease.job_id)
                 if job is not None:
                     live[key] = (lease, job, None if key in session.given else assignment(tx, job, lease))
-            return node.state if node else NodeState.OFFLINE, live
+            return tx.node_state(node_id), live
 
         state, live = await self._store.read(unit)
         if session.leaving:
             return
-        if state is NodeState.OFFLINE:
+        if state in (None, NodeState.OFFLINE):
             # Its leases have expired, and may revive: only a new Hello says what it holds.
             raise CyxError(Code.UNAVAILABLE, "This node was silent for too long: dial again")
         for key, (lease, job, assign) in live.items():
@@ -383,11 +382,10 @@ class NodeGateway:
         await self._store.write(unit)
 
     def _expect_online(self, tx: Tx, session: _Session) -> None:
-        node = tx.node(session.node.id)
-        if node is None or node.state is not NodeState.ONLINE:
+        state = tx.node_state(session.node.id)
+        if state is not NodeState.ONLINE:
             # It was silent for too long, or is banned: only a new Hello puts that right, and says what it holds.
-            state = node.state if node else "unknown"
-            raise CyxError(Code.UNAVAILABLE, f"This node is {state} for central: dial again")
+            raise CyxError(Code.UNAVAILABLE, f"This node is {state or 'unknown'} for central: dial again")
 
     async def _refused(self, session: _Session, refusal: pb.Refusal) -> None:
         key = (JobId(refusal.job_id), token_of(refusal.token))
@@ -405,25 +403,11 @@ class NodeGateway:
         session.given.discard(key)  # not before: an offer that stands would be sent again
 
 
-def last_checkpoint(tx: Tx, job_id: JobId) -> Checkpoint | None:
-    newest = tx.checkpoints(job_id, 1)
-    return newest[0] if newest and newest[0].kept else None
-
-
 def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
     """What a node needs to run the job, from its last checkpoint on if there is one."""
-    spec, checkpoint = job.spec, last_checkpoint(tx, job.id)
-    resume = None
-    if checkpoint is not None:
-        resume = pb.Checkpoint(
-            sha256=checkpoint.sha256,
-            size=checkpoint.size,
-            epoch=checkpoint.epoch,
-            batch=checkpoint.batch,
-            step=checkpoint.step,
-            progress=checkpoint.progress,
-            threads=checkpoint.threads,
-        )
+    spec = job.spec
+    first = job.attempts <= 1 and lease.state is LeaseState.OFFERED  # nobody can have saved anything yet
+    saved = () if first else tx.checkpoints(job.id, 1)
     return pb.Assign(
         job_id=job.id,
         token=token_to(lease.token),
@@ -439,9 +423,21 @@ def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
         vram_bytes=spec.resources.vram_bytes,
         max_duration_seconds=max(1.0, spec.resources.max_duration_seconds - job.compute_seconds),
         name=spec.name,
-        resume=resume,
+        resume=_checkpoint(saved[0]) if saved and saved[0].kept else None,
         checkpoint_every=str(parse_every(spec.checkpoint_every)),
         script=_script(spec.script),
+    )
+
+
+def _checkpoint(checkpoint: Checkpoint) -> pb.Checkpoint:
+    return pb.Checkpoint(
+        sha256=checkpoint.sha256,
+        size=checkpoint.size,
+        epoch=checkpoint.epoch,
+        batch=checkpoint.batch,
+        step=checkpoint.step,
+        progress=checkpoint.progress,
+        threads=checkpoint.threads,
     )
 
 

@@ -18,7 +18,7 @@ from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.states import JobState
 from cyxwiz.graph import blob_digest
 from cyxwiz.ports.clock import Clock
-from cyxwiz.ports.store import BlobInfo, JobQuery, NodeQuery, Page, Store, Tx
+from cyxwiz.ports.store import BlobInfo, JobQuery, Page, Store, Tx
 from cyxwiz.scheduler.feasible import Candidate, needs_gpu
 from cyxwiz.scheduler.policy import Verdict, candidate, explain
 from cyxwiz.scheduler.rank import Weights
@@ -143,8 +143,7 @@ class Jobs:
                     raise not_found("job", seen[1])
                 return first, False
             check_blobs(tx, spec, actor.id)
-            waiting = JobQuery(owner_id=actor.id, states=frozenset({JobState.PENDING}), limit=0)
-            if tx.jobs(waiting).total >= self._max_pending:
+            if tx.count_pending(actor.id, self._max_pending) >= self._max_pending:
                 raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
             tx.add_job(job)
             if key:
@@ -185,7 +184,7 @@ class Jobs:
                 self._liveness.closed(node.id),
                 self._liveness.data_keys(node.id),
             )
-            for node in tx.nodes(NodeQuery(limit=None)).items
+            for node in tx.fleet()
         ]
 
     # look

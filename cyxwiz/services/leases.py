@@ -69,7 +69,7 @@ def live(tx: Tx, node_id: NodeId) -> Sequence[tuple[Job, Lease]]:
 def issue(tx: Tx, job: Job, node_id: NodeId) -> Lease:
     """Gives a pending job to a node. Raises CONFLICT or STALE if it is no longer there to give."""
     lease = Lease(job.id, tx.next_token(), node_id, tx.now)
-    saved = tx.checkpoints(job.id, 1)
+    saved = tx.checkpoints(job.id, 1) if job.attempts else ()
     tx.save_job(
         job.move(
             JobTrigger.LEASE,

@@ -253,6 +253,9 @@ class Nodes:
     async def list(self, query: NodeQuery) -> Page[Node]:
         return await self._store.read(lambda tx: tx.nodes(query))
 
+    async def fleet(self) -> Sequence[Node]:
+        return await self._store.read(lambda tx: tx.fleet())
+
     async def metrics(
         self, node_id: str, start: datetime | None, end: datetime | None, limit: int = 1000
     ) -> Sequence[LoadSample]:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal_column,
     or_,
     select,
     text,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 
 from cyxwiz.domain.errors import not_found, stale
-from cyxwiz.domain.ids import JobId, NodeId, Token
+from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, Lease, LogLine, MetricPoint
 from cyxwiz.domain.states import JobState
 from cyxwiz.ports.store import JobQuery, Page
@@ -58,6 +59,13 @@ _JOB = lookup(select(jobs).where(jobs.c.id == bindparam("id")))
 _SAVE_JOB = update(jobs).where(jobs.c.id == bindparam("at_id"), jobs.c.version == bindparam("at_version"))
 _DELETE_JOB = delete(jobs).where(jobs.c.id == bindparam("id"))
 _MODEL = select(models.c.definition).where(models.c.job_id == bindparam("job_id"))
+_PENDING_OF = (
+    select(literal_column("1"))
+    .select_from(jobs)
+    .where(_IS_PENDING, jobs.c.owner_id == bindparam("owner_id"))
+    .limit(bindparam("most"))
+)
+_COUNT_PENDING = select(func.count()).select_from(_PENDING_OF.subquery())
 _QUEUE = (jobs.c.urgency, jobs.c.created_at, jobs.c.id)
 _DUE = (
     select(jobs)
@@ -179,6 +187,10 @@ class Jobs(Unit):
         elif query.offset:
             shown = shown.offset(query.offset)
         return Page([mapping.to_job(row) for row in self._run(shown)], total, capped)
+
+    def count_pending(self, owner_id: UserId, most: int) -> int:
+        count: int = self._run(_COUNT_PENDING, {"owner_id": owner_id, "most": most}).scalar_one()
+        return count
 
     def due_jobs(self, limit: int, after: Job | None = None) -> Sequence[Job]:
         if after is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -42,6 +42,10 @@ _UNSEEN = (
     .where(nodes.c.state == bindparam("state"), nodes.c.last_seen_at < bindparam("before"))
     .order_by(nodes.c.id)
 )
+_STATE = select(nodes.c.state).where(nodes.c.id == bindparam("id"))
+_IN_ORDER = (nodes.c.name, nodes.c.id)
+_FLEET = select(nodes).order_by(*_IN_ORDER)
+_FLEET_DEVICES = select(devices).order_by(devices.c.node_id, devices.c.position)
 _DEVICES_OF = select(devices).where(devices.c.node_id == bindparam("node_id")).order_by(devices.c.position)
 _DROP_DEVICES = delete(devices).where(devices.c.node_id == bindparam("at_id"))
 _LOAD_OF = select(func.count()).select_from(leases).where(IS_LIVE, leases.c.node_id == bindparam("node_id"))
@@ -56,6 +60,10 @@ class Nodes(Unit):
 
     def node(self, node_id: NodeId) -> Node | None:
         return self._whole(self._one(_NODE, id=node_id))
+
+    def node_state(self, node_id: NodeId) -> NodeState | None:
+        found = self._run(_STATE, {"id": node_id}).scalar_one_or_none()
+        return None if found is None else NodeState(found)
 
     def node_by_identity(self, owner_id: UserId, identity: str) -> Node | None:
         return self._whole(self._one(_NODE_BY_IDENTITY, owner_id=owner_id, identity=identity))
@@ -80,17 +88,14 @@ class Nodes(Unit):
         if query.region_contains:
             matching = matching.where(nodes.c.region.icontains(query.region_contains, autoescape=True))
         total, capped = self._total(matching)
-        shown = matching.order_by(nodes.c.name, nodes.c.id).limit(query.limit).offset(query.offset or None)
+        shown = matching.order_by(*_IN_ORDER).limit(query.limit).offset(query.offset or None)
         rows = self._run(shown).all()
         ids = shown.with_only_columns(nodes.c.id).subquery()
-        owned: defaultdict[str, list[Any]] = defaultdict(list)
-        for device in self._run(
-            select(devices).join(ids, ids.c.id == devices.c.node_id).order_by(devices.c.node_id, devices.c.position)
-        ):
-            owned[device.node_id].append(device)
-        loads: dict[str, int] = {row.node_id: row.load for row in self._run(_LOADS)}
-        found = [mapping.to_node(row, owned[row.id], loads.get(row.id, 0)) for row in rows]
-        return Page(found, total, capped)
+        devices_of_shown = _FLEET_DEVICES.join(ids, ids.c.id == devices.c.node_id)
+        return Page(self._wholes(rows, self._run(devices_of_shown)), total, capped)
+
+    def fleet(self) -> Sequence[Node]:
+        return self._wholes(self._run(_FLEET).all(), self._run(_FLEET_DEVICES))
 
     def unseen_nodes(self, before: datetime) -> Sequence[NodeId]:
         rows = self._run(_UNSEEN, {"state": NodeState.ONLINE.value, "before": before})
@@ -124,6 +129,13 @@ class Nodes(Unit):
         rows = [mapping.from_device(node.id, index, device) for index, device in enumerate(node.hardware.devices)]
         if rows:
             self._run(_ADD_DEVICES, rows)
+
+    def _wholes(self, rows: Sequence[Row[Any]], owned: Iterable[Row[Any]]) -> list[Node]:
+        by_node: defaultdict[str, list[Row[Any]]] = defaultdict(list)
+        for device in owned:
+            by_node[device.node_id].append(device)
+        loads: dict[str, int] = {row.node_id: row.load for row in self._run(_LOADS)}
+        return [mapping.to_node(row, by_node[row.id], loads.get(row.id, 0)) for row in rows]
 
     def _whole(self, row: Row[Any] | None) -> Node | None:
         if row is None:

@@ -198,6 +198,9 @@ async def test_due_jobs_by_priority_then_age_and_not_before_their_time(store: St
     rest = await store.write(lambda tx: tx.due_jobs(2, early))
     assert [each.spec.name for each in rest] == ["late", "low"]
     assert await store.read(lambda tx: tx.due_jobs(2, low)) == []
+    asked = ((OWNER, 9), (OWNER, 4), (UserId("nobody"), 9))
+    counted = await store.read(lambda tx: [tx.count_pending(*each) for each in asked])
+    assert counted == [6, 4, 0]
     assert await store.read(lambda tx: tx.next_due_at()) == waiting.not_before
     clock.advance(10)
     assert await due() == ["urgent", "waiting", "early", "late", "low"]
@@ -344,11 +347,13 @@ async def test_nodes(store: Store, clock: HandClock) -> None:
     await store.write(lambda tx: [tx.add_job(given), tx.add_lease(Lease(given.id, Token(1, 1), first.id, START))])
     page = await store.read(lambda tx: tx.nodes(NodeQuery()))
     assert (list(page.items), page.total) == ([second, replace(first, load=1)], 2)
+    assert await store.read(lambda tx: tx.fleet()) == [second, replace(first, load=1)]
+    assert await store.read(lambda tx: (tx.node_state(second.id), tx.node_state(twin.id))) == (second.state, None)
     for query, names in (
         (NodeQuery(states=frozenset({NodeState.ONLINE})), ["b"]),
         (NodeQuery(region_contains="eu-"), ["a", "b"]),
         (NodeQuery(owner_id=UserId("nobody")), []),
-        (NodeQuery(offset=1, limit=None), ["b"]),
+        (NodeQuery(offset=1), ["b"]),
         (NodeQuery(limit=1), ["a"]),
     ):
         found = await store.read(lambda tx, query=query: tx.nodes(query))

@@ -65,7 +65,9 @@ class Placer(Service):
         for number in range(MOST_BATCHES):
             if number == 1 and self._reached is not None:
                 after, self._reached = self._reached, None
-            jobs, candidates, avoid = await self._store.read(lambda tx: self._look(tx, after, candidates))  # noqa: B023
+            jobs, candidates, avoid, wait = await self._store.read(
+                lambda tx: self._look(tx, after, candidates)  # noqa: B023
+            )
             snapshot = Snapshot(jobs, candidates, self._weights, avoid)
             decided = plan(snapshot)
             if decided.placements or _news(jobs, decided):
@@ -73,25 +75,22 @@ class Placer(Service):
             candidates = decided.left
             if len(jobs) < BATCH or not any(candidate.open for candidate in candidates):
                 self._reached = None
-                return await self._due_in()
+                return wait
             after = jobs[-1]
         self._reached = after
         return 0.0
 
     def _look(
         self, tx: Tx, after: Job | None, candidates: Sequence[Candidate] | None
-    ) -> tuple[Sequence[Job], Sequence[Candidate], dict[JobId, frozenset[NodeId]]]:
+    ) -> tuple[Sequence[Job], Sequence[Candidate], dict[JobId, frozenset[NodeId]], float]:
+        """The next jobs of the queue, the nodes, whom each job avoids, and the seconds until one more is due."""
         jobs = tx.due_jobs(BATCH, after)
         if candidates is None:
             candidates = self._jobs.candidates(tx) if jobs else ()
-        return jobs, candidates, {job.id: _shunned(tx, job) for job in jobs if job.attempts}
-
-    async def _due_in(self) -> float:
-        def unit(tx: Tx) -> float:
-            due_at = tx.next_due_at()
-            return self._poll if due_at is None else min(self._poll, max(0.01, (due_at - tx.now).total_seconds()))
-
-        return await self._store.read(unit)
+        avoid = {job.id: _shunned(tx, job) for job in jobs if job.attempts}
+        due_at = tx.next_due_at()
+        wait = self._poll if due_at is None else min(self._poll, max(0.01, (due_at - tx.now).total_seconds()))
+        return jobs, candidates, avoid, wait
 
     def _apply(self, tx: Tx, snapshot: Snapshot, decided: Plan) -> None:
         """Carries the plan out as far as the world still is as the snapshot saw it."""

@@ -12,7 +12,7 @@ from cyxwiz.domain.job import Device
 from cyxwiz.domain.node import LoadSample, Node
 from cyxwiz.domain.states import NodeState
 from cyxwiz.ports.clock import Clock
-from cyxwiz.ports.store import NodeQuery, Store
+from cyxwiz.ports.store import Store
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import node_pb2 as pb
 from cyxwiz.protocol import node_pb2_grpc
@@ -257,8 +257,7 @@ class DiscoveryServicer(node_pb2_grpc.NodeDiscoveryServiceServicer):
         return pb.GetNodeInfoResponse(info=info_to(await self._nodes.get(request.node_id), self._clock.now()))
 
     async def _all(self, *, online: bool) -> Sequence[Node]:
-        states = frozenset({NodeState.ONLINE}) if online else frozenset[NodeState]()
-        return (await self._nodes.list(NodeQuery(states=states, limit=None))).items
+        return [node for node in await self._nodes.fleet() if not online or node.state is NodeState.ONLINE]
 
 
 def _has(node: Node, device: Device) -> bool:
