@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from cyxwiz import config as settings
-from cyxwiz.app import Core, build_core
+from cyxwiz.app.core import Core, build_core
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.ports.store import Store

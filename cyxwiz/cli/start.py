@@ -47,9 +47,9 @@ def run(options: Options, args: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        from cyxwiz import app
+        from cyxwiz.app import process
 
-        return app.main(loaded, given.role, options.directory, given.ready_file, allow_unsafe=given.allow_unsafe)
+        return process.main(loaded, given.role, options.directory, given.ready_file, allow_unsafe=given.allow_unsafe)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cyxwiz import config
-from cyxwiz.app import Core, build_core
+from cyxwiz.app.core import Core, build_core
 from cyxwiz.compute.agent import Agent, AgentSettings
 from cyxwiz.compute.identity import Identity
 from cyxwiz.compute.journal import SqliteJournal

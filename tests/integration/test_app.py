@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 
-from cyxwiz import app, config
+from cyxwiz import config
+from cyxwiz.app import process
 
 
 async def test_a_central_that_stops_says_so_and_is_found_on_every_interface(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ async def test_a_central_that_stops_says_so_and_is_found_on_every_interface(tmp_
 
     (tmp_path / "empty.toml").write_text("")
     loaded = config.load(file=tmp_path / "empty.toml", environ={}, flags=flags)
-    assert await app.run(loaded, "central", tmp_path, on_ready=look) == 0
+    assert await process.run(loaded, "central", tmp_path, on_ready=look) == 0
     assert (found["before"], found["after"]) == (200, 503)
     client, ready = found["client"], found["ready"]
     assert client["grpc"] == ready["grpc"].replace("0.0.0.0", "127.0.0.1")

@@ -1,0 +1,191 @@
+"""Central: store, services, loops, doors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets as random
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+
+from cyxwiz.app.core import Core, build_core
+from cyxwiz.app.parts import LOCAL_TOKEN, Running, bound, enter, lock, write_private
+from cyxwiz.bus.local import LocalBus
+from cyxwiz.config import Config, ConfigError
+from cyxwiz.domain.errors import CyxError
+from cyxwiz.ports.blobs import BlobStore
+from cyxwiz.runtime.clock import SystemClock
+from cyxwiz.scheduler.loops.housekeeper import BlobCollector
+
+
+async def start_central(
+    stack: AsyncExitStack, config: Config, data_dir: Path, running: Running
+) -> tuple[Core, BlobStore]:
+    from cyxwiz.store.blobs import FileBlobStore
+    from cyxwiz.store.engine import open_store
+
+    clock = SystemClock()
+    bus = LocalBus()
+    stack.push_async_callback(bus.aclose)
+    lock(stack, data_dir / "central", "central")
+    store = await open_store(config.database, data_dir, clock=clock, bus=bus)
+    stack.push_async_callback(store.aclose)
+    core = await build_core(config, store, bus, clock)
+    blobs = FileBlobStore(_blob_root(config, data_dir), clock)
+    local_token = random.token_urlsafe(32)
+    write_private(data_dir / "central" / LOCAL_TOKEN, local_token)
+    key = await _admin_key(core, data_dir)
+    for service in (*core.loops(), BlobCollector(store, blobs)):
+        await enter(stack, running, service)
+    await _doors(stack, core, blobs, data_dir / "central" / "spool", local_token, running)
+    client = {"grpc": _from_here(running.ready["grpc"]), "rest": _from_here(running.ready["rest"]), "key": key}
+    if config.tls.cert_file:
+        client["grpc"] = f"grpcs://{client['grpc']}"
+        client["ca_file"] = str((config.tls.ca_file or config.tls.cert_file).resolve())
+        if (
+            config.tls.require_client_cert and config.tls.key_file
+        ):  # what central itself shows will do for its own machine
+            client["cert_file"] = str(config.tls.cert_file.resolve())
+            client["key_file"] = str(config.tls.key_file.resolve())
+    write_private(data_dir / "client.json", json.dumps(client))
+    return core, blobs
+
+
+def check_exposure(config: Config, role: str) -> None:
+    """Refuses doors beyond loopback without TLS, and open mode there. Raises ConfigError."""
+    addresses = {"server.grpc_address": config.server.grpc_address, "server.rest_address": config.server.rest_address}
+    if config.server.node_grpc_address:
+        addresses["server.node_grpc_address"] = config.server.node_grpc_address
+    if role == "node":
+        return
+    from cyxwiz.transports.auth import is_loopback
+
+    for key, address in addresses.items():
+        if is_loopback(address.rpartition(":")[0]):
+            continue
+        if config.auth.mode == "open":
+            raise ConfigError(f'{key} = {address!r}: auth.mode = "open" is for loopback addresses only')
+        if config.tls.cert_file is None and not config.tls.allow_plaintext:
+            raise ConfigError(
+                f"{key} = {address!r}: beyond loopback it must speak TLS: set tls.cert_file and tls.key_file "
+                "(`cyxwiz certs init` makes them), or tls.allow_plaintext = true behind a proxy of your own"
+            )
+
+
+def _from_here(address: str) -> str:
+    """The address by which this machine reaches a door that listens on all of its interfaces."""
+    for everywhere, loopback in (("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")):  # noqa: S104  it is taken away
+        scheme, separator, rest = address.rpartition("//")
+        if rest.startswith(f"{everywhere}:"):
+            return f"{scheme}{separator}{loopback}{rest.removeprefix(everywhere)}"
+    return address
+
+
+def _blob_root(config: Config, data_dir: Path) -> Path:
+    url = config.blobs.url
+    if not url:
+        return data_dir / "blobs"
+    return Path(url.removeprefix("file://"))
+
+
+async def _admin_key(core: Core, data_dir: Path) -> str:
+    """The API key of `admin` for this data directory: the one that is there and still works, else a new one."""
+    first = await core.accounts.bootstrap()
+    if first is not None:
+        return first
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = str(json.loads((data_dir / "client.json").read_text())["key"])
+        with contextlib.suppress(CyxError):
+            if (await core.accounts.authenticate(kept)).is_admin:
+                return kept
+    return await core.accounts.issue_local_key()
+
+
+async def _doors(
+    stack: AsyncExitStack, core: Core, blobs: BlobStore, spool: Path, local_token: str, running: Running
+) -> None:
+    from prometheus_client import CollectorRegistry, Histogram
+
+    from cyxwiz.transports.auth import Guard, is_loopback
+    from cyxwiz.transports.grpc.blobs import BlobServicer
+    from cyxwiz.transports.grpc.door import Door
+    from cyxwiz.transports.grpc.events import EventServicer
+    from cyxwiz.transports.grpc.jobs import JobServicer
+    from cyxwiz.transports.grpc.legacy_push import LegacyPusher
+    from cyxwiz.transports.grpc.link import NodeLinkServicer
+    from cyxwiz.transports.grpc.nodes import DiscoveryServicer, JobStatusServicer, NodeServicer
+    from cyxwiz.transports.grpc.server import GrpcServer, Servicers, server_credentials
+    from cyxwiz.transports.rest.app import build as build_rest
+    from cyxwiz.transports.rest.server import RestServer
+    from cyxwiz.transports.ws.events import router as ws_router
+
+    config, server = core.config, core.config.server
+    registry = CollectorRegistry()
+    seconds = Histogram("cyxwiz_grpc_seconds", "gRPC calls", ["method", "code"], registry=registry)
+    guard = Guard(core.accounts, config.rate_limit, max_streams=server.max_streams_per_principal)
+    on_loopback = is_loopback(server.grpc_address.rpartition(":")[0])
+    private = config.scheduler.push_private if config.scheduler.push_private is not None else on_loopback
+    await enter(
+        stack,
+        running,
+        LegacyPusher(core.bus, core.legacy, core.accounts, poll_seconds=core.poll_seconds, allow_private=private),
+    )
+    servicers = Servicers(
+        jobs=JobServicer(
+            core.jobs,
+            core.watch,
+            blobs,
+            core.clock,
+            keep=timedelta(seconds=config.node.keep_results_seconds),
+        ),
+        nodes=NodeServicer(core.store, core.clock, core.nodes, core.legacy, core.accounts),
+        job_status=JobStatusServicer(core.legacy),
+        discovery=DiscoveryServicer(core.clock, core.nodes),
+        link=NodeLinkServicer(core.gateway, local_token=local_token),
+        blobs=BlobServicer(blobs, core.jobs, max_bytes=server.max_upload_bytes),
+        events=EventServicer(core.watch),
+        api=core.api,
+    )
+    # Client certificates are all or nothing on an address: with one for nodes, only that one demands them.
+    demand, nodes_alone = config.tls.require_client_cert, server.node_grpc_address is not None
+    addresses = [(server.grpc_address, server_credentials(config.tls, client_certs=demand and not nodes_alone))]
+    if server.node_grpc_address is not None:
+        addresses.append((server.node_grpc_address, server_credentials(config.tls, client_certs=demand)))
+    grpc_server = GrpcServer(
+        servicers,
+        Door(guard, lambda method, code, took: seconds.labels(method, code).observe(took)),
+        addresses,
+        max_message_bytes=server.max_request_bytes,
+        max_connections=server.max_connections,
+    )
+    await enter(stack, running, grpc_server, server.stop_grace_seconds)
+    running.ready["grpc"] = bound(server.grpc_address, grpc_server.ports[0])
+    if server.node_grpc_address:
+        running.ready["node_grpc"] = bound(server.node_grpc_address, grpc_server.ports[1])
+    app = build_rest(
+        core.api,
+        guard,
+        blobs,
+        core.clock,
+        core.store,
+        config=config,
+        spool=spool,
+        ready=lambda: not running.stop.is_set(),
+        registry=registry,
+        routers=[ws_router(core.api, guard)],
+    )
+    host, _, port = server.rest_address.rpartition(":")
+    rest = RestServer(
+        app,
+        host,
+        int(port),
+        ssl_certfile=config.tls.cert_file,
+        ssl_keyfile=config.tls.key_file,
+        ca=config.tls.ca_file,
+        require_client_cert=demand and not nodes_alone,
+        max_connections=server.max_connections,
+    )
+    await enter(stack, running, rest, server.stop_grace_seconds)
+    scheme = "https" if config.tls.cert_file else "http"
+    running.ready["rest"] = f"{scheme}://{bound(server.rest_address, rest.port)}"

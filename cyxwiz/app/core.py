@@ -1,0 +1,104 @@
+"""Central without doors and loops: the services over one store, wired."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cyxwiz.config import Config
+from cyxwiz.domain.payment import Tariff
+from cyxwiz.ports.bus import Bus
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.store import Store
+from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.scheduler.loops.housekeeper import Housekeeper
+from cyxwiz.scheduler.loops.placer import Placer
+from cyxwiz.scheduler.loops.reaper import LeaseReaper
+from cyxwiz.scheduler.rank import Weights
+from cyxwiz.services.accounts import Accounts
+from cyxwiz.services.api import Api
+from cyxwiz.services.gateway import NodeGateway
+from cyxwiz.services.jobs import Jobs
+from cyxwiz.services.leases import RetryPolicy
+from cyxwiz.services.legacy import LegacyNodes
+from cyxwiz.services.liveness import Liveness
+from cyxwiz.services.nodes import Nodes
+from cyxwiz.services.reports import Reporting
+from cyxwiz.services.secrets import Secrets, load_secrets
+from cyxwiz.services.watch import Watch
+
+
+@dataclass(frozen=True)
+class Core:
+    """Central without doors and loops: the services over one store."""
+
+    config: Config
+    store: Store
+    bus: Bus
+    clock: Clock
+    secrets: Secrets
+    accounts: Accounts
+    liveness: Liveness
+    nodes: Nodes
+    jobs: Jobs
+    watch: Watch
+    gateway: NodeGateway
+    legacy: LegacyNodes
+    api: Api
+    weights: Weights
+
+    @property
+    def poll_seconds(self) -> float:
+        return self.config.scheduler.job_poll_interval_ms / 1000
+
+    def loops(self) -> list[Service]:
+        keep = timedelta(hours=self.config.database.event_retention_hours)
+        return [
+            Placer(self.store, self.bus, self.jobs, self.weights, poll_seconds=self.poll_seconds),
+            LeaseReaper(self.store, self.clock, self.nodes),
+            Housekeeper(self.store, keep_events=keep),
+        ]
+
+
+async def build_core(
+    config: Config, store: Store, bus: Bus, clock: Clock, *, nonce: Callable[[], bytes] | None = None
+) -> Core:
+    """The services, wired. `nonce` replaces the gateway's randomness, for simulation."""
+    secrets = await load_secrets(store, config.auth)
+    section = config.scheduler
+    accounts = Accounts(store, clock, config.auth, secrets)
+    policy = RetryPolicy.of(section)
+    pricing = config.pricing
+    tariff = Tariff(pricing.base_rate, pricing.gpu_multiplier, pricing.ram_factor_per_gb)
+    weights = Weights(
+        section.weight_reputation,
+        section.weight_availability,
+        section.weight_capability,
+        section.weight_uptime,
+        section.weight_region,
+        section.weight_data,
+    )
+    poll = section.job_poll_interval_ms / 1000
+    liveness = Liveness(clock, section.node_heartbeat_timeout_ms / 1000)
+    nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
+    jobs = Jobs(store, clock, accounts, liveness, tariff, weights, max_pending_per_user=section.max_pending_per_user)
+    reporting = Reporting(policy, tariff)
+    watch = Watch(store, bus, accounts, poll_seconds=poll)
+    gateway = NodeGateway(
+        store,
+        bus,
+        clock,
+        nodes,
+        accounts,
+        secrets,
+        reporting,
+        poll_seconds=poll,
+        nonce=nonce or (lambda: os.urandom(32)),
+    )
+    legacy = LegacyNodes(store, nodes, reporting, open_mode=accounts.open)
+    api = Api(store, clock, jobs, nodes, accounts, watch)
+    return Core(
+        config, store, bus, clock, secrets, accounts, liveness, nodes, jobs, watch, gateway, legacy, api, weights
+    )

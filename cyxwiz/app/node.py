@@ -1,0 +1,178 @@
+"""The node: sandbox, executor, journal, link, agent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyxwiz.config import Config, NodeSection
+from cyxwiz.domain.node import SCRIPTS, Hardware
+from cyxwiz.domain.schedule import parse_schedule
+from cyxwiz.ports.blobs import BlobStore
+from cyxwiz.ports.central_link import CentralLink
+from cyxwiz.ports.clock import Clock
+from cyxwiz.runtime.clock import SystemClock
+
+if TYPE_CHECKING:
+    from cyxwiz.compute.hardware.sampler import Sensors
+    from cyxwiz.compute.sandbox.sandbox import Sandbox
+
+
+from cyxwiz.app.core import Core
+from cyxwiz.app.parts import LOCAL_TOKEN, Running, enter, lock
+
+log = logging.getLogger(__name__)
+
+
+async def start_node(
+    stack: AsyncExitStack,
+    config: Config,
+    data_dir: Path,
+    running: Running,
+    core: Core | None,
+    blobs: BlobStore | None,
+    *,
+    allow_unsafe: bool,
+) -> None:
+    from cyxwiz.compute.agent import Agent
+    from cyxwiz.compute.executor import ProcessExecutor
+    from cyxwiz.compute.hardware import Detector, Sampler
+    from cyxwiz.compute.identity import load_identity
+    from cyxwiz.compute.journal import SqliteJournal
+
+    clock = SystemClock()
+    directory = data_dir / "node"
+    lock(stack, directory, "node")
+    identity = load_identity(directory)
+    journal = SqliteJournal(directory / "journal.db")
+    stack.push_async_callback(journal.aclose)
+    detector = Detector(config.node.devices)
+
+    def detect() -> Hardware:
+        inventory = detector.inspect()
+        os.environ.update(inventory.environment())  # children inherit which GPU is cuda:0 for central
+        return inventory.hardware
+
+    hardware = await asyncio.to_thread(detect)
+    sandbox = await asyncio.to_thread(open_sandbox, config, directory, allow_unsafe=allow_unsafe)
+    warm_devices = ("cpu", *(f"cuda:{index}" for index in range(len(sandbox.gpus))))
+    executor = ProcessExecutor(clock, sandbox, warm_children=config.node.warm_children, warm_devices=warm_devices)
+    stack.push_async_callback(executor.aclose)
+    link = _link(config, data_dir, core, blobs)
+    stack.push_async_callback(link.aclose)
+    settings = _agent_settings(config, directory, hardware.cpu_cores, sandbox.mode)
+    sampler = Sampler(clock)
+    closed = _owners_limits(config, clock, sampler.sensors)
+    agent = Agent(
+        link,
+        executor,
+        journal,
+        clock,
+        identity,
+        settings,
+        hardware,
+        sampler.sample,
+        detect=detect,
+        closed=closed,
+    )
+    await enter(stack, running, agent, config.server.stop_grace_seconds)
+    running.ready["node_id"] = identity.node_id
+
+
+def _owners_limits(config: Config, clock: Clock, sensors: Sensors) -> Callable[[], str] | None:
+    """What says why the node must not work now; None where its owner sets no limit."""
+    from cyxwiz.compute.limits import Limits, Watchman
+
+    limits = Limits(parse_schedule(config.node.schedule), config.node.max_temperature_c)
+    if not limits.any:
+        return None
+    watchman = Watchman(limits, clock, sensors)
+    if limits.max_temperature_c is not None and not watchman.senses_heat:
+        log.warning("node.max_temperature_c is set and no temperature can be read here: that limit does not act")
+    return watchman.look
+
+
+def open_sandbox(config: Config, directory: Path, *, allow_unsafe: bool = False) -> Sandbox:
+    """The sandbox that the settings ask for, seen to work. Starts children. Raises ConfigError."""
+    from cyxwiz.compute.sandbox.choose import choose
+    from cyxwiz.compute.sandbox.devices import lent_gpus
+    from cyxwiz.compute.sandbox.sandbox import Bounds
+
+    node = config.node
+    bounds = Bounds(
+        processes=node.max_job_processes,
+        disk_bytes=node.max_job_disk_bytes,
+        tmp_bytes=node.max_job_tmp_bytes,
+        memory_bytes=node.max_job_memory_bytes,
+    )
+    return choose(
+        node.sandbox,
+        directory / "sandbox",
+        allow_unsafe=allow_unsafe,
+        data_roots=tuple(Path(root) for root in node.data_roots),
+        bounds=bounds,
+        gpus=lent_gpus(node.devices),
+        allow_network=node.allow_network,
+    )
+
+
+def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | None) -> CentralLink:
+    if core is not None and blobs is not None:
+        from cyxwiz.transports.local import LocalLink
+
+        return LocalLink(core.gateway, blobs, core.jobs, core.accounts)
+    from cyxwiz.transports.grpc.link import GrpcLink
+    from cyxwiz.transports.grpc.server import channel_credentials
+
+    token_file = data_dir / "central" / LOCAL_TOKEN
+    local = token_file.read_text() if token_file.exists() else ""
+    credentials = channel_credentials(config.tls) if config.node.tls else None
+    return GrpcLink(config.node.central, credentials, local_token=local)
+
+
+def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str) -> Any:
+    from cyxwiz.compute.agent import AgentSettings
+
+    node = config.node
+    scripts = node.scripts == "on" or (node.scripts == "auto" and sandboxed == "bubblewrap")
+    host, _, port = (node.advertise_address or "").rpartition(":")
+    return AgentSettings(
+        name=node.name or socket.gethostname(),
+        region=node.region,
+        max_concurrent_jobs=node.max_concurrent_jobs or max(1, cores // 2),
+        join_token=node.join_token or "",
+        heartbeat_seconds=node.heartbeat_interval_ms / 1000 if node.heartbeat_interval_ms else None,
+        directory=directory,
+        keep_results_seconds=node.keep_results_seconds,
+        data_roots=tuple(Path(root).resolve() for root in node.data_roots),
+        advertise_host=host,
+        advertise_port=int(port or 0),
+        detect_seconds=node.detect_interval_seconds,
+        features=(SCRIPTS,) if scripts else (),
+        fetch=_fetch_settings(node),
+    )
+
+
+def _fetch_settings(node: NodeSection) -> Any:
+    from cyxwiz.compute.data.settings import FetchSettings
+
+    return FetchSettings(
+        cache_bytes=node.data_cache_bytes,
+        max_dataset_bytes=node.max_dataset_bytes,
+        allow_private_hosts=node.allow_private_data_hosts,
+        allow_http=node.allow_http_data,
+        s3_endpoint=node.s3_endpoint or "",
+        s3_region=node.s3_region,
+        s3_access_key=node.s3_access_key or "",
+        s3_secret_key=node.s3_secret_key or "",
+        s3_buckets=node.s3_buckets,
+        hf_endpoint=node.hf_endpoint or "",
+        hf_root=node.hf_root,
+        ipfs_gateway=node.ipfs_gateway or "",
+    )
