@@ -12,11 +12,11 @@ import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from generated import ROOT, settle
 from pydantic.fields import FieldInfo
 
 from cyxwiz.config import SECRETS, Config, Section
 
-ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "config.toml"
 WIDTH = 118
 
@@ -96,16 +96,5 @@ def _toml(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False, default=str)
 
 
-def main(arguments: list[str]) -> int:
-    text = render()
-    if "--check" not in arguments:
-        TARGET.write_text(text, encoding="utf-8")
-        return 0
-    if TARGET.exists() and TARGET.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{TARGET.relative_to(ROOT)} is out of date: run scripts/gen_config_docs.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(settle(TARGET, render(), sys.argv[1:], __file__))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
+
+from generated import ROOT, settle
 
 from cyxwiz.domain.states import TABLES, JobState, LeaseState, NodeState
 
-ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "states.md"
 
 INTRODUCTION = """\
@@ -118,16 +118,5 @@ def _words(head: str, words: Mapping[str, str], names: list[str]) -> str:
     return "\n".join([f"| {head} | Meaning |", "|---|---|", *(f"| `{name}` | {words[name]} |" for name in names), ""])
 
 
-def main(arguments: list[str]) -> int:
-    text = render()
-    if "--check" not in arguments:
-        TARGET.write_text(text, encoding="utf-8")
-        return 0
-    if TARGET.exists() and TARGET.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{TARGET.relative_to(ROOT)} is out of date: run scripts/gen_state_docs.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(settle(TARGET, render(), sys.argv[1:], __file__))

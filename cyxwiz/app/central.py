@@ -8,15 +8,22 @@ import secrets as random
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyxwiz.app.core import Core, build_core
-from cyxwiz.app.parts import LOCAL_TOKEN, Running, bound, enter, lock, write_private
+from cyxwiz.app.parts import LOCAL_TOKEN, Running, bound, enter, lock
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config, ConfigError
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.runtime.clock import SystemClock
+from cyxwiz.runtime.files import write_private
 from cyxwiz.scheduler.loops.housekeeper import BlobCollector
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from cyxwiz.transports.auth import Guard
 
 
 async def start_central(
@@ -43,9 +50,8 @@ async def start_central(
     if config.tls.cert_file:
         client["grpc"] = f"grpcs://{client['grpc']}"
         client["ca_file"] = str((config.tls.ca_file or config.tls.cert_file).resolve())
-        if (
-            config.tls.require_client_cert and config.tls.key_file
-        ):  # what central itself shows will do for its own machine
+        # What central itself shows will do for its own machine.
+        if config.tls.require_client_cert and config.tls.key_file:
             client["cert_file"] = str(config.tls.cert_file.resolve())
             client["key_file"] = str(config.tls.key_file.resolve())
     write_private(data_dir / "client.json", json.dumps(client))
@@ -105,40 +111,45 @@ async def _admin_key(core: Core, data_dir: Path) -> str:
 async def _doors(
     stack: AsyncExitStack, core: Core, blobs: BlobStore, spool: Path, local_token: str, running: Running
 ) -> None:
-    from prometheus_client import CollectorRegistry, Histogram
+    from prometheus_client import CollectorRegistry
 
     from cyxwiz.transports.auth import Guard, is_loopback
+    from cyxwiz.transports.grpc.legacy_push import LegacyPusher
+
+    config, server = core.config, core.config.server
+    registry = CollectorRegistry()
+    guard = Guard(core.accounts, config.rate_limit, max_streams=server.max_streams_per_principal)
+    on_loopback = is_loopback(server.grpc_address.rpartition(":")[0])
+    private = config.scheduler.push_private if config.scheduler.push_private is not None else on_loopback
+    pusher = LegacyPusher(core.bus, core.legacy, core.accounts, poll_seconds=core.poll_seconds, allow_private=private)
+    await enter(stack, running, pusher)
+    await _grpc_door(stack, core, blobs, guard, registry, local_token, running)
+    await _rest_door(stack, core, blobs, guard, registry, spool, running)
+
+
+async def _grpc_door(
+    stack: AsyncExitStack,
+    core: Core,
+    blobs: BlobStore,
+    guard: Guard,
+    registry: CollectorRegistry,
+    local_token: str,
+    running: Running,
+) -> None:
+    from prometheus_client import Histogram
+
     from cyxwiz.transports.grpc.blobs import BlobServicer
     from cyxwiz.transports.grpc.door import Door
     from cyxwiz.transports.grpc.events import EventServicer
     from cyxwiz.transports.grpc.jobs import JobServicer
-    from cyxwiz.transports.grpc.legacy_push import LegacyPusher
     from cyxwiz.transports.grpc.link import NodeLinkServicer
     from cyxwiz.transports.grpc.nodes import DiscoveryServicer, JobStatusServicer, NodeServicer
     from cyxwiz.transports.grpc.server import GrpcServer, Servicers, server_credentials
-    from cyxwiz.transports.rest.app import build as build_rest
-    from cyxwiz.transports.rest.server import RestServer
-    from cyxwiz.transports.ws.events import router as ws_router
 
     config, server = core.config, core.config.server
-    registry = CollectorRegistry()
-    seconds = Histogram("cyxwiz_grpc_seconds", "gRPC calls", ["method", "code"], registry=registry)
-    guard = Guard(core.accounts, config.rate_limit, max_streams=server.max_streams_per_principal)
-    on_loopback = is_loopback(server.grpc_address.rpartition(":")[0])
-    private = config.scheduler.push_private if config.scheduler.push_private is not None else on_loopback
-    await enter(
-        stack,
-        running,
-        LegacyPusher(core.bus, core.legacy, core.accounts, poll_seconds=core.poll_seconds, allow_private=private),
-    )
+    keep = timedelta(seconds=config.node.keep_results_seconds)
     servicers = Servicers(
-        jobs=JobServicer(
-            core.jobs,
-            core.watch,
-            blobs,
-            core.clock,
-            keep=timedelta(seconds=config.node.keep_results_seconds),
-        ),
+        jobs=JobServicer(core.jobs, core.watch, blobs, core.clock, keep=keep),
         nodes=NodeServicer(core.store, core.clock, core.nodes, core.legacy, core.accounts),
         job_status=JobStatusServicer(core.legacy),
         discovery=DiscoveryServicer(core.clock, core.nodes),
@@ -147,11 +158,11 @@ async def _doors(
         events=EventServicer(core.watch),
         api=core.api,
     )
-    # Client certificates are all or nothing on an address: with one for nodes, only that one demands them.
-    demand, nodes_alone = config.tls.require_client_cert, server.node_grpc_address is not None
-    addresses = [(server.grpc_address, server_credentials(config.tls, client_certs=demand and not nodes_alone))]
+    addresses = [(server.grpc_address, server_credentials(config.tls, client_certs=_everybody_shows_one(config)))]
     if server.node_grpc_address is not None:
-        addresses.append((server.node_grpc_address, server_credentials(config.tls, client_certs=demand)))
+        demanded = config.tls.require_client_cert
+        addresses.append((server.node_grpc_address, server_credentials(config.tls, client_certs=demanded)))
+    seconds = Histogram("cyxwiz_grpc_seconds", "gRPC calls", ["method", "code"], registry=registry)
     grpc_server = GrpcServer(
         servicers,
         Door(guard, lambda method, code, took: seconds.labels(method, code).observe(took)),
@@ -163,7 +174,23 @@ async def _doors(
     running.ready["grpc"] = bound(server.grpc_address, grpc_server.ports[0])
     if server.node_grpc_address:
         running.ready["node_grpc"] = bound(server.node_grpc_address, grpc_server.ports[1])
-    app = build_rest(
+
+
+async def _rest_door(
+    stack: AsyncExitStack,
+    core: Core,
+    blobs: BlobStore,
+    guard: Guard,
+    registry: CollectorRegistry,
+    spool: Path,
+    running: Running,
+) -> None:
+    from cyxwiz.transports.rest.app import build
+    from cyxwiz.transports.rest.server import RestServer
+    from cyxwiz.transports.ws.events import router as ws_router
+
+    config, server = core.config, core.config.server
+    app = build(
         core.api,
         guard,
         blobs,
@@ -183,9 +210,14 @@ async def _doors(
         ssl_certfile=config.tls.cert_file,
         ssl_keyfile=config.tls.key_file,
         ca=config.tls.ca_file,
-        require_client_cert=demand and not nodes_alone,
+        require_client_cert=_everybody_shows_one(config),
         max_connections=server.max_connections,
     )
     await enter(stack, running, rest, server.stop_grace_seconds)
     scheme = "https" if config.tls.cert_file else "http"
     running.ready["rest"] = f"{scheme}://{bound(server.rest_address, rest.port)}"
+
+
+def _everybody_shows_one(config: Config) -> bool:
+    """Client certificates are all or nothing on an address: with an address for nodes, only that one demands them."""
+    return config.tls.require_client_cert and config.server.node_grpc_address is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,17 +40,6 @@ def lock(stack: AsyncExitStack, directory: Path, what: str) -> None:
         raise conflict(
             f"Another {what} runs on {directory}: stop it, or give this one a --data-dir of its own"
         ) from None
-
-
-def write_private(path: Path, text: str) -> None:
-    """Writes a file whole or not at all, for its owner alone."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def bound(address: str, port: int) -> str:

@@ -16,10 +16,11 @@ from typing import Any
 from cyxwiz.app.central import check_exposure, start_central
 from cyxwiz.app.core import Core
 from cyxwiz.app.node import start_node
-from cyxwiz.app.parts import Running, write_private
+from cyxwiz.app.parts import Running
 from cyxwiz.config import ConfigError, Loaded
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.runtime import log as logs
+from cyxwiz.runtime.files import write_private
 from cyxwiz.runtime.lifecycle import Service, first_death
 from cyxwiz.scheduler.loops.placer import Placer
 

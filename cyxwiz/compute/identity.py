@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId, parse_node_id
 from cyxwiz.domain.node import HELLO_CONTEXT
+from cyxwiz.runtime.files import write_private
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ def load_identity(directory: Path) -> Identity:
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        _write(key_file, pem)
-        _write(id_file, str(uuid.uuid4()).encode())
+        write_private(key_file, pem)
+        write_private(id_file, str(uuid.uuid4()))
     try:
         node_id = parse_node_id(id_file.read_text().strip())
         loaded = serialization.load_pem_private_key(key_file.read_bytes(), None)
@@ -54,14 +54,3 @@ def load_identity(directory: Path) -> Identity:
             "or remove both to join as a new node",
         ) from None
     return Identity(node_id, loaded)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all, readable by its owner alone."""
-    partial = path.with_suffix(".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

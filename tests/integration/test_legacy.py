@@ -110,13 +110,19 @@ async def soon(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
+async def pushed_job(old: OldNode, channel: Any) -> tuple[Stubs, str, str]:
+    """A registered node that was pushed a job: (stubs, node id, job id)."""
+    stubs = Stubs(channel, "")
+    node_id = (await register(stubs, port=old.port)).node_id
+    job_id = await submit(stubs)
+    await soon(lambda: _true(old.jobs))
+    return stubs, node_id, job_id
+
+
 async def test_the_classic_flow_in_open_mode(opened: Central) -> None:
     old = OldNode()
     async with old.serve(), opened.channel() as channel:
-        stubs = Stubs(channel, "")
-        node_id = (await register(stubs, port=old.port)).node_id
-        job_id = await submit(stubs)
-        await soon(lambda: _true(old.jobs))
+        stubs, node_id, job_id = await pushed_job(old, channel)
         pushed = old.jobs[0]
         assert (pushed.job_id, pushed.epochs, pushed.batch_size) == (job_id, 4, 16)
         assert pushed.hyperparameters["learning_rate"] == "0.01"
@@ -217,10 +223,7 @@ async def test_a_node_that_registers_again_keeps_its_id(opened: Central) -> None
 async def test_cancelled_jobs_come_with_the_heartbeat(opened: Central) -> None:
     old = OldNode()
     async with old.serve(), opened.channel() as channel:
-        stubs = Stubs(channel, "")
-        node_id = (await register(stubs, port=old.port)).node_id
-        job_id = await submit(stubs)
-        await soon(lambda: _true(old.jobs))
+        stubs, node_id, job_id = await pushed_job(old, channel)
         await stubs.nodes.NotifyJobAccepted(pb.JobAcceptedRequest(node_id=node_id, job_id=job_id))
         beat = pb.HeartbeatRequest(node_id=node_id, active_jobs=[job_id], current_status=info(port=old.port))
         assert list((await stubs.nodes.Heartbeat(beat)).jobs_to_cancel) == []
@@ -302,10 +305,7 @@ async def test_the_push_tries_the_ports_of_the_earlier_programs(opened: Central)
 async def test_a_silent_node_loses_its_job(opened: Central) -> None:
     old = OldNode()
     async with old.serve(), opened.channel() as channel:
-        stubs = Stubs(channel, "")
-        node_id = (await register(stubs, port=old.port)).node_id
-        job_id = await submit(stubs)
-        await soon(lambda: _true(old.jobs))
+        stubs, node_id, job_id = await pushed_job(old, channel)
         await stubs.nodes.NotifyJobAccepted(pb.JobAcceptedRequest(node_id=node_id, job_id=job_id))
 
         async def pending() -> bool:
@@ -339,10 +339,7 @@ async def test_bad_progress_is_refused_and_nothing_stored(
 ) -> None:
     old = OldNode()
     async with old.serve(), opened.channel() as channel:
-        stubs = Stubs(channel, "")
-        node_id = (await register(stubs, port=old.port)).node_id
-        job_id = await submit(stubs)
-        await soon(lambda: _true(old.jobs))
+        stubs, node_id, job_id = await pushed_job(old, channel)
         values = {"node_id": node_id, "job_id": job_id, "status": common.STATUS_IN_PROGRESS, "progress": 0.5, **changes}
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stubs.status.UpdateJobStatus(pb.UpdateJobStatusRequest(**values))
@@ -489,10 +486,7 @@ async def test_a_node_that_forgot_what_it_was_pushed_loses_it(opened: Central) -
 async def test_a_failure_may_be_told_twice(opened: Central) -> None:
     old = OldNode()
     async with old.serve(), opened.channel() as channel:
-        stubs = Stubs(channel, "")
-        node_id = (await register(stubs, port=old.port)).node_id
-        job_id = await submit(stubs)
-        await soon(lambda: _true(old.jobs))
+        stubs, node_id, job_id = await pushed_job(old, channel)
         old.accept = False
         failure = pb.ReportJobResultRequest(
             node_id=node_id, job_id=job_id, final_status=common.STATUS_FAILED, error_message="out of memory"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import json
-import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,37 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from cyxwiz import wire
-from cyxwiz.domain.errors import CyxError
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.transports.rest.server import RestServer
-from tests.integration.conftest import client
+from tests.integration.conftest import client, refused, submit
 from tests.wiring import JOB, Central, central, progress
 
 UNKNOWN = "00000000-0000-4000-8000-00000000dead"
-
-
-def refused(response: httpx.Response, code: str, status: int | None = None) -> dict[str, Any]:
-    """The error of a refusal, whose shape is exact."""
-    assert response.status_code == (status or wire.CODES[code].http), response.text
-    assert response.headers["content-type"] == "application/json"
-    body = response.json()
-    assert list(body) == ["error"]
-    error: dict[str, Any] = body["error"]
-    assert set(error) == {"code", "message", "details", "retryable", "request_id"}
-    assert error["code"] == code, error
-    assert error["request_id"] == response.headers.get("x-request-id", error["request_id"])
-    assert isinstance(error["details"], dict)
-    assert "Traceback" not in response.text
-    return error
-
-
-async def submit(who: httpx.AsyncClient, **changes: Any) -> dict[str, Any]:
-    response = await who.post("/api/jobs", json={**JOB, **changes})
-    assert response.status_code == 201, response.text
-    job: dict[str, Any] = response.json()
-    return job
 
 
 async def run_to_end(house: Central, job_id: str) -> None:
@@ -494,119 +468,6 @@ async def test_node_tokens(alice: httpx.AsyncClient, bob: httpx.AsyncClient) -> 
         refused(await alice.post("/api/node-tokens", json=body), "INVALID")
 
 
-# blobs
-
-DATA = bytes(range(256)) * 5000
-NAME = hashlib.sha256(DATA).hexdigest()
-BYTES = {"Content-Type": "application/octet-stream"}
-
-
-async def test_a_blob_in_one_request(house: Central, tmp_path: Path, alice: httpx.AsyncClient) -> None:
-    made = await alice.post("/api/blobs", content=DATA, headers=BYTES)
-    assert made.status_code == 201
-    assert made.json() == {"sha256": NAME, "size": len(DATA), "uri": f"blob://sha256/{NAME}"}
-    got = await alice.get(f"/api/blobs/{NAME}")
-    assert got.content == DATA
-    assert got.headers["etag"] == f'"{NAME}"'
-    assert (await alice.post("/api/blobs", content=DATA, headers=BYTES)).status_code == 201
-    assert list((tmp_path / "spool").iterdir()) == []
-    empty = await alice.post("/api/blobs", content=b"", headers=BYTES)
-    assert empty.json()["size"] == 0
-    assert (await alice.get(f"/api/blobs/{empty.json()['sha256']}")).content == b""
-
-
-async def test_a_blob_in_parts(alice: httpx.AsyncClient, bob: httpx.AsyncClient) -> None:
-    headers = {**BYTES, "X-Content-SHA256": NAME, "Upload-Length": str(len(DATA))}
-    first = await alice.post("/api/blobs", content=DATA[:1000], headers={**headers, "Upload-Offset": "0"})
-    assert (first.status_code, first.json()["offset"]) == (202, 1000)
-    asked = await alice.head(f"/api/blobs/{NAME}")
-    assert (asked.status_code, asked.headers["upload-offset"]) == (404, "1000")
-    assert (await bob.head(f"/api/blobs/{NAME}")).headers["upload-offset"] == "0", "bob has sent nothing"
-    gap = await alice.post("/api/blobs", content=DATA[2000:], headers={**headers, "Upload-Offset": "2000"})
-    assert refused(gap, "CONFLICT")["details"]["partial"] == 1000
-    last = await alice.post("/api/blobs", content=DATA[1000:], headers={**headers, "Upload-Offset": "1000"})
-    assert (last.status_code, last.json()["sha256"]) == (201, NAME)
-    assert (await alice.head(f"/api/blobs/{NAME}")).headers["content-length"] == str(len(DATA))
-
-
-async def test_bad_uploads(tmp_path: Path, alice: httpx.AsyncClient) -> None:
-    refused(await alice.post("/api/blobs", content=DATA, headers={"Content-Type": "text/plain"}), "INVALID")
-    refused(await alice.post("/api/blobs", content=DATA), "INVALID")
-    refused(await alice.post("/api/blobs?x=1", content=DATA, headers=BYTES), "INVALID")
-    wrong = {**BYTES, "X-Content-SHA256": "0" * 64, "Upload-Length": str(len(DATA))}
-    refused(await alice.post("/api/blobs", content=DATA, headers=wrong), "INVALID")
-    refused(await alice.get(f"/api/blobs/{'0' * 64}"), "NOT_FOUND")
-    more = {**BYTES, "X-Content-SHA256": NAME, "Upload-Length": "10"}
-    refused(await alice.post("/api/blobs", content=DATA, headers=more), "INVALID")
-    for change in ({"X-Content-SHA256": "../../etc/passwd"}, {"Upload-Length": "-1"}, {"Upload-Offset": "x"}):
-        refused(await alice.post("/api/blobs", content=DATA, headers={**more, **change}), "INVALID")
-    refused(await alice.post("/api/blobs", content=DATA, headers={**BYTES, "Upload-Length": "10"}), "INVALID")
-    small = await central(tmp_path / "small", server={"max_upload_bytes": 2000})
-    async with client(small, small.alice) as made:
-        refused(await made.post("/api/blobs", content=DATA, headers=BYTES), "INVALID")
-
-        async def drip() -> Any:
-            for _ in range(10):
-                yield b" " * 1000
-
-        refused(await made.post("/api/blobs", content=drip(), headers=BYTES), "INVALID")
-        assert list((tmp_path / "small" / "spool").iterdir()) == []
-    await small.aclose()
-
-
-async def test_a_name_alone_makes_nobody_an_owner(alice: httpx.AsyncClient, bob: httpx.AsyncClient) -> None:
-    await alice.post("/api/blobs", content=DATA, headers=BYTES)
-    refused(await bob.get(f"/api/blobs/{NAME}"), "NOT_FOUND")
-    claim = {**BYTES, "X-Content-SHA256": NAME, "Upload-Length": str(len(DATA))}
-    refused(await bob.post("/api/blobs", content=b"", headers=claim), "CONFLICT")
-    refused(await bob.post("/api/blobs", content=b"", headers={**claim, "Upload-Offset": str(len(DATA))}), "CONFLICT")
-    refused(await bob.get(f"/api/blobs/{NAME}"), "NOT_FOUND")
-    assert (await alice.post("/api/blobs", content=b"", headers=claim)).status_code == 201
-    assert (await bob.post("/api/blobs", content=DATA, headers=claim)).status_code == 201
-    assert (await bob.get(f"/api/blobs/{NAME}")).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("asked", "start", "end"),
-    [
-        ("bytes=0-9", 0, 10),
-        ("bytes=10-", 10, len(DATA)),
-        ("bytes=-5", len(DATA) - 5, len(DATA)),
-        (f"bytes=5-{10**9}", 5, len(DATA)),
-    ],
-)
-async def test_ranges(alice: httpx.AsyncClient, asked: str, start: int, end: int) -> None:
-    await alice.post("/api/blobs", content=DATA, headers=BYTES)
-    got = await alice.get(f"/api/blobs/{NAME}", headers={"Range": asked})
-    assert got.status_code == 206
-    assert got.content == DATA[start:end]
-    assert got.headers["content-range"] == f"bytes {start}-{end - 1}/{len(DATA)}"
-    stale = {"Range": asked, "If-Range": '"other"'}
-    assert (await alice.get(f"/api/blobs/{NAME}", headers=stale)).status_code == 200
-
-
-async def test_ranges_outside_and_malformed(alice: httpx.AsyncClient) -> None:
-    await alice.post("/api/blobs", content=DATA, headers=BYTES)
-    for asked in (
-        f"bytes={len(DATA)}-",
-        "bytes=9-5",
-        "bytes=-",
-        "bytes=-0",
-        "bytes=x-y",
-        "bytes=1",
-        f"bytes={'9' * 40}-",
-    ):
-        response = await alice.get(f"/api/blobs/{NAME}", headers={"Range": asked})
-        refused(response, "INVALID", 416)
-        assert response.headers["content-range"] == f"bytes */{len(DATA)}"
-    for asked in ("bytes=0-1,5-6", "lines=1-2"):
-        assert (await alice.get(f"/api/blobs/{NAME}", headers={"Range": asked})).status_code == 200
-    same = await alice.get(f"/api/blobs/{NAME}", headers={"If-None-Match": f'"{NAME}"'})
-    assert (same.status_code, same.content) == (304, b"")
-    for name in ("x", NAME.upper(), "..%2f..%2fetc"):
-        assert (await alice.get(f"/api/blobs/{name}")).status_code in (400, 404)
-
-
 # figures that no store can hold
 
 
@@ -619,57 +480,3 @@ async def test_figures_beyond_64_bits(alice: httpx.AsyncClient) -> None:
         error = refused(await alice.get(f"/api/jobs/{job['id']}/{name}?after={2**70}"), "INVALID")
         assert error["details"]["field"] == "after"
         assert (await alice.get(f"/api/jobs/{job['id']}/{name}?after={2**63 - 1}")).status_code == 200
-
-
-# the server
-
-
-async def test_an_address_in_use_fails_the_start_clearly(house: Central, served: RestServer) -> None:
-    with pytest.raises(CyxError, match=r"server\.rest_address"):
-        await RestServer(house.app, "127.0.0.1", served.port).start()
-
-
-async def test_what_is_no_http_gets_our_error_too(served: RestServer) -> None:
-    for request in (b"rubbish\r\n\r\n", b"GET / HTTP/1.1\r\ncontent-length\r\n\r\n", b"GET /\xff\xfe HTTP/1.1\r\n\r\n"):
-        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-        writer.write(request)
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 40"), request
-        assert json.loads(body)["error"]["code"] in ("INVALID", "FORBIDDEN")
-        writer.close()
-        await writer.wait_closed()
-
-
-async def test_connections_beyond_the_bound_are_told_so(house: Central) -> None:
-    server = RestServer(house.app, "127.0.0.1", 0, max_connections=1)
-    await server.start()
-    async with httpx.AsyncClient(base_url=server.url) as first, httpx.AsyncClient(base_url=server.url) as second:
-        assert (await first.get("/api/health")).status_code == 200
-        response = await second.get("/api/health")
-        assert refused(response, "UNAVAILABLE")["retryable"] is True
-    await server.stop(5.0)
-
-
-async def test_stop_waits_for_a_request_in_flight(house: Central, monkeypatch: pytest.MonkeyPatch) -> None:
-    entered, go = asyncio.Event(), asyncio.Event()
-
-    async def slow(*_: Any) -> None:
-        entered.set()
-        await go.wait()
-        raise LookupError("late")
-
-    monkeypatch.setattr(Jobs, "get", slow)
-    server = RestServer(house.app, "127.0.0.1", 0)
-    await server.start()
-    async with httpx.AsyncClient(base_url=server.url, headers={"Authorization": f"Bearer {house.alice}"}) as made:
-        async with asyncio.TaskGroup() as group:
-            answer = group.create_task(made.get(f"/api/jobs/{uuid.uuid4()}"))
-            await entered.wait()
-            stopping = group.create_task(server.stop(5.0))
-            await asyncio.sleep(0.3)
-            go.set()
-        assert answer.result().status_code == 500
-        assert stopping.done()
-        with pytest.raises(httpx.ConnectError):
-            await made.get("/api/health")
-    gc.collect()

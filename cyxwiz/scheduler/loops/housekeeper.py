@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.store import OutboxEntry, Store, Tx
-from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.scheduler.loops.periodic import Periodic
 from cyxwiz.services.reports import DROP_BLOB
 
 log = logging.getLogger(__name__)
@@ -19,25 +18,15 @@ KEEP_LOAD = timedelta(days=7)
 KEEP_IDEMPOTENCY = timedelta(days=7)
 
 
-class Housekeeper(Service):
+class Housekeeper(Periodic):
     def __init__(self, store: Store, *, keep_events: timedelta) -> None:
-        super().__init__()
+        super().__init__(PERIOD_SECONDS)
         self._store = store
         self._keep_events = keep_events
 
-    async def run(self) -> None:
-        self.ready()
-        while not self.stopping.is_set():
-            await self.idle(PERIOD_SECONDS)
-            if self.stopping.is_set():
-                return
-            try:
-                events, samples, keys = await self._store.write(self._sweep)
-                log.info("swept %d events, %d load samples, %d idempotency keys", events, samples, keys)
-            except CyxError as error:
-                if error.code not in (Code.UNAVAILABLE, Code.EXHAUSTED):
-                    raise
-                log.warning("sweeping is held up: %s", error.message)
+    async def once(self) -> None:
+        events, samples, keys = await self._store.write(self._sweep)
+        log.info("swept %d events, %d load samples, %d idempotency keys", events, samples, keys)
 
     def _sweep(self, tx: Tx) -> tuple[int, int, int]:
         return (
@@ -47,28 +36,16 @@ class Housekeeper(Service):
         )
 
 
-class BlobCollector(Service):
+class BlobCollector(Periodic):
     """Removes blobs that are owed a removal, unless somebody came to own or need one meanwhile."""
 
     def __init__(self, store: Store, blobs: BlobStore) -> None:
-        super().__init__()
+        super().__init__(PERIOD_SECONDS)
         self._store = store
         self._blobs = blobs
 
-    async def run(self) -> None:
-        self.ready()
-        while not self.stopping.is_set():
-            await self.idle(PERIOD_SECONDS)
-            if self.stopping.is_set():
-                return
-            try:
-                removed = await self.collect()
-            except CyxError as error:
-                if error.code not in (Code.UNAVAILABLE, Code.EXHAUSTED):
-                    raise
-                log.warning("removing blobs is held up: %s", error.message)
-            else:
-                log.info("removed %d blobs", removed)
+    async def once(self) -> None:
+        log.info("removed %d blobs", await self.collect())
 
     async def collect(self) -> int:
         """One pass; returns how many were removed."""

@@ -5,44 +5,36 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store, Tx
-from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.scheduler.loops.periodic import Periodic
 from cyxwiz.services.nodes import Nodes
 
 log = logging.getLogger(__name__)
 
 
-class LeaseReaper(Service):
+class LeaseReaper(Periodic):
     """A node is silent when this process has not heard it for the time-out and no replica wrote that it did.
 
     After a start nothing is reaped before the time-out has passed once: the nodes need that long to come back.
     """
 
     def __init__(self, store: Store, clock: Clock, nodes: Nodes) -> None:
-        super().__init__()
+        super().__init__(nodes.liveness.timeout_seconds / 6)
         self._store = store
         self._clock = clock
         self._nodes = nodes
+        self._not_before = 0.0
 
     async def run(self) -> None:
-        timeout = self._nodes.liveness.timeout_seconds
-        grace_until = self._clock.monotonic() + timeout
-        self.ready()
-        while not self.stopping.is_set():
-            await self.idle(timeout / 6)
-            if self.stopping.is_set():
-                return
-            try:
-                await self._nodes.liveness.flush(self._store)
-                if self._clock.monotonic() >= grace_until:
-                    await self.reap()
-            except CyxError as error:
-                if error.code not in (Code.UNAVAILABLE, Code.EXHAUSTED, Code.STALE):
-                    raise
-                log.warning("reaping is held up: %s", error.message)
+        self._not_before = self._clock.monotonic() + self._nodes.liveness.timeout_seconds
+        await super().run()
+
+    async def once(self) -> None:
+        await self._nodes.liveness.flush(self._store)
+        if self._clock.monotonic() >= self._not_before:
+            await self.reap()
 
     async def reap(self) -> None:
         """One look at every node that counts as online."""
