@@ -15,7 +15,8 @@ _BUFFER = 64 * 1024  # of a socket: what is on its way and belongs to nobody sta
 class Proxy:
     """Carries connections to a port of 127.0.0.1.
 
-    `sent` counts the bytes carried towards that port, `refused` the connections that came while the line was cut.
+    `sent` counts the bytes carried towards that port, `accepted` the connections, `refused` those that came while the
+    line was cut.
     """
 
     def __init__(self, port: int) -> None:
@@ -28,8 +29,7 @@ class Proxy:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self._socket.bind(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
-        self.sent = 0
-        self.refused = 0
+        self.sent = self.accepted = self.refused = 0
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
@@ -84,6 +84,7 @@ class Proxy:
         except OSError:  # nobody listens there now
             writer.transport.abort()
             return
+        self.accepted += 1
         ends = {writer, far_writer}
         self._open |= ends
         try:

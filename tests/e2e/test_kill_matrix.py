@@ -231,7 +231,8 @@ def test_kill_matrix(world: World, undisturbed: Callable[[int], str], who: str, 
         """What was stopped goes on, and its process ends with nobody to tell."""
         if trainer is not None:
             trainer.resume()
-            wait(lambda: not trainer.is_running(), "the run has ended")
+            running = trainer.is_running
+            wait(lambda: not running(), "the run has ended")
 
     if who == "node":
         world.kill_node()
