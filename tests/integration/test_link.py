@@ -18,7 +18,9 @@ from cyxwiz.ports.central_link import CentralLink
 from cyxwiz.ports.executor import Failed
 from cyxwiz.services import gateway
 from cyxwiz.services.jobfile import parse_jobfile
-from tests.central import DIGITS, Central, central
+from cyxwiz.transports.grpc.link import GrpcLink
+from tests.central import DIGITS, LOCAL_TOKEN, Central, central
+from tests.e2e.proxy import proxy
 from tests.fakes import GIB, ScriptedExecutor, hardware
 from tests.nodes import grpc_link, local_link, node
 
@@ -296,6 +298,14 @@ async def test_a_blob_on_disk_that_no_row_knows_is_sent_again(server: Central, l
         executor.step(3)
         job = await until(server, job, JobState.COMPLETED)
     assert job.attempts == 1
+
+
+async def test_files_have_a_connection_of_their_own(server: Central, tmp_path: Path) -> None:
+    """What fills a slow line would else stand before the heartbeats."""
+    with proxy(int(server.address.rpartition(":")[2])) as line:
+        async with node(tmp_path / "node", GrpcLink(line.address, local_token=LOCAL_TOKEN)):
+            await until(server, await submit(server), JobState.COMPLETED)
+        assert line.accepted == 2
 
 
 async def test_nodes_behind_one_address_are_not_counted_together(tmp_path: Path) -> None:

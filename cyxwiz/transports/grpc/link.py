@@ -29,6 +29,8 @@ CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Channels to one target share a connection unless told otherwise: bulk would stand before the heartbeats.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 
