@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config, ConfigError, Loaded, NodeSection
 from cyxwiz.domain.errors import Code, CyxError, conflict
-from cyxwiz.domain.node import SCRIPTS, Hardware
+from cyxwiz.domain.node import GANG, NETWORK, SCRIPTS, Hardware
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.schedule import parse_schedule
 from cyxwiz.ports.blobs import BlobStore
@@ -37,6 +37,7 @@ from cyxwiz.ports.store import Store
 from cyxwiz.runtime import log as logs
 from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.runtime.lifecycle import Service, first_death
+from cyxwiz.scheduler.gangs import Patience
 from cyxwiz.scheduler.loops.housekeeper import BlobCollector, Housekeeper
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.loops.reaper import LeaseReaper
@@ -89,7 +90,16 @@ class Core:
     def loops(self) -> list[Service]:
         keep = timedelta(hours=self.config.database.event_retention_hours)
         return [
-            Placer(self.store, self.bus, self.jobs, self.weights, poll_seconds=self.poll_seconds),
+            Placer(
+                self.store,
+                self.bus,
+                self.jobs,
+                self.weights,
+                poll_seconds=self.poll_seconds,
+                patience=Patience(
+                    self.config.scheduler.gang_reserve_seconds, self.config.scheduler.gang_replace_seconds
+                ),
+            ),
             LeaseReaper(self.store, self.clock, self.nodes),
             Housekeeper(self.store, keep_events=keep),
         ]
@@ -264,7 +274,7 @@ def check_exposure(config: Config, role: str) -> None:
         addresses["server.node_grpc_address"] = config.server.node_grpc_address
     if role == "node":
         return
-    from cyxwiz.transports.auth import is_loopback
+    from cyxwiz.domain.addresses import is_loopback
 
     for key, address in addresses.items():
         if is_loopback(address.rpartition(":")[0]):
@@ -352,7 +362,8 @@ async def _doors(
 ) -> None:
     from prometheus_client import CollectorRegistry, Histogram
 
-    from cyxwiz.transports.auth import Guard, is_loopback
+    from cyxwiz.domain.addresses import is_loopback
+    from cyxwiz.transports.auth import Guard
     from cyxwiz.transports.grpc.blobs import BlobServicer
     from cyxwiz.transports.grpc.door import Door
     from cyxwiz.transports.grpc.events import EventServicer
@@ -551,10 +562,13 @@ def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | 
 
 def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str) -> Any:
     from cyxwiz.compute.agent import AgentSettings
+    from cyxwiz.compute.gang_network import gang_network
 
     node = config.node
     scripts = node.scripts == "on" or (node.scripts == "auto" and sandboxed == "bubblewrap")
     host, _, port = (node.advertise_address or "").rpartition(":")
+    network = gang_network(node)
+    features = [*([SCRIPTS] if scripts else []), *([NETWORK] if node.allow_network else [])]
     return AgentSettings(
         name=node.name or socket.gethostname(),
         region=node.region,
@@ -567,7 +581,8 @@ def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str)
         advertise_host=host,
         advertise_port=int(port or 0),
         detect_seconds=node.detect_interval_seconds,
-        features=(SCRIPTS,) if scripts else (),
+        features=(*features, f"{GANG}{network}") if network else tuple(features),
+        gang_address=node.gang_address if network else "",
         fetch=_fetch_settings(node),
     )
 
