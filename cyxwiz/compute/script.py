@@ -27,6 +27,7 @@ from cyxwiz.ports.executor import (
     Failed,
     Finished,
     FirstStep,
+    Gang,
     Logged,
     Outcome,
     Preempted,
@@ -132,11 +133,8 @@ def run_script(work: Work, script: Script, send: Send, orders: Orders) -> Outcom
     sys.stderr.flush()
     if status == job.AGAIN and (session.saved or session.rank):
         return Preempted(session.seconds)
-    if work.gang is not None and isinstance(status, str) and _of_exchange(status):
-        from cyxwiz.compute.gang.meeting import lost
-
-        time.sleep(LOSS_SECONDS)
-        raise lost(work.gang, RuntimeError(status))
+    if work.gang is not None and isinstance(status, str):
+        _raise_if_lost(work.gang, status)
     if status == job.AGAIN:
         return Failed("INVALID", f"The script asked to be run again (exit status {status}) and had saved nothing.")
     if status != 0:
@@ -146,9 +144,12 @@ def run_script(work: Work, script: Script, send: Send, orders: Orders) -> Outcom
     return Finished(_files(session), session.metrics, work.epochs, session.seconds)
 
 
-def _of_exchange(status: str) -> bool:
-    """Whether what ended a script is what torch.distributed raises when another member is gone."""
-    return "gloo" in status.lower() or status.startswith(("DistBackendError", "DistNetworkError", "DistStoreError"))
+def _raise_if_lost(gang: Gang, status: str) -> None:
+    from cyxwiz.compute.gang.meeting import is_loss, lost
+
+    if is_loss(status):
+        time.sleep(LOSS_SECONDS)
+        raise lost(gang, RuntimeError(status))
 
 
 def lay_out_data(work: Work, folder: Path) -> None:

@@ -65,7 +65,7 @@ def train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
     except InterruptedError:
         raise Stopped from None
     except RuntimeError as error:
-        if not is_loss(error):
+        if not is_loss(str(error)):
             raise
         time.sleep(LOSS_SECONDS)
         raise lost(work.gang, error) from error

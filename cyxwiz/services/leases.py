@@ -130,7 +130,7 @@ def end_group(tx: Tx, lease: Lease, reason: str) -> None:
     end(tx, lease, reason)
     for other in members(tx, lease) if lease.world > 1 else ():
         if other.token != lease.token and other.state is not LeaseState.ENDED:
-            end(tx, other, f"{DISBANDED}{reason}"[:500])
+            end(tx, other, f"{DISBANDED}{reason.removeprefix(DISBANDED)}"[:500])
 
 
 def expire(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> Job:

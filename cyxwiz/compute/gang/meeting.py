@@ -76,6 +76,8 @@ def meet(gang: Gang, device: str, send: Send, orders: Orders) -> None:
     except (RuntimeError, TimeoutError) as error:
         if orders.given:
             raise InterruptedError("told to stop while its group was meeting") from error
+        if isinstance(error, RuntimeError) and not is_loss(str(error)):
+            raise
         raise lost(gang, error) from error
 
 
@@ -83,16 +85,18 @@ def lost(gang: Gang, error: BaseException) -> CyxError:
     """What a member says that the others have left alone: it is charged to nobody."""
     return CyxError(
         Code.UNAVAILABLE,
-        f"Member {gang.rank} of {gang.world} lost another one: {str(error).splitlines()[0][:200]}",
+        f"Member {gang.rank} of {gang.world} does not reach another: {str(error).splitlines()[0][:200]}",
         retryable=True,
     )
 
 
-def is_loss(error: BaseException) -> bool:
-    """Whether an exception says that an exchange with the others failed, rather than the job itself."""
-    if isinstance(error, dist.DistError):
-        return True
-    return isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+def is_loss(text: str) -> bool:
+    """Whether an exception's text says that another member is not reached, rather than that something went wrong here:
+    what gloo and nccl say of connections that break, are refused or stay silent."""
+    words = text.lower()
+    return any(name in words for name in ("gloo", "nccl")) and any(
+        each in words for each in ("connection", "connect ", "timed out", "timeout", "remote process")
+    )
 
 
 def publish_master(gang: Gang, send: Send, orders: Orders) -> dict[str, str]:
