@@ -208,6 +208,12 @@ class Scheduler(Section):
     weight_latency: float = Field(
         default=0.0, ge=0, le=0, description="Weight of the latency to the client: not measured yet, must stay 0."
     )
+    gang_reserve_seconds: float = Field(
+        default=30.0, ge=0, le=86400, description="Wait after which nodes are kept free for a job of several nodes."
+    )
+    gang_replace_seconds: float = Field(
+        default=10.0, ge=0, le=86400, description="Wait for another node when such a job lost one; then it shrinks."
+    )
     push_private: bool | None = Field(
         default=None,
         description="Push jobs to nodes on private addresses; unset: only where central itself is on loopback.",
@@ -336,6 +342,18 @@ class NodeSection(Section):
     allow_network: bool = Field(
         default=False,
         description="Whether jobs that ask for it get the network, which is the whole network of this machine.",
+    )
+    gangs: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether to be one of several nodes of a job; auto does where central is on loopback.",
+    )
+    gang_address: Annotated[str, Field(max_length=200)] = Field(
+        default="127.0.0.1", description="Address of this machine on which other members reach this node's children."
+    )
+    gang_network: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = Field(
+        default="",
+        description="Name of the private network of gang_address: its nodes trust each other, as what they exchange is "
+        "not encrypted. Needed beyond loopback.",
     )
     max_job_processes: int = Field(
         default=1024, ge=16, le=100_000, description="Processes and threads of one job at most."

@@ -65,7 +65,7 @@ def check_exposure(config: Config, role: str) -> None:
         addresses["server.node_grpc_address"] = config.server.node_grpc_address
     if role == "node":
         return
-    from cyxwiz.transports.auth import is_loopback
+    from cyxwiz.domain.addresses import is_loopback
 
     for key, address in addresses.items():
         if is_loopback(address.rpartition(":")[0]):
@@ -113,7 +113,8 @@ async def _doors(
 ) -> None:
     from prometheus_client import CollectorRegistry
 
-    from cyxwiz.transports.auth import Guard, is_loopback
+    from cyxwiz.domain.addresses import is_loopback
+    from cyxwiz.transports.auth import Guard
     from cyxwiz.transports.grpc.legacy_push import LegacyPusher
 
     config, server = core.config, core.config.server

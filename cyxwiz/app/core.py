@@ -13,6 +13,7 @@ from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store
 from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.scheduler.gangs import Patience
 from cyxwiz.scheduler.loops.housekeeper import Housekeeper
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.loops.reaper import LeaseReaper
@@ -53,10 +54,16 @@ class Core:
     def poll_seconds(self) -> float:
         return self.config.scheduler.job_poll_interval_ms / 1000
 
+    @property
+    def patience(self) -> Patience:
+        return Patience(self.config.scheduler.gang_reserve_seconds, self.config.scheduler.gang_replace_seconds)
+
     def loops(self) -> list[Service]:
         keep = timedelta(hours=self.config.database.event_retention_hours)
         return [
-            Placer(self.store, self.bus, self.jobs, self.weights, poll_seconds=self.poll_seconds),
+            Placer(
+                self.store, self.bus, self.jobs, self.weights, poll_seconds=self.poll_seconds, patience=self.patience
+            ),
             LeaseReaper(self.store, self.clock, self.nodes),
             Housekeeper(self.store, keep_events=keep),
         ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.config import Config, NodeSection
-from cyxwiz.domain.node import SCRIPTS, Hardware
+from cyxwiz.domain.node import GANG, NETWORK, SCRIPTS, Hardware
 from cyxwiz.domain.schedule import parse_schedule
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.central_link import CentralLink
@@ -138,10 +138,13 @@ def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | 
 
 def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str) -> Any:
     from cyxwiz.compute.agent import AgentSettings
+    from cyxwiz.compute.gang_network import gang_network
 
     node = config.node
     scripts = node.scripts == "on" or (node.scripts == "auto" and sandboxed == "bubblewrap")
     host, _, port = (node.advertise_address or "").rpartition(":")
+    network = gang_network(node)
+    features = [*([SCRIPTS] if scripts else []), *([NETWORK] if node.allow_network else [])]
     return AgentSettings(
         name=node.name or socket.gethostname(),
         region=node.region,
@@ -154,7 +157,8 @@ def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str)
         advertise_host=host,
         advertise_port=int(port or 0),
         detect_seconds=node.detect_interval_seconds,
-        features=(SCRIPTS,) if scripts else (),
+        features=(*features, f"{GANG}{network}") if network else tuple(features),
+        gang_address=node.gang_address if network else "",
         fetch=_fetch_settings(node),
     )
 

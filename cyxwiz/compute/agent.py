@@ -56,6 +56,7 @@ class AgentSettings:
     advertise_host: str = ""
     advertise_port: int = 0
     features: tuple[str, ...] = ()
+    gang_address: str = ""  # as `runs.Limits`
     detect_seconds: float = 60.0  # between two looks at the hardware
     look_seconds: float = 5.0  # between two looks at the owner's limits
     fetch: FetchSettings = field(default_factory=FetchSettings)  # how data come to the cache/ of the directory
@@ -101,8 +102,9 @@ class Agent(Service):
         threads = max(1, hardware.cpu_cores // settings.max_concurrent_jobs)
         self._files = Files(link, clock, self._renew)
         self._data = DataCache(settings.directory / "cache", settings.fetch, clock, link.fetch_blob)
-        limits = Limits(threads, settings.data_roots, sizes)
-        self._runner = Runner(executor, journal, self._files, self._data, clock, limits)
+        limits = Limits(threads, settings.data_roots, sizes, settings.gang_address)
+        self._runner = Runner(executor, journal, self._files, self._data, clock, limits, self._tell)
+        self._beat_at = self._round_trip = 0.0
         self._heard_at = 0.0
         self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
@@ -314,6 +316,10 @@ class Agent(Service):
                     self._preempt(message.preempt)
                 elif kind == "ack":
                     await self._acked(message.ack)
+                elif kind == "rendezvous":
+                    self._answered(message.rendezvous)
+                elif kind == "pulse" and self._beat_at:
+                    self._round_trip, self._beat_at = self._heard_at - self._beat_at, 0.0
         finally:
             await duties.aclose()
 
@@ -331,12 +337,22 @@ class Agent(Service):
         spawn(self._beat(session, interval), name="heartbeat", group=duties)
         for record in self._records.values():
             spawn(self._send(session, record), name=f"send {record.assign.job_id}", group=duties)
+            for question in list(record.asked.values()):
+                await session.send(question)
+
+    def _answered(self, answer: pb.RendezvousAnswer) -> None:
+        record = self._records.get((answer.job_id, token_of(answer)))
+        if record is not None and record.asked.pop(answer.id, None) is not None and record.run is not None:
+            record.run.answer(answer.id, answer.value)
 
     async def _beat(self, session: LinkSession, interval: float) -> None:
         """Tells central that the node lives. The stream does not outlive it: whatever ends it, the node dials again."""
         try:
             while self._clock.monotonic() - self._heard_at <= self._timeout:
-                await session.send(pb.NodeMessage(beat=self._sampled()))
+                beat = self._sampled()
+                beat.round_trip_seconds = self._round_trip
+                self._beat_at = self._clock.monotonic()
+                await session.send(pb.NodeMessage(beat=beat))
                 for record in self._records.values():
                     record.send_again_if_stalled()
                 self._sweep()

@@ -75,21 +75,44 @@ def snapshot(
 
 
 def _copy(value: Tensor) -> Tensor:
-    return value.detach().to("cpu", copy=True).contiguous()
+    return whole(value.detach()).to("cpu", copy=True).contiguous()
+
+
+def whole(value: Any) -> Tensor:
+    """The tensor itself; gathered from all members of a gang, who must all ask, where each has a share of it."""
+    gather = getattr(value, "full_tensor", None)
+    return value if gather is None else gather()  # type: ignore[no-any-return]
+
+
+def like(own: Any, value: Tensor) -> Tensor:
+    """`value` as `own` is kept: this member's share of it where `own` is a share of a tensor of the same shape."""
+    if not hasattr(own, "full_tensor") or own.shape != value.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
+
+
+def load_model(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Puts whole weights into a model that may be one of shares. Raises RuntimeError for another model's."""
+    own = model.state_dict()
+    model.load_state_dict({name: like(own[name], value) if name in own else value for name, value in weights.items()})
 
 
 def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Puts the state back; the generators are the caller's. Raises CyxError INVALID if it is another model's."""
     saved = _below(state.tensors, "model/")
     try:
-        model.load_state_dict(saved)
+        load_model(model, saved)
     except RuntimeError as error:
         raise invalid(f"The checkpoint is of another model: {str(error)[:300]}") from error
     own = state.figures["optimizer"]
     entries: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in own["scalars"].items()}
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
     for name, value in _below(state.tensors, "optimizer/").items():
         index, _, key = name.partition("/")
-        entries.setdefault(int(index), {})[key] = value
+        owner = parameters[int(index)] if int(index) < len(parameters) else None
+        entries.setdefault(int(index), {})[key] = like(owner, value)
     try:
         optimizer.load_state_dict({"state": entries, "param_groups": own["groups"]})
     except (ValueError, KeyError) as error:
@@ -159,13 +182,18 @@ class Saver:
         if self._every.unit is Unit.STEP:
             self.next_step = place.step + self._every.count
 
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written: no other would be."""
+        return self._thread is not None and self._thread.is_alive()
+
     def due_after(self, epoch: int) -> bool:
         """Whether one is due at the end of an epoch."""
         return self._every.unit is Unit.EPOCH and epoch - self._saved_epoch >= self._every.count
 
     def save(self, take: Callable[[], State], *, wait: bool = False) -> None:
         """Takes a state and has it written; skipped while another is being written, unless it must `wait`."""
-        if self._thread is not None and self._thread.is_alive() and not wait:
+        if self.busy and not wait:
             return
         self.finish()
         state = take()

@@ -10,6 +10,7 @@ torch is imported when the node says `warm`, or else with the job: the start its
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import queue
@@ -76,6 +77,8 @@ def _watch(channel: socket.socket, inbox: queue.SimpleQueue[Frame], orders: Orde
         while (frame := protocol.read_frame(channel)) is not None:
             if frame["type"] in ("cancel", "preempt"):
                 orders.give(frame["type"])
+            elif frame["type"] == "answer":
+                orders.answers.put(frame["id"], base64.b64decode(frame["value"]))
             else:
                 inbox.put(frame)
     except (OSError, protocol.ProtocolError):

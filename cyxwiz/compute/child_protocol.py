@@ -1,29 +1,33 @@
 """What a node and its child process say to each other over the child's descriptor 3.
 
 A frame is a 4-byte big-endian length and a UTF-8 JSON object with `"v": 1` and `"type"`. The node sends `warm`, `job`,
-`preempt` and `cancel`; the child answers `ready` and the reports of `ports.executor`. Nothing is pickled. A frame that
-is too large, no JSON, of another version or with a field of the wrong type raises `ProtocolError`: the child runs other
-people's work, so its word is checked like any input from outside.
+`preempt`, `cancel` and `answer`; the child answers `ready` and the reports of `ports.executor`. Nothing is pickled. A
+frame that is too large, no JSON, of another version or with a field of the wrong type raises `ProtocolError`: the child
+runs other people's work, so its word is checked like any input from outside.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from cyxwiz.domain.script import Script
 from cyxwiz.ports.executor import (
     Artefact,
+    Asked,
     Cancelled,
     Checkpointed,
     Failed,
     Finished,
     FirstStep,
+    Gang,
     Logged,
     Preempted,
     Progressed,
@@ -148,6 +152,10 @@ def _table(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
+def _bytes(value: Any) -> bytes:
+    return base64.b64decode(_text(value), validate=True)
+
+
 def _metrics(value: Any) -> dict[str, float]:
     return {_text(name): _number(number) for name, number in _table(value).items()}
 
@@ -182,6 +190,7 @@ _REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
             "threads": _whole,
         },
     ),
+    "asked": (Asked, {"id": _whole, "kind": _text, "key": _text, "value": _bytes}),
     "logged": (Logged, {"level": _text, "message": _text, "source": _text}),
     "finished": (
         Finished,
@@ -221,6 +230,8 @@ def _plain(value: Any) -> Any:
         return dict(cast("Mapping[str, Any]", value))
     if isinstance(value, tuple):
         return [_plain(entry) for entry in cast("tuple[Artefact, ...]", value)]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, Artefact):
         return {"name": value.name, "path": str(value.path), "sha256": value.sha256, "size": value.size}
     return value
@@ -242,6 +253,7 @@ def encode_work(work: Work) -> bytes:
     fields["data_roots"] = [str(root) for root in work.data_roots]
     script = work.script
     fields["script"] = script and {"entry": script.entry, "files": dict(script.files), "args": list(script.args)}
+    fields["gang"] = None if work.gang is None else asdict(work.gang)
     for name in INPUTS:
         path = getattr(work, name)
         fields[name] = None if path is None else str(path)
@@ -255,6 +267,7 @@ def to_work(frame: Frame) -> Work:
     fields["data_roots"] = tuple(Path(root) for root in fields["data_roots"])
     if fields["script"] is not None:
         fields["script"] = Script(**{**fields["script"], "args": tuple(fields["script"]["args"])})
+    fields["gang"] = None if fields["gang"] is None else Gang(**fields["gang"])
     for name in INPUTS:
         fields[name] = None if fields[name] is None else Path(fields[name])
     return Work(**fields)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute import checkpoint
 from cyxwiz.compute.augment import make_augment
 from cyxwiz.compute.checkpoint import Place, Saver, State
+from cyxwiz.compute.gang.team import Alone
 from cyxwiz.compute.optim import class_weights, loss_function, make_optimizer, make_schedule, penalty
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.samples import Samples
@@ -53,6 +54,7 @@ class Plan:
     threads: int
     fingerprint: str
     resumed: State | None
+    team: Alone = field(default_factory=Alone)
 
 
 class Course:
@@ -66,13 +68,16 @@ class Course:
         self._batches = -(-len(plan.train) // plan.batch)
         self._loss = _loss(plan)
         self._penalty = penalty(hyper, plan.model)
+        plan.team.join(plan.model)
         self._optimizer = make_optimizer(hyper, plan.model)
         steps = -(-self._batches // hyper.accumulate)
         self._schedule = make_schedule(hyper, self._optimizer, epochs=plan.work.epochs, steps_per_epoch=steps)
         self._augment = make_augment(plan.graph.augment, plan.graph.input_shape or plan.sample_shape)
-        self._draw = torch.Generator(plan.device).manual_seed(plan.work.seed)
+        self._draw = torch.Generator(plan.device).manual_seed(plan.work.seed + plan.team.rank)
         self._cast = _Precision(hyper.precision, plan.device, send)
-        self._forward: Callable[[Any], Tensor] = _compiled(plan, send) if hyper.compile else plan.model
+        self._forward: Callable[[Any], Tensor] = plan.team.take(plan.model, self._optimizer)
+        if hyper.compile and plan.team.world == 1:
+            self._forward = _compiled(plan, send)
         self._shuffle = torch.Generator().manual_seed(plan.work.seed)
         self._shuffle_before = self._shuffle.get_state()  # as it was when the epoch began
         self._reported = time.perf_counter()
@@ -99,15 +104,17 @@ class Course:
         if self._best.exhausted:
             self._send(Logged("info", f"stopped after epoch {epoch}: {self._best.why}"))
         self.saver.finish()
+        self._plan.team.settle()
         if self._plan.hyper.keep_best and self._best.weights is not None:
-            self._plan.model.load_state_dict(self._best.weights)
+            checkpoint.load_model(self._plan.model, self._best.weights)
             self.metrics = {**self._best.metrics, "best_epoch": float(self._best.epoch)}
         return epoch
 
     def final_metrics(self) -> dict[str, float]:
         """The last epoch's, or the best one's if that is the result, with the speed over all epochs."""
         samples = len(self._plan.train) * self._trained_epochs
-        return {**self.metrics, "samples_per_second": samples / max(self._trained_seconds, 1e-9)}
+        speed = samples / max(self._trained_seconds, 1e-9)
+        return {**self.metrics, "samples_per_second": speed, **self._plan.team.figures()}
 
     # an epoch
 
@@ -117,6 +124,7 @@ class Course:
         if inside is not None:
             started -= float(inside["seconds"])
         tally = self._train(epoch, inside, started)
+        tally.replace(*plan.team.sums(tally.sums()))
         loss = self._finite(tally.loss(), epoch, "loss")
         seconds = max(time.perf_counter() - started, 1e-9)
         self._trained_seconds += seconds
@@ -124,19 +132,20 @@ class Course:
         metrics = {"loss": loss, "learning_rate": self._schedule.rate, "samples_per_second": len(plan.train) / seconds}
         if plan.train.labels is not None:
             metrics["accuracy"] = tally.accuracy()
-        if len(plan.held_out):
-            metrics |= self._validate(epoch)
+        with plan.team.together():
+            if len(plan.held_out):
+                metrics |= self._validate(epoch)
+            self._best.see(epoch, metrics, plan.model)
         self.metrics = metrics
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(value)
-        self._best.see(epoch, metrics, plan.model)
         self._schedule.step_epoch(self._best.value_of(metrics))
         self._report(epoch, self._batches, metrics, ended=True)
         self._shuffle_before = self._shuffle.get_state()
         saver, now = self.saver, time.perf_counter()
-        if epoch < plan.work.epochs and (
-            saver.due_after(epoch) or now >= saver.next_time or self._step >= saver.next_step
-        ):
+        due = saver.due_after(epoch) or now >= saver.next_time or self._step >= saver.next_step
+        due = due and not saver.busy
+        if epoch < plan.work.epochs and plan.team.agree(False, due, now=True):
             self._save(epoch + 1, 0, {})
 
     def _train(self, epoch: int, inside: dict[str, Any] | None, started: float) -> Tally:
@@ -147,38 +156,49 @@ class Course:
         samples, y = plan.train, plan.train.y
         count = len(samples)
         shuffled = torch.randperm(count, generator=self._shuffle) if plan.hyper.shuffle else torch.arange(count)
-        order = shuffled.to(plan.device)
-        tally = Tally(samples.labels, plan.loss.type, order)
+        team = plan.team
+        batches = shuffled.to(plan.device).split(plan.batch)
+        mine = [index[team.rows] for index in batches]
+        tally = Tally(samples.labels, plan.loss.type, torch.cat(mine))
         plan.model.train()
-        batches = order.split(plan.batch)
         done = 0
         if inside is not None:
             done = int(inside["batch"])
-            tally.resume(inside, sum(len(index) for index in batches[:done]))
+            place = sum(len(index) for index in mine[:done])
+            if team.leads:
+                tally.resume(inside, sum(len(index) for index in batches[:done]), place)
+            else:
+                tally.skip(place)
         optimizer.zero_grad(set_to_none=True)
-        for batch, index in enumerate(batches[done:], start=done + 1):
+        for batch, (everybody, own) in enumerate(zip(batches[done:], mine[done:], strict=True), start=done + 1):
+            index = own if len(own) else everybody[:1]  # a member without a row steps along
             inputs = samples.take(index)
             if self._augment is not None:
                 inputs = self._augmented(inputs)
             with self._cast.context():
                 outputs = forward(inputs)
                 loss = loss_of(outputs, y.index_select(0, index))
-            objective = loss if self._penalty is None else loss + self._penalty()
-            self._cast.backward(objective if accumulate == 1 else objective / accumulate)
+            objective = team.weigh(loss, len(own), len(everybody))
+            objective = objective if self._penalty is None else objective + self._penalty()
             stepping = batch % accumulate == 0 or batch == self._batches
+            with team.gathering(stepping):
+                self._cast.backward(objective if accumulate == 1 else objective / accumulate)
             if stepping:
                 self._clip()
                 self._cast.step(optimizer)
                 optimizer.zero_grad(set_to_none=True)
                 schedule.step_batch()
                 self._step += 1
-            tally.add(loss, outputs)
+                team.stepped(self._step)
+            if len(own):
+                tally.add(loss, outputs)
             if not self._stepped:
                 self._stepped = True
                 self._send(FirstStep())
             now = time.perf_counter()
             due = batch < self._batches and (now >= saver.next_time or self._step >= saver.next_step)
-            if orders.cancelled or (stepping and (orders.given or due)):
+            due = due and not saver.busy
+            if orders.cancelled or (stepping and team.agree(orders.given, due)):
                 self._attend(epoch, batch, tally, now - started)
             if now - self._reported >= REPORT_SECONDS and batch < self._batches:
                 metrics = {"loss": self._finite(tally.loss(), epoch, "loss")}
@@ -210,16 +230,17 @@ class Course:
 
         plan = self._plan
         data = plan.held_out
-        order = torch.arange(len(data), device=plan.device)
+        order = torch.arange(len(data), device=plan.device)[plan.team.rows]
         tally = Tally(data.labels, plan.loss.type, order)
         size = max(1, min(_VALIDATION_BATCH, max(plan.batch, _VALIDATION_VALUES // math.prod(plan.sample_shape))))
         plan.model.eval()
         with torch.inference_mode(), self._cast.context():
-            for index in order.split(size):
+            for index in order.split(size) if len(order) else ():
                 if self._orders.cancelled:
                     raise Stopped
                 outputs = plan.model(data.take(index))
                 tally.add(self._loss(outputs, data.y.index_select(0, index)), outputs)
+        tally.replace(*plan.team.sums(tally.sums()))
         metrics = {"val_loss": self._finite(tally.loss(), epoch, "validation loss")}
         if data.labels is not None:
             metrics["val_accuracy"] = tally.accuracy()
@@ -251,10 +272,12 @@ class Course:
         """A checkpoint is due, or an order was given."""
         if self._orders.cancelled:
             raise Stopped
-        inside = {**tally.figures(), "seconds": seconds}
-        self._finite(tally.loss(), epoch, "loss")  # what has diverged is not worth keeping
-        self._save(epoch, batch, inside, wait=self._orders.preempted)
-        if self._orders.preempted:
+        loss_sum, right, seen = self._plan.team.sums(tally.sums())
+        self._finite(loss_sum / max(1.0, seen), epoch, "loss")  # what has diverged is not worth keeping
+        inside = {"loss_sum": loss_sum, "right": int(right), "seconds": seconds}
+        stopping = self._orders.preempted or self._plan.team.stops
+        self._save(epoch, batch, inside, wait=stopping)
+        if stopping:
             raise Stopped
 
     def _save(self, epoch: int, batch: int, inside: dict[str, Any], *, wait: bool = False) -> None:
@@ -284,22 +307,32 @@ class Course:
                 "inside": inside,
             }
             extra = {f"best/{name}": value for name, value in (self._best.weights or {}).items()}
+            extra |= plan.team.tensors()
             return checkpoint.snapshot(place, plan.threads, plan.model, self._optimizer, random, figures, extra)
 
-        self.saver.save(take, wait=wait)
+        if plan.team.leads:
+            self.saver.save(take, wait=wait)
+        elif plan.team.sharded:
+            take()
 
     def _restore(self, state: State) -> None:
         import torch
 
         plan, figures, place = self._plan, state.figures, state.place
         checkpoint.restore(state, plan.model, self._optimizer)
+        plan.team.restore(state.tensors)
         random = checkpoint.below(state, "random/")
-        torch.set_rng_state(random["cpu"])
-        if plan.device.type == "cuda" and "cuda" in random:
-            torch.cuda.set_rng_state(random["cuda"], plan.device)
         self._shuffle.set_state(random["shuffle"])
         self._shuffle_before = random["shuffle"]
-        self._draw.set_state(random["augment"])
+        if plan.team.leads:
+            torch.set_rng_state(random["cpu"])
+            if plan.device.type == "cuda" and "cuda" in random:
+                torch.cuda.set_rng_state(random["cuda"], plan.device)
+            self._draw.set_state(random["augment"])
+        else:  # the checkpoint has the first member's: the others draw something of their own
+            own = hash((plan.work.seed, plan.team.rank, place.step)) & 0x7FFF_FFFF_FFFF_FFFF
+            torch.manual_seed(own)
+            self._draw.manual_seed(own)
         self.metrics, self.history = dict(figures["metrics"]), {k: list(v) for k, v in figures["history"].items()}
         self._trained_epochs, self._trained_seconds = int(figures["trained"][0]), float(figures["trained"][1])
         self._schedule.load_state_dict(figures["schedule"])
@@ -410,7 +443,8 @@ class _Best:
             return
         self.value, self.epoch, self.metrics, self._waited = value, epoch, dict(metrics), 0
         if self._hyper.keep_best:
-            self.weights = {name: each.detach().to("cpu", copy=True) for name, each in model.state_dict().items()}
+            shown = model.state_dict()
+            self.weights = {name: checkpoint.whole(each.detach()).to("cpu", copy=True) for name, each in shown.items()}
 
     @property
     def exhausted(self) -> bool:

@@ -12,6 +12,7 @@ job. Runs on Linux; children die with the thread that drives the loop.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 from collections import deque
@@ -120,10 +121,12 @@ class ProcessExecutor:
             raise invalid(
                 f"Job {work.job_id} cannot be sent to a child: {error}; {MAX_FRAME} bytes at most."
             ) from error
-        if work.network and not self._sandbox.allow_network:
+        # What trains a declared model is this program: no job's code is given the network by being in a gang.
+        of_job = work.network or (work.gang is not None and work.script is not None)
+        if of_job and not self._sandbox.allow_network:
             message = f"Job {work.job_id} asks for the network, which this node's owner gives to no job"
             raise CyxError(Code.UNSUPPORTED, f"{message} (node.allow_network).", retryable=True)
-        needs = Needs(work.device, work.network)
+        needs = Needs(work.device, work.network or work.gang is not None)
         for child in (self._take_idle(needs), None):
             if self._closed:
                 raise CyxError(Code.UNAVAILABLE, "This node is stopping and starts no jobs.")
@@ -292,6 +295,9 @@ class _ProcessRun:
             self._yielding = True
             self.child.send_now(encode("preempt"))
             spawn(self._insist(), name=f"preempt {self._work.job_id}", group=self._tasks)
+
+    def answer(self, number: int, value: bytes) -> None:
+        self.child.send_now(encode("answer", {"id": number, "value": base64.b64encode(value).decode()}))
 
     async def _insist(self) -> None:
         if not await within(self._clock, PREEMPT_SECONDS, self._concluded):

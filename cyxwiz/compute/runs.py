@@ -8,7 +8,7 @@ import math
 import re
 import shutil
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +20,13 @@ from cyxwiz.domain.script import Script, check_script
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.executor import (
+    Asked,
     Checkpointed,
     Executor,
     Failed,
     Finished,
     FirstStep,
+    Gang,
     Logged,
     Outcome,
     Preempted,
@@ -39,6 +41,7 @@ from cyxwiz.ports.node_journal import NodeJournal
 log = logging.getLogger(__name__)
 
 FULL_DISK_WAIT_SECONDS = 2.0
+MAX_ASKED = 1000  # questions of one run that wait for central
 TAIL = 200  # reports of a lease kept in memory besides the journal
 
 
@@ -57,6 +60,7 @@ class Record:
     run: Run | None = None
     preempted: str = ""  # why the run is to save itself and stop
     data: Data | None = None  # what was fetched for it
+    asked: dict[int, pb.NodeMessage] = field(default_factory=dict[int, pb.NodeMessage])  # not answered yet
     _acked_at_beat: int = -1
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a report was appended or acknowledged
 
@@ -100,7 +104,7 @@ class Record:
         return self.directory / "out" / name
 
 
-def token_of(message: pb.Assign | pb.Cancel | pb.Preempt | pb.Ack | pb.Held) -> Token:
+def token_of(message: pb.Assign | pb.Cancel | pb.Preempt | pb.Ack | pb.Held | pb.RendezvousAnswer) -> Token:
     return Token(message.token.epoch, message.token.counter)
 
 
@@ -111,6 +115,7 @@ class Limits:
     threads: int
     data_roots: tuple[Path, ...]
     gpus: tuple[int, ...]  # memory of each GPU in bytes, 0 where unknown
+    gang_address: str = ""  # where members of gangs on other nodes reach this machine; empty: no gangs
 
 
 class Runner:
@@ -124,7 +129,10 @@ class Runner:
         data: DataCache,
         clock: Clock,
         limits: Limits,
+        tell: Callable[[pb.NodeMessage], Awaitable[None]],
     ) -> None:
+        """`tell` sends central a message if there is a connection; what is not answered is sent again on the next."""
+        self._tell = tell
         self._executor = executor
         self._journal = journal
         self._files = files
@@ -144,6 +152,7 @@ class Runner:
             lambda saved: self._write(record, [self._saved(record, saved)], ends=False),
             lambda: record.dropped,
         )
+        assign = record.assign
         try:
             record.run = await self._start(record)
             async for report in record.run.reports():
@@ -151,6 +160,11 @@ class Runner:
                     continue  # the child is being ended, and what it still says counts nowhere
                 if isinstance(report, Checkpointed):
                     uploads.offer(report)
+                    continue
+                if isinstance(report, Asked):
+                    if assign.HasField("gang") and len(record.asked) < MAX_ASKED:
+                        record.asked[report.id] = _question(record, report)
+                        await self._tell(record.asked[report.id])
                     continue
                 if isinstance(report, Preempted) or (isinstance(report, Failed) and report.retryable):
                     await uploads.settled()  # the next run goes on from there
@@ -203,6 +217,7 @@ class Runner:
                 script=script,
                 source=record.directory / "source" if script is not None else None,
                 memory_bytes=assign.ram_bytes or None,
+                gang=self._gang(assign),
             )
         )
         if record.dropped:
@@ -210,6 +225,14 @@ class Runner:
         elif record.preempted:
             run.preempt()
         return run
+
+    def _gang(self, assign: pb.Assign) -> Gang | None:
+        if not assign.HasField("gang"):
+            return None
+        if not self._limits.gang_address:
+            raise CyxError(Code.UNSUPPORTED, "This node takes no part in gangs (node.gangs).", retryable=True)
+        given = assign.gang
+        return Gang(given.rank, given.world, given.strategy, self._limits.gang_address)
 
     async def _fetch_script(self, record: Record) -> Script | None:
         """Lays the script's files out below the run's folder; None for a job without one."""
@@ -303,6 +326,13 @@ class Runner:
         else:
             message.cancelled.SetInParent()
         return [message]
+
+
+def _question(record: Record, report: Asked) -> pb.NodeMessage:
+    kind = {"get": pb.RendezvousAsk.GET, "add": pb.RendezvousAsk.ADD}.get(report.kind, pb.RendezvousAsk.SET)
+    ask = pb.RendezvousAsk(job_id=record.assign.job_id, token=record.assign.token, id=report.id, kind=kind)
+    ask.key, ask.value = report.key, report.value
+    return pb.NodeMessage(rendezvous=ask)
 
 
 def _of_this_node(error: Exception) -> CyxError:

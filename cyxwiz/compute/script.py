@@ -7,6 +7,7 @@ ends well by its end or exit status 0, and with `cyxwiz.job.AGAIN` after a save 
 from __future__ import annotations
 
 import math
+import os
 import runpy
 import sys
 import time
@@ -26,6 +27,7 @@ from cyxwiz.ports.executor import (
     Failed,
     Finished,
     FirstStep,
+    Gang,
     Logged,
     Outcome,
     Preempted,
@@ -35,6 +37,7 @@ from cyxwiz.ports.executor import (
 )
 
 MAX_FILES = 1000
+LOSS_SECONDS = 2.0  # as in `train`
 LEVELS = ("debug", "info", "warning", "error")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".onnx", ".cyxmodel")
 
@@ -44,10 +47,9 @@ Send = Callable[[Report], None]
 class ScriptSession:
     """`cyxwiz.job.Session` over the child's channel."""
 
-    rank = 0
-    world = 1
-
     def __init__(self, work: Work, send: Send, orders: Orders) -> None:
+        self.rank = work.gang.rank if work.gang is not None else 0
+        self.world = work.gang.world if work.gang is not None else 1
         self._work, self._send, self._orders = work, send, orders
         self._began = time.perf_counter()
         self._state = read_state(work.resume) if work.resume is not None else None
@@ -72,10 +74,12 @@ class ScriptSession:
         for name, value in figures.items():
             if not math.isfinite(value):
                 raise ValueError(f"{name} is {value}: figures must be finite numbers")
-        if not self._reported:
+        if not self._reported and self.rank == 0:
             self._reported = True
             self._send(FirstStep())
         self._step, self.metrics = step, {**self.metrics, **figures}
+        if self.rank:
+            return
         steps = of or max(self._work.epochs, step)
         self._progress = min(1.0, step / steps)
         elapsed = time.perf_counter() - self._began
@@ -89,6 +93,8 @@ class ScriptSession:
         self._send(Logged(level if level in LEVELS else "info", message, "job"))
 
     def save(self, state: Any) -> None:
+        if self.rank:
+            return
         path = self._work.work_dir / "checkpoints" / f"{time.time_ns()}.safetensors"
         file = write_state(path, state)
         for older in sorted(path.parent.glob("*.safetensors"))[:-2]:
@@ -115,19 +121,35 @@ def run_script(work: Work, script: Script, send: Send, orders: Orders) -> Outcom
     session = ScriptSession(work, send, orders)
     session.out_dir.mkdir(exist_ok=True)
     lay_out_data(work, session.data_dir)
+    if work.gang is not None:
+        from cyxwiz.compute.gang.meeting import publish_master
+
+        os.environ.update(publish_master(work.gang, send, orders))
     job.enter(session)
     sys.argv = [str(source / script.entry), *script.args]
     sys.path.insert(0, str((source / script.entry).parent))
     status = _status(source / script.entry)
     sys.stdout.flush()
     sys.stderr.flush()
-    if status == job.AGAIN and session.saved:
+    if status == job.AGAIN and (session.saved or session.rank):
         return Preempted(session.seconds)
+    if work.gang is not None and isinstance(status, str):
+        _raise_if_lost(work.gang, status)
     if status == job.AGAIN:
         return Failed("INVALID", f"The script asked to be run again (exit status {status}) and had saved nothing.")
     if status != 0:
         return Failed("INVALID", f"The script ended with {status}; what it said is in the job's log.")
+    if session.rank:
+        return Preempted(session.seconds)
     return Finished(_files(session), session.metrics, work.epochs, session.seconds)
+
+
+def _raise_if_lost(gang: Gang, status: str) -> None:
+    from cyxwiz.compute.gang.meeting import is_loss, lost
+
+    if is_loss(status):
+        time.sleep(LOSS_SECONDS)
+        raise lost(gang, RuntimeError(status))
 
 
 def lay_out_data(work: Work, folder: Path) -> None:

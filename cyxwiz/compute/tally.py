@@ -22,11 +22,27 @@ class Tally:
         self._outputs: list[Tensor] = []
         self._loss_sum: Tensor | float = 0.0
         self._right: Tensor | int = 0
-        self._seen = 0
+        self._seen = 0  # samples counted
+        self._place = 0  # of the next one in the order
 
-    def resume(self, figures: Mapping[str, Any], seen: int) -> None:
-        """Goes on counting after the first `seen` samples."""
+    def resume(self, figures: Mapping[str, Any], seen: int, place: int) -> None:
+        """Goes on counting after `seen` samples, at `place` of the order."""
         self._loss_sum, self._right, self._seen = float(figures["loss_sum"]), int(figures["right"]), seen
+        self._place = place
+
+    def skip(self, place: int) -> None:
+        """Begins at `place` of the order: another member of the gang counts what came before."""
+        self._place = place
+
+    def sums(self) -> tuple[float, float, float]:
+        """(sum of losses, samples that were right, samples)."""
+        self._count()
+        return float(self._loss_sum), float(self._right), float(self._seen)
+
+    def replace(self, loss_sum: float, right: float, seen: float) -> None:
+        """Takes the sums over several members for its own."""
+        self._count()
+        self._loss_sum, self._right, self._seen = loss_sum, int(right), int(seen)
 
     def figures(self) -> dict[str, Any]:
         self._count()
@@ -46,11 +62,12 @@ class Tally:
         sizes = torch.tensor([len(outputs) for outputs in self._outputs], dtype=torch.float64)
         losses = torch.stack(self._losses)
         self._loss_sum = self._loss_sum + (losses.double() * sizes.to(losses.device)).sum()
-        seen = self._seen + int(sizes.sum())
+        count = int(sizes.sum())
         if self._labels is not None:
-            labels = self._labels.index_select(0, self._order[self._seen : seen])
+            labels = self._labels.index_select(0, self._order[self._place : self._place + count])
             self._right = self._right + (self._predict(torch.cat(self._outputs)) == labels).sum()
-        self._seen = seen
+        self._seen += count
+        self._place += count
         self._losses.clear()
         self._outputs.clear()
 

@@ -23,10 +23,12 @@ from cyxwiz.compute.build import build
 from cyxwiz.compute.course import Course, Plan, Send, Stopped
 from cyxwiz.compute.data.dataset import Dataset
 from cyxwiz.compute.datasets import load
+from cyxwiz.compute.gang.team import Alone
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.samples import split
 from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
 from cyxwiz.graph import (
+    Features,
     Part,
     check_fits,
     default_loss,
@@ -35,26 +37,89 @@ from cyxwiz.graph import (
     parse,
     parse_hyperparameters,
 )
-from cyxwiz.ports.executor import Artefact, Finished, Logged, Work
+from cyxwiz.ports.executor import Artefact, Asked, Finished, Logged, Preempted, Report, Work
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from cyxwiz.compute.export import Trained
 
 __all__ = ["Stopped", "train"]
 
 DEFAULT_BATCH = 32
+LOSS_SECONDS = 2.0  # before it says that it lost another member: who knows why that one ended speaks first
 
 
-def train(work: Work, send: Send, orders: Orders) -> Finished:
-    """Runs the job to its end and gives its outcome; reports on the way through `send`."""
+def train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
+    """Runs the job to its end and gives its outcome; reports on the way through `send`.
+
+    Of a gang's members the first one gives the result; the others end with Preempted once their part is done.
+    """
+    if work.gang is None:
+        return _train(work, send, orders)
+    from cyxwiz.compute.gang.meeting import is_loss, lost
+
+    try:
+        return _train(work, _of_member(send) if work.gang.rank else send, orders)
+    except InterruptedError:
+        raise Stopped from None
+    except RuntimeError as error:
+        if not is_loss(str(error)):
+            raise
+        time.sleep(LOSS_SECONDS)
+        raise lost(work.gang, error) from error
+
+
+def _train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
     began = time.perf_counter()
     plan, dataset, scaling = _prepare(work, send)
+    plan.team = _team(plan, send, orders)
     course = Course(plan, send, orders, began)
     epochs = course.run()
+    metrics = course.final_metrics()
+    if plan.team.sharded:
+        plan.model = _gathered(plan, features_of(dataset.shape))
+    if not plan.team.leads:
+        return Preempted(time.perf_counter() - began)
     trained = _trained(plan, dataset, scaling, course, epochs)
-    return Finished(_files(plan, trained), course.final_metrics(), epochs, time.perf_counter() - began)
+    return Finished(_files(plan, trained), metrics, epochs, time.perf_counter() - began)
+
+
+def _team(plan: Plan, send: Send, orders: Orders) -> Alone:
+    """Those it trains with, met once all of them have their model and their data."""
+    gang = plan.work.gang
+    if gang is None:
+        return Alone()
+    from cyxwiz.compute.gang.meeting import meet
+    from cyxwiz.compute.gang.strategies import make_team
+
+    if gang.strategy == "fsdp" and (plan.hyper.l1 or plan.hyper.l2):
+        raise unsupported("l1 and l2 penalties need whole weights; take another strategy than fsdp.", field="strategy")
+    if plan.hyper.compile:
+        send(Logged("warning", "the model is not compiled: this version does so on one node only"))
+    meet(gang, plan.work.device, send, orders)
+    send(Logged("info", f"member {gang.rank} of {gang.world} trains by {gang.strategy}"))
+    return make_team(gang, plan.device, plan.hyper)
+
+
+def _of_member(send: Send) -> Send:
+    """What a member says that is not the first: its log, and what it asks to meet the others."""
+
+    def passing(report: Report) -> None:
+        if isinstance(report, Logged | Asked):
+            send(report)
+
+    return passing
+
+
+def _gathered(plan: Plan, features: Features) -> nn.Module:
+    """A model with the whole weights of one whose members have a share each; all of them must call it."""
+    shown = plan.model.state_dict()
+    weights = {name: checkpoint.whole(value.detach()) for name, value in shown.items()}
+    model = build(plan.graph, features, plan.loss.type).to(plan.device)
+    model.load_state_dict(weights)
+    return model
 
 
 def _prepare(work: Work, send: Send) -> tuple[Plan, Dataset, dict[str, object]]:

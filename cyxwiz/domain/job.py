@@ -78,6 +78,15 @@ class Phase(StrEnum):
     NONE = ""
 
 
+class Strategy(StrEnum):
+    """How the members of a gang train together."""
+
+    DDP = "ddp"  # every gradient is averaged before every step
+    FSDP = "fsdp"  # so too, and each member keeps a share of the weights and of the optimizer
+    LOCAL_SGD = "local_sgd"  # each steps alone; the weights are averaged every so often
+    DILOCO = "diloco"  # so too, and the average is a step of an outer optimizer
+
+
 class Intent(StrEnum):
     """What is wanted of a job that a node has."""
 
@@ -93,6 +102,8 @@ class Resources:
     ram_bytes: int = 1 << 30
     max_duration_seconds: float = 3600.0
     regions: tuple[str, ...] = ()
+    nodes: int = 1  # more than one: a gang, one member a node, all or none
+    min_nodes: int = 1  # with how many it may go on after one was lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,7 @@ class JobSpec:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     checkpoint_every: str = "auto"  # see domain.checkpoint
     script: Script | None = None  # its own code, instead of a model definition
+    strategy: Strategy = Strategy.DDP  # of a gang
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +141,7 @@ class Job:
     epoch: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     node_id: NodeId | None = None
-    token: Token | None = None  # of the newest lease, live or not
+    token: Token | None = None  # of the newest lease, live or not; a gang's: of its first member, which names its group
     attempts: int = 0  # leases issued
     retry_count: int = 0  # failures charged to the job
     node_losses: int = 0  # nodes that went away under it: never charged as a failure
@@ -158,7 +170,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A node's claim on a job. It is fenced by the existence of a newer one, not by time."""
+    """A node's claim on a job. It is fenced by the existence of a newer one, not by time.
+
+    The members of a gang hold a lease each, issued together: `group` is the same for all of them, and a newer group
+    fences all of an older one.
+    """
 
     job_id: JobId
     token: Token
@@ -169,6 +185,14 @@ class Lease:
     last_seq: int = 0  # highest report committed
     ended_at: datetime | None = None
     end_reason: str = ""
+    rank: int = 0
+    world: int = 1  # members of its group
+    lead: int = 0  # counter of the token of the group's first member; 0: its own
+
+    @property
+    def group(self) -> Token:
+        """The token of the group's first member: its own, unless it is another member of a gang."""
+        return Token(self.token.epoch, self.lead) if self.lead else self.token
 
     @property
     def live(self) -> bool:

@@ -15,6 +15,8 @@ from cyxwiz.domain.states import NODE, NodeState, NodeTrigger, advance
 HELLO_CONTEXT = b"cyxwiz-node-hello-v1\n"
 P2P_SERVICE = "cyxwiz.protocol.JobExecutionService"
 SCRIPTS = "scripts"  # the feature of a node that runs the code of others, in a sandbox
+NETWORK = "network"  # of one that gives jobs the network if they ask
+GANG = "gang:"  # how the feature begins that names the network in which a node's gangs meet
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,11 @@ class Node:
         """What the node says that it can do beyond the least."""
         given = cast("Sequence[str]", self.extras.get("features", ()))
         return frozenset(given)
+
+    @property
+    def gang_network(self) -> str:
+        """Where its children reach those of other nodes directly; empty: it takes no part in gangs."""
+        return next((each.removeprefix(GANG) for each in sorted(self.features) if each.startswith(GANG)), "")
 
     @property
     def endpoint(self) -> str:

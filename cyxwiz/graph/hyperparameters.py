@@ -48,6 +48,9 @@ KNOWN: Mapping[str, Param] = {
     "keep_best": flag(False, meaning="the result is the best epoch by monitor"),
     "label_smoothing": Param("float", 0.0, 0.0, 1.0, below=True, meaning="of losses on classes"),
     "compile": flag(False, meaning="torch.compile"),
+    "sync_every": integer(1, 1_000_000, 100, meaning="local_sgd and diloco: steps between two exchanges"),
+    "outer_lr": Param("float", 0.7, 0.0, 10.0, meaning="diloco: rate of the outer step"),
+    "outer_momentum": Param("float", 0.9, 0.0, 1.0, below=True, meaning="diloco: its Nesterov momentum"),
     "l1": Param("float", 0.0, 0.0, 1e6, meaning="penalty l1 x sum |w|"),
     "l2": Param("float", 0.0, 0.0, 1e6, meaning="penalty l2 x sum w^2"),
 }
@@ -88,6 +91,9 @@ class Hyperparameters:
     label_smoothing: float = 0.0
     schedules: tuple[Part, ...] = ()
     compile: bool = False
+    sync_every: int = 100  # steps between two exchanges of a gang that trains by local_sgd or diloco
+    outer_lr: float = 0.7
+    outer_momentum: float = 0.9
     l1: float = 0.0
     l2: float = 0.0
     export: tuple[str, ...] = ()  # of EXPORTS

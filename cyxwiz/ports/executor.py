@@ -13,6 +13,16 @@ PREEMPT_SECONDS = 60.0  # from asking for a last checkpoint to doing without
 
 
 @dataclass(frozen=True, slots=True)
+class Gang:
+    """The run is one of `world` that train together; `address` is this machine's among the others."""
+
+    rank: int
+    world: int
+    strategy: str  # domain.job.Strategy
+    address: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """Everything a child process needs to run one job.
 
@@ -40,6 +50,7 @@ class Work:
     source: Path | None = None  # the folder of the script's files
     memory_bytes: int | None = None  # what the job asked for; None leaves it to the node
     network: bool = False  # whether the job asks for the network
+    gang: Gang | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,16 @@ class Logged:
     level: str  # "debug", "info", "warning", "error"
     message: str
     source: str = "job"  # "job", "stdout", "stderr", "node"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A member's question to the rendezvous of its group, for central; `Run.answer` brings the answer."""
+
+    id: int  # from 1 a run
+    kind: str  # "set", "get", "add"
+    key: str
+    value: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +156,7 @@ class Preempted:
 
 
 Outcome = Finished | Failed | Cancelled | Preempted
-Report = Started | FirstStep | Progressed | Logged | Checkpointed | Outcome
+Report = Started | FirstStep | Progressed | Logged | Checkpointed | Asked | Outcome
 
 
 class Run(Protocol):
@@ -145,12 +166,15 @@ class Run(Protocol):
     (Failed, retryable, naming the signal). It is iterated once.
     `preempt()` asks the child to save a checkpoint and stop, and returns at once; a child that has not done so within
     PREEMPT_SECONDS is ended, and its outcome is Preempted as well. It is idempotent, and a no-op after the end.
+    `answer()` hands the child what it asked for with `Asked`.
     `cancel()` ends the child and all its descendants within two seconds; it is idempotent, and a no-op after the end.
     """
 
     def reports(self) -> AsyncIterator[Report]: ...
 
     def preempt(self) -> None: ...
+
+    def answer(self, number: int, value: bytes) -> None: ...
 
     async def cancel(self) -> None: ...
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Device, JobSpec
-from cyxwiz.domain.node import SCRIPTS, DeviceInfo, Node
+from cyxwiz.domain.node import NETWORK, SCRIPTS, DeviceInfo, Node
 from cyxwiz.domain.states import NodeState
 
 PROBATION = 0.25  # reputation below which a node gets nothing
@@ -24,6 +24,7 @@ class Candidate:
     connected: bool = True
     closed: str = ""  # why its owner's limits let it take nothing now
     data_keys: frozenset[str] = frozenset()  # of the data that it holds: `domain.job.data_key`
+    round_trip_seconds: float | None = None  # to central and back, as the node measured it
 
     @property
     def id(self) -> NodeId:
@@ -65,6 +66,10 @@ def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
         return f"not in {', '.join(resources.regions)}"
     if spec.script is not None and SCRIPTS not in node.features:
         return "runs no code of others"
+    if resources.nodes > 1 and not node.gang_network:
+        return "takes no part in gangs"
+    if resources.nodes > 1 and spec.script is not None and NETWORK not in node.features:
+        return "gives the code of others no network"
     if resources.ram_bytes > node.hardware.ram_total_bytes:
         return f"less than {_size(resources.ram_bytes)} of RAM"
     if needs_gpu(spec):

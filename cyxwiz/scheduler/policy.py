@@ -10,10 +10,13 @@ from functools import reduce
 from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.domain.job import Job, JobSpec
 from cyxwiz.domain.node import Node
+from cyxwiz.scheduler import gangs
 from cyxwiz.scheduler.feasible import Candidate, fitting_gpus, needs_gpu, why_not
+from cyxwiz.scheduler.gangs import Patience
 from cyxwiz.scheduler.rank import Weights, score, terms
 
 DEFAULT_WEIGHTS = Weights()
+DEFAULT_PATIENCE = Patience()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Snapshot:
     weights: Weights = DEFAULT_WEIGHTS
     # Nodes on which a job already failed, was refused or was lost: taken only if no other node fits.
     avoid: Mapping[JobId, frozenset[NodeId]] = field(default_factory=dict[JobId, frozenset[NodeId]])
+    waited: Mapping[JobId, float] = field(default_factory=dict[JobId, float])  # seconds that each gang has waited
+    patience: Patience = DEFAULT_PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,11 @@ class Placement:
     job_id: JobId
     node_id: NodeId
     score: float
+    others: tuple[NodeId, ...] = ()  # of the further members of a gang
+
+    @property
+    def node_ids(self) -> tuple[NodeId, ...]:
+        return (self.node_id, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,7 @@ def candidate(
     connected: bool = True,
     closed: str = "",
     data_keys: frozenset[str] = frozenset(),
+    round_trip_seconds: float | None = None,
 ) -> Candidate:
     """A node less what the jobs it holds use: a slot and RAM each, and a GPU each that needs one."""
     whole = Candidate(
@@ -70,6 +81,7 @@ def candidate(
         connected=connected,
         closed=closed,
         data_keys=data_keys,
+        round_trip_seconds=round_trip_seconds,
     )
     # The largest first, as each takes the smallest GPU that fits: so none is left without the one it runs on.
     return reduce(_less, sorted(held, key=lambda spec: -spec.resources.vram_bytes), whole)
@@ -85,7 +97,26 @@ def plan(snapshot: Snapshot) -> Plan:
     placements: list[Placement] = []
     waiting: dict[JobId, str] = {}
     hopeless: dict[tuple[object, ...], str] = {}
+    kept = False  # whether nodes are kept for a gang
     for job in snapshot.jobs:
+        if job.spec.resources.nodes > 1:
+            waited, avoided = snapshot.waited.get(job.id, 0.0), snapshot.avoid.get(job.id, frozenset())
+            team = gangs.choose(
+                job, candidates.values(), avoided, snapshot.weights, waited, snapshot.patience
+            )  # fmt: skip
+            if team:
+                first, *others = team
+                worth = score(job.spec, first, snapshot.weights)
+                placements.append(Placement(job.id, first.id, worth, tuple(each.id for each in others)))
+                candidates |= {each.id: _less(each, job.spec) for each in team}
+                continue
+            keeps = not kept and waited >= snapshot.patience.reserve
+            for each in gangs.reserved(job.spec, candidates.values()) if keeps else ():
+                kept = True
+                fits = why_not(job.spec, each) is None
+                candidates[each.id] = _less(each, job.spec) if fits else replace(each, free_slots=0)
+            waiting[job.id] = gangs.reason(job.spec, snapshot.candidates, kept and keeps)
+            continue
         need = _need(job.spec)
         if need in hopeless:
             waiting[job.id] = hopeless[need]

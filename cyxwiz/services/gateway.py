@@ -17,7 +17,7 @@ from typing import Protocol
 from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
-from cyxwiz.domain.job import Checkpoint, Intent, Job, Lease
+from cyxwiz.domain.job import Checkpoint, Intent, Job, JobSpec, Lease
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import HELD_JOB_STATES, JobState, LeaseState, NodeState
@@ -30,6 +30,7 @@ from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.hardware import hardware_of, sample_of
 from cyxwiz.services.nodes import Nodes, Registration, verify_proof
+from cyxwiz.services.rendezvous import Rendezvous
 from cyxwiz.services.reports import Reporting, count_outcome, held, instant, token_of, token_to
 from cyxwiz.services.secrets import Secrets
 
@@ -82,6 +83,7 @@ class NodeGateway:
         self._accounts = accounts
         self._secrets = secrets
         self._reporting = reporting
+        self._rendezvous = Rendezvous(store)
         self._poll = poll_seconds
         self._nonce = nonce
         self._sessions: dict[NodeId, _Session] = {}
@@ -268,9 +270,9 @@ class NodeGateway:
 
         def unit(tx: Tx) -> pb.CentralMessage:
             job, lease = tx.job(key[0]), tx.lease(*key)
-            if job is None or lease is None or job.token != key[1]:
+            if job is None or lease is None or job.token != lease.group:
                 reason, message = pb.Cancel.STALE, "another node has this job now"
-            elif job.state is JobState.COMPLETED:
+            elif job.state is JobState.COMPLETED and not lease.rank:
                 return pb.CentralMessage(ack=pb.Ack(job_id=key[0], token=token, seq=lease.last_seq))
             else:
                 reason = pb.Cancel.STALE if lease.state is LeaseState.EXPIRED else pb.Cancel.CANCELLED
@@ -300,6 +302,8 @@ class NodeGateway:
                     await self._changed(session, message.hardware)
                 elif kind == "refusal":
                     await self._refused(session, message.refusal)
+                elif kind == "rendezvous":
+                    await self._rendezvous.ask(session.node.id, message.rendezvous, session.send)
                 elif kind == "farewell":
                     await self._apply(session, reports)
                     session.leaving = True
@@ -361,6 +365,7 @@ class NodeGateway:
     async def _beat(self, session: _Session, beat: pb.Beat) -> None:
         await session.send(pb.CentralMessage(pulse=pb.Pulse(at_ms=int(self._clock.now().timestamp() * 1000))))
         self._nodes.liveness.keeps(session.node.id, beat.data_keys)
+        self._nodes.liveness.measured(session.node.id, beat.round_trip_seconds)
         sample = sample_of(beat, instant(beat.at_ms, self._clock.now()))
         news = self._nodes.liveness.close(session.node.id, beat.closed_reason[:MAX_REASON])
 
@@ -426,6 +431,7 @@ def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
         resume=_checkpoint(saved[0]) if saved and saved[0].kept else None,
         checkpoint_every=str(parse_every(spec.checkpoint_every)),
         script=_script(spec.script),
+        gang=_gang(spec, lease),
     )
 
 
@@ -443,6 +449,12 @@ def _checkpoint(checkpoint: Checkpoint) -> pb.Checkpoint:
 
 def _script(script: Script | None) -> pb.Script | None:
     return None if script is None else pb.Script(entry=script.entry, files=dict(script.files), args=script.args)
+
+
+def _gang(spec: JobSpec, lease: Lease) -> pb.Gang | None:
+    if lease.world == 1:
+        return None
+    return pb.Gang(rank=lease.rank, world=lease.world, strategy=str(spec.strategy))
 
 
 def _registration(hello: pb.Hello, peer_host: str) -> Registration:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
-from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources
+from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources, Strategy
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.script import Script, check_script
 from cyxwiz.graph import blob_digest, check_dataset_uri, check_model_fits, parse, parse_hyperparameters
@@ -20,6 +20,7 @@ from cyxwiz.services.validation import first_problem
 MAX_MODEL_BYTES = 8 << 20
 MAX_EPOCHS = 1_000_000
 MAX_BATCH = 1_000_000
+MAX_NODES = 256
 _SIZES = {
     "": 1,
     "b": 1,
@@ -91,7 +92,8 @@ class _Resources(_Part):
     device: Literal["any", "cpu", "cuda", "opencl", "metal", "vulkan"] = "any"
     vram: Size = 0
     ram: Size = 1 << 30
-    nodes: int = Field(1, ge=1, le=1)
+    nodes: int = Field(1, ge=1, le=MAX_NODES)
+    min_nodes: int = Field(1, ge=1, le=MAX_NODES)
     max_duration: Span = 3600.0
     regions: list[Annotated[str, Field(max_length=64)]] = Field(default_factory=list, max_length=100)
 
@@ -123,6 +125,7 @@ class JobFile(_Part):
     payment: _Payment = _Payment()
     checkpoint: _Checkpoint = _Checkpoint()
     verify: _Verify = _Verify()
+    strategy: Literal["ddp", "fsdp", "local_sgd", "diloco"] = "ddp"
     labels: dict[Annotated[str, Field(max_length=100)], Annotated[str, Field(max_length=200)]] = Field(
         default_factory=dict, max_length=50
     )
@@ -156,11 +159,14 @@ def parse_jobfile(data: object) -> JobSpec:
             ram_bytes=file.resources.ram,
             max_duration_seconds=file.resources.max_duration,
             regions=tuple(file.resources.regions),
+            nodes=file.resources.nodes,
+            min_nodes=file.resources.min_nodes,
         ),
         max_price_units=parse_cyxwiz(file.payment.max_price, "payment.max_price"),
         payment_address=file.payment.address,
         labels=file.labels,
         checkpoint_every=file.checkpoint.every,
+        strategy=Strategy(file.strategy),
     )
     check_spec(spec)
     return spec
@@ -184,6 +190,7 @@ def check_spec(spec: JobSpec) -> None:
         raise invalid(
             "resources.vram: a job for the CPU has none; leave it out or ask for a GPU", field="resources.vram"
         )
+    _check_gang(spec)
     parse_every(spec.checkpoint_every)
     if spec.script is not None:
         check_script(spec.script)
@@ -196,6 +203,22 @@ def check_spec(spec: JobSpec) -> None:
     hyperparameters = parse_hyperparameters(spec.hyperparameters, graph)
     check_dataset_uri(spec.dataset_uri)
     check_model_fits(graph, spec.dataset_uri, hyperparameters.loss.type if hyperparameters.loss else None)
+
+
+def _check_gang(spec: JobSpec) -> None:
+    resources = spec.resources
+    if not 1 <= resources.nodes <= MAX_NODES:
+        raise invalid(f"resources.nodes: must be from 1 to {MAX_NODES}, not {resources.nodes}", field="resources.nodes")
+    if not 1 <= resources.min_nodes <= resources.nodes:
+        raise invalid(
+            f"resources.min_nodes: must be from 1 to resources.nodes ({resources.nodes}), not {resources.min_nodes}",
+            field="resources.min_nodes",
+        )
+    if resources.nodes > spec.batch_size and spec.script is None:
+        raise invalid(
+            f"batch_size: {spec.batch_size} is shared by the {resources.nodes} nodes; take at least one sample each",
+            field="batch_size",
+        )
 
 
 def check_blobs(tx: Tx, spec: JobSpec, owner_id: str) -> None:

@@ -100,9 +100,9 @@ class Jobs:
     def estimate(self, spec: JobSpec) -> Estimate:
         """Cost of the job's expected duration, or of all that it may take."""
         gpu, resources = needs_gpu(spec), spec.resources
-        rate = self._tariff.units_per_second(gpu=gpu, ram_bytes=resources.ram_bytes)
+        rate = self._tariff.units_per_second(gpu=gpu, ram_bytes=resources.ram_bytes) * resources.nodes
         seconds = spec.expected_seconds or resources.max_duration_seconds
-        cost = self._tariff.cost_units(seconds, gpu=gpu, ram_bytes=resources.ram_bytes)
+        cost = self._tariff.cost_units(seconds * resources.nodes, gpu=gpu, ram_bytes=resources.ram_bytes)
         if spec.max_price_units:
             cost = min(cost, spec.max_price_units)
         return Estimate(seconds, rate, cost)
@@ -172,9 +172,9 @@ class Jobs:
 
     def candidates(self, tx: Tx) -> list[Candidate]:
         """Every node with what is left of it."""
-        held: dict[str | None, list[JobSpec]] = {}
-        for job in tx.held_jobs():
-            held.setdefault(job.node_id, []).append(job.spec)
+        held: dict[NodeId, list[JobSpec]] = {}
+        for node_id, job in tx.held_jobs():
+            held.setdefault(node_id, []).append(job.spec)
         return [
             candidate(
                 node,
@@ -183,6 +183,7 @@ class Jobs:
                 self._liveness.connected(node.id),
                 self._liveness.closed(node.id),
                 self._liveness.data_keys(node.id),
+                self._liveness.round_trip(node.id),
             )
             for node in tx.fleet()
         ]

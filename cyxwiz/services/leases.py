@@ -27,8 +27,12 @@ from cyxwiz.domain.job import Intent, Job, Lease, Phase
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState, LeaseTrigger
 from cyxwiz.ports.store import Tx
 
+DISBANDED = "its group was disbanded: "  # how the reason of a lease begins that ended for another member's sake
 QUEUE = "queue"  # hint: something may be placed now
 LEASES = "leases"  # hint prefix: the set of leases of a node changed
+
+
+LOST_PEER = "UNAVAILABLE"  # the failure of a gang's member that another member left alone: charged to nobody
 
 
 def lease_topic(node_id: NodeId) -> str:
@@ -66,9 +70,17 @@ def live(tx: Tx, node_id: NodeId) -> Sequence[tuple[Job, Lease]]:
     return found
 
 
-def issue(tx: Tx, job: Job, node_id: NodeId) -> Lease:
-    """Gives a pending job to a node. Raises CONFLICT or STALE if it is no longer there to give."""
-    lease = Lease(job.id, tx.next_token(), node_id, tx.now)
+def issue(tx: Tx, job: Job, *node_ids: NodeId) -> Lease:
+    """Gives a pending job to a node, or to the members of a gang: all of them hold a lease of one group, or none does.
+
+    Returns the first member's lease. Raises CONFLICT or STALE if the job is no longer there to give.
+    """
+    lease = Lease(job.id, tx.next_token(), node_ids[0], tx.now, world=len(node_ids))
+    others = [
+        Lease(job.id, tx.next_token(), other, tx.now, rank=rank, world=len(node_ids), lead=lease.token.counter)
+        for rank, other in enumerate(node_ids[1:], start=1)
+    ]
+    node_id = lease.node_id
     saved = tx.checkpoints(job.id, 1) if job.attempts else ()
     tx.save_job(
         job.move(
@@ -82,16 +94,24 @@ def issue(tx: Tx, job: Job, node_id: NodeId) -> Lease:
             reason="",
         )
     )
-    tx.add_lease(lease)
+    for each in (lease, *others):
+        tx.add_lease(each)
+        tx.hint(lease_topic(each.node_id))
     tx.emit(JobAssigned(job.id, job.owner_id, node_id, str(lease.token), job.attempts + 1), private_to=job.owner_id)
-    tx.hint(lease_topic(node_id))
     return lease
 
 
+def members(tx: Tx, lease: Lease) -> Sequence[Lease]:
+    """The leases of its group, in the order of their ranks; of a lease that is no gang's, itself."""
+    return [lease] if lease.world == 1 else [each for each in tx.leases_of(lease.job_id) if each.group == lease.group]
+
+
 def accept(tx: Tx, job: Job, lease: Lease, boot_id: str) -> tuple[Job, Lease]:
-    """The node's child is up."""
+    """The node's child is up. A gang's job runs from its first member's word on."""
     lease = lease.move(LeaseTrigger.ACCEPT, boot_id=boot_id)
     tx.save_lease(lease)
+    if lease.rank:
+        return job, lease
     job = tx.save_job(job.move(JobTrigger.ACCEPT, phase=Phase.STARTING, started_at=job.started_at or tx.now))
     tx.emit(JobStarted(job.id, job.owner_id, lease.node_id), private_to=job.owner_id)
     return job, lease
@@ -105,8 +125,19 @@ def end(tx: Tx, lease: Lease, reason: str) -> Lease:
     return lease
 
 
+def end_group(tx: Tx, lease: Lease, reason: str) -> None:
+    """The lease is over, and with it those of the other members of its gang."""
+    end(tx, lease, reason)
+    for other in members(tx, lease) if lease.world > 1 else ():
+        if other.token != lease.token and other.state is not LeaseState.ENDED:
+            end(tx, other, f"{DISBANDED}{reason.removeprefix(DISBANDED)}"[:500])
+
+
 def expire(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> Job:
-    """The node went silent: the job waits for another, or for that one to speak again."""
+    """The node went silent: the job waits for another, or for that one to speak again. A gang does not wait for it."""
+    if lease.world > 1:
+        end_group(tx, lease, reason)
+        return lose(tx, job, lease.node_id, policy, reason)
     tx.save_lease(lease.move(LeaseTrigger.EXPIRE, ended_at=tx.now, end_reason=reason))
     tx.hint(lease_topic(lease.node_id))
     return lose(tx, job, lease.node_id, policy, reason)
@@ -123,7 +154,7 @@ def lose(tx: Tx, job: Job, node_id: NodeId, policy: RetryPolicy, reason: str) ->
 
 def decline(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> Job:
     """The node would not take it: elsewhere, uncharged, after a wait that grows with each try."""
-    end(tx, lease, f"declined: {reason}")
+    end_group(tx, lease, f"declined: {reason}")
     return _requeue(
         tx, job, JobTrigger.DECLINE, lease.node_id, f"declined: {reason}", not_before=tx.now + policy.wait(job.attempts)
     )
@@ -131,7 +162,11 @@ def decline(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) ->
 
 def retry_or_fail(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, code: str, message: str, retryable: bool) -> Job:
     """The run failed. Another try is charged to the job, until `max_retries` are used up."""
-    end(tx, lease, f"failed: {message}"[:500])
+    if lease.world > 1 and code == LOST_PEER:
+        reason = f"member {lease.rank} lost another one: {message}"[:400]
+        end_group(tx, lease, f"{DISBANDED}{reason}")
+        return lose(tx, job, lease.node_id, policy, reason)
+    end_group(tx, lease, f"failed: {message}"[:500])
     if not retryable or job.retry_count >= policy.max_retries:
         return fail(tx, job, code, message)
     failures = job.retry_count + 1
@@ -199,7 +234,7 @@ def pause(tx: Tx, job: Job, by: str) -> Job:
             raise conflict(f"Job {job.id} runs on a node of the earlier kind, which saves no checkpoints: cancel it")
         return _ask(tx, job, lease, Intent.PAUSE, "pausing: its run saves a checkpoint")
     if lease is not None and lease.state is not LeaseState.ENDED:
-        end(tx, lease, "paused")
+        end_group(tx, lease, "paused")
     return _paused(tx, job, by)
 
 
@@ -223,7 +258,7 @@ def resume(tx: Tx, job: Job, by: str) -> Job:
 def preempt(tx: Tx, job: Job, lease: Lease, reason: str) -> Job:
     """Takes a run away from its node: with a checkpoint if it has begun, else at once."""
     if lease.state is LeaseState.OFFERED:
-        end(tx, lease, f"preempted: {reason}"[:500])
+        end_group(tx, lease, f"preempted: {reason}"[:500])
         return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason)
     if job.intent is not Intent.RUN:
         return job
@@ -232,13 +267,13 @@ def preempt(tx: Tx, job: Job, lease: Lease, reason: str) -> Job:
 
 def _ask(tx: Tx, job: Job, lease: Lease, intent: Intent, reason: str) -> Job:
     job = tx.save_job(replace(job, intent=intent, reason=reason[:500]))
-    tx.hint(lease_topic(lease.node_id), f"job:{job.id}", "progress")
+    tx.hint(*(lease_topic(each.node_id) for each in members(tx, lease)), f"job:{job.id}", "progress")
     return job
 
 
 def yielded(tx: Tx, job: Job, lease: Lease, reason: str) -> Job:
     """The node stopped with a checkpoint, asked to or for its owner's sake: the job goes on elsewhere or waits."""
-    end(tx, lease, f"preempted: {reason}"[:500])
+    end_group(tx, lease, f"preempted: {reason}"[:500])
     return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason)
 
 
@@ -257,7 +292,7 @@ def cancel(tx: Tx, job: Job, by: str, reason: str) -> Job:
         job.move(JobTrigger.CANCEL, phase=Phase.NONE, intent=Intent.RUN, reason="", error=reason, completed_at=tx.now)
     )
     if open_lease is not None and open_lease.state is not LeaseState.ENDED:
-        end(tx, open_lease, "cancelled")
+        end_group(tx, open_lease, "cancelled")
     tx.emit(JobCancelled(job.id, job.owner_id, by, reason), private_to=job.owner_id)
     return job
 

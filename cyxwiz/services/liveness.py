@@ -25,6 +25,7 @@ class Liveness:
         self._cut: set[NodeId] = set()
         self._closed: dict[NodeId, str] = {}
         self._data: dict[NodeId, frozenset[str]] = {}
+        self._trips: dict[NodeId, float] = {}
 
     def heard(self, node_id: NodeId) -> None:
         self._heard[node_id] = self._clock.monotonic()
@@ -40,6 +41,7 @@ class Liveness:
         self._cut.discard(node_id)
         self._closed.pop(node_id, None)
         self._data.pop(node_id, None)
+        self._trips.pop(node_id, None)
 
     def close(self, node_id: NodeId, reason: str) -> bool:
         """A node's own word that its owner's limits close it; empty: it is open. Whether that is news."""
@@ -60,6 +62,14 @@ class Liveness:
 
     def data_keys(self, node_id: NodeId) -> frozenset[str]:
         return self._data.get(node_id, frozenset())
+
+    def measured(self, node_id: NodeId, round_trip_seconds: float) -> None:
+        """How long its last heartbeat took to central and back, by its own clock; what is no time is left out."""
+        if 0 < round_trip_seconds < self.timeout_seconds:
+            self._trips[node_id] = round_trip_seconds
+
+    def round_trip(self, node_id: NodeId) -> float | None:
+        return self._trips.get(node_id)
 
     def connected(self, node_id: NodeId) -> bool:
         return node_id not in self._cut

@@ -206,8 +206,8 @@ class Nodes:
                 self._lost(tx, job, lease, "its node restarted and lost the run")
 
     def _lost(self, tx: Tx, job: Job, lease: Lease, reason: str) -> None:
-        leases.end(tx, lease, reason)
-        if job.token == lease.token and not job.ended:
+        leases.end_group(tx, lease, reason)
+        if job.token == lease.group and not job.ended:
             leases.lose(tx, job, lease.node_id, self.policy, reason)
 
     async def farewell(self, node_id: NodeId, reason: str) -> None:
@@ -232,9 +232,9 @@ class Nodes:
         self.went_offline(tx, node_id, "no heartbeat")
         live = leases.live(tx, node_id)
         for job, lease in live:
-            if job.ended or job.token != lease.token:
+            if job.ended or job.token != lease.group:
                 leases.end(tx, lease, "its job is over")
-            elif lease.state is LeaseState.OFFERED:
+            elif lease.state is LeaseState.OFFERED and lease.world == 1:
                 tx.save_lease(lease.move(LeaseTrigger.EXPIRE, ended_at=tx.now, end_reason="never taken"))
                 leases.lose(tx, job, node_id, self.policy, "its node went silent before taking it")
             else:

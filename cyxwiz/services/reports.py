@@ -66,6 +66,8 @@ class Reporting:
         kind = report.WhichOneof("body")
         if lease.state is LeaseState.OFFERED:
             job, lease = leases.accept(tx, job, lease, boot_id)
+        if lease.rank:
+            return self._of_member(tx, job, lease, report)
         at = instant(report.at_ms, tx.now)
         if kind == "first_step":
             job = tx.save_job(replace(job, first_step_at=job.first_step_at or at, phase=Phase.TRAINING))
@@ -81,25 +83,47 @@ class Reporting:
             job, lease = self.finish(tx, job, lease, report.finished)
         elif kind == "failed":
             failed = report.failed
-            job = replace(
-                job, compute_seconds=job.compute_seconds + max(0.0, finite(failed.compute_seconds, "compute_seconds"))
-            )
+            job = _charged(job, lease, failed.compute_seconds)
             job = leases.retry_or_fail(
                 tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
             )
-            count_outcome(tx, lease.node_id, failed=failed.retryable)
+            count_outcome(tx, lease.node_id, failed=failed.retryable and _own_fault(lease, failed))
             lease = ended(tx, lease)
         elif kind == "checkpoint":
             self._checkpoint(tx, job, lease, report.checkpoint, at)
         elif kind == "preempted":
-            seconds = max(0.0, finite(report.preempted.compute_seconds, "compute_seconds"))
-            job = replace(job, compute_seconds=job.compute_seconds + seconds)
+            job = _charged(job, lease, report.preempted.compute_seconds)
             job = leases.yielded(tx, job, lease, report.preempted.reason[:400] or "its node gave it back")
             lease = ended(tx, lease)
         elif kind == "cancelled":
-            leases.end(tx, lease, "ended by its node")
+            leases.end_group(tx, lease, "ended by its node")
             job = leases.lose(tx, job, lease.node_id, self.policy, "its node ended it")
             lease = ended(tx, lease)
+        return job, lease
+
+    def _of_member(self, tx: Tx, job: Job, lease: Lease, report: pb.Report) -> tuple[Job, Lease]:
+        """Of a gang's member that is not its first: its logs, and how it ended. The first one speaks for the job."""
+        kind = report.WhichOneof("body")
+        if kind == "logs":
+            for line in report.logs.lines:
+                line.source = f"{line.source or 'job'}@{lease.rank}"
+            self._logs(tx, job, report.logs)
+        elif kind == "preempted":  # its part is done: the first member ends the group
+            leases.end(tx, lease, report.preempted.reason[:400] or "its part is done")
+            lease = ended(tx, lease)
+        elif kind == "failed":
+            failed = report.failed
+            job = leases.retry_or_fail(
+                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
+            )
+            count_outcome(tx, lease.node_id, failed=failed.retryable and _own_fault(lease, failed))
+            lease = ended(tx, lease)
+        elif kind == "cancelled":
+            leases.end_group(tx, lease, "ended by its node")
+            job = leases.lose(tx, job, lease.node_id, self.policy, "its node ended it")
+            lease = ended(tx, lease)
+        elif kind not in ("started", "first_step"):
+            raise invalid(f"{kind}: only the first member of a gang reports it, this is member {lease.rank}")
         return job, lease
 
     def progress(self, tx: Tx, job: Job, report: pb.Progress, at: datetime) -> Job:
@@ -210,13 +234,13 @@ class Reporting:
         metrics: Mapping[str, float],
         seconds: float,
     ) -> Job:
-        total = job.compute_seconds + seconds
+        total = job.compute_seconds + seconds * lease.world
         resources = job.spec.resources
         cost = self.tariff.cost_units(total, gpu=needs_gpu(job.spec), ram_bytes=resources.ram_bytes)
         if job.spec.max_price_units:
             cost = min(cost, job.spec.max_price_units)
         tx.add_result(JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now))
-        leases.end(tx, lease, "completed")
+        leases.end_group(tx, lease, "completed")
         job = tx.save_job(
             job.move(
                 JobTrigger.COMPLETE,
@@ -239,6 +263,16 @@ class Reporting:
         return job
 
 
+def _charged(job: Job, lease: Lease, seconds: float) -> Job:
+    """The job with a run's time: that of its first member counts for every member of a gang."""
+    used = max(0.0, finite(seconds, "compute_seconds")) * lease.world
+    return replace(job, compute_seconds=job.compute_seconds + used)
+
+
+def _own_fault(lease: Lease, failed: pb.Failed) -> bool:
+    return lease.world == 1 or failed.code != leases.LOST_PEER
+
+
 def _uploaded(tx: Tx, node_id: NodeId, sha256: str, size: int) -> BlobInfo | None:
     """A stored blob that this node has sent itself: else it could give its job's owner what is somebody else's."""
     info = tx.blob(sha256)
@@ -258,7 +292,7 @@ def held(tx: Tx, node_id: NodeId, job_id: JobId, token: Token) -> tuple[Job, Lea
     job, lease = tx.job(job_id), tx.lease(job_id, token)
     if job is None or lease is None or lease.node_id != node_id:
         raise stale(f"This node holds no lease {token} of job {job_id}")
-    if job.token != token:
+    if job.token != lease.group:
         raise stale(f"A newer lease of job {job_id} exists: {job.token} after {token}")
     if lease.state is LeaseState.EXPIRED and job.state is not JobState.PENDING:
         raise stale(f"Job {job_id} is {job.state}")

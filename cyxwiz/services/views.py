@@ -75,7 +75,10 @@ def job(item: Job) -> Json:
             "ram_bytes": spec.resources.ram_bytes,
             "max_duration_seconds": spec.resources.max_duration_seconds,
             "regions": list(spec.resources.regions),
+            "nodes": spec.resources.nodes,
+            "min_nodes": spec.resources.min_nodes,
         },
+        "strategy": str(spec.strategy) if spec.resources.nodes > 1 else None,
         "labels": dict(spec.labels),
         **money("estimated_cost", item.estimated_cost_units),
         **money("actual_cost", item.actual_cost_units),
@@ -174,6 +177,8 @@ def lease(item: Lease) -> Json:
         "issued_at": instant(item.issued_at),
         "ended_at": instant(item.ended_at),
         "end_reason": item.end_reason,
+        "rank": item.rank,
+        "world": item.world,
     }
 
 

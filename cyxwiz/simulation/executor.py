@@ -67,6 +67,9 @@ class SimRun:
     def preempt(self) -> None:
         self._preempted = True
 
+    def answer(self, number: int, value: bytes) -> None:
+        """Simulated runs ask nothing."""
+
     async def cancel(self) -> None:
         self._cancelled.set()
 

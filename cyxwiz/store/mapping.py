@@ -28,6 +28,7 @@ from cyxwiz.domain.job import (
     Priority,
     Resources,
     ResultFile,
+    Strategy,
 )
 from cyxwiz.domain.node import DeviceInfo, Hardware, LoadSample, Node, Pricing
 from cyxwiz.domain.script import Script
@@ -48,6 +49,7 @@ def to_spec(data: Mapping[str, Any]) -> JobSpec:
             "type": JobType(data["type"]),
             "script": _to_script(data.get("script")),
             "priority": Priority(data["priority"]),
+            "strategy": Strategy(data.get("strategy", Strategy.DDP)),
             "resources": Resources(
                 **{**resources, "device": Device(resources["device"]), "regions": tuple(resources["regions"])}
             ),
@@ -162,6 +164,9 @@ def to_lease(row: Any) -> Lease:
         last_seq=row.last_seq,
         ended_at=row.ended_at,
         end_reason=row.end_reason,
+        rank=row.rank,
+        world=row.world,
+        lead=row.lead,
     )
 
 
@@ -177,6 +182,9 @@ def from_lease(lease: Lease) -> dict[str, Any]:
         "last_seq": lease.last_seq,
         "ended_at": lease.ended_at,
         "end_reason": lease.end_reason,
+        "rank": lease.rank,
+        "world": lease.world,
+        "lead": lease.lead,
     }
 
 

@@ -97,7 +97,7 @@ _BY_TOKEN = and_(
 _ADD_LEASE = insert(leases)
 _LEASE = lookup(select(leases).where(_BY_TOKEN))
 _SAVE_LEASE = update(leases).where(_BY_TOKEN)
-_HELD_JOBS = select(jobs).where(jobs.c.id == leases.c.job_id, IS_LIVE)
+_HELD_JOBS = select(jobs, leases.c.node_id.label("held_by")).where(jobs.c.id == leases.c.job_id, IS_LIVE)
 _IN_ORDER = (leases.c.token_epoch, leases.c.token_counter)
 # Lists are not locked: a central that looks at all leases must not hold up the reports of every node.
 _LIVE = select(leases).where(IS_LIVE).order_by(*_IN_ORDER)
@@ -240,8 +240,8 @@ class Jobs(Unit):
         rows = self._run(_LIVE) if node_id is None else self._run(_LIVE_OF_NODE, {"node_id": node_id})
         return [mapping.to_lease(row) for row in rows]
 
-    def held_jobs(self) -> Sequence[Job]:
-        return [mapping.to_job(row) for row in self._run(_HELD_JOBS)]
+    def held_jobs(self) -> Sequence[tuple[NodeId, Job]]:
+        return [(NodeId(row.held_by), mapping.to_job(row)) for row in self._run(_HELD_JOBS)]
 
     def leases_of(self, job_id: JobId) -> Sequence[Lease]:
         return [mapping.to_lease(row) for row in self._run(_LEASES_OF, {"job_id": job_id})]

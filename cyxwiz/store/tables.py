@@ -242,6 +242,9 @@ class LeaseRow(Row, table=True):
     last_seq: int = Field(sa_type=BigInteger)
     ended_at: datetime | None = Field(sa_type=Instant)
     end_reason: str = Field(sa_type=FreeText)
+    rank: int = Field(sa_column_kwargs={"server_default": "0"})
+    world: int = Field(sa_column_kwargs={"server_default": "1"})
+    lead: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
 
 
 class JobMetricRow(Row, table=True):

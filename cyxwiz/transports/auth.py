@@ -7,7 +7,6 @@ import uuid
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from typing import Any
 
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
@@ -98,12 +97,3 @@ def internal(error: BaseException, door: str) -> CyxError:
     ident = uuid.uuid4().hex[:12]
     log.error("internal error %s at %s", ident, door, exc_info=error)
     return CyxError(Code.INTERNAL, f"Internal error {ident}: the log of central has it under this id", {"id": ident})
-
-
-def is_loopback(host: str) -> bool:
-    if host in ("localhost", "unix"):
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

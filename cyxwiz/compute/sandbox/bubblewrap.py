@@ -36,6 +36,8 @@ ETC = {
 }
 _OF_SYSTEM = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
 _OF_NETWORK = ("/etc/resolv.conf", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/services")
+OF_INTERFACES = ("/sys/bus/pci", "/sys/class/net", "/sys/devices")  # gloo looks at them before it connects
+_ABOVE_INTERFACES = ("/sys", "/sys/bus", "/sys/class")
 _OF_TOPOLOGY = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 
 
@@ -99,7 +101,9 @@ def command(program: Path, runtime: Runtime, cage: Cage, environment: Iterable[t
         parts += ["--perms", "1777", "--size", str(cage.tmp_bytes), "--tmpfs", mount]
     for device in cage.devices:
         parts += ["--dev-bind-try", str(device), str(device)]
-    parts += _same("--ro-bind-try", ("/sys",) if cage.devices else _OF_TOPOLOGY)
+    for folder in _ABOVE_INTERFACES if cage.network else ():
+        parts += ["--perms", "0755", "--dir", folder]
+    parts += _same("--ro-bind-try", _of_sys(cage))
     added = [runtime.site] if runtime.site.is_relative_to(USER_BASE) else []
     parts += _folders([Path("/etc/any"), *added, WORK, INPUTS, *runtime.binds.values(), *cage.data_roots])
     parts += _etc(cage)
@@ -142,6 +146,12 @@ def _etc(cage: Cage) -> list[str]:
         real = Path(name).resolve()  # resolv.conf is a link into /run on some systems
         parts += ["--ro-bind-try", str(real), name]
     return parts
+
+
+def _of_sys(cage: Cage) -> tuple[str, ...]:
+    if cage.devices:
+        return ("/sys",)
+    return OF_INTERFACES if cage.network else _OF_TOPOLOGY
 
 
 def _same(option: str, names: Iterable[str]) -> list[str]:

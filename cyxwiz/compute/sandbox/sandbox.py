@@ -50,7 +50,10 @@ _READABLE = (
     "/etc/nsswitch.conf", "/etc/passwd", "/etc/group", "/dev/urandom", "/dev/random", "/dev/zero", "/proc/self",
     "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys/vm/overcommit_memory", "/sys/devices/system",
 )  # fmt: skip
-_READABLE_FOR_NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl", "/etc/pki", "/etc/ca-certificates")
+_READABLE_FOR_NETWORK = (
+    "/etc/resolv.conf", "/etc/hosts", "/etc/ssl", "/etc/pki", "/etc/ca-certificates",
+    *bubblewrap.OF_INTERFACES,
+)  # fmt: skip
 _READABLE_FOR_GPU = ("/sys", "/proc/driver/nvidia", "/proc/devices")
 
 

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.ids import JobId, NodeId
+from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Job
 from cyxwiz.domain.states import JobState, LeaseState
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.store import Store, Tx
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.scheduler.feasible import Candidate
-from cyxwiz.scheduler.policy import Placement, Plan, Snapshot, plan
+from cyxwiz.scheduler.gangs import Patience
+from cyxwiz.scheduler.policy import DEFAULT_PATIENCE, Placement, Plan, Snapshot, plan
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
 from cyxwiz.services.jobs import Jobs
@@ -25,13 +26,23 @@ MOST_BATCHES = 25  # in one pass
 
 
 class Placer(Service):
-    def __init__(self, store: Store, bus: Bus, jobs: Jobs, weights: Weights, *, poll_seconds: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        jobs: Jobs,
+        weights: Weights,
+        *,
+        poll_seconds: float,
+        patience: Patience = DEFAULT_PATIENCE,
+    ) -> None:
         super().__init__()
         self._store = store
         self._bus = bus
         self._jobs = jobs
         self._weights = weights
         self._poll = poll_seconds
+        self._patience = patience
         self._reached: Job | None = None  # how far the last pass came, if it did not come to the end of the queue
 
     async def run(self) -> None:
@@ -65,10 +76,8 @@ class Placer(Service):
         for number in range(MOST_BATCHES):
             if number == 1 and self._reached is not None:
                 after, self._reached = self._reached, None
-            jobs, candidates, avoid, wait = await self._store.read(
-                lambda tx: self._look(tx, after, candidates)  # noqa: B023
-            )
-            snapshot = Snapshot(jobs, candidates, self._weights, avoid)
+            snapshot, wait = await self._store.read(lambda tx: self._look(tx, after, candidates))  # noqa: B023
+            jobs = snapshot.jobs
             decided = plan(snapshot)
             if decided.placements or _news(jobs, decided):
                 await self._store.write(lambda tx: self._apply(tx, snapshot, decided))  # noqa: B023
@@ -80,17 +89,16 @@ class Placer(Service):
         self._reached = after
         return 0.0
 
-    def _look(
-        self, tx: Tx, after: Job | None, candidates: Sequence[Candidate] | None
-    ) -> tuple[Sequence[Job], Sequence[Candidate], dict[JobId, frozenset[NodeId]], float]:
-        """The next jobs of the queue, the nodes, whom each job avoids, and the seconds until one more is due."""
+    def _look(self, tx: Tx, after: Job | None, candidates: Sequence[Candidate] | None) -> tuple[Snapshot, float]:
+        """What there is to decide, and the seconds until one more job is due."""
         jobs = tx.due_jobs(BATCH, after)
         if candidates is None:
             candidates = self._jobs.candidates(tx) if jobs else ()
         avoid = {job.id: _shunned(tx, job) for job in jobs if job.attempts}
+        waited = {job.id: _waited(tx, job) for job in jobs if job.spec.resources.nodes > 1}
         due_at = tx.next_due_at()
         wait = self._poll if due_at is None else min(self._poll, max(0.01, (due_at - tx.now).total_seconds()))
-        return jobs, candidates, avoid, wait
+        return Snapshot(jobs, candidates, self._weights, avoid, waited, self._patience), wait
 
     def _apply(self, tx: Tx, snapshot: Snapshot, decided: Plan) -> None:
         """Carries the plan out as far as the world still is as the snapshot saw it."""
@@ -101,22 +109,34 @@ class Placer(Service):
 
     def _issue(self, tx: Tx, seen: Job, placement: Placement) -> None:
         job = tx.job(placement.job_id)
-        node = tx.node(placement.node_id)
+        nodes = [tx.node(node_id) for node_id in placement.node_ids]
         if job is None or job.version != seen.version or job.state is not JobState.PENDING:
             return
-        if node is None or node.status not in ("online", "busy") or node.load >= node.max_concurrent_jobs:
-            tx.hint(leases.QUEUE)
-            return
-        lease = leases.issue(tx, job, node.id)
-        if node.legacy:
+        for node in nodes:
+            if node is None or node.status not in ("online", "busy") or node.load >= node.max_concurrent_jobs:
+                tx.hint(leases.QUEUE)
+                return
+        lease = leases.issue(tx, job, *placement.node_ids)
+        node = nodes[0]
+        if node is not None and node.legacy:
             payload = {"job_id": job.id, "epoch": lease.token.epoch, "counter": lease.token.counter, "node_id": node.id}
             tx.add_outbox("assign_legacy", f"assign:{lease.token}", payload, tx.now)
             tx.hint("outbox:assign_legacy")
 
 
 def _shunned(tx: Tx, job: Job) -> frozenset[NodeId]:
-    """Nodes that had the job and did not bring it to an end."""
-    return frozenset(lease.node_id for lease in tx.leases_of(job.id) if lease.state is not LeaseState.ACTIVE)
+    """Nodes that had the job and did not bring it to an end, through no other member's fault."""
+    return frozenset(
+        lease.node_id
+        for lease in tx.leases_of(job.id)
+        if lease.state is not LeaseState.ACTIVE and not lease.end_reason.startswith(leases.DISBANDED)
+    )
+
+
+def _waited(tx: Tx, job: Job) -> float:
+    """Seconds since it was submitted, or since its last group ended."""
+    since = max([job.created_at, *(lease.ended_at for lease in tx.leases_of(job.id) if lease.ended_at is not None)])
+    return (tx.now - since).total_seconds()
 
 
 def _news(jobs: Sequence[Job], decided: Plan) -> list[tuple[Job, str]]:

@@ -14,12 +14,12 @@ import grpc
 from grpc.aio import EOF  # pyright: ignore[reportAttributeAccessIssue]  its stubs leave it out
 
 from cyxwiz import wire
+from cyxwiz.domain.addresses import is_loopback
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ext.v1 import blobs_pb2, blobs_pb2_grpc, link_pb2_grpc
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import LinkSession
 from cyxwiz.services.gateway import NodeGateway
-from cyxwiz.transports.auth import is_loopback
 from cyxwiz.transports.grpc.door import caller
 
 CHUNK = 1 << 20

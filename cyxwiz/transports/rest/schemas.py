@@ -103,6 +103,7 @@ DOCUMENTS: dict[str, Schema] = {
         dataset_uri=TEXT,
         hyperparameters=TEXTS,
         resources=ANYTHING,
+        strategy=maybe(one_of("ddp", "fsdp", "local_sgd", "diloco")),
         labels=TEXTS,
         estimated_cost=MONEY,
         estimated_cost_units=WHOLE,
@@ -131,7 +132,16 @@ DOCUMENTS: dict[str, Schema] = {
         not_before=maybe(TIME),
         nodes=many(_VERDICT),
         leases=many(
-            record(token=TEXT, node_id=UUID, state=TEXT, issued_at=TIME, ended_at=maybe(TIME), end_reason=TEXT)
+            record(
+                token=TEXT,
+                node_id=UUID,
+                state=TEXT,
+                issued_at=TIME,
+                ended_at=maybe(TIME),
+                end_reason=TEXT,
+                rank=WHOLE,
+                world=WHOLE,
+            )
         ),
     ),
     "JobMetrics": record(job_id=UUID, metrics=many(ref("MetricPoint")), next_after=WHOLE),

@@ -17,9 +17,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cyxwiz import wire
+from cyxwiz.domain.addresses import is_loopback
 from cyxwiz.domain.errors import CyxError, forbidden, invalid
 from cyxwiz.ports.clock import Clock
-from cyxwiz.transports.auth import is_loopback
 from cyxwiz.transports.rest import errors
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -1,0 +1,145 @@
+"""What a training loop asks of those it trains with. `Alone` is the answer of a job on one node."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from cyxwiz.graph import Hyperparameters
+
+VOTE_SECONDS = 0.25  # about, between two votes
+_NOTHING = contextlib.nullcontext()
+
+
+class Alone:
+    """One member: nothing is shared, split or agreed on."""
+
+    rank = 0
+    world = 1
+    stops = False  # a member was told to save and stop, and all do
+    rows = slice(None)  # of a batch, or of the data that is validated: those of this member
+
+    @property
+    def leads(self) -> bool:
+        """Whether it speaks for the job."""
+        return self.rank == 0
+
+    def join(self, model: nn.Module) -> None:
+        """Once, before there is an optimizer."""
+
+    def take(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Any], Tensor]:
+        """Once the optimizer is there; what to call for the outputs."""
+        return model
+
+    def weigh(self, loss: Tensor, mine: int, all_of_them: int) -> Tensor:
+        """The mean loss of its rows so that the mean over the members is the mean of the batch."""
+        return loss
+
+    def gathering(self, stepping: bool) -> AbstractContextManager[Any]:
+        """Around a backward pass; gradients are exchanged only if a step follows."""
+        return _NOTHING
+
+    def stepped(self, step: int) -> None:
+        """After each optimizer step."""
+
+    def agree(self, given: bool, due: bool, *, now: bool = False) -> bool:
+        """Whether to attend to an order or a checkpoint: all members get the same answer. `now` asks all at once."""
+        return given or due
+
+    def settle(self) -> None:
+        """Makes all members' weights the same, before they are kept."""
+
+    def sums(self, figures: Sequence[float]) -> Sequence[float]:
+        """Each figure summed over the members."""
+        return figures
+
+    def together(self) -> AbstractContextManager[Any]:
+        """Within it the model has the weights that all members share."""
+        return _NOTHING
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """What it wants kept in a checkpoint besides model and optimizer."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """The weights are back in the model; these are what `tensors` gave."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether a member alone has no whole weights, so that all must take part in copying them."""
+        return False
+
+    def figures(self) -> dict[str, float]:
+        """What to report of the exchange itself."""
+        return {}
+
+
+class Team(Alone):
+    """A member of a gang whose process group is there. Strategies say what is exchanged, and when."""
+
+    def __init__(self, rank: int, world: int, device: torch.device, hyper: Hyperparameters) -> None:
+        self.rank, self.world = rank, world
+        self.rows = slice(rank, None, world)
+        self._device, self._hyper = device, hyper
+        self._steps = 0
+        self._vote_at = 1
+        self._voted = (0, time.perf_counter())  # the last vote: after how many steps, and when
+        self._gradient_bytes = 0
+
+    def join(self, model: nn.Module) -> None:
+        self._gradient_bytes = sum(each.numel() * each.element_size() for each in model.parameters())
+
+    def weigh(self, loss: Tensor, mine: int, all_of_them: int) -> Tensor:
+        return loss * (mine * self.world / all_of_them)
+
+    def stepped(self, step: int) -> None:
+        self._steps += 1
+
+    def agree(self, given: bool, due: bool, *, now: bool = False) -> bool:
+        """Asked after each optimizer step, it votes only every so many of them; the first member says how many."""
+        if not now and self._steps < self._vote_at:
+            return False
+        ahead = self._ahead() if self.leads else 0
+        stop, save, ahead = self._most([float(given), float(due and self.leads), float(ahead)])
+        self._vote_at = self._steps + max(1, int(ahead))
+        self.stops = stop > 0
+        return self.stops or save > 0
+
+    def _ahead(self) -> int:
+        """Steps to the next vote: as many as fit into VOTE_SECONDS at the pace since the last one."""
+        (steps, at), now = self._voted, time.perf_counter()
+        self._voted = (self._steps, now)
+        return max(1, min(1000, round((self._steps - steps) * VOTE_SECONDS / max(now - at, 1e-6))))
+
+    def _most(self, figures: Sequence[float]) -> list[float]:
+        return self._reduced(figures, "MAX")
+
+    def sums(self, figures: Sequence[float]) -> Sequence[float]:
+        return self._reduced(figures, "SUM")
+
+    def _reduced(self, figures: Sequence[float], operation: str) -> list[float]:
+        import torch
+        import torch.distributed as dist
+
+        values = torch.tensor(figures, dtype=torch.float64, device=self._device)
+        dist.all_reduce(values, getattr(dist.ReduceOp, operation))
+        return [float(value) for value in values.tolist()]
+
+    def figures(self) -> dict[str, float]:
+        """`bytes_sent`: the mean over the members since the group met, measured (`traffic`).
+        `bytes_sent_ddp_equivalent`: computed, what as many steps of ddp would send: 2 (n - 1) / n of all gradients each
+        (ring all-reduce; Patarasuk and Yuan, 2009)."""
+        from cyxwiz.compute.gang.traffic import bytes_sent
+
+        sent = bytes_sent()
+        total, unknown = self.sums([float(sent or 0), float(sent is None)])
+        ring = 2 * (self.world - 1) / self.world * self._gradient_bytes
+        found = {"members": float(self.world), "bytes_sent_ddp_equivalent": ring * self._steps}
+        return found if unknown else {**found, "bytes_sent": total / self.world}
