@@ -18,7 +18,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config, ConfigError, Loaded, NodeSection
 from cyxwiz.domain.errors import Code, CyxError, conflict
-from cyxwiz.domain.node import SCRIPTS, Hardware
+from cyxwiz.domain.node import P2P_SERVICE, SCRIPTS, Hardware
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.schedule import parse_schedule
 from cyxwiz.ports.blobs import BlobStore
@@ -54,7 +54,9 @@ from cyxwiz.services.secrets import Secrets, load_secrets
 from cyxwiz.services.watch import Watch
 
 if TYPE_CHECKING:
+    from cyxwiz.compute.agent import AgentSettings
     from cyxwiz.compute.hardware.sampler import Sensors
+    from cyxwiz.compute.p2p.hub import Hub
     from cyxwiz.compute.sandbox.sandbox import Sandbox
 
 log = logging.getLogger(__name__)
@@ -180,7 +182,7 @@ async def run(
         if role in ("central", "both"):
             core, blobs = await _central(stack, config, data_dir, running)
         if role in ("node", "both"):
-            await _node(stack, config, data_dir, running, core, blobs, allow_unsafe=allow_unsafe)
+            await _node(stack, loaded, data_dir, running, core, blobs, allow_unsafe=allow_unsafe)
         _announce(running.ready, ready_file)
         if on_ready is not None:
             await on_ready(running.ready)
@@ -226,11 +228,9 @@ def _announce(ready: dict[str, Any], ready_file: Path | None) -> None:
     """The file first: whoever waits for the line may read it."""
     if ready_file is not None:
         _write_private(ready_file, json.dumps(ready))
-    for name in ("grpc", "rest", "node_grpc"):
+    for name in ("grpc", "rest", "node_grpc", "node", "node_id"):
         if name in ready:
             print(f"{name} {ready[name]}", flush=True)  # noqa: T201  the contract of `run`
-    if "node_id" in ready:
-        print(f"node {ready['node_id']}", flush=True)  # noqa: T201
     print("ready", flush=True)  # noqa: T201
 
 
@@ -391,6 +391,7 @@ async def _doors(
         blobs=BlobServicer(blobs, core.jobs, max_bytes=server.max_upload_bytes),
         events=EventServicer(core.watch),
         api=core.api,
+        relay=core.gateway.relay,
     )
     # Client certificates are all or nothing on an address: with one for nodes, only that one demands them.
     demand, nodes_alone = config.tls.require_client_cert, server.node_grpc_address is not None
@@ -445,7 +446,7 @@ def _bound(address: str, port: int) -> str:
 
 async def _node(
     stack: AsyncExitStack,
-    config: Config,
+    loaded: Loaded,
     data_dir: Path,
     running: Running,
     core: Core | None,
@@ -453,6 +454,7 @@ async def _node(
     *,
     allow_unsafe: bool,
 ) -> None:
+    config = loaded.config
     from cyxwiz.compute.agent import Agent
     from cyxwiz.compute.executor import ProcessExecutor
     from cyxwiz.compute.hardware import Detector, Sampler
@@ -482,6 +484,7 @@ async def _node(
     settings = _agent_settings(config, directory, hardware.cpu_cores, sandbox.mode)
     sampler = Sampler(clock)
     closed = _owners_limits(config, clock, sampler.sensors)
+    p2p, settings = await _node_door(stack, loaded, running, identity.node_id, settings, clock)
     agent = Agent(
         link,
         executor,
@@ -493,9 +496,36 @@ async def _node(
         sampler.sample,
         detect=detect,
         closed=closed,
+        p2p=p2p,
     )
     await _enter(stack, running, agent, config.server.stop_grace_seconds)
     running.ready["node_id"] = identity.node_id
+
+
+async def _node_door(
+    stack: AsyncExitStack,
+    loaded: Loaded,
+    running: Running,
+    node_id: str,
+    settings: AgentSettings,
+    clock: Clock,
+) -> tuple[Hub, AgentSettings]:
+    """The node's own door, and the agent's settings with what there is to announce of it."""
+    from cyxwiz.compute.p2p.hub import Hub
+    from cyxwiz.compute.p2p.service import ExecutionService
+    from cyxwiz.transports.grpc.node_server import NodeServer, addresses_of, advertised, node_pair
+
+    node = loaded.config.node
+    hub = Hub(node_id, clock, max_data_bytes=node.max_dataset_bytes)
+    execution = hub.relayed.execution = ExecutionService(hub, clock, node_id)
+    addresses = addresses_of(node, loaded.origins)
+    pair = node_pair(loaded.config.tls, settings.directory, addresses, clock)
+    server = NodeServer(execution, addresses, pair)
+    await _enter(stack, running, server)
+    host, port = advertised(node, server.ports["node.address"])
+    running.ready["node"] = _bound(node.address, server.ports["node.address"])
+    announced = {"advertise_host": host, "advertise_port": port, "services": (P2P_SERVICE,)}
+    return hub, replace(settings, **announced, certificate_fingerprint=pair.fingerprint if pair else "")
 
 
 def _owners_limits(config: Config, clock: Clock, sensors: Sensors) -> Callable[[], str] | None:
@@ -554,7 +584,6 @@ def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str)
 
     node = config.node
     scripts = node.scripts == "on" or (node.scripts == "auto" and sandboxed == "bubblewrap")
-    host, _, port = (node.advertise_address or "").rpartition(":")
     return AgentSettings(
         name=node.name or socket.gethostname(),
         region=node.region,
@@ -564,8 +593,6 @@ def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str)
         directory=directory,
         keep_results_seconds=node.keep_results_seconds,
         data_roots=tuple(Path(root).resolve() for root in node.data_roots),
-        advertise_host=host,
-        advertise_port=int(port or 0),
         detect_seconds=node.detect_interval_seconds,
         features=(SCRIPTS,) if scripts else (),
         fetch=_fetch_settings(node),

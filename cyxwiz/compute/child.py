@@ -31,6 +31,7 @@ from cyxwiz.ports.executor import Cancelled, Failed, Preempted, Report, Started
 if TYPE_CHECKING:
     from cyxwiz.ports.executor import Work
 
+ORDERS = ("cancel", "preempt", "checkpoint", "update")
 # Address space that a child may fill before the watch of its whole group acts: what is reserved is not yet used.
 _MEMORY_FACTOR, _MEMORY_MARGIN = 2, 2 << 30
 
@@ -74,8 +75,8 @@ def _take_channel(inherited: int) -> socket.socket:
 def _watch(channel: socket.socket, inbox: queue.SimpleQueue[Frame], orders: Orders) -> None:
     try:
         while (frame := protocol.read_frame(channel)) is not None:
-            if frame["type"] in ("cancel", "preempt"):
-                orders.give(frame["type"])
+            if frame["type"] in ORDERS:
+                orders.give(frame["type"], frame.get("values"))
             else:
                 inbox.put(frame)
     except (OSError, protocol.ProtocolError):

@@ -15,6 +15,7 @@ from cyxwiz.compute.optim import class_weights, loss_function, make_optimizer, m
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.samples import Samples
 from cyxwiz.compute.tally import Tally
+from cyxwiz.compute.wishes import change
 from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import invalid
 from cyxwiz.graph import Graph, Hyperparameters, Part
@@ -179,7 +180,7 @@ class Course:
             now = time.perf_counter()
             due = batch < self._batches and (now >= saver.next_time or self._step >= saver.next_step)
             if orders.cancelled or (stepping and (orders.given or due)):
-                self._attend(epoch, batch, tally, now - started)
+                self._attend(epoch, batch, tally, now - started, due)
             if now - self._reported >= REPORT_SECONDS and batch < self._batches:
                 metrics = {"loss": self._finite(tally.loss(), epoch, "loss")}
                 self._report(epoch, batch, metrics, ended=False)
@@ -247,10 +248,16 @@ class Course:
 
     # checkpoints
 
-    def _attend(self, epoch: int, batch: int, tally: Tally, seconds: float) -> None:
+    def _attend(self, epoch: int, batch: int, tally: Tally, seconds: float, due: bool) -> None:
         """A checkpoint is due, or an order was given."""
         if self._orders.cancelled:
             raise Stopped
+        for wish in self._orders.take():
+            due = due or wish.order == "checkpoint"
+            if wish.order == "update":
+                change(self._schedule, wish.values, self._send)
+        if not due and not self._orders.preempted:
+            return
         inside = {**tally.figures(), "seconds": seconds}
         self._finite(tally.loss(), epoch, "loss")  # what has diverged is not worth keeping
         self._save(epoch, batch, inside, wait=self._orders.preempted)

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -292,6 +292,10 @@ class _ProcessRun:
             self._yielding = True
             self.child.send_now(encode("preempt"))
             spawn(self._insist(), name=f"preempt {self._work.job_id}", group=self._tasks)
+
+    def tell(self, order: str, values: Mapping[str, Any] | None = None) -> None:
+        if not self._concluded.is_set():
+            self.child.send_now(encode(order, {"values": dict(values or {})}))
 
     async def _insist(self) -> None:
         if not await within(self._clock, PREEMPT_SECONDS, self._concluded):

@@ -145,12 +145,16 @@ class Run(Protocol):
     (Failed, retryable, naming the signal). It is iterated once.
     `preempt()` asks the child to save a checkpoint and stop, and returns at once; a child that has not done so within
     PREEMPT_SECONDS is ended, and its outcome is Preempted as well. It is idempotent, and a no-op after the end.
+    `tell()` passes a wish of the job's owner on and returns at once: "checkpoint" (save one and go on) or "update" (new
+    hyperparameters in `values`). What comes of it is reported, by a Checkpointed or a Logged; a no-op after the end.
     `cancel()` ends the child and all its descendants within two seconds; it is idempotent, and a no-op after the end.
     """
 
     def reports(self) -> AsyncIterator[Report]: ...
 
     def preempt(self) -> None: ...
+
+    def tell(self, order: str, values: Mapping[str, Any] | None = None) -> None: ...
 
     async def cancel(self) -> None: ...
 
