@@ -1,4 +1,4 @@
-"""`JobExecutionService` with a real central, a real agent and real sockets: at the node's door and relayed by central."""
+"""`JobExecutionService` with a real central, a real agent and real sockets: at the node's door, and by relay."""
 
 from __future__ import annotations
 

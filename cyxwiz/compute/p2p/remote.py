@@ -137,7 +137,7 @@ class RemoteData:
         """The answer to one request (None: what there is), by whichever client gives it; None once not `wanted`."""
         tries: dict[int, int] = {}
         while (reader := await self._client(wanted)) is not None:
-            answer = await self._ask_once(reader, indices)
+            answer = await self._ask_once(reader, indices, wanted)
             if answer is not None:
                 if answer.status == common_pb2.STATUS_SUCCESS:
                     return answer
@@ -151,25 +151,28 @@ class RemoteData:
                 self._deaf.append(reader)
         return None
 
-    async def _ask_once(self, reader: Reader, indices: Sequence[int] | None) -> Any:
+    async def _ask_once(self, reader: Reader, indices: Sequence[int] | None, wanted: Callable[[], bool]) -> Any:
         number = 0
         if indices is not None:
             self._last = number = self._last + 1
         asked = self._asked[number] = _Asked(reader, asyncio.get_running_loop().create_future())
         try:
             reader.say(self._request(reader, number, indices))
-            return await self._within(asked.answer)
+            return await self._within(asked.answer, wanted)
         except CyxError as error:
             log.info("job %s: %s", self._job.job_id, error.message)
             return None
         finally:
             del self._asked[number]
 
-    async def _within(self, answer: asyncio.Future[Any]) -> Any:
-        async with asyncio.TaskGroup() as group:
-            limit = group.create_task(self._clock.sleep(ANSWER_SECONDS), name="answer limit")
-            await asyncio.wait({answer, limit}, return_when=asyncio.FIRST_COMPLETED)
-            limit.cancel()
+    async def _within(self, answer: asyncio.Future[Any], wanted: Callable[[], bool]) -> Any:
+        """The answer, or None when it did not come in time or is not wanted any more."""
+        deadline = self._clock.monotonic() + ANSWER_SECONDS
+        while not answer.done() and wanted() and self._given is None and self._clock.monotonic() < deadline:
+            async with asyncio.TaskGroup() as group:
+                look = group.create_task(self._clock.sleep(POLL_SECONDS), name="look again")
+                await asyncio.wait({answer, look}, return_when=asyncio.FIRST_COMPLETED)
+                look.cancel()
         return answer.result() if answer.done() else None
 
     def _request(self, reader: Reader, number: int, indices: Sequence[int] | None) -> pb.TrainingUpdate:
