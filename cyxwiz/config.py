@@ -274,16 +274,17 @@ class NodeSection(Section):
         default=None, ge=50, le=600_000, description="At most this; central hands out a third of its time-out."
     )
     address: Address = Field(
-        default="127.0.0.1:50052", description="Client-to-node gRPC. Reserved: nothing listens there yet."
+        default="127.0.0.1:50052",
+        description="The node's own door: JobExecutionService. In use and not stated: any free port is taken.",
     )
     terminal_address: Address = Field(
-        default="127.0.0.1:50053", description="Terminals. Reserved: nothing listens there yet."
+        default="127.0.0.1:50053", description="The same door, for who looks for terminals here."
     )
     service_address: Address = Field(
-        default="127.0.0.1:50054", description="The node's NodeService. Reserved: nothing listens there yet."
+        default="127.0.0.1:50054", description="The same door, for who looks for the node's services here."
     )
     deployment_address: Address = Field(
-        default="127.0.0.1:50055", description="Deployments. Reserved: nothing listens there yet."
+        default="127.0.0.1:50055", description="The same door, for who looks for deployments here."
     )
     http_address: Address = Field(
         default="127.0.0.1:8082", description="Inference over HTTP. Reserved: nothing listens there yet."

@@ -112,6 +112,7 @@ def servicers(core: Core, blobs: FileBlobStore) -> Servicers:
         blobs=BlobServicer(blobs, core.jobs, max_bytes=core.config.server.max_upload_bytes),
         events=EventServicer(core.watch),
         api=core.api,
+        relay=core.gateway.relay,
     )
 
 

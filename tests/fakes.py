@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from cyxwiz.domain.job import Device
 from cyxwiz.domain.node import DeviceInfo, Hardware
@@ -44,6 +45,7 @@ class ScriptedRun:
         self._fail = fail
         self._cancelled = asyncio.Event()
         self._preempted = asyncio.Event()
+        self.told: list[tuple[str, dict[str, Any]]] = []
 
     async def reports(self) -> AsyncIterator[Report]:
         yield Started(1)
@@ -88,6 +90,9 @@ class ScriptedRun:
 
     def preempt(self) -> None:
         self._preempted.set()
+
+    def tell(self, order: str, values: Mapping[str, Any] | None = None) -> None:
+        self.told.append((order, dict(values or {})))
 
     async def cancel(self) -> None:
         self._cancelled.set()

@@ -158,6 +158,7 @@ async def _grpc_door(
         blobs=BlobServicer(blobs, core.jobs, max_bytes=server.max_upload_bytes),
         events=EventServicer(core.watch),
         api=core.api,
+        relay=core.gateway.relay,
     )
     addresses = [(server.grpc_address, server_credentials(config.tls, client_certs=_everybody_shows_one(config)))]
     if server.node_grpc_address is not None:

@@ -8,11 +8,12 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyxwiz.config import Config, NodeSection
-from cyxwiz.domain.node import GANG, NETWORK, SCRIPTS, Hardware
+from cyxwiz.config import Config, Loaded, NodeSection
+from cyxwiz.domain.node import GANG, NETWORK, P2P_SERVICE, SCRIPTS, Hardware
 from cyxwiz.domain.schedule import parse_schedule
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.central_link import CentralLink
@@ -20,19 +21,21 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
+    from cyxwiz.compute.agent import AgentSettings
     from cyxwiz.compute.hardware.sampler import Sensors
+    from cyxwiz.compute.p2p.hub import Hub
     from cyxwiz.compute.sandbox.sandbox import Sandbox
 
 
 from cyxwiz.app.core import Core
-from cyxwiz.app.parts import LOCAL_TOKEN, Running, enter, lock
+from cyxwiz.app.parts import LOCAL_TOKEN, Running, bound, enter, lock
 
 log = logging.getLogger(__name__)
 
 
 async def start_node(
     stack: AsyncExitStack,
-    config: Config,
+    loaded: Loaded,
     data_dir: Path,
     running: Running,
     core: Core | None,
@@ -46,6 +49,7 @@ async def start_node(
     from cyxwiz.compute.identity import load_identity
     from cyxwiz.compute.journal import SqliteJournal
 
+    config = loaded.config
     clock = SystemClock()
     directory = data_dir / "node"
     lock(stack, directory, "node")
@@ -69,6 +73,7 @@ async def start_node(
     settings = _agent_settings(config, directory, hardware.cpu_cores, sandbox.mode)
     sampler = Sampler(clock)
     closed = _owners_limits(config, clock, sampler.sensors)
+    p2p, settings = await _door(stack, loaded, running, identity.node_id, settings, clock)
     agent = Agent(
         link,
         executor,
@@ -80,9 +85,36 @@ async def start_node(
         sampler.sample,
         detect=detect,
         closed=closed,
+        p2p=p2p,
     )
     await enter(stack, running, agent, config.server.stop_grace_seconds)
     running.ready["node_id"] = identity.node_id
+
+
+async def _door(
+    stack: AsyncExitStack,
+    loaded: Loaded,
+    running: Running,
+    node_id: str,
+    settings: AgentSettings,
+    clock: Clock,
+) -> tuple[Hub, AgentSettings]:
+    """The node's own door, and the agent's settings with what there is to announce of it."""
+    from cyxwiz.compute.p2p.hub import Hub
+    from cyxwiz.compute.p2p.service import ExecutionService
+    from cyxwiz.transports.grpc.node_server import NodeServer, addresses_of, advertised, node_pair
+
+    node = loaded.config.node
+    hub = Hub(node_id, clock, max_data_bytes=node.max_dataset_bytes)
+    execution = hub.relayed.execution = ExecutionService(hub, clock, node_id)
+    addresses = addresses_of(node, loaded.origins)
+    pair = node_pair(loaded.config.tls, settings.directory, addresses, clock)
+    server = NodeServer(execution, addresses, pair)
+    await enter(stack, running, server)
+    host, port = advertised(node, server.ports["node.address"])
+    running.ready["node"] = bound(node.address, server.ports["node.address"])
+    announced = {"advertise_host": host, "advertise_port": port, "services": (P2P_SERVICE,)}
+    return hub, replace(settings, **announced, certificate_fingerprint=pair.fingerprint if pair else "")
 
 
 def _owners_limits(config: Config, clock: Clock, sensors: Sensors) -> Callable[[], str] | None:
@@ -142,7 +174,6 @@ def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str)
 
     node = config.node
     scripts = node.scripts == "on" or (node.scripts == "auto" and sandboxed == "bubblewrap")
-    host, _, port = (node.advertise_address or "").rpartition(":")
     network = gang_network(node)
     features = [*([SCRIPTS] if scripts else []), *([NETWORK] if node.allow_network else [])]
     return AgentSettings(
@@ -154,8 +185,6 @@ def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str)
         directory=directory,
         keep_results_seconds=node.keep_results_seconds,
         data_roots=tuple(Path(root).resolve() for root in node.data_roots),
-        advertise_host=host,
-        advertise_port=int(port or 0),
         detect_seconds=node.detect_interval_seconds,
         features=(*features, f"{GANG}{network}") if network else tuple(features),
         gang_address=node.gang_address if network else "",

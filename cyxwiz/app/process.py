@@ -61,7 +61,7 @@ async def run(
         if role in ("central", "both"):
             core, blobs = await start_central(stack, config, data_dir, running)
         if role in ("node", "both"):
-            await start_node(stack, config, data_dir, running, core, blobs, allow_unsafe=allow_unsafe)
+            await start_node(stack, loaded, data_dir, running, core, blobs, allow_unsafe=allow_unsafe)
         _announce(running.ready, ready_file)
         if on_ready is not None:
             await on_ready(running.ready)
@@ -107,11 +107,9 @@ def _announce(ready: dict[str, Any], ready_file: Path | None) -> None:
     """The file first: whoever waits for the line may read it."""
     if ready_file is not None:
         write_private(ready_file, json.dumps(ready))
-    for name in ("grpc", "rest", "node_grpc"):
+    for name in ("grpc", "rest", "node_grpc", "node", "node_id"):
         if name in ready:
             print(f"{name} {ready[name]}", flush=True)  # noqa: T201  the contract of `run`
-    if "node_id" in ready:
-        print(f"node {ready['node_id']}", flush=True)  # noqa: T201
     print("ready", flush=True)  # noqa: T201
 
 

@@ -77,7 +77,7 @@ async def _demo(here: Session, directory: Path, epochs: int) -> Json:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     _say(here, "Starting central and a node …")
     async with _started(directory) as ready:
-        _say(here, f"Central listens on {ready['grpc']} and {ready['rest']}, the node {ready['node']} has joined.")
+        _say(here, f"Central listens on {ready['grpc']} and {ready['rest']}, the node {ready['node_id']} has joined.")
         async with Client(ready["grpc"], data_dir=directory) as client:
             job = await client.submit(digits(epochs))
             _say(here, f"Submitted job {job['id']}.\n")

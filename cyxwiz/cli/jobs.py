@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyxwiz.cli import live, show
+from cyxwiz.cli.p2p import submit_p2p
 from cyxwiz.cli.session import Session, session
 from cyxwiz.domain.errors import Code, CyxError, invalid
 
@@ -42,12 +43,17 @@ def submit(
     download: Annotated[Path | None, typer.Option(metavar="DIR", help="wait, and put its files there")] = None,
     idempotency_key: Annotated[str | None, typer.Option(metavar="K", help="the same key never makes two jobs")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="changes a field")] = None,
+    p2p: Annotated[bool, typer.Option("--p2p", help="follow it on its node, and stream remote:// data to it")] = False,
+    way: Annotated[str, typer.Option("--p2p-way", help="auto, direct, or relay (over central)")] = "auto",
 ) -> None:
     """Submit a job."""
     here = session(context)
-    if plan and (watch or wait or download):
+    if plan and (watch or wait or download or p2p):
         raise invalid("--plan submits nothing, so there is nothing to watch, wait for or download")
     given = sets or []
+    if p2p:
+        submit_p2p(here, file, given, way=way, download=download, key=idempotency_key)
+        return
 
     async def work(client: Client) -> tuple[Json, bool]:
         try:

@@ -6,7 +6,9 @@ with SyncClient() as client:
 """
 
 from cyxwiz.client.client import ENDED, FROM_START, Client, JobHandle
+from cyxwiz.client.engine import LocalData
 from cyxwiz.client.jobfile import apply_sets, read_job
+from cyxwiz.client.p2p import P2PSession
 from cyxwiz.client.sync import SyncClient, SyncJobHandle
 from cyxwiz.domain.errors import Code, CyxError
 
@@ -17,6 +19,8 @@ __all__ = [
     "Code",
     "CyxError",
     "JobHandle",
+    "LocalData",
+    "P2PSession",
     "SyncClient",
     "SyncJobHandle",
     "apply_sets",

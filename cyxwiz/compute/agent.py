@@ -19,6 +19,7 @@ from cyxwiz import __version__
 from cyxwiz.compute.data.fetch import DataCache
 from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.identity import Identity
+from cyxwiz.compute.p2p.hub import FINISHED, Hub
 from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, remove, token_of
 from cyxwiz.compute.uploads import Files
 from cyxwiz.domain.errors import Code, CyxError
@@ -55,6 +56,8 @@ class AgentSettings:
     data_roots: tuple[Path, ...] = ()
     advertise_host: str = ""
     advertise_port: int = 0
+    services: tuple[str, ...] = ()  # that the node serves at its address
+    certificate_fingerprint: str = ""  # of what it shows there
     features: tuple[str, ...] = ()
     gang_address: str = ""  # as `runs.Limits`
     detect_seconds: float = 60.0  # between two looks at the hardware
@@ -76,6 +79,7 @@ class Agent(Service):
         *,
         detect: Callable[[], Hardware] | None = None,
         closed: Callable[[], str] | None = None,
+        p2p: Hub | None = None,
         boot_id: str = "",
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -102,13 +106,15 @@ class Agent(Service):
         threads = max(1, hardware.cpu_cores // settings.max_concurrent_jobs)
         self._files = Files(link, clock, self._renew)
         self._data = DataCache(settings.directory / "cache", settings.fetch, clock, link.fetch_blob)
+        self._p2p = p2p or Hub(identity.node_id, clock, max_data_bytes=settings.fetch.max_dataset_bytes)
+        self._p2p.hardware = hardware
         limits = Limits(threads, settings.data_roots, sizes, settings.gang_address)
-        self._runner = Runner(executor, journal, self._files, self._data, clock, limits, self._tell)
+        self._runner = Runner(executor, journal, self._files, self._data, clock, limits, self._p2p, self._tell)
         self._beat_at = self._round_trip = 0.0
         self._heard_at = 0.0
         self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
-        self._dropped_at: dict[Path, float] = {}
+        self._remove_at: dict[Path, float] = {}  # folders of runs that are over, by the clock
         self._done: deque[Key] = deque(maxlen=1000)  # an Assign that comes twice is not run twice
         self.connected = asyncio.Event()  # welcomed at least once
 
@@ -138,6 +144,7 @@ class Agent(Service):
                 wait = RECONNECT_SECONDS[0] if welcomed else min(longest, wait * 2)
                 await self.idle(wait * (0.5 + self._jitter()))
         finally:
+            await self._p2p.aclose()
             await self._tasks.aclose()
             await self._data.aclose()
 
@@ -153,8 +160,9 @@ class Agent(Service):
             record = Record(lease.assign, directory, lease.last_seq, lease.acked_seq, ended=True)
             self._records[record.key] = record
         owed = {record.directory for record in self._records.values()}
-        now = self._clock.monotonic()
-        self._dropped_at = {found: now for found in self.jobs_directory.glob("*/*") if found not in owed}
+        found = [each for each in self.jobs_directory.glob("*/*") if each not in owed]
+        self._remove_at = {each: self._keep_until(stale=not (each / FINISHED).exists()) for each in found}
+        self._p2p.recall([*found, *owed])
 
     async def stop(self, grace: float = 5.0) -> None:
         """Takes nothing new, lets runs save themselves and results go out within `grace`, ends the rest; says good-bye.
@@ -233,6 +241,7 @@ class Agent(Service):
             if changes:
                 log.warning("the hardware changed: %s", "; ".join(changes))
                 self._runner.resize(_sizes(found))
+                self._p2p.hardware = found
                 await self._tell(pb.NodeMessage(hardware=hardware_to(found)))
 
     async def _tell(self, message: pb.NodeMessage) -> None:
@@ -265,6 +274,7 @@ class Agent(Service):
                 await self._listen(session)
             finally:
                 self._session = None
+                self._p2p.cut()
                 await session.aclose()
         except CyxError as error:
             if error.code in REFUSED and not self.connected.is_set():
@@ -289,6 +299,8 @@ class Agent(Service):
             max_concurrent_jobs=settings.max_concurrent_jobs,
             advertise_host=settings.advertise_host,
             advertise_port=settings.advertise_port,
+            services=settings.services,
+            certificate_fingerprint=settings.certificate_fingerprint,
             closed_reason=self.closed_reason,
             held=[
                 pb.Held(job_id=r.assign.job_id, token=r.assign.token, last_seq=r.last_seq, ended=r.ended)
@@ -320,12 +332,17 @@ class Agent(Service):
                     self._answered(message.rendezvous)
                 elif kind == "pulse" and self._beat_at:
                     self._round_trip, self._beat_at = self._heard_at - self._beat_at, 0.0
+                elif kind == "relay":
+                    self._p2p.relayed.receive(session, message.relay)
+                elif kind == "answer":
+                    self._p2p.answered(message.answer)
         finally:
             await duties.aclose()
 
     async def _welcome(self, session: LinkSession, welcome: pb.Welcome, duties: Tasks) -> None:
         log.info("connected to central as node %s", welcome.node_id)
         self._link.session_token = welcome.session_token
+        self._p2p.welcomed(session, welcome.p2p_secret)
         self._timeout = welcome.lease_timeout_ms / 1000
         interval = welcome.heartbeat_interval_ms / 1000
         if self._settings.heartbeat_seconds is not None:
@@ -366,7 +383,8 @@ class Agent(Service):
 
     def _measured(self) -> LoadSample:
         try:
-            return self._sample(self.active)
+            self._p2p.sample = self._sample(self.active)
+            return self._p2p.sample
         except Exception:
             log.exception("the load of this machine can't be read")
             return LoadSample(self._clock.now(), active_jobs=self.active)
@@ -399,6 +417,7 @@ class Agent(Service):
             refusal = pb.Refusal(job_id=assign.job_id, token=assign.token, message=error.message)
             await session.send(pb.NodeMessage(refusal=refusal))
             return
+        self._p2p.taken(record)
         spawn(self._run_record(record), name=f"run {assign.job_id}", group=self._tasks)
         spawn(self._send(session, record), name=f"send {assign.job_id}", group=duties)
 
@@ -415,6 +434,7 @@ class Agent(Service):
         finally:
             record.ended = True
             record.moved.set()
+            self._p2p.lost(record)
             if record.dropped:
                 await self._forget(record)
             self._executor.warm()
@@ -428,7 +448,8 @@ class Agent(Service):
         record.dropped = True
         record.moved.set()
         if cancel.reason == pb.Cancel.STALE:
-            self._dropped_at[record.directory] = self._clock.monotonic()
+            self._remove_at[record.directory] = self._keep_until(stale=True)
+        self._p2p.dropped(record, cancel)
         spawn(self._end(record), name=f"end {cancel.job_id}", group=self._tasks)
 
     def _preempt(self, preempt: pb.Preempt) -> None:
@@ -480,19 +501,24 @@ class Agent(Service):
             except CyxError as error:
                 log.warning("job %s stays in the journal for now: %s", record.assign.job_id, error.message)
                 await self._clock.sleep(FULL_DISK_WAIT_SECONDS)
-        if record.dropped and record.directory not in self._dropped_at:
+        if record.dropped and record.directory not in self._remove_at:
             remove(record.directory, self.jobs_directory)
         else:
-            self._dropped_at.setdefault(record.directory, self._clock.monotonic())
+            self._remove_at.setdefault(record.directory, self._keep_until(stale=False))
 
     def _sweep(self) -> None:
         """Removes the files of runs that nobody needs any more."""
         now = self._clock.monotonic()
-        keep = max(STALE_KEEP_SECONDS, self._settings.keep_results_seconds)
-        for directory, since in list(self._dropped_at.items()):
-            if now - since > keep:
-                del self._dropped_at[directory]
+        for directory, until in list(self._remove_at.items()):
+            if now > until:
+                del self._remove_at[directory]
+                self._p2p.swept(directory)
                 remove(directory, self.jobs_directory)
+
+    def _keep_until(self, *, stale: bool) -> float:
+        """Until when the files of a run that ended now stay; a `stale` one may yet turn out to be the last there is."""
+        keep = self._settings.keep_results_seconds
+        return self._clock.monotonic() + (max(STALE_KEEP_SECONDS, keep) if stale else keep)
 
     async def _send(self, session: LinkSession, record: Record) -> None:
         """Sends a lease's reports in order from the journal, a result's files before the result.

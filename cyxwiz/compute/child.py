@@ -32,6 +32,7 @@ from cyxwiz.ports.executor import Cancelled, Failed, Preempted, Report, Started
 if TYPE_CHECKING:
     from cyxwiz.ports.executor import Work
 
+ORDERS = ("cancel", "preempt", "checkpoint", "update")
 # Address space that a child may fill before the watch of its whole group acts: what is reserved is not yet used.
 _MEMORY_FACTOR, _MEMORY_MARGIN = 2, 2 << 30
 
@@ -75,8 +76,8 @@ def _take_channel(inherited: int) -> socket.socket:
 def _watch(channel: socket.socket, inbox: queue.SimpleQueue[Frame], orders: Orders) -> None:
     try:
         while (frame := protocol.read_frame(channel)) is not None:
-            if frame["type"] in ("cancel", "preempt"):
-                orders.give(frame["type"])
+            if frame["type"] in ORDERS:
+                orders.give(frame["type"], frame.get("values"))
             elif frame["type"] == "answer":
                 orders.answers.put(frame["id"], base64.b64decode(frame["value"]))
             else:

@@ -1,9 +1,9 @@
 """What a node and its child process say to each other over the child's descriptor 3.
 
 A frame is a 4-byte big-endian length and a UTF-8 JSON object with `"v": 1` and `"type"`. The node sends `warm`, `job`,
-`preempt`, `cancel` and `answer`; the child answers `ready` and the reports of `ports.executor`. Nothing is pickled. A
-frame that is too large, no JSON, of another version or with a field of the wrong type raises `ProtocolError`: the child
-runs other people's work, so its word is checked like any input from outside.
+`preempt`, `cancel`, `checkpoint`, `update` and `answer`; the child answers `ready` and the reports of `ports.executor`.
+Nothing is pickled. A frame that is too large, no JSON, of another version or with a field of the wrong type raises
+`ProtocolError`: the child runs other people's work, so its word is checked like any input from outside.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from cyxwiz.compute.optim import class_weights, loss_function, make_optimizer, m
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.samples import Samples
 from cyxwiz.compute.tally import Tally
+from cyxwiz.compute.wishes import change
 from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import invalid
 from cyxwiz.graph import Graph, Hyperparameters, Part
@@ -85,6 +86,7 @@ class Course:
         self._trained_epochs = 0
         self._step = 0
         self._stepped = False  # in this run
+        self._save_wanted = False  # by the job's owner
         self._inside: dict[str, Any] | None = None  # figures of the epoch that a checkpoint was taken in
         self._best = _Best(hyper, len(plan.held_out) > 0, plan.classes is not None)
         self.metrics: dict[str, float] = {}
@@ -197,8 +199,10 @@ class Course:
                 self._send(FirstStep())
             now = time.perf_counter()
             due = batch < self._batches and (now >= saver.next_time or self._step >= saver.next_step)
-            due = due and not saver.busy
-            if orders.cancelled or (stepping and team.agree(orders.given, due)):
+            if orders.given and stepping:
+                self._heed()
+            due = (due or self._save_wanted) and not saver.busy
+            if orders.cancelled or (stepping and team.agree(orders.ending, due)):
                 self._attend(epoch, batch, tally, now - started)
             if now - self._reported >= REPORT_SECONDS and batch < self._batches:
                 metrics = {"loss": self._finite(tally.loss(), epoch, "loss")}
@@ -268,6 +272,16 @@ class Course:
 
     # checkpoints
 
+    def _heed(self) -> None:
+        """Does what the job's owner asked for; a checkpoint is saved as soon as one can be."""
+        for wish in self._orders.take():
+            if wish.order == "checkpoint":
+                self._save_wanted = True
+            elif self._plan.team.world > 1:
+                self._send(Logged("error", "what several nodes train together can't be changed while it runs"))
+            else:
+                change(self._schedule, wish.values, self._send)
+
     def _attend(self, epoch: int, batch: int, tally: Tally, seconds: float) -> None:
         """A checkpoint is due, or an order was given."""
         if self._orders.cancelled:
@@ -275,6 +289,7 @@ class Course:
         loss_sum, right, seen = self._plan.team.sums(tally.sums())
         self._finite(loss_sum / max(1.0, seen), epoch, "loss")  # what has diverged is not worth keeping
         inside = {"loss_sum": loss_sum, "right": int(right), "seconds": seconds}
+        self._save_wanted = False
         stopping = self._orders.preempted or self._plan.team.stops
         self._save(epoch, batch, inside, wait=stopping)
         if stopping:

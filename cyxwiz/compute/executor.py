@@ -16,7 +16,7 @@ import base64
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -298,6 +298,10 @@ class _ProcessRun:
 
     def answer(self, number: int, value: bytes) -> None:
         self.child.send_now(encode("answer", {"id": number, "value": base64.b64encode(value).decode()}))
+
+    def tell(self, order: str, values: Mapping[str, Any] | None = None) -> None:
+        if not self._concluded.is_set():
+            self.child.send_now(encode(order, {"values": dict(values or {})}))
 
     async def _insist(self) -> None:
         if not await within(self._clock, PREEMPT_SECONDS, self._concluded):

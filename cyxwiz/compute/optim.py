@@ -81,13 +81,20 @@ class Schedule:
         """The learning rate now, of the first group of weights."""
         return float(self._optimizer.param_groups[0]["lr"])
 
+    def set_base(self, rate: float) -> None:
+        """Another learning rate from now on; the schedules act on it as they did on the first one."""
+        first = self._base[0]
+        self._base = [base * rate / first if first else rate for base in self._base]
+        self._apply()
+
     def state_dict(self) -> dict[str, Any]:
         plateaus = [[one.best, one.waited, one.factor] for one in self._plateaus]
-        return {"step": self._step, "epoch": self._epoch, "plateaus": plateaus}
+        return {"step": self._step, "epoch": self._epoch, "plateaus": plateaus, "base": list(self._base)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state_dict` was taken, and sets the rate of the optimizer."""
         self._step, self._epoch = int(state["step"]), int(state["epoch"])
+        self._base = [float(base) for base in state.get("base", self._base)]
         for plateau, (best, waited, factor) in zip(self._plateaus, state["plateaus"], strict=True):
             plateau.best, plateau.waited, plateau.factor = best, int(waited), float(factor)
         if self._parts or self._plateaus or self._warm:

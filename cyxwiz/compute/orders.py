@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 _LOOK_SECONDS = 0.1  # between two looks whether to stop
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the job's owner would like: `checkpoint` now, or an `update` of hyperparameters to `values`."""
+
+    order: str
+    values: Mapping[str, Any]
 
 
 class Orders:
@@ -15,16 +26,33 @@ class Orders:
         self.given = False
         self.cancelled = False  # stop, nothing is wanted any more
         self.preempted = False  # save a checkpoint and stop
+        self._wishes: deque[Wish] = deque()
+        self.answers = Answers(lambda: self.ending)
 
-        self.answers = Answers(lambda: self.given)
+    @property
+    def ending(self) -> bool:
+        """Whether the job is to stop."""
+        return self.cancelled or self.preempted
 
-    def give(self, order: str) -> None:
-        """`cancel` or `preempt`; safe from another thread."""
+    def give(self, order: str, values: Mapping[str, Any] | None = None) -> None:
+        """`cancel`, `preempt`, `checkpoint` or `update`; safe from another thread."""
         if order == "cancel":
             self.cancelled = True
-        else:
+        elif order == "preempt":
             self.preempted = True
+        else:
+            self._wishes.append(Wish(order, values or {}))
         self.given = True
+
+    def take(self) -> list[Wish]:
+        """The wishes since the last look; `given` then stands for the job's end alone."""
+        self.given = False
+        if self.ending:  # looked at afterwards: an order that comes meanwhile is not lost, nor is a wish
+            self.given = True
+        taken: list[Wish] = []
+        while self._wishes:
+            taken.append(self._wishes.popleft())
+        return taken
 
 
 class Answers:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyxwiz.compute.data.fetch import Data, DataCache
+from cyxwiz.compute.p2p.hub import REMOTE, Hub
 from cyxwiz.compute.uploads import CheckpointUploads, Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
@@ -129,9 +130,11 @@ class Runner:
         data: DataCache,
         clock: Clock,
         limits: Limits,
+        p2p: Hub,
         tell: Callable[[pb.NodeMessage], Awaitable[None]],
     ) -> None:
         """`tell` sends central a message if there is a connection; what is not answered is sent again on the next."""
+        self._p2p = p2p
         self._tell = tell
         self._executor = executor
         self._journal = journal
@@ -155,6 +158,10 @@ class Runner:
         assign = record.assign
         try:
             record.run = await self._start(record)
+            if record.run is None:  # it was stopped while it waited for its data
+                if record.preempted:
+                    await self._write(record, self._messages(record, Preempted(0.0)), ends=True)
+                return
             async for report in record.run.reports():
                 if record.dropped:
                     continue  # the child is being ended, and what it still says counts nowhere
@@ -183,9 +190,14 @@ class Runner:
             if record.data is not None:
                 record.data.release()
 
-    async def _start(self, record: Record) -> Run:
+    async def _start(self, record: Record) -> Run | None:
         assign = record.assign
         record.directory.mkdir(parents=True, exist_ok=True)
+        streamed: Path | None = None
+        if assign.dataset_uri.startswith(REMOTE):
+            streamed = await self._p2p.remote_data(record, lambda: not (record.dropped or record.preempted))
+            if streamed is None:
+                return None
         seconds = assign.max_duration_seconds or None
         if assign.dataset_uri:
             record.data = await self._data.hold(assign.dataset_uri, lambda: not record.dropped, seconds)
@@ -210,7 +222,7 @@ class Runner:
                 threads=self._limits.threads,
                 work_dir=record.directory,
                 data_roots=self._limits.data_roots,
-                dataset_path=record.data.path if record.data is not None else None,
+                dataset_path=record.data.path if record.data is not None else streamed,
                 max_duration_seconds=assign.max_duration_seconds or None,
                 resume=resume,
                 checkpoint_every=assign.checkpoint_every or "none",
@@ -268,6 +280,7 @@ class Runner:
                 continue
             record.ended = record.ended or ends
             record.appended(appended)
+            self._p2p.reported(record, appended)
             return
 
     def _report(self, record: Record) -> pb.Report:

@@ -78,6 +78,7 @@ class ScriptSession:
             self._reported = True
             self._send(FirstStep())
         self._step, self.metrics = step, {**self.metrics, **figures}
+        self.should_stop()  # answers what its owner asked for meanwhile
         if self.rank:
             return
         steps = of or max(self._work.epochs, step)
@@ -107,7 +108,9 @@ class ScriptSession:
         return self._state
 
     def should_stop(self) -> bool:
-        return self._orders.given
+        for wish in self._orders.take():
+            self.log(f"{wish.order}: a script decides itself when it saves and what it changes", "error")
+        return self._orders.ending
 
     @property
     def seconds(self) -> float:

@@ -1,6 +1,6 @@
 """Which datasets a job may name, decided without touching any data.
 
-`check_dataset_uri` refuses an unknown scheme, a wrong form or an unknown option as INVALID, `remote://` as UNSUPPORTED.
+`check_dataset_uri` refuses an unknown scheme, a wrong form or an unknown option as INVALID.
 Whether the data are there, and whether a node may fetch them, is known to the node alone.
 
 Options say how to read: `file://csv/a.csv?label=kind`. They follow `#`, or `?` where the scheme has no query of its own
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
-from cyxwiz.domain.errors import CyxError, invalid, unsupported
+from cyxwiz.domain.errors import CyxError, invalid
 from cyxwiz.graph import values
 
 MAX_URI = 2048
@@ -35,6 +35,7 @@ class DatasetUri:
     | s3 | the bucket | the key, or a prefix that ends in a slash (or nothing) |
     | hf | datasets | owner/name[@revision][/path] |
     | ipfs | the content identifier | the path below it |
+    | remote | client | the name under which the job's owner streams it |
     """
 
     scheme: str
@@ -80,10 +81,9 @@ SPLITS = ("train", "test", "validation")
 MAX_SIDE = 4096
 
 _FETCHED = ("https", "http", "s3", "hf", "ipfs")
-_LATER = ("remote",)
 _FORMS = (
     "Use builtin:NAME, file://FORMAT/PATH, file:///PATH, blob://sha256/HEX, https://HOST/PATH, s3://BUCKET/KEY, "
-    "hf://datasets/OWNER/NAME, ipfs://CID or mock://NAME."
+    "hf://datasets/OWNER/NAME, ipfs://CID, remote://NAME or mock://NAME."
 )
 _OPTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -115,13 +115,13 @@ def check_dataset_uri(uri: str) -> DatasetUri:
         raise invalid(f"The dataset URI {shown} has no scheme. {_FORMS}", uri=shown)
     if scheme == "builtin":
         return _builtin(rest.removeprefix("//"), shown)
-    if scheme in _LATER:
-        raise unsupported(f"Datasets of {scheme}:// ({shown}) cannot be read yet. {_FORMS}", uri=shown, scheme=scheme)
-    if scheme not in ("mock", "file", "blob", *_FETCHED) or not rest.startswith("//"):
+    if scheme not in ("mock", "file", "blob", "remote", *_FETCHED) or not rest.startswith("//"):
         raise invalid(f"The dataset URI {shown} has an unknown scheme. {_FORMS}", uri=shown)
     rest = rest[2:]
     if scheme == "mock":
         return DatasetUri("mock", "random", rest)
+    if scheme == "remote":
+        return _remote(rest, shown)
     rest, options = _options(scheme, rest, shown)
     if scheme in ("https", "http"):
         return _web(scheme, rest, options, shown)
@@ -241,6 +241,12 @@ def _ipfs(kind: str, rest: str, options: dict[str, str], shown: str) -> DatasetU
             uri=shown,
         )
     return DatasetUri("ipfs", kind, rest, options)
+
+
+def _remote(rest: str, shown: str) -> DatasetUri:
+    if not rest.strip("/"):
+        raise invalid(f"The dataset URI {shown} must be remote://NAME, with any name.", uri=shown)
+    return DatasetUri("remote", "client", rest)
 
 
 def _climbs(path: str) -> bool:

@@ -167,6 +167,8 @@ class Run(Protocol):
     `preempt()` asks the child to save a checkpoint and stop, and returns at once; a child that has not done so within
     PREEMPT_SECONDS is ended, and its outcome is Preempted as well. It is idempotent, and a no-op after the end.
     `answer()` hands the child what it asked for with `Asked`.
+    `tell()` passes a wish of the job's owner on and returns at once: "checkpoint" (save one and go on) or "update" (new
+    hyperparameters in `values`). What comes of it is reported, by a Checkpointed or a Logged; a no-op after the end.
     `cancel()` ends the child and all its descendants within two seconds; it is idempotent, and a no-op after the end.
     """
 
@@ -175,6 +177,8 @@ class Run(Protocol):
     def preempt(self) -> None: ...
 
     def answer(self, number: int, value: bytes) -> None: ...
+
+    def tell(self, order: str, values: Mapping[str, Any] | None = None) -> None: ...
 
     async def cancel(self) -> None: ...
 

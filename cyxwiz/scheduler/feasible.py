@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Device, JobSpec
-from cyxwiz.domain.node import NETWORK, SCRIPTS, DeviceInfo, Node
+from cyxwiz.domain.node import NETWORK, P2P_SERVICE, SCRIPTS, DeviceInfo, Node
 from cyxwiz.domain.states import NodeState
 
+REMOTE = "remote:"  # data that the job's owner streams to the node
 PROBATION = 0.25  # reputation below which a node gets nothing
 
 
@@ -70,6 +71,8 @@ def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
         return "takes no part in gangs"
     if resources.nodes > 1 and spec.script is not None and NETWORK not in node.features:
         return "gives the code of others no network"
+    if spec.dataset_uri.startswith(REMOTE) and P2P_SERVICE not in node.services:
+        return "serves no clients itself, as remote:// data need"
     if resources.ram_bytes > node.hardware.ram_total_bytes:
         return f"less than {_size(resources.ram_bytes)} of RAM"
     if needs_gpu(spec):

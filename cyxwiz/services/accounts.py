@@ -23,13 +23,13 @@ from cyxwiz.config import Auth
 from cyxwiz.domain.account import ApiKey, JoinToken, Principal, Role, User
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, not_found
 from cyxwiz.domain.ids import NodeId, UserId, new_id, parse_user_id
+from cyxwiz.domain.node import P2P_ISSUER
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Page, Store, Tx
 from cyxwiz.services.audit import record
 from cyxwiz.services.secrets import Secrets
 
 ISSUER = "cyxwiz"
-P2P_ISSUER = "CyxWiz-Central-Server"
 KEY_PREFIX = "cyx_"
 JOIN_PREFIX = "cyxjoin_"
 CACHE_SECONDS = 10.0

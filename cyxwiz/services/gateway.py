@@ -30,6 +30,8 @@ from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.hardware import hardware_of, sample_of
 from cyxwiz.services.nodes import Nodes, Registration, verify_proof
+from cyxwiz.services.owner_commands import obey
+from cyxwiz.services.relay import Relay, RelayLink
 from cyxwiz.services.rendezvous import Rendezvous
 from cyxwiz.services.reports import Reporting, count_outcome, held, instant, token_of, token_to
 from cyxwiz.services.secrets import Secrets
@@ -59,6 +61,7 @@ class _Session:
     given: set[Key] = field(default_factory=set[Key])  # what the node has, as far as it was told or said itself
     asked: set[Key] = field(default_factory=set[Key])  # told to save and stop
     leaving: bool = False  # it has said good-bye
+    relay: RelayLink | None = None
     superseded: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -86,6 +89,7 @@ class NodeGateway:
         self._rendezvous = Rendezvous(store)
         self._poll = poll_seconds
         self._nonce = nonce
+        self.relay = Relay(secrets, clock)
         self._sessions: dict[NodeId, _Session] = {}
         self._unproved: dict[str, list[asyncio.Timeout]] = {}
 
@@ -106,9 +110,11 @@ class NodeGateway:
         if previous is not None:
             previous.superseded.set()
         self._sessions[node_id] = session
+        session.relay = self.relay.attach(node_id, lambda frame: send(pb.CentralMessage(relay=frame)))
         try:
             await self._converse(session, incoming)
         finally:
+            self.relay.detach(node_id, session.relay)
             if self._sessions.get(node_id) is session:
                 del self._sessions[node_id]
                 self._nodes.liveness.cut(node_id)
@@ -209,7 +215,7 @@ class NodeGateway:
             async with asyncio.TaskGroup() as group:
                 name = session.node.name
                 directing = spawn(self._direct(session), name=f"gateway direct {name}", group=group)
-                reading = spawn(self._read(incoming, queue), name=f"gateway read {name}", group=group)
+                reading = spawn(self._read(session, incoming, queue), name=f"gateway read {name}", group=group)
                 displaced = spawn(session.superseded.wait(), name=f"gateway displaced {name}", group=group)
                 applying = spawn(self._apply_all(session, queue), name=f"gateway apply {name}", group=group)
                 await asyncio.wait({applying, displaced}, return_when=asyncio.FIRST_COMPLETED)
@@ -218,10 +224,15 @@ class NodeGateway:
         except BaseExceptionGroup as many:
             raise many.exceptions[0] from None
 
-    async def _read(self, incoming: AsyncIterator[pb.NodeMessage], queue: asyncio.Queue[pb.NodeMessage | None]) -> None:
+    async def _read(
+        self, session: _Session, incoming: AsyncIterator[pb.NodeMessage], queue: asyncio.Queue[pb.NodeMessage | None]
+    ) -> None:
         # No finally: a reader that is cancelled must not wait for room in a queue that nobody empties any more.
         async for message in incoming:
-            await queue.put(message)
+            if session.relay is not None and message.HasField("relay"):
+                session.relay.receive(message.relay)  # bounded by its own grants, and never waits for the store
+            else:
+                await queue.put(message)
         await queue.put(None)
 
     async def _direct(self, session: _Session) -> None:
@@ -304,6 +315,8 @@ class NodeGateway:
                     await self._refused(session, message.refusal)
                 elif kind == "rendezvous":
                     await self._rendezvous.ask(session.node.id, message.rendezvous, session.send)
+                elif kind == "command":
+                    await self._command(session, message.command)
                 elif kind == "farewell":
                     await self._apply(session, reports)
                     session.leaving = True
@@ -386,6 +399,14 @@ class NodeGateway:
 
         await self._store.write(unit)
 
+    async def _command(self, session: _Session, command: pb.OwnerCommand) -> None:
+        answer = pb.OwnerAnswer(number=command.number)
+        try:
+            await self._store.write(lambda tx: obey(tx, session.node, command))
+        except CyxError as error:
+            answer.code, answer.message = str(error.code), error.message
+        await session.send(pb.CentralMessage(answer=answer))
+
     def _expect_online(self, tx: Tx, session: _Session) -> None:
         state = tx.node_state(session.node.id)
         if state is not NodeState.ONLINE:
@@ -432,6 +453,7 @@ def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
         checkpoint_every=str(parse_every(spec.checkpoint_every)),
         script=_script(spec.script),
         gang=_gang(spec, lease),
+        owner_id=job.owner_id,
     )
 
 

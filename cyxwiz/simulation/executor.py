@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.clock import Clock
@@ -69,6 +70,9 @@ class SimRun:
 
     def answer(self, number: int, value: bytes) -> None:
         """Simulated runs ask nothing."""
+
+    def tell(self, order: str, values: Mapping[str, Any] | None = None) -> None:
+        """Nobody asks a simulated run for anything."""
 
     async def cancel(self) -> None:
         self._cancelled.set()

@@ -72,6 +72,8 @@ def cyxwiz(
         "server.rest_address=127.0.0.1:0",
         "logging.format=text",
         "node.max_concurrent_jobs=2",
+        *(f"node.{name}=127.0.0.1:0" for name in ("address", "terminal_address", "service_address")),
+        "node.deployment_address=127.0.0.1:0",
     )
     sets = [part for flag in (*defaults, *flags) for part in ("--set", flag)]
     command = [sys.executable, "-m", "cyxwiz", "run", "--role", role, "--data-dir", str(data_dir)]

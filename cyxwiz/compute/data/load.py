@@ -1,8 +1,8 @@
 """`load`: a dataset's URI to arrays, read whole into memory.
 
 Reads scikit-learn's bundled sets (`builtin:`), random data (`mock://`), files below the node's data roots (`file://`)
-and whatever the node has fetched (`blob://`, `https://`, `s3://`, `hf://`, `ipfs://`: a file or a folder). The format
-is what the URI says, else what the files are.
+and whatever the node has fetched (`blob://`, `https://`, `s3://`, `hf://`, `ipfs://`: a file or a folder) or was
+streamed by a client (`remote://`). The format is what the URI says, else what the files are.
 
 8-bit images are scaled from 0..255 to 0..1 and say so in `divisor`. Tables keep their units and ask with `standardize`
 for the training part's mean and deviation to be taken out.
@@ -13,7 +13,9 @@ the data roots once symbolic links are resolved.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cyxwiz.compute.data.arrays import read_npy, read_npz
@@ -39,6 +41,8 @@ def load(uri: str, *, seed: int = 0, data_roots: Sequence[Path] = (), blob: Path
             dataset = builtin(uri, parsed.kind)
         elif parsed.scheme == "mock":
             dataset = mock(uri, seed)
+        elif parsed.scheme == "remote":
+            dataset = _streamed(uri, _fetched(uri, blob), parsed.options)
         else:
             path = _fetched(uri, blob) if parsed.fetched else _below_roots(uri, parsed, data_roots)
             kind = parsed.options.get("format", parsed.kind if parsed.scheme == "file" else "auto")
@@ -119,6 +123,16 @@ _FOLDERS: Mapping[str, Reader] = {
     "images": read_images,
     "npy": read_npy,
 }
+
+
+def _streamed(uri: str, path: Path, options: Mapping[str, str]) -> Dataset:
+    """What a client streamed: a folder of x.npy and y.npy with what it said of the classes, or its file."""
+    if not path.is_dir():
+        return labelled(uri, read(uri, path, options.get("format", "auto"), options))
+    dataset = labelled(uri, read(uri, path, "npy", {}))
+    said = json.loads((path / "meta.json").read_text())
+    classes = max(dataset.classes or 0, int(said["classes"]))
+    return replace(dataset, classes=classes, class_names=tuple(said["names"]))
 
 
 def _fetched(uri: str, path: Path | None) -> Path:

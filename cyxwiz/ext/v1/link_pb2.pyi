@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeMessage(_message.Message):
-    __slots__ = ("hello", "proof", "beat", "report", "refusal", "farewell", "hardware", "rendezvous")
+    __slots__ = ("hello", "proof", "beat", "report", "refusal", "farewell", "hardware", "rendezvous", "relay", "command")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,8 @@ class NodeMessage(_message.Message):
     FAREWELL_FIELD_NUMBER: _ClassVar[int]
     HARDWARE_FIELD_NUMBER: _ClassVar[int]
     RENDEZVOUS_FIELD_NUMBER: _ClassVar[int]
+    RELAY_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     proof: Proof
     beat: Beat
@@ -26,10 +28,12 @@ class NodeMessage(_message.Message):
     farewell: Farewell
     hardware: Hardware
     rendezvous: RendezvousAsk
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., farewell: _Optional[_Union[Farewell, _Mapping]] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., rendezvous: _Optional[_Union[RendezvousAsk, _Mapping]] = ...) -> None: ...
+    relay: Relay
+    command: OwnerCommand
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., farewell: _Optional[_Union[Farewell, _Mapping]] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., rendezvous: _Optional[_Union[RendezvousAsk, _Mapping]] = ..., relay: _Optional[_Union[Relay, _Mapping]] = ..., command: _Optional[_Union[OwnerCommand, _Mapping]] = ...) -> None: ...
 
 class CentralMessage(_message.Message):
-    __slots__ = ("challenge", "welcome", "assign", "cancel", "ack", "pulse", "preempt", "rendezvous")
+    __slots__ = ("challenge", "welcome", "assign", "cancel", "ack", "pulse", "preempt", "rendezvous", "relay", "answer")
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ASSIGN_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +42,8 @@ class CentralMessage(_message.Message):
     PULSE_FIELD_NUMBER: _ClassVar[int]
     PREEMPT_FIELD_NUMBER: _ClassVar[int]
     RENDEZVOUS_FIELD_NUMBER: _ClassVar[int]
+    RELAY_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     challenge: Challenge
     welcome: Welcome
     assign: Assign
@@ -46,7 +52,9 @@ class CentralMessage(_message.Message):
     pulse: Pulse
     preempt: Preempt
     rendezvous: RendezvousAnswer
-    def __init__(self, challenge: _Optional[_Union[Challenge, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assign: _Optional[_Union[Assign, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., pulse: _Optional[_Union[Pulse, _Mapping]] = ..., preempt: _Optional[_Union[Preempt, _Mapping]] = ..., rendezvous: _Optional[_Union[RendezvousAnswer, _Mapping]] = ...) -> None: ...
+    relay: Relay
+    answer: OwnerAnswer
+    def __init__(self, challenge: _Optional[_Union[Challenge, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assign: _Optional[_Union[Assign, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., pulse: _Optional[_Union[Pulse, _Mapping]] = ..., preempt: _Optional[_Union[Preempt, _Mapping]] = ..., rendezvous: _Optional[_Union[RendezvousAnswer, _Mapping]] = ..., relay: _Optional[_Union[Relay, _Mapping]] = ..., answer: _Optional[_Union[OwnerAnswer, _Mapping]] = ...) -> None: ...
 
 class Token(_message.Message):
     __slots__ = ("epoch", "counter")
@@ -155,7 +163,7 @@ class Welcome(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., node_id: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ..., lease_timeout_ms: _Optional[int] = ..., session_token: _Optional[str] = ..., p2p_secret: _Optional[bytes] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ...) -> None: ...
 
 class Assign(_message.Message):
-    __slots__ = ("job_id", "token", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device", "ram_bytes", "vram_bytes", "max_duration_seconds", "name", "resume", "checkpoint_every", "script", "gang")
+    __slots__ = ("job_id", "token", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device", "ram_bytes", "vram_bytes", "max_duration_seconds", "name", "resume", "checkpoint_every", "script", "gang", "owner_id")
     class HyperparametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +189,7 @@ class Assign(_message.Message):
     CHECKPOINT_EVERY_FIELD_NUMBER: _ClassVar[int]
     SCRIPT_FIELD_NUMBER: _ClassVar[int]
     GANG_FIELD_NUMBER: _ClassVar[int]
+    OWNER_ID_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     token: Token
     job_type: str
@@ -199,7 +208,8 @@ class Assign(_message.Message):
     checkpoint_every: str
     script: Script
     gang: Gang
-    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., job_type: _Optional[str] = ..., model: _Optional[str] = ..., dataset_uri: _Optional[str] = ..., hyperparameters: _Optional[_Mapping[str, str]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., ram_bytes: _Optional[int] = ..., vram_bytes: _Optional[int] = ..., max_duration_seconds: _Optional[float] = ..., name: _Optional[str] = ..., resume: _Optional[_Union[Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[str] = ..., script: _Optional[_Union[Script, _Mapping]] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ...) -> None: ...
+    owner_id: str
+    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., job_type: _Optional[str] = ..., model: _Optional[str] = ..., dataset_uri: _Optional[str] = ..., hyperparameters: _Optional[_Mapping[str, str]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., ram_bytes: _Optional[int] = ..., vram_bytes: _Optional[int] = ..., max_duration_seconds: _Optional[float] = ..., name: _Optional[str] = ..., resume: _Optional[_Union[Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[str] = ..., script: _Optional[_Union[Script, _Mapping]] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ..., owner_id: _Optional[str] = ...) -> None: ...
 
 class Gang(_message.Message):
     __slots__ = ("rank", "world", "strategy")
@@ -517,3 +527,79 @@ class Failed(_message.Message):
     retryable: bool
     compute_seconds: float
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: _Optional[bool] = ..., compute_seconds: _Optional[float] = ...) -> None: ...
+
+class Relay(_message.Message):
+    __slots__ = ("call", "open", "part", "grant", "half_close", "end")
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    HALF_CLOSE_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    call: int
+    open: RelayOpen
+    part: RelayPart
+    grant: int
+    half_close: bool
+    end: RelayEnd
+    def __init__(self, call: _Optional[int] = ..., open: _Optional[_Union[RelayOpen, _Mapping]] = ..., part: _Optional[_Union[RelayPart, _Mapping]] = ..., grant: _Optional[int] = ..., half_close: _Optional[bool] = ..., end: _Optional[_Union[RelayEnd, _Mapping]] = ...) -> None: ...
+
+class RelayOpen(_message.Message):
+    __slots__ = ("method", "authorization", "job_id")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    AUTHORIZATION_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    authorization: str
+    job_id: str
+    def __init__(self, method: _Optional[str] = ..., authorization: _Optional[str] = ..., job_id: _Optional[str] = ...) -> None: ...
+
+class RelayPart(_message.Message):
+    __slots__ = ("data", "more")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    more: bool
+    def __init__(self, data: _Optional[bytes] = ..., more: _Optional[bool] = ...) -> None: ...
+
+class RelayEnd(_message.Message):
+    __slots__ = ("code", "message", "retryable")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    retryable: bool
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...
+
+class OwnerCommand(_message.Message):
+    __slots__ = ("number", "job_id", "token", "action", "reason")
+    class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PAUSE: _ClassVar[OwnerCommand.Action]
+        RESUME: _ClassVar[OwnerCommand.Action]
+        CANCEL: _ClassVar[OwnerCommand.Action]
+    PAUSE: OwnerCommand.Action
+    RESUME: OwnerCommand.Action
+    CANCEL: OwnerCommand.Action
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    job_id: str
+    token: Token
+    action: OwnerCommand.Action
+    reason: str
+    def __init__(self, number: _Optional[int] = ..., job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., action: _Optional[_Union[OwnerCommand.Action, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class OwnerAnswer(_message.Message):
+    __slots__ = ("number", "code", "message")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    code: str
+    message: str
+    def __init__(self, number: _Optional[int] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...

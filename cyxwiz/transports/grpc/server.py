@@ -16,10 +16,11 @@ from grpc_reflection.v1alpha import reflection
 from cyxwiz.config import Tls
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ext.v1 import blobs_pb2, blobs_pb2_grpc, client_pb2, events_pb2, events_pb2_grpc, link_pb2, link_pb2_grpc
+from cyxwiz.ports.execution import Execution
 from cyxwiz.protocol import job_pb2, job_pb2_grpc, node_pb2, node_pb2_grpc
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.services.api import Api
-from cyxwiz.transports.grpc import client_api
+from cyxwiz.transports.grpc import client_api, execution
 from cyxwiz.transports.grpc.blobs import BlobServicer
 from cyxwiz.transports.grpc.door import Door
 from cyxwiz.transports.grpc.events import EventServicer
@@ -38,6 +39,7 @@ class Servicers:
     blobs: BlobServicer
     events: EventServicer
     api: Api
+    relay: Execution
 
     def register(self, server: grpc.aio.Server) -> list[str]:
         """Adds every service; returns their full names."""
@@ -48,7 +50,7 @@ class Servicers:
         link_pb2_grpc.add_NodeLinkServicer_to_server(self.link, server)
         blobs_pb2_grpc.add_BlobServiceServicer_to_server(self.blobs, server)
         events_pb2_grpc.add_EventServiceServicer_to_server(self.events, server)
-        server.add_generic_rpc_handlers((client_api.handlers(self.api),))
+        server.add_generic_rpc_handlers((client_api.handlers(self.api), execution.handlers(self.relay)))
         return [
             job_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
             node_pb2.DESCRIPTOR.services_by_name["NodeService"].full_name,
@@ -58,6 +60,7 @@ class Servicers:
             blobs_pb2.DESCRIPTOR.services_by_name["BlobService"].full_name,
             events_pb2.DESCRIPTOR.services_by_name["EventService"].full_name,
             client_pb2.DESCRIPTOR.services_by_name["ClientService"].full_name,
+            execution.SERVICE.full_name,
         ]
 
 

@@ -1,0 +1,292 @@
+"""`Hub`: the agent tells it what happens, clients' calls read it, and what owners ask for goes to central through it.
+
+It keeps no truth of its own: central decides about a job's state, the journal holds what was reported. What a client
+needs after the run, the result's first file, is found again after a restart by `finished.json` in the job's folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import json_format
+
+from cyxwiz.compute.p2p import updates
+from cyxwiz.compute.p2p.live import LiveJob, Reader, Standing, Weights
+from cyxwiz.compute.p2p.relayed import Relayed
+from cyxwiz.compute.p2p.remote import RemoteData
+from cyxwiz.compute.p2p.sessions import Sessions
+from cyxwiz.domain.errors import Code, CyxError, conflict, not_found
+from cyxwiz.domain.node import Hardware, LoadSample
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.central_link import LinkSession
+from cyxwiz.ports.clock import Clock
+from cyxwiz.protocol.execution_pb2 import TrainingUpdate
+from cyxwiz.runtime.tasks import Tasks, spawn
+
+if TYPE_CHECKING:
+    from cyxwiz.compute.runs import Record
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 10.0  # for central's answer to a command
+RETURN_SECONDS = 15.0  # from resuming a job to its coming back here
+ARRIVE_SECONDS = 5.0  # for a job whose token is here before central's Assign
+FINISHED = "finished.json"
+REMOTE = "remote:"
+
+
+class Hub:
+    def __init__(self, node_id: str, clock: Clock, *, max_data_bytes: int) -> None:
+        self.sessions = Sessions(node_id, clock)
+        self.relayed = Relayed()
+        self._clock = clock
+        self._max_data_bytes = max_data_bytes
+        self._jobs: dict[str, LiveJob] = {}
+        self._link: LinkSession | None = None
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[pb.OwnerAnswer]] = {}
+        self._tasks = Tasks()
+        self._arrived = asyncio.Event()
+        self.sample: LoadSample | None = None  # the machine's newest
+        self.hardware: Hardware | None = None
+
+    def now_ms(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+    # the way to central
+
+    def welcomed(self, link: LinkSession, secret: bytes) -> None:
+        self.sessions.share(secret)
+        self._link = link
+
+    def cut(self) -> None:
+        """The stream to central is gone, and with it what was relayed and what waits for an answer."""
+        self._link = None
+        self.relayed.close()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result(pb.OwnerAnswer(code=str(Code.UNAVAILABLE), message="The way to central was cut"))
+
+    def answered(self, answer: pb.OwnerAnswer) -> None:
+        waiting = self._answers.get(answer.number)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+    async def command(self, job: LiveJob, action: pb.OwnerCommand.Action, reason: str = "") -> None:
+        """Has central pause, resume or cancel the job. Raises central's refusal, UNAVAILABLE without a connection."""
+        record, link = job.record, self._link
+        if record is None:
+            raise conflict(f"Job {job.job_id} is over on this node: ask central")
+        if link is None:
+            raise CyxError(Code.UNAVAILABLE, "This node has no connection to central, which alone decides about jobs")
+        number = next(self._numbers)
+        waiting = self._answers[number] = asyncio.get_running_loop().create_future()
+        assign = record.assign
+        command = pb.OwnerCommand(
+            number=number, job_id=assign.job_id, token=assign.token, action=action, reason=reason[:500]
+        )
+        pausing, job.pausing = job.pausing, job.pausing or action == pb.OwnerCommand.PAUSE
+        try:
+            await link.send(pb.NodeMessage(command=command))
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer = await waiting
+            if answer.code:
+                job.pausing = pausing
+                raise CyxError(_code(answer.code), answer.message)
+        except TimeoutError:
+            raise CyxError(Code.TIMEOUT, f"Central did not answer within {ANSWER_SECONDS:.0f} s") from None
+        finally:
+            del self._answers[number]
+        if action == pb.OwnerCommand.RESUME:
+            job.pausing = False
+            spawn(self._expect_back(job), name=f"expect {job.job_id}", group=self._tasks)
+
+    async def _expect_back(self, job: LiveJob) -> None:
+        """After a resume central may place the job on another node: clients are told to look for it there."""
+        if job.standing is Standing.PAUSED:
+            await self._clock.sleep(RETURN_SECONDS)
+            if job.standing is Standing.PAUSED and not job.pausing:
+                self._away(job, "It goes on, but not on this node now: ask central where it is")
+
+    # what the agent tells
+
+    def taken(self, record: Record) -> None:
+        """Central gave the node a job, for the first time or again."""
+        assign = record.assign
+        job = self._jobs.get(assign.job_id)
+        if job is None or job.standing in (Standing.DONE, Standing.AWAY):
+            job = self._jobs[assign.job_id] = LiveJob(assign.job_id, assign.owner_id)
+        job.record, job.pausing = record, False
+        job.owner_id = assign.owner_id
+        if assign.dataset_uri.startswith(REMOTE):
+            job.remote = RemoteData(job, self._clock, batch=assign.batch_size, max_bytes=self._max_data_bytes)
+        job.stand(Standing.HERE)
+        self._arrived.set()
+        self._arrived = asyncio.Event()
+
+    def reported(self, record: Record, reports: Sequence[pb.Report]) -> None:
+        """Reports that are in the journal now."""
+        job = self._jobs.get(record.assign.job_id)
+        if job is None or job.record is not record:
+            return
+        for report in reports:
+            kind = report.WhichOneof("body")
+            if kind == "progress":
+                job.epoch, job.batch = report.progress.epoch, report.progress.batch
+                job.metrics.update(report.progress.metrics)
+                job.tell(updates.progress_of(report, self.sample, self._gpu_bytes()))
+            elif kind == "logs":
+                for update in updates.logs_of(report):
+                    job.tell(update)
+            elif kind == "checkpoint":
+                job.checkpoint, job.checkpoints = report.checkpoint.sha256, job.checkpoints + 1
+                job.tell(updates.checkpoint_of(report, job.metrics))
+            elif kind == "finished":
+                self._finished(job, record, report)
+            elif kind == "failed":
+                failed = report.failed
+                job.tell(
+                    updates.error_of(
+                        job.job_id,
+                        report.at_ms,
+                        "TRAINING_FAILED" if failed.code in ("", "INTERNAL") else failed.code,
+                        failed.message,
+                        job.epoch,
+                        recoverable=failed.retryable,
+                    )
+                )
+                job.stand(Standing.DONE)
+            elif kind == "preempted":
+                self._set_aside(job, report.preempted.reason)
+
+    def _finished(self, job: LiveJob, record: Record, report: pb.Report) -> None:
+        weights = report.finished.artefacts[0]
+        job.weights = Weights(record.artefact(weights.name), weights.sha256, weights.size)
+        try:
+            (record.directory / FINISHED).write_text(_kept(record.assign, report))
+        except OSError as error:
+            log.warning("the result of job %s is not found again after a restart: %s", job.job_id, error)
+        job.tell(updates.complete_of(report))
+        job.stand(Standing.DONE)
+
+    def _set_aside(self, job: LiveJob, reason: str) -> None:
+        if job.pausing:
+            job.tell(updates.log_of(job.job_id, self.now_ms(), "info", "paused; send resume to go on"))
+            job.stand(Standing.PAUSED)
+        else:
+            self._away(job, reason or "It was taken away from this node")
+
+    def _away(self, job: LiveJob, message: str) -> None:
+        job.tell(updates.error_of(job.job_id, self.now_ms(), "MOVED", message, job.epoch, recoverable=True))
+        job.stand(Standing.AWAY)
+
+    def dropped(self, record: Record, cancel: pb.Cancel) -> None:
+        """Central wants the lease no more."""
+        job = self._jobs.get(record.assign.job_id)
+        if job is None or job.record is not record or job.standing is not Standing.HERE:
+            return
+        if job.pausing:  # it had not begun, so there was nothing to save
+            self._set_aside(job, cancel.message)
+        elif cancel.reason == pb.Cancel.CANCELLED:
+            job.tell(updates.stopped_of(job.job_id, self.now_ms(), job.epoch))
+            job.stand(Standing.DONE)
+        else:
+            self._away(job, cancel.message)
+
+    def lost(self, record: Record) -> None:
+        """The run is over without a last report: its clients learn it here."""
+        job = self._jobs.get(record.assign.job_id)
+        if job is not None and job.record is record and job.standing is Standing.HERE:
+            self._away(job, "Its run ended on this node")
+
+    def recall(self, directories: Sequence[Path]) -> None:
+        """After a restart: the results that lie in these folders of runs can be fetched still."""
+        for directory in directories:
+            try:
+                kept = json.loads((directory / FINISHED).read_text())
+                report, owner = json_format.ParseDict(kept["report"], pb.Report()), str(kept["owner_id"])
+                weights = report.finished.artefacts[0]
+                size = (directory / "out" / weights.name).stat().st_size
+            except (OSError, ValueError, LookupError, TypeError, json_format.ParseError):
+                continue  # no result there, or not all of it
+            if size != weights.size:
+                continue
+            job = self._jobs[report.job_id] = LiveJob(report.job_id, owner, standing=Standing.DONE)
+            job.epoch = report.finished.epochs_completed
+            job.weights = Weights(directory / "out" / weights.name, weights.sha256, weights.size)
+            job.tell(updates.complete_of(report))
+
+    def swept(self, directory: Path) -> None:
+        """The files of a run are removed: its job is no longer here."""
+        for job in [job for job in self._jobs.values() if job.weights and directory in job.weights.path.parents]:
+            del self._jobs[job.job_id]
+            job.stand(Standing.AWAY)
+
+    async def remote_data(self, record: Record, wanted: Callable[[], bool]) -> Path | None:
+        """The data that the job's owner streams; None once the run is not wanted."""
+        job = self._jobs[record.assign.job_id]
+        assert job.remote is not None
+        return await job.remote.fetch(record.directory / "remote", wanted)
+
+    def _gpu_bytes(self) -> int:
+        """Memory of all GPUs, as far as it is known."""
+        return sum(gpu.memory_total_bytes or 0 for gpu in self.hardware.gpus) if self.hardware is not None else 0
+
+    # what clients ask
+
+    async def find(self, job_id: str, *, wait: bool = False) -> LiveJob:
+        """A job on this node; with `wait` one that central is about to give it. Raises NOT_FOUND."""
+        deadline = self._clock.monotonic() + ARRIVE_SECONDS
+        while (job := self._jobs.get(job_id)) is None and wait and self._clock.monotonic() < deadline:
+            arrived = self._arrived
+            try:
+                async with asyncio.timeout(ARRIVE_SECONDS):
+                    await arrived.wait()
+            except TimeoutError:
+                break
+        if job is None:
+            raise not_found("job", job_id)
+        return job
+
+    def tell_run(self, job: LiveJob, order: str, values: Mapping[str, Any] | None = None) -> None:
+        """Passes a wish on to the job's child. Raises CONFLICT when it does not run."""
+        run = job.record.run if job.record is not None and job.standing is Standing.HERE else None
+        if run is None:
+            raise conflict(f"Job {job.job_id} does not run on this node now")
+        run.tell(order, {name: value for name, value in (values or {}).items() if _sound(value)})
+
+    def reader(self, job: LiveJob, token: str) -> Reader:
+        return Reader(job, token)
+
+    def say(self, reader: Reader, level: str, message: str) -> None:
+        reader.say(updates.log_of(reader.job.job_id, self.now_ms(), level, message))
+
+    def fail(self, reader: Reader, code: str, message: str) -> None:
+        update: TrainingUpdate = updates.error_of(reader.job.job_id, self.now_ms(), code, message, recoverable=True)
+        reader.say(update)
+
+    async def aclose(self) -> None:
+        self.cut()
+        for job in self._jobs.values():
+            job.stand(Standing.AWAY)
+        await self._tasks.aclose()
+
+
+def _kept(assign: pb.Assign, report: pb.Report) -> str:
+    """A result's report with its owner, to be found after a restart."""
+    return json.dumps({"owner_id": assign.owner_id, "report": json_format.MessageToDict(report)})
+
+
+def _sound(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _code(word: str) -> Code:
+    return Code(word) if word in Code.__members__ else Code.INTERNAL

@@ -1,0 +1,324 @@
+"""`JobExecutionService`, all nine methods: a `ports.execution.Execution` over the node's `Hub`.
+
+ConnectToNode and SendJob answer in band; every other refusal is a status. Commands that change the job's state go to
+central, which decides; those that change the run go to its child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+
+from cyxwiz.compute.p2p.downloads import chunks
+from cyxwiz.compute.p2p.hub import Hub
+from cyxwiz.compute.p2p.live import LiveJob, Reader, Standing
+from cyxwiz.compute.p2p.sessions import Session
+from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, not_found, unsupported
+from cyxwiz.domain.job import Device
+from cyxwiz.domain.node import Hardware
+from cyxwiz.ext.v1.link_pb2 import OwnerCommand
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.execution import Headers
+from cyxwiz.ports.executor import PREEMPT_SECONDS
+from cyxwiz.protocol import common_pb2 as common
+from cyxwiz.protocol import execution_pb2 as pb
+from cyxwiz.runtime.tasks import Tasks, spawn
+
+log = logging.getLogger(__name__)
+
+OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam")
+MAX_BATCH = 1_000_000  # as a job file
+DEVICES = {
+    Device.CPU: common.DEVICE_CPU,
+    Device.CUDA: common.DEVICE_CUDA,
+    Device.OPENCL: common.DEVICE_OPENCL,
+    Device.METAL: common.DEVICE_METAL,
+    Device.VULKAN: common.DEVICE_VULKAN,
+}
+Unary = Callable[[Any, Headers], Awaitable[Message]]
+
+
+class ExecutionService:
+    def __init__(self, hub: Hub, clock: Clock, node_id: str) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._node_id = node_id
+        self._unary: dict[str, tuple[type[Message], Unary]] = {
+            "ConnectToNode": (pb.ConnectRequest, self._connect),
+            "DisconnectFromNode": (pb.DisconnectRequest, self._disconnect),
+            "SendJob": (pb.SendJobRequest, self._send_job),
+            "PauseTraining": (pb.PauseTrainingRequest, self._pause),
+            "ResumeTraining": (pb.ResumeTrainingRequest, self._resume),
+            "CancelTraining": (pb.CancelTrainingRequest, self._cancel),
+            "StartNewJob": (pb.StartNewJobRequest, self._start_new_job),
+        }
+
+    async def serve(self, method: str, requests: AsyncIterator[bytes], headers: Headers) -> AsyncIterator[bytes]:
+        """Serves one call; see `ports.execution`."""
+        if method == "StreamTrainingMetrics":
+            async for update in self._stream(requests, headers):
+                yield update.SerializeToString()
+        elif method == "DownloadWeights":
+            request = await _only(pb.DownloadRequest, requests)
+            job = await self._job(headers, request.job_id)
+            if job.weights is None:
+                raise _without_weights(job)
+            async for chunk in chunks(job.weights, request.offset, request.chunk_size):
+                yield chunk.SerializeToString()
+        elif method in self._unary:
+            kind, answer = self._unary[method]
+            response = await answer(await _only(kind, requests), headers)
+            yield response.SerializeToString()
+        else:
+            raise unsupported(f"JobExecutionService has no method {method[:80]}")
+
+    async def _job(self, headers: Headers, job_id: str) -> LiveJob:
+        """The job of a call by somebody who may reach it. Raises UNAUTHENTICATED, NOT_FOUND."""
+        self._hub.sessions.admit(headers, job_id)
+        return await self._hub.find(job_id)
+
+    # sessions
+
+    async def _connect(self, request: pb.ConnectRequest, headers: Headers) -> pb.ConnectResponse:
+        try:
+            self._hub.sessions.connect(request.auth_token, request.job_id, headers.authorization)
+        except CyxError as error:
+            if error.code is not Code.UNAUTHENTICATED:
+                raise
+            return pb.ConnectResponse(
+                status=common.STATUS_ERROR,
+                node_id=self._node_id,
+                error=common.Error(code=401, message="Invalid or expired auth token"),
+            )
+        return pb.ConnectResponse(
+            status=common.STATUS_SUCCESS, node_id=self._node_id, capabilities=capabilities(self._hub.hardware)
+        )
+
+    async def _disconnect(self, request: pb.DisconnectRequest, headers: Headers) -> pb.DisconnectResponse:
+        found = self._hub.sessions.disconnect(headers)
+        return pb.DisconnectResponse(
+            status=common.STATUS_SUCCESS, message="disconnected" if found else "there was no session of this token"
+        )
+
+    async def _send_job(self, request: pb.SendJobRequest, headers: Headers) -> pb.SendJobResponse:
+        """Attaches to the job that central assigned: central's is the configuration that counts."""
+        try:
+            self._hub.sessions.admit(headers, request.job_id, connected=True)
+            job = await self._hub.find(request.job_id, wait=True)
+            if job.standing is Standing.AWAY:
+                raise not_found("job", request.job_id)
+            if request.initial_dataset:
+                _give(job, request.initial_dataset)
+        except CyxError as error:
+            number = {Code.UNAUTHENTICATED: 401, Code.NOT_FOUND: 404}.get(error.code, 400)
+            return pb.SendJobResponse(
+                status=common.STATUS_ERROR,
+                rejection_reason=error.message,
+                error=common.Error(code=number, message=error.message),
+            )
+        return pb.SendJobResponse(
+            status=common.STATUS_SUCCESS, accepted=True, estimated_start_time=int(self._clock.now().timestamp())
+        )
+
+    async def _start_new_job(self, request: pb.StartNewJobRequest, headers: Headers) -> pb.StartNewJobResponse:
+        """Lets the session reach the owner's next job, once central has given it to this node."""
+        session = self._hub.sessions.admit(headers, headers.job_id or self._hub.sessions.job_of(headers))
+        try:
+            await self._next_job(session, request.job_id or request.job_config.job_id, wait=True)
+        except CyxError as error:
+            return pb.StartNewJobResponse(accepted=False, message=error.message)
+        return pb.StartNewJobResponse(accepted=True, message="go on with this job")
+
+    async def _next_job(self, session: Session, job_id: str, *, wait: bool = False) -> LiveJob:
+        """A further job of the same owner on this node. Raises INVALID, NOT_FOUND."""
+        if not job_id:
+            raise invalid("A new job needs its job_id: submit it to central first, which gives it one")
+        job = await self._hub.find(job_id, wait=wait)
+        if job.owner_id != session.claims.owner_id:
+            raise not_found("job", job_id)
+        session.jobs.add(job_id)
+        return job
+
+    # commands as calls
+
+    async def _pause(self, request: pb.PauseTrainingRequest, headers: Headers) -> pb.PauseTrainingResponse:
+        job = await self._job(headers, request.job_id)
+        if job.standing is not Standing.PAUSED:
+            if job.standing is not Standing.HERE:
+                raise conflict(f"Job {job.job_id} does not run on this node now")
+            await self._hub.command(job, OwnerCommand.PAUSE)
+            await self._until(job, lambda: job.standing is not Standing.HERE, PREEMPT_SECONDS)
+        return pb.PauseTrainingResponse(
+            success=job.standing is Standing.PAUSED,
+            checkpoint_path=_path(job),
+            current_epoch=job.epoch,
+            current_batch=job.batch,
+            message="paused" if job.standing is Standing.PAUSED else f"it is {job.standing} now",
+        )
+
+    async def _resume(self, request: pb.ResumeTrainingRequest, headers: Headers) -> pb.ResumeTrainingResponse:
+        job = await self._job(headers, request.job_id)
+        if request.checkpoint_path and request.checkpoint_path != _path(job):
+            raise invalid("checkpoint_path: a job goes on from its last checkpoint; leave it empty", got=_path(job))
+        await self._hub.command(job, OwnerCommand.RESUME)
+        return pb.ResumeTrainingResponse(
+            success=True, resumed_epoch=job.epoch, resumed_batch=job.batch, message="it goes on from its checkpoint"
+        )
+
+    async def _cancel(self, request: pb.CancelTrainingRequest, headers: Headers) -> pb.CancelTrainingResponse:
+        job = await self._job(headers, request.job_id)
+        saved = False
+        if request.save_partial_model and job.standing is Standing.HERE:
+            before = job.checkpoints
+            self._hub.tell_run(job, "checkpoint")
+            await self._until(job, lambda: job.checkpoints > before, PREEMPT_SECONDS)
+            saved = job.checkpoints > before
+        await self._hub.command(job, OwnerCommand.CANCEL, request.reason)
+        return pb.CancelTrainingResponse(
+            success=True,
+            epochs_completed=job.epoch,
+            partial_model_saved=saved,
+            partial_model_path=_path(job) if saved else "",
+            message="cancelled",
+        )
+
+    async def _until(self, job: LiveJob, done: Callable[[], bool], seconds: float) -> None:
+        """Waits for a change of the job, at most so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not done() and job.standing is Standing.HERE:
+                    await job.changed()
+        except TimeoutError:
+            log.warning("job %s did not get there within %.0f s", job.job_id, seconds)
+
+    # the stream
+
+    async def _stream(self, requests: AsyncIterator[bytes], headers: Headers) -> AsyncGenerator[pb.TrainingUpdate]:
+        job_id = headers.job_id or self._hub.sessions.job_of(headers)
+        session = self._hub.sessions.admit(headers, job_id)
+        reader = self._hub.reader(await self._hub.find(job_id, wait=True), session.token)
+        tasks = Tasks()
+        spawn(self._heed(reader, session, requests), name=f"commands {job_id}", group=tasks)
+        try:
+            async for update in reader.updates():
+                yield update
+        finally:
+            reader.leave()
+            if reader.job.remote is not None:
+                reader.job.remote.left(reader)
+            await tasks.aclose()
+
+    async def _heed(self, reader: Reader, session: Session, requests: AsyncIterator[bytes]) -> None:
+        """The client's commands, one after the other. What can't be done is told in the stream; rubbish ends it."""
+        try:
+            async for data in requests:
+                command = _decoded(pb.TrainingCommand, data)
+                try:
+                    await self._obey(reader, session, command)
+                except CyxError as error:
+                    self._hub.say(reader, "error", error.message)
+            reader.half_closed = True
+        except CyxError as error:
+            reader.failed = error
+        except Exception as error:  # raised in the call, whose door says it with an id
+            reader.failed = error
+        reader.job.stir()
+        reader.news.set()
+
+    async def _obey(self, reader: Reader, session: Session, command: pb.TrainingCommand) -> None:
+        job, kind = reader.job, command.WhichOneof("command")
+        if kind == "pause":
+            await self._hub.command(job, OwnerCommand.PAUSE if command.pause else OwnerCommand.RESUME)
+        elif kind == "resume" and command.resume:
+            await self._hub.command(job, OwnerCommand.RESUME)
+        elif kind == "stop" and command.stop:
+            await self._hub.command(job, OwnerCommand.CANCEL, "stopped by its owner")
+        elif kind == "request_checkpoint" and command.request_checkpoint:
+            self._hub.tell_run(job, "checkpoint")
+        elif kind == "update_params":
+            self._update(job, command.update_params)
+        elif kind == "batch_response" and job.remote is not None:
+            job.remote.answered(reader, command.batch_response)
+        elif kind == "dataset_info_response" and job.remote is not None:
+            job.remote.answered(reader, command.dataset_info_response)
+        elif kind == "new_job_config":
+            await self._go_on(reader, session, command)
+        elif kind == "reservation_end":
+            reader.dismissed = command.reservation_end
+            reader.news.set()
+        elif kind is None:
+            raise invalid("The command is none that this node knows")
+
+    def _update(self, job: LiveJob, params: pb.UpdateHyperparameters) -> None:
+        values: dict[str, Any] = dict(params.other_params)
+        if params.batch_size:
+            values["batch_size"] = params.batch_size
+        if params.learning_rate:
+            values["learning_rate"] = params.learning_rate
+        if not values:
+            raise invalid("update_params: names nothing to change")
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        if wrong:
+            raise invalid(f"update_params: {', '.join(sorted(wrong))[:200]} must be finite")
+        self._hub.tell_run(job, "update", values)
+
+    async def _go_on(self, reader: Reader, session: Session, command: pb.TrainingCommand) -> None:
+        config = command.new_job_config
+        if config.epochs < 1:
+            self._hub.fail(reader, "INVALID_CONFIG", f"epochs: must be at least 1, not {config.epochs}")
+            return
+        if reader.job.standing is Standing.HERE:
+            self._hub.fail(reader, "BUSY", f"Job {reader.job.job_id} has not ended: its stream goes on")
+            return
+        try:
+            reader.follow(await self._next_job(session, config.job_id, wait=True))
+        except CyxError as error:
+            self._hub.fail(reader, str(error.code), error.message)
+
+
+def capabilities(hardware: Hardware | None) -> pb.NodeCapabilities:
+    """What the machine has, and what training here knows."""
+    devices = hardware.devices if hardware is not None else ()
+    kinds = dict.fromkeys([Device.CPU, *(device.kind for device in devices)])
+    return pb.NodeCapabilities(
+        supported_devices=[DEVICES[kind] for kind in kinds if kind in DEVICES],
+        max_memory=hardware.ram_total_bytes if hardware is not None else 0,
+        max_batch_size=MAX_BATCH,
+        supported_optimizers=OPTIMIZERS,
+        supports_checkpointing=True,
+        supports_distributed=False,
+    )
+
+
+def _give(job: LiveJob, data: bytes) -> None:
+    if job.remote is None:
+        raise conflict(f"Job {job.job_id} has a data set of its own: leave initial_dataset empty")
+    job.remote.give(data)
+
+
+def _path(job: LiveJob) -> str:
+    return f"blob://sha256/{job.checkpoint}" if job.checkpoint else ""
+
+
+def _without_weights(job: LiveJob) -> CyxError:
+    if job.standing in (Standing.HERE, Standing.PAUSED):
+        return conflict(f"Job {job.job_id} has no weights yet: it is {job.standing}")
+    return CyxError(Code.NOT_FOUND, f"Job {job.job_id} left no weights on this node", {"id": job.job_id})
+
+
+def _decoded(kind: type[Any], data: bytes) -> Any:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise invalid("The request's bytes are no protobuf message of the expected type") from None
+
+
+async def _only(kind: type[Any], requests: AsyncIterator[bytes]) -> Any:
+    async for data in requests:
+        return _decoded(kind, data)
+    raise invalid("The call brought no request")

@@ -1,0 +1,97 @@
+"""Who may ask for what: a session is a token and a job, never an address.
+
+A client proves itself with the token on every call. One that sends another credential as `authorization` (as clients of
+the earlier system do, with their log-in) is known by it after a ConnectToNode that carried both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.execution import Headers
+from cyxwiz.services.p2p_tokens import Claims, bearer, check, refused
+
+MAX_SESSIONS = 10_000
+
+
+@dataclass(slots=True)
+class Session:
+    """`jobs` are those that the client may reach: the token's, and the owner's next ones that it went on with."""
+
+    claims: Claims
+    token: str
+    jobs: set[str] = field(default_factory=set[str])
+
+
+class Sessions:
+    def __init__(self, node_id: str, clock: Clock) -> None:
+        self._node_id = node_id
+        self._clock = clock
+        self._secret = b""
+        self._sessions: dict[str, Session] = {}  # by the digest of the credential
+
+    def share(self, secret: bytes) -> None:
+        """The key that central shares with this node."""
+        self._secret = secret
+
+    def connect(self, token: str, job_id: str, authorization: str) -> Session:
+        """Opens the session of a token for its job. Raises UNAUTHENTICATED, and UNAVAILABLE before central is met."""
+        claims = self._check(token, job_id)
+        if job_id != claims.job_id:
+            raise refused()
+        self._drop_expired()
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise CyxError(Code.EXHAUSTED, "Too many sessions are open on this node; try again later")
+        session = Session(claims, token, {claims.job_id})
+        self._sessions[_digest(token)] = session
+        other = authorization.partition(" ")[2].strip()
+        if other and other != token:
+            self._sessions[_digest(f"{claims.job_id} {other}")] = session
+        return session
+
+    def admit(self, headers: Headers, job_id: str, *, connected: bool = False) -> Session:
+        """The session of a call about a job. A valid token is enough, unless the call must come after ConnectToNode.
+
+        Raises UNAUTHENTICATED.
+        """
+        token = bearer(headers.authorization)
+        known = self._sessions.get(_digest(token)) or self._sessions.get(_digest(f"{job_id} {token}"))
+        if known is not None and job_id in known.jobs:
+            if known.claims.expires_at <= self._clock.now().timestamp():
+                raise refused()
+            return known
+        if connected:
+            raise CyxError(Code.UNAUTHENTICATED, "Not connected: call ConnectToNode with this token first")
+        claims = self._check(token, job_id)
+        return Session(claims, token, {claims.job_id})
+
+    def job_of(self, headers: Headers) -> str:
+        """The job that the call's token is for, where nothing else says it. Raises UNAUTHENTICATED."""
+        token = bearer(headers.authorization)
+        known = self._sessions.get(_digest(token))
+        return known.claims.job_id if known is not None else self._check(token, "").job_id
+
+    def disconnect(self, headers: Headers) -> bool:
+        """Closes the sessions of the call's credential; whether there was one."""
+        token = bearer(headers.authorization)
+        found = self._sessions.get(_digest(token)) or self._sessions.get(_digest(f"{headers.job_id} {token}"))
+        for key in [key for key, session in self._sessions.items() if session is found]:
+            del self._sessions[key]
+        return found is not None
+
+    def _check(self, token: str, job_id: str) -> Claims:
+        if not self._secret:
+            raise CyxError(Code.UNAVAILABLE, "This node has not met its central yet and can check no token")
+        return check(token, self._secret, self._node_id, self._clock, job_id)
+
+    def _drop_expired(self) -> None:
+        now = self._clock.now().timestamp()
+        for key in [key for key, session in self._sessions.items() if session.claims.expires_at <= now]:
+            del self._sessions[key]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

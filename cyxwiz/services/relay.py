@@ -1,0 +1,161 @@
+"""`Relay`: central passes calls of `JobExecutionService` on to nodes that clients can't reach, over the nodes' streams.
+
+It is a `ports.execution.Execution`. The token decides which node a call goes to; it is checked here, and again at the
+node. Bounds: MAX_CALLS a node, CALLS_OF_JOB a job, and those of `Call`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from google.protobuf.message import DecodeError
+
+from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.execution import Headers
+from cyxwiz.protocol import common_pb2, execution_pb2
+from cyxwiz.runtime.tasks import Tasks, spawn
+from cyxwiz.services.p2p_tokens import Claims, bearer, check, peek, refused
+from cyxwiz.services.relayed_call import Call, Send
+from cyxwiz.services.secrets import Secrets
+
+log = logging.getLogger(__name__)
+
+MAX_CALLS = 256
+CALLS_OF_JOB = 16
+CONNECT = "ConnectToNode"
+
+
+class RelayLink:
+    """The calls that go over one node's stream."""
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.calls: dict[int, Call] = {}
+        self.of_job: Counter[str] = Counter()
+        self.last = 0
+
+    def receive(self, frame: pb.Relay) -> None:
+        """A frame from the node. A call that is over already is passed by; a broken one is ended."""
+        call = self.calls.get(frame.call)
+        if call is None:
+            return
+        try:
+            call.receive(frame)
+        except CyxError as error:
+            call.end(error)
+
+    def close(self) -> None:
+        """The node's stream is gone, and its calls with it."""
+        for call in self.calls.values():
+            call.end(CyxError(Code.UNAVAILABLE, "The node's connection to central was cut: connect again"))
+
+
+class Relay:
+    def __init__(self, secrets: Secrets, clock: Clock) -> None:
+        self._secrets = secrets
+        self._clock = clock
+        self._links: dict[str, RelayLink] = {}
+
+    def attach(self, node_id: str, send: Send) -> RelayLink:
+        """The node's stream is there; `detach` when it goes."""
+        link = self._links[node_id] = RelayLink(send)
+        return link
+
+    def detach(self, node_id: str, link: RelayLink) -> None:
+        link.close()
+        if self._links.get(node_id) is link:
+            del self._links[node_id]
+
+    async def serve(self, method: str, requests: AsyncIterator[bytes], headers: Headers) -> AsyncIterator[bytes]:
+        """Passes a call on. Raises UNAUTHENTICATED, UNAVAILABLE where the node is not connected here, EXHAUSTED."""
+        first = None
+        if method == CONNECT:
+            first = await anext(requests, None)
+            token = _token_of(first)
+            try:
+                claims = self._check(token)
+            except CyxError as error:
+                yield _not_let_in(error)
+                return
+        else:
+            claims = self._check(bearer(headers.authorization))
+        link = self._links.get(claims.node_id)
+        if link is None:
+            raise CyxError(Code.UNAVAILABLE, f"Node {claims.node_id} is not connected to this central now")
+        async with aclosing(self._pass_on(link, claims, method, first, requests, headers)) as answers:
+            async for answer in answers:
+                yield answer
+
+    def _check(self, token: str) -> Claims:
+        node_id = peek(token)
+        return check(token, self._secrets.p2p_for(node_id, legacy=False), node_id, self._clock)
+
+    async def _pass_on(
+        self,
+        link: RelayLink,
+        claims: Claims,
+        method: str,
+        first: bytes | None,
+        requests: AsyncIterator[bytes],
+        headers: Headers,
+    ) -> AsyncGenerator[bytes]:
+        if len(link.calls) >= MAX_CALLS or link.of_job[claims.job_id] >= CALLS_OF_JOB:
+            raise CyxError(Code.EXHAUSTED, "Too many calls are relayed to this node; end some first")
+        link.last += 1
+        call = link.calls[link.last] = Call(link.last, link.send)
+        link.of_job[claims.job_id] += 1
+        tasks = Tasks()
+        try:
+            opening = pb.RelayOpen(method=method, authorization=headers.authorization, job_id=headers.job_id)
+            await link.send(pb.Relay(call=call.number, open=opening))
+            spawn(_pump(call, first, requests), name=f"relay {method}", group=tasks)
+            async for answer in call.messages():
+                yield answer
+        finally:
+            link.calls.pop(call.number, None)
+            link.of_job[claims.job_id] -= 1
+            if not link.of_job[claims.job_id]:
+                del link.of_job[claims.job_id]
+            await tasks.aclose()
+            await _leave(call)
+
+
+async def _pump(call: Call, first: bytes | None, requests: AsyncIterator[bytes]) -> None:
+    """The client's messages, to the node. What goes wrong there ends the call."""
+    try:
+        if first is not None:
+            await call.write(first)
+        async for request in requests:
+            await call.write(request)
+        await call.half_close()
+    except CyxError as error:
+        if not call.over:
+            log.info("a relayed call ends: %s", error.message)
+            call.end(error)
+
+
+async def _leave(call: Call) -> None:
+    try:
+        await call.tell_end(CyxError(Code.UNAVAILABLE, "The client is gone"))
+    except CyxError as error:
+        log.debug("the node was not told of the end of a call: %s", error.message)
+
+
+def _token_of(first: bytes | None) -> str:
+    try:
+        return execution_pb2.ConnectRequest.FromString(first or b"").auth_token
+    except DecodeError:
+        raise invalid("The request's bytes are no protobuf message of the expected type") from None
+
+
+def _not_let_in(error: CyxError) -> bytes:
+    """In band, as the node itself answers."""
+    if error.code is not Code.UNAUTHENTICATED:
+        raise error
+    told = common_pb2.Error(code=401, message=refused().message)
+    return execution_pb2.ConnectResponse(status=common_pb2.STATUS_ERROR, error=told).SerializeToString()
