@@ -313,6 +313,8 @@ class NodeGateway:
                 elif kind == "refusal":
                     await self._refused(session, message.refusal)
                 elif kind == "command":
+                    await self._apply(session, reports)  # what was said before counts before
+                    reports = {}
                     await self._command(session, message.command)
                 elif kind == "farewell":
                     await self._apply(session, reports)

@@ -121,8 +121,11 @@ async def test_another_certificate_is_refused(server: Central, client: Client, t
             assert session.relayed
             assert "not the node" in session.why_relayed
     with pytest.raises(CyxError) as plain:
-        await open_node_channel("192.0.2.1:50052", "")
+        await open_node_channel("192.0.2.1:50052", "", same_machine=True)
     assert "in the open" in plain.value.message
+    with pytest.raises(CyxError) as foreign:
+        await open_node_channel("127.0.0.1:50052", "", same_machine=False)
+    assert foreign.value.code is Code.UNAVAILABLE
 
 
 async def test_an_unreachable_node_is_reached_over_central(server: Central, client: Client, tmp_path: Path) -> None:
