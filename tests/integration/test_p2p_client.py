@@ -241,6 +241,37 @@ async def test_local_data_are_streamed_and_commands_act(server: Central, client:
     assert executor.y.tolist() == [index % 2 for index in range(20)]
 
 
+async def test_following_goes_along_to_another_node(server: Central, client: Client, tmp_path: Path) -> None:
+    first, second = ScriptedExecutor(gated=True), ScriptedExecutor(gated=True)
+    seen: list[dict[str, Any]] = []
+
+    async def follow(session: P2PSession) -> None:
+        async with aclosing(session.follow()) as updates:
+            async for update in updates:
+                seen.append(update)
+
+    async with contextlib.AsyncExitStack() as nodes:
+        one = contextlib.AsyncExitStack()
+        await nodes.enter_async_context(one)
+        await one.enter_async_context(p2p_node(tmp_path / "one", grpc_link(server), first, name="one", grace=2.0))
+        job = await submit(server, epochs=4)
+        async with P2PSession(client, job.id) as session, asyncio.timeout(30):
+            before = session.node_id
+            following = asyncio.ensure_future(follow(session))
+            first.step(2)
+            while not any(update["type"] == "progress" and update["current_epoch"] == 2 for update in seen):
+                await asyncio.sleep(0.02)
+            await nodes.enter_async_context(p2p_node(tmp_path / "two", grpc_link(server), second, name="two"))
+            await one.aclose()
+            second.step(4)
+            await following
+            assert session.node_id != before
+    epochs = [update["current_epoch"] for update in seen if update["type"] == "progress"]
+    assert epochs == [1, 2, 3, 4]
+    assert [update["error_code"] for update in seen if update["type"] == "error"] == ["MOVED"]
+    assert seen[-1]["success"]
+
+
 async def test_a_client_without_the_data_fails_the_job(server: Central, client: Client, tmp_path: Path) -> None:
     async with p2p_node(tmp_path / "node", grpc_link(server), Keeping()):
         job = await submit(server, dataset="remote://elsewhere", model={"layers": [2, 2]})
