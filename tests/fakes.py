@@ -46,6 +46,7 @@ class ScriptedRun:
         self._cancelled = asyncio.Event()
         self._preempted = asyncio.Event()
         self.told: list[tuple[str, dict[str, Any]]] = []
+        self.saves = False  # a checkpoint, in place of the next epoch
 
     async def reports(self) -> AsyncIterator[Report]:
         yield Started(1)
@@ -61,6 +62,10 @@ class ScriptedRun:
                 yield self._checkpoint(epoch)
                 yield Preempted(1.0)
                 return
+            if self.saves:
+                self.saves = False
+                yield self._checkpoint(epoch)
+                continue
             share = epoch / self.work.epochs
             metrics = {"loss": 1 / epoch, "accuracy": share, "val_loss": 1 / epoch, "val_accuracy": share}
             yield Progressed(epoch, self.work.epochs, 1, 1, share, metrics, float(epoch), 0.0, True)

@@ -11,6 +11,7 @@ import typer
 
 from cyxwiz.cli import live, show
 from cyxwiz.cli.session import Session
+from cyxwiz.domain.errors import Code, CyxError
 
 if TYPE_CHECKING:
     from cyxwiz.client import Client, LocalData, P2PSession
@@ -32,7 +33,13 @@ def submit_p2p(
         async with P2PSession(client, made["id"], way=way, data=data) as session:
             here.note(_connected(session))
             await session.send_job()
-            complete = await _follow(here, session, made)
+            try:
+                complete = await _follow(here, session, made)
+            except CyxError as error:
+                if error.code is not Code.CONFLICT:
+                    raise
+                here.note(error.message)  # it ended, and its node has nothing of it: central says how
+                complete = {}
             final = await client.wait(made["id"])
             if download and complete.get("success"):
                 with live.transfer() as progress:

@@ -23,13 +23,14 @@ from cyxwiz.client.client import ENDED, Client, Json
 from cyxwiz.client.engine import LocalData, no_data
 from cyxwiz.client.errors import is_passing, rebuild
 from cyxwiz.client.patience import Patience
-from cyxwiz.client.pinned import CONNECT_SECONDS, open_node_channel
+from cyxwiz.client.pinned import CONNECT_SECONDS, is_loopback, open_node_channel
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
-from cyxwiz.protocol import common_pb2, execution_pb2, execution_pb2_grpc, job_pb2, job_pb2_grpc
+from cyxwiz.protocol import common_pb2, execution_pb2_grpc, job_pb2, job_pb2_grpc
 from cyxwiz.protocol import execution_pb2 as pb
 
 WAYS = ("auto", "direct", "relay")
 ASSIGNED_POLL_SECONDS = 0.2
+SILENCE_SECONDS = 10.0  # after which central is asked whether the job is still there
 PATIENCE_SECONDS = 60.0  # for a node that was cut off to be reached again
 ENGINE_VERSION = "cyxwiz-python"
 Progress = Callable[[str, int, int], None]
@@ -119,7 +120,9 @@ class P2PSession:
             await asyncio.sleep(ASSIGNED_POLL_SECONDS)  # noqa: TID251  the SDK has no injected clock
 
     async def _direct(self, given: job_pb2.NodeAssignment) -> None:
-        self._own = await open_node_channel(given.node_endpoint, given.node_public_key)
+        self._own = await open_node_channel(
+            given.node_endpoint, given.node_public_key, same_machine=is_loopback(self._client.address)
+        )
         await self._greet(execution_pb2_grpc.JobExecutionServiceStub(self._own), given.node_endpoint)
 
     async def _greet(self, stub: Any, address: str) -> None:
@@ -199,7 +202,7 @@ class P2PSession:
     async def _once(self) -> AsyncGenerator[Json]:
         call = self._call = self._stub.StreamTrainingMetrics(metadata=self._metadata)
         try:
-            async for update in _updates(call):
+            async for update in self._updates(call):
                 kind = update.WhichOneof("update")
                 if kind == "dataset_info_request":
                     info = self._data.info() if self._data is not None else no_data(self.job_id)
@@ -222,6 +225,25 @@ class P2PSession:
         finally:
             call.cancel()
             self._call = None
+
+    async def _updates(self, call: Any) -> AsyncIterator[pb.TrainingUpdate]:
+        """What the node says. After a silence central is asked whether the job is still there."""
+        while True:
+            reading = asyncio.ensure_future(call.read())
+            try:
+                while not (await asyncio.wait({reading}, timeout=SILENCE_SECONDS))[0]:
+                    if await self._elsewhere():
+                        return
+            finally:
+                reading.cancel()
+            update = await reading
+            if not isinstance(update, pb.TrainingUpdate):
+                return
+            yield update
+
+    async def _elsewhere(self) -> bool:
+        job = await self._client.get(self.job_id)
+        return job["status"] in ENDED or (job["status"] == "running" and job["assigned_node_id"] != self.node_id)
 
     async def _write(self, call: Any, command: pb.TrainingCommand) -> None:
         async with self._writing:
@@ -288,11 +310,6 @@ class P2PSession:
                 if progress:
                     progress(partial.name.rpartition(".")[0].rpartition(".")[0], file.tell(), chunk.total_size)
             os.fsync(file.fileno())
-
-
-async def _updates(call: Any) -> AsyncIterator[execution_pb2.TrainingUpdate]:
-    while isinstance(update := await call.read(), pb.TrainingUpdate):
-        yield update
 
 
 def plain(message: Any) -> Json:

@@ -20,8 +20,9 @@ CONNECT_SECONDS = 5.0
 _LOOPBACK = ("127.", "localhost", "::1")
 
 
-async def open_node_channel(endpoint: str, fingerprint: str) -> grpc.aio.Channel:
-    """Plaintext only on loopback, where there is no fingerprint.
+async def open_node_channel(endpoint: str, fingerprint: str, *, same_machine: bool) -> grpc.aio.Channel:
+    """Without a fingerprint plaintext, on loopback only and only where central is on the `same_machine`: elsewhere the
+    node's loopback is not this one, and who listens here is somebody else.
 
     Raises:
         CyxError: UNAVAILABLE when nobody answers there; FORBIDDEN for another certificate, or none beyond loopback.
@@ -38,8 +39,10 @@ async def open_node_channel(endpoint: str, fingerprint: str) -> grpc.aio.Channel
     if not host or not port.isdecimal():
         raise invalid(f"The node's address {endpoint[:200]!r} is none")
     if not fingerprint:
-        if not host.startswith(_LOOPBACK):
+        if not is_loopback(endpoint):
             raise CyxError(Code.FORBIDDEN, f"The node at {endpoint} named no certificate: nothing is sent in the open")
+        if not same_machine:
+            raise CyxError(Code.UNAVAILABLE, f"The node listens on {endpoint} of its own machine alone")
         return grpc.aio.insecure_channel(endpoint, options)
     shown = await _certificate(host, int(port))
     actual = f"sha256:{hashlib.sha256(shown).hexdigest()}"
@@ -51,6 +54,11 @@ async def open_node_channel(endpoint: str, fingerprint: str) -> grpc.aio.Channel
     credentials = grpc.ssl_channel_credentials(ssl.DER_cert_to_PEM_cert(shown).encode())
     options.append(("grpc.ssl_target_name_override", _name(shown)))
     return grpc.aio.secure_channel(endpoint, credentials, options)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether host:port is this machine's own."""
+    return address.rpartition(":")[0].strip("[]").startswith(_LOOPBACK)
 
 
 async def _certificate(host: str, port: int) -> bytes:

@@ -12,12 +12,11 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyxwiz import __version__
+from cyxwiz.compute.agent_settings import AgentSettings
 from cyxwiz.compute.data.fetch import DataCache
-from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.identity import Identity
 from cyxwiz.compute.p2p.hub import FINISHED, Hub
 from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, remove, token_of
@@ -43,26 +42,7 @@ STALE_KEEP_SECONDS = 3600.0
 REFUSED = frozenset({Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.UNSUPPORTED, Code.INVALID})
 Key = tuple[str, Token]
 
-
-@dataclass(frozen=True, slots=True)
-class AgentSettings:
-    name: str
-    region: str
-    max_concurrent_jobs: int
-    join_token: str
-    heartbeat_seconds: float | None
-    directory: Path  # of the node; runs live below jobs/
-    keep_results_seconds: float
-    data_roots: tuple[Path, ...] = ()
-    advertise_host: str = ""
-    advertise_port: int = 0
-    services: tuple[str, ...] = ()  # that the node serves at its address
-    certificate_fingerprint: str = ""  # of what it shows there
-    features: tuple[str, ...] = ()
-    gang_address: str = ""  # as `runs.Limits`
-    detect_seconds: float = 60.0  # between two looks at the hardware
-    look_seconds: float = 5.0  # between two looks at the owner's limits
-    fetch: FetchSettings = field(default_factory=FetchSettings)  # how data come to the cache/ of the directory
+__all__ = ["Agent", "AgentSettings"]
 
 
 class Agent(Service):

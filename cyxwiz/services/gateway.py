@@ -316,6 +316,8 @@ class NodeGateway:
                 elif kind == "rendezvous":
                     await self._rendezvous.ask(session.node.id, message.rendezvous, session.send)
                 elif kind == "command":
+                    await self._apply(session, reports)  # what was said before counts before
+                    reports = {}
                     await self._command(session, message.command)
                 elif kind == "farewell":
                     await self._apply(session, reports)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cyxwiz.domain.errors import conflict, stale
 from cyxwiz.domain.ids import JobId
+from cyxwiz.domain.job import Job
 from cyxwiz.domain.node import Node
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Tx
@@ -30,6 +31,16 @@ def obey(tx: Tx, node: Node, command: pb.OwnerCommand) -> None:
     else:
         if job.ended:
             raise conflict(f"Job cannot be cancelled: it is {job.state}", state=str(job.state))
+        if command.keep_checkpoint:
+            _keep_checkpoint(tx, job)
         leases.cancel(tx, job, by, command.reason[:500] or "cancelled by its owner")
     action = pb.OwnerCommand.Action.Name(command.action).lower()
     record(tx, f"node:{node.id}", f"job.{action}", f"job:{job.id}", over="p2p")
+
+
+def _keep_checkpoint(tx: Tx, job: Job) -> None:
+    """The last checkpoint's blob becomes the owner's: it outlives the job, and they may fetch it."""
+    newest = tx.checkpoints(job.id, 1)
+    info = tx.blob(newest[0].sha256) if newest and newest[0].kept else None
+    if info is not None:
+        tx.add_blob(info, job.owner_id)

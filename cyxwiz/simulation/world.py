@@ -191,7 +191,7 @@ class SimNode:
         self.identity = Identity(NodeId(new_id()), key)
         world.trace.names[self.identity.node_id] = self.name
         self.directory = directory / self.name
-        self._settings = AgentSettings(self.name, "", slots, "", None, self.directory, 60.0)
+        self._settings = AgentSettings(self.name, "", slots, "", None, self.directory, 3600.0)
 
     def trouble_disk(self, trouble: Code | None) -> None:
         self.disk_trouble = trouble

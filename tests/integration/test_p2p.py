@@ -33,12 +33,21 @@ async def server(tmp_path: Path) -> AsyncIterator[Central]:
         yield running
 
 
+class SavingExecutor(ScriptedExecutor):
+    async def save_when_told(self) -> None:
+        """The run that is told to save a checkpoint does so at the end of its next epoch."""
+        while not (run := self.runs[-1]).told:
+            await asyncio.sleep(0.01)
+        run.saves = True
+        self.step(1)
+
+
 @dataclass
 class Scene:
     """A job on a node, and a client of it that has connected."""
 
     server: Central
-    executor: ScriptedExecutor
+    executor: SavingExecutor
     job: Job
     engine: Engine
     address: str
@@ -55,7 +64,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 @contextlib.asynccontextmanager
 async def scene(server: Central, tmp_path: Path, way: Way, **job: Any) -> AsyncIterator[Scene]:
-    executor = ScriptedExecutor(gated=True)
+    executor = SavingExecutor(gated=True)
     link = grpc_link(server) if way == "direct" else local_link(server)
     async with p2p_node(tmp_path / "node", link, executor, slots=2) as (agent, _, address):
         made = await submit(server, **job)
@@ -165,9 +174,17 @@ async def test_calls_pause_resume_and_cancel(server: Central, tmp_path: Path, wa
         assert resumed.success
         on.executor.step(1)
         await stream.until("progress", lambda progress: progress.current_epoch == 2)
-        request = pb.CancelTrainingRequest(job_id=job_id, reason="enough")
+        asking = asyncio.ensure_future(on.executor.save_when_told())
+        request = pb.CancelTrainingRequest(job_id=job_id, reason="enough", save_partial_model=True)
         cancelled = await stub.CancelTraining(request, metadata=metadata)
+        await asking
         assert (cancelled.success, cancelled.epochs_completed) == (True, 2)
+        assert cancelled.partial_model_saved
+        kept = cancelled.partial_model_path.removeprefix("blob://sha256/")
+        owner = await server.core.accounts.authenticate(server.key)
+        stored = await server.core.store.read(lambda tx: tx.blob(kept))
+        assert stored is not None
+        assert owner.id in stored.owners
         ended = await until(server, on.job, JobState.CANCELLED)
         assert ended.error == "enough"
 

@@ -121,8 +121,11 @@ async def test_another_certificate_is_refused(server: Central, client: Client, t
             assert session.relayed
             assert "not the node" in session.why_relayed
     with pytest.raises(CyxError) as plain:
-        await open_node_channel("192.0.2.1:50052", "")
+        await open_node_channel("192.0.2.1:50052", "", same_machine=True)
     assert "in the open" in plain.value.message
+    with pytest.raises(CyxError) as foreign:
+        await open_node_channel("127.0.0.1:50052", "", same_machine=False)
+    assert foreign.value.code is Code.UNAVAILABLE
 
 
 async def test_an_unreachable_node_is_reached_over_central(server: Central, client: Client, tmp_path: Path) -> None:
@@ -236,6 +239,37 @@ async def test_local_data_are_streamed_and_commands_act(server: Central, client:
     assert executor.runs[0].told == [("checkpoint", {}), ("update", {"learning_rate": 0.5})]
     assert np.array_equal(executor.x, rows)
     assert executor.y.tolist() == [index % 2 for index in range(20)]
+
+
+async def test_following_goes_along_to_another_node(server: Central, client: Client, tmp_path: Path) -> None:
+    first, second = ScriptedExecutor(gated=True), ScriptedExecutor(gated=True)
+    seen: list[dict[str, Any]] = []
+
+    async def follow(session: P2PSession) -> None:
+        async with aclosing(session.follow()) as updates:
+            async for update in updates:
+                seen.append(update)
+
+    async with contextlib.AsyncExitStack() as nodes:
+        one = contextlib.AsyncExitStack()
+        await nodes.enter_async_context(one)
+        await one.enter_async_context(p2p_node(tmp_path / "one", grpc_link(server), first, name="one", grace=2.0))
+        job = await submit(server, epochs=4)
+        async with P2PSession(client, job.id) as session, asyncio.timeout(30):
+            before = session.node_id
+            following = asyncio.ensure_future(follow(session))
+            first.step(2)
+            while not any(update["type"] == "progress" and update["current_epoch"] == 2 for update in seen):
+                await asyncio.sleep(0.02)
+            await nodes.enter_async_context(p2p_node(tmp_path / "two", grpc_link(server), second, name="two"))
+            await one.aclose()
+            second.step(4)
+            await following
+            assert session.node_id != before
+    epochs = [update["current_epoch"] for update in seen if update["type"] == "progress"]
+    assert epochs == [1, 2, 3, 4]
+    assert [update["error_code"] for update in seen if update["type"] == "error"] == ["MOVED"]
+    assert seen[-1]["success"]
 
 
 async def test_a_client_without_the_data_fails_the_job(server: Central, client: Client, tmp_path: Path) -> None:

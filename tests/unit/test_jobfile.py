@@ -169,7 +169,6 @@ def test_several_mistakes_are_counted() -> None:
     [
         ({"type": "inference"}, "type: inference jobs are not built yet"),
         ({"model": {"definition": '{"type": "vgg"}'}}, "cannot be built"),
-        ({"dataset": "remote://job"}, "cannot be read yet"),
     ],
 )
 def test_what_comes_later_is_unsupported_not_ignored(change: dict[str, Any], word: str) -> None:

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10.0  # for central's answer to a command
 RETURN_SECONDS = 15.0  # from resuming a job to its coming back here
+IDLE_SECONDS = 3600.0  # for which a job that is over is remembered when nothing of it is left
 ARRIVE_SECONDS = 5.0  # for a job whose token is here before central's Assign
 FINISHED = "finished.json"
 REMOTE = "remote:"
@@ -79,7 +80,9 @@ class Hub:
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 
-    async def command(self, job: LiveJob, action: pb.OwnerCommand.Action, reason: str = "") -> None:
+    async def command(
+        self, job: LiveJob, action: pb.OwnerCommand.Action, reason: str = "", *, keep_checkpoint: bool = False
+    ) -> None:
         """Has central pause, resume or cancel the job. Raises central's refusal, UNAVAILABLE without a connection."""
         record, link = job.record, self._link
         if record is None:
@@ -90,7 +93,12 @@ class Hub:
         waiting = self._answers[number] = asyncio.get_running_loop().create_future()
         assign = record.assign
         command = pb.OwnerCommand(
-            number=number, job_id=assign.job_id, token=assign.token, action=action, reason=reason[:500]
+            number=number,
+            job_id=assign.job_id,
+            token=assign.token,
+            action=action,
+            reason=reason[:500],
+            keep_checkpoint=keep_checkpoint,
         )
         pausing, job.pausing = job.pausing, job.pausing or action == pb.OwnerCommand.PAUSE
         try:
@@ -108,6 +116,16 @@ class Hub:
             job.pausing = False
             spawn(self._expect_back(job), name=f"expect {job.job_id}", group=self._tasks)
 
+    async def acknowledged(self, job: LiveJob) -> bool:
+        """Waits until central has every report of the job so far; whether it came to that."""
+        record = job.record
+        if record is None:
+            return False
+        last, deadline = record.last_seq, self._clock.monotonic() + ANSWER_SECONDS
+        while record.acked_seq < last and self._clock.monotonic() < deadline:
+            await self._clock.sleep(0.02)
+        return record.acked_seq >= last
+
     async def _expect_back(self, job: LiveJob) -> None:
         """After a resume central may place the job on another node: clients are told to look for it there."""
         if job.standing is Standing.PAUSED:
@@ -119,10 +137,12 @@ class Hub:
 
     def taken(self, record: Record) -> None:
         """Central gave the node a job, for the first time or again."""
+        self._prune()
         assign = record.assign
         job = self._jobs.get(assign.job_id)
         if job is None or job.standing in (Standing.DONE, Standing.AWAY):
             job = self._jobs[assign.job_id] = LiveJob(assign.job_id, assign.owner_id)
+        job.idle_since = self._clock.monotonic()
         job.record, job.pausing = record, False
         job.owner_id = assign.owner_id
         if assign.dataset_uri.startswith(REMOTE):
@@ -130,6 +150,18 @@ class Hub:
         job.stand(Standing.HERE)
         self._arrived.set()
         self._arrived = asyncio.Event()
+
+    def _prune(self) -> None:
+        """Of jobs that are over a short history stays, and none of those that left nothing here."""
+        now = self._clock.monotonic()
+        for job in list(self._jobs.values()):
+            if job.standing is Standing.HERE or job.readers:
+                job.idle_since = now
+                continue
+            job.trim()
+            if job.weights is None and now - job.idle_since > IDLE_SECONDS:
+                del self._jobs[job.job_id]
+                job.stand(Standing.AWAY)
 
     def reported(self, record: Record, reports: Sequence[pb.Report]) -> None:
         """Reports that are in the journal now."""
@@ -276,6 +308,7 @@ class Hub:
         self.cut()
         for job in self._jobs.values():
             job.stand(Standing.AWAY)
+        await self.relayed.aclose()
         await self._tasks.aclose()
 
 

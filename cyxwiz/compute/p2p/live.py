@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cyxwiz.compute.runs import Record
 
 KEPT = 5000
+ENDED_KEPT = 500  # of a job that is over
 OWN_KEPT = 100  # messages to one reader alone that wait for it
 
 
@@ -56,6 +57,7 @@ class LiveJob:
     checkpoints: int = 0
     weights: Weights | None = None
     pausing: bool = False  # its owner asked for it over this node
+    idle_since: float = 0.0  # by the clock: when it was last seen to run or to be read
     remote: RemoteData | None = None
     _updates: deque[pb.TrainingUpdate] = field(default_factory=lambda: deque[pb.TrainingUpdate](maxlen=KEPT))
     _told: int = 0  # updates so far
@@ -77,6 +79,11 @@ class LiveJob:
         self._moved = asyncio.Event()
         for reader in self.readers:
             reader.news.set()
+
+    def trim(self) -> None:
+        """Leaves the newest of what was told."""
+        while len(self._updates) > ENDED_KEPT:
+            self._updates.popleft()
 
     async def changed(self) -> None:
         """Returns at the next change."""

@@ -177,8 +177,8 @@ class ExecutionService:
             before = job.checkpoints
             self._hub.tell_run(job, "checkpoint")
             await self._until(job, lambda: job.checkpoints > before, PREEMPT_SECONDS)
-            saved = job.checkpoints > before
-        await self._hub.command(job, OwnerCommand.CANCEL, request.reason)
+            saved = job.checkpoints > before and await self._hub.acknowledged(job)
+        await self._hub.command(job, OwnerCommand.CANCEL, request.reason, keep_checkpoint=saved)
         return pb.CancelTrainingResponse(
             success=True,
             epochs_completed=job.epoch,

@@ -573,7 +573,7 @@ class RelayEnd(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...
 
 class OwnerCommand(_message.Message):
-    __slots__ = ("number", "job_id", "token", "action", "reason")
+    __slots__ = ("number", "job_id", "token", "action", "reason", "keep_checkpoint")
     class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PAUSE: _ClassVar[OwnerCommand.Action]
@@ -587,12 +587,14 @@ class OwnerCommand(_message.Message):
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    KEEP_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     number: int
     job_id: str
     token: Token
     action: OwnerCommand.Action
     reason: str
-    def __init__(self, number: _Optional[int] = ..., job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., action: _Optional[_Union[OwnerCommand.Action, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    keep_checkpoint: bool
+    def __init__(self, number: _Optional[int] = ..., job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., action: _Optional[_Union[OwnerCommand.Action, str]] = ..., reason: _Optional[str] = ..., keep_checkpoint: _Optional[bool] = ...) -> None: ...
 
 class OwnerAnswer(_message.Message):
     __slots__ = ("number", "code", "message")

@@ -144,7 +144,7 @@ def test_a_stop_is_obeyed_at_the_next_batch(tmp_path: Path) -> None:
     ("changes", "code", "words"),
     [
         ({"dataset_uri": "builtin:nothing"}, Code.INVALID, ["builtin:nothing", "digits"]),
-        ({"dataset_uri": "remote://job"}, Code.UNSUPPORTED, ["remote"]),
+        ({"dataset_uri": "remote://job"}, Code.UNAVAILABLE, ["remote://job"]),
         ({"dataset_uri": "file://csv//etc/passwd"}, Code.FORBIDDEN, ["data_roots"]),
         ({"dataset_uri": "blob://sha256/" + "0" * 64}, Code.UNAVAILABLE, ["blob://"]),
         ({"model": ""}, Code.INVALID, ["empty"]),

@@ -34,6 +34,7 @@ HEX = "ab" * 32
         ("hf://datasets/a/b@main/data/", ("hf", "datasets", "a/b@main/data")),
         (f"ipfs://Qm{'a' * 44}/x/y", ("ipfs", f"Qm{'a' * 44}", "x/y")),
         (f"blob://sha256/{HEX}", ("blob", "sha256", HEX)),
+        ("remote://my data", ("remote", "client", "my data")),
     ],
 )
 def test_a_known_uri_is_split(uri: str, parts: tuple[str, str, str]) -> None:
@@ -73,7 +74,7 @@ def test_a_known_uri_is_split(uri: str, parts: tuple[str, str, str]) -> None:
         ("hf://datasets/a/b/..", Code.INVALID),
         ("ipfs://a", Code.INVALID),
         (f"ipfs://Qm{'a' * 44}/../x", Code.INVALID),
-        ("remote://job", Code.UNSUPPORTED),
+        ("remote://", Code.INVALID),
     ],
 )
 def test_any_other_uri_is_refused(uri: str, code: Code) -> None:

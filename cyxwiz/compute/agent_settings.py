@@ -1,0 +1,29 @@
+"""What an agent is told of its node by the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cyxwiz.compute.data.settings import FetchSettings
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    name: str
+    region: str
+    max_concurrent_jobs: int
+    join_token: str
+    heartbeat_seconds: float | None
+    directory: Path  # of the node; runs live below jobs/
+    keep_results_seconds: float
+    data_roots: tuple[Path, ...] = ()
+    advertise_host: str = ""
+    advertise_port: int = 0
+    services: tuple[str, ...] = ()  # that the node serves at its address
+    certificate_fingerprint: str = ""  # of what it shows there
+    features: tuple[str, ...] = ()
+    gang_address: str = ""  # as `runs.Limits`
+    detect_seconds: float = 60.0  # between two looks at the hardware
+    look_seconds: float = 5.0  # between two looks at the owner's limits
+    fetch: FetchSettings = field(default_factory=FetchSettings)  # how data come to the cache/ of the directory
