@@ -1,0 +1,159 @@
+"""Placing jobs of several nodes: all members or none, nobody waits for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cyxwiz.domain.job import Job
+from cyxwiz.domain.node import GANG, Node
+from cyxwiz.scheduler.feasible import Candidate
+from cyxwiz.scheduler.gangs import Patience, distance
+from cyxwiz.scheduler.policy import Plan, Snapshot, candidate, plan
+from tests.unit.test_policy import a_job, a_node
+
+NEVER = 1e9
+
+
+def member(number: int, *, network: str = "lan", slots: int = 1, **given: object) -> Node:
+    return a_node(number, slots=slots, extras={"features": [f"{GANG}{network}"] if network else []}, **given)
+
+
+def seen(node: Node, *held: Job, trip: float | None = None) -> Candidate:
+    return candidate(node, [job.spec for job in held], 1.0, round_trip_seconds=trip)
+
+
+def decide(
+    jobs: Sequence[Job], nodes: Sequence[Candidate], waited: float = 0.0, patience: Patience | None = None
+) -> Plan:
+    waits = {job.id: waited for job in jobs}
+    return plan(Snapshot(jobs, nodes, waited=waits, patience=patience or Patience()))
+
+
+def test_all_members_or_none() -> None:
+    gang, nodes = a_job(1, nodes=3), [seen(member(number)) for number in range(1, 4)]
+    (placed,) = decide([gang], nodes).placements
+    assert {placed.node_id, *placed.others} == {node.id for node in nodes}
+    few = decide([gang], nodes[:2])
+    assert not few.placements
+    assert few.waiting[gang.id] == "needs 3 nodes at once, 2 free; only 2 of one network could ever take it"
+    busy = decide([gang], [*nodes[:2], seen(nodes[2].node, a_job(9))])
+    assert busy.waiting[gang.id] == "needs 3 nodes at once, 2 free"
+    assert [each.free_slots for each in busy.left] == [1, 1, 0], "nothing is held while it waits"
+
+
+def test_one_member_a_node() -> None:
+    assert not decide([a_job(1, nodes=2)], [seen(member(1, slots=8))]).placements
+
+
+def test_members_share_a_network() -> None:
+    gang = a_job(1, nodes=2)
+    apart = [seen(member(1, network="a")), seen(member(2, network="b")), seen(member(3, network=""))]
+    assert not decide([gang], apart).placements
+    (placed,) = decide([gang], [*apart, seen(member(4, network="b"))]).placements
+    assert set(placed.node_ids) == {apart[1].id, member(4).id}
+
+
+def test_the_nearest_group_is_taken() -> None:
+    near = [seen(member(number), trip=0.0005 * number) for number in (5, 6)]
+    far = [seen(member(number), trip=0.2) for number in (1, 2)]
+    unknown = [seen(member(3))]
+    (placed,) = decide([a_job(1, nodes=2)], [*far, *unknown, *near]).placements
+    assert set(placed.node_ids) == {each.id for each in near}
+    assert distance(near[0]) < distance(far[0]) < distance(unknown[0])
+    in_lan = [seen(member(number, network="lan"), trip=0.0001) for number in (7, 8)]
+    in_wan = [seen(member(number, network="wan"), trip=0.05) for number in (1, 2)]
+    (placed,) = decide([a_job(1, nodes=2)], [*in_wan, *in_lan]).placements
+    assert set(placed.node_ids) == {each.id for each in in_lan}
+
+
+@pytest.mark.parametrize(
+    ("attempts", "waited", "fewest", "expected"),
+    [(0, NEVER, 1, 0), (1, 5.0, 1, 0), (1, 10.0, 1, 2), (1, 10.0, 2, 2), (1, 10.0, 3, 0)],
+)
+def test_only_a_gang_that_lost_a_member_shrinks(attempts: int, waited: float, fewest: int, expected: int) -> None:
+    gang = replace(a_job(1, nodes=4, min_nodes=fewest), attempts=attempts)
+    placements = decide([gang], [seen(member(1)), seen(member(2))], waited).placements
+    assert sum(len(each.node_ids) for each in placements) == expected
+
+
+def test_a_gang_that_waits_long_keeps_nodes_from_those_behind_it() -> None:
+    gang, small, sooner = a_job(1, nodes=2), a_job(2), a_job(0)
+    nodes = [seen(member(1)), seen(member(2), a_job(9)), seen(member(3), a_job(9))]
+    assert [each.job_id for each in decide([gang, small], nodes).placements] == [small.id]
+    held = decide([gang, small], nodes, waited=30.0)
+    assert not held.placements
+    assert "2 are kept for it" in held.waiting[gang.id]
+    assert [each.job_id for each in decide([sooner, gang, small], nodes, waited=30.0).placements] == [sooner.id]
+    spare = [*nodes, seen(member(4))]
+    assert not decide([gang, small], spare[:3], waited=30.0).placements
+    (first,) = decide([gang, small], spare, waited=30.0).placements
+    assert first.job_id == gang.id, "it had what it waited for"
+
+
+def test_what_can_never_run_keeps_nothing() -> None:
+    gang, small = a_job(1, nodes=3), a_job(2)
+    held = decide([gang, small], [seen(member(1)), seen(member(2))], waited=NEVER)
+    assert [each.job_id for each in held.placements] == [small.id]
+
+
+def play(
+    sizes: Sequence[int], fleet: int, spans: Sequence[int], patience: Patience, ticks: int
+) -> tuple[dict[str, int], int]:
+    """Gangs of these sizes, and a backlog of small jobs of these spans that never ends; when each gang began."""
+    nodes = [member(number) for number in range(1, fleet + 1)]
+    queue = [a_job(number, nodes=size) for number, size in enumerate(sizes, 1)]
+    gangs = {job.id for job in queue}
+    running: list[tuple[int, Job, tuple[str, ...]]] = []
+    began: dict[str, int] = {}
+    number, placed_small = len(sizes), 0
+    for tick in range(ticks):
+        running = [each for each in running if each[0] > tick]
+        while len(queue) < len(sizes) + fleet + 1:
+            number += 1
+            queue.append(a_job(number))
+        held = {node.id: [job for _, job, ids in running if node.id in ids] for node in nodes}
+        waits = {job.id: float(tick) for job in queue}
+        # Small jobs have filled the fleet before the gangs are looked at.
+        jobs = queue[len(sizes) :] if tick == 0 else queue
+        decided = plan(Snapshot(jobs, [seen(node, *held[node.id]) for node in nodes], waited=waits, patience=patience))
+        for placement in decided.placements:
+            job = next(each for each in queue if each.id == placement.job_id)
+            assert len(placement.node_ids) == job.spec.resources.nodes
+            assert len(set(placement.node_ids)) == len(placement.node_ids)
+            assert not any(held[each] for each in placement.node_ids), "a slot was given twice"
+            queue.remove(job)
+            if job.id in gangs:
+                began[job.id] = tick
+            else:
+                placed_small += 1
+            running.append((tick + spans[placed_small % len(spans)], job, placement.node_ids))
+    return began, placed_small
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    fleet=st.integers(2, 6),
+    data=st.data(),
+    spans=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+)
+def test_gangs_never_lock_each_other_and_are_not_starved(fleet: int, data: st.DataObject, spans: list[int]) -> None:
+    sizes = data.draw(st.lists(st.integers(2, fleet), min_size=1, max_size=3))
+    reserve = 5
+    # Each gang waits for its turn, then at most for the longest job that runs: its own predecessors are such jobs.
+    bound = reserve + len(sizes) * (max(spans) + 2) + 2
+    began, _ = play(sizes, fleet, spans, Patience(reserve=reserve), bound + 1)
+    assert len(began) == len(sizes), f"began: {began}"
+
+
+def test_without_reservations_a_gang_would_starve() -> None:
+    """What the reservation is for: this fleet never has two nodes free at once by itself."""
+    spans, never, soon = [3, 2, 4], Patience(reserve=NEVER), Patience(reserve=5)
+    assert not play([3], 3, spans, never, 200)[0]
+    began, small = play([3], 3, spans, soon, 200)
+    assert max(began.values()) <= 5 + 4 + 1
+    assert small > 100, "small jobs go on once it runs"
