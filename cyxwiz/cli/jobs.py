@@ -63,6 +63,8 @@ def submit(
             made = await client.submit(job, idempotency_key)
         except CyxError as error:
             raise _placed(error, file, given) from None
+        if str(made["dataset_uri"]).startswith("remote:"):
+            here.note("its node waits for a client that streams the data: submit --p2p is one")
         if not (watch or wait or download):
             return made, False
         if not watch:

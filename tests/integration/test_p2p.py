@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ import grpc
 import jwt
 import pytest
 
+from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.job import Job
 from cyxwiz.domain.node import P2P_ISSUER
 from cyxwiz.domain.states import JobState
+from cyxwiz.ext.v1 import link_pb2
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import execution_pb2 as pb
 from cyxwiz.protocol import job_pb2
+from cyxwiz.services.owner_commands import obey
 from tests.central import Central, central
 from tests.fakes import ScriptedExecutor
 from tests.integration.test_link import submit, until
@@ -141,6 +144,43 @@ async def test_stop_cancels(server: Central, tmp_path: Path, way: Way) -> None:
         complete = (await stream.until("complete")).complete
         assert (complete.success, dict(complete.final_metrics)) == (False, {"stopped_by_user": 1.0})
         await until(server, on.job, JobState.CANCELLED)
+
+
+async def test_what_is_paused_can_be_stopped(server: Central, tmp_path: Path, way: Way) -> None:
+    async with scene(server, tmp_path, way, epochs=4) as on:
+        stream = on.engine.stream()
+        on.executor.step(1)
+        await stream.until("progress")
+        await stream.say(pause=True)
+        await stream.until("log", lambda log: "paused" in log.message)
+        await stream.say(stop=True)
+        complete = (await stream.until("complete")).complete
+        assert (complete.success, complete.total_epochs_completed) == (False, 1)
+        assert await stream.end() is grpc.StatusCode.OK
+        await until(server, on.job, JobState.CANCELLED)
+
+
+async def test_only_the_node_that_has_a_job_speaks_for_its_owner(server: Central, tmp_path: Path) -> None:
+    async with scene(server, tmp_path, "direct") as on:
+        lease = on.agent._records[next(iter(on.agent._records))].assign.token
+        wrong = link_pb2.Token(epoch=lease.epoch, counter=lease.counter + 1)
+        node_id, unknown = on.agent._identity.node_id, "6a1c3a05-0000-4000-8000-000000000000"
+        for job_id, token, sender in (
+            (on.job.id, wrong, node_id),
+            (unknown, lease, node_id),
+            (on.job.id, lease, unknown),
+        ):
+
+            def unit(tx: Any, job_id: str = job_id, token: Any = token, sender: str = sender) -> None:
+                node = replace(tx.node(node_id), id=sender)
+                obey(tx, node, link_pb2.OwnerCommand(job_id=job_id, token=token, action=link_pb2.OwnerCommand.CANCEL))
+
+            with pytest.raises(CyxError) as refused:
+                await server.core.store.write(unit)
+            assert refused.value.code is Code.STALE
+        stream = on.engine.stream()
+        on.executor.step(3)
+        assert (await stream.until("complete")).complete.success
 
 
 async def test_wishes_reach_the_run(server: Central, tmp_path: Path) -> None:
@@ -333,7 +373,7 @@ async def test_weights_outlive_the_node_but_not_their_time(server: Central, tmp_
     executor = ScriptedExecutor()
     async with p2p_node(tmp_path / "node", grpc_link(server), executor):
         job = await until(server, await submit(server), JobState.COMPLETED)
-    async with p2p_node(tmp_path / "node", grpc_link(server), executor, keep=1.0) as (agent, _, address):
+    async with p2p_node(tmp_path / "node", grpc_link(server), executor, keep=2.5) as (agent, _, address):
         given = await assignment(server, job.id)
         async with engine(address, given.auth_token, job.id) as client:
             assert b"".join(chunk.data for chunk in await client.download()) == f"weights of {job.id}".encode()

@@ -80,6 +80,24 @@ async def test_every_sample_is_asked_for_once(server: Central, tmp_path: Path, r
     assert np.array_equal(executor.y, y)
 
 
+async def test_a_job_that_goes_on_asks_again(server: Central, tmp_path: Path) -> None:
+    executor = Keeping(gated=True)
+    x, y = data()
+    async with waiting(server, tmp_path, executor) as (job, client):
+        first, second = client.stream(), client.stream()
+        serving = asyncio.ensure_future(serve_data(second, x, y))
+        executor.step(1)
+        await first.until("progress")
+        await first.say(pause=True)
+        await until(server, job, JobState.PAUSED)
+        await first.say(resume=True)
+        executor.step(3)
+        asked = await serving
+        await until(server, job, JobState.COMPLETED)
+    assert sorted(index for batch in asked for index in batch) == sorted([*range(SAMPLES)] * 2)
+    assert executor.runs[1].work.resume is not None
+
+
 async def test_another_client_goes_on_where_the_first_left(
     server: Central, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,9 +107,11 @@ async def test_another_client_goes_on_where_the_first_left(
     async with waiting(server, tmp_path, executor) as (job, client):
         first = client.stream()
         # One answer is lost and repeated; then the client goes silent and away.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await serve_data(first, x, y, {2: None, **dict.fromkeys(range(4, 100))})
+        serving = asyncio.ensure_future(serve_data(first, x, y, {2: None, **dict.fromkeys(range(4, 100))}))
+        async with asyncio.timeout(20):
+            while not any(update.batch_request.request_id >= 6 for update in first.seen):
+                await asyncio.sleep(0.02)
+        serving.cancel()
         first.call.cancel()
         asked = await serve_data(client.stream(), x, y)
         await until(server, job, JobState.COMPLETED)

@@ -112,6 +112,9 @@ class Hub:
             raise CyxError(Code.TIMEOUT, f"Central did not answer within {ANSWER_SECONDS:.0f} s") from None
         finally:
             del self._answers[number]
+        if action == pb.OwnerCommand.CANCEL and job.standing is Standing.PAUSED:  # no lease is left to end
+            job.tell(updates.stopped_of(job.job_id, self.now_ms(), job.epoch))
+            job.stand(Standing.DONE)
         if action == pb.OwnerCommand.RESUME:
             job.pausing = False
             spawn(self._expect_back(job), name=f"expect {job.job_id}", group=self._tasks)
