@@ -26,8 +26,9 @@ def broadcast(first: Shape, second: Shape) -> Shape:
 def _check(call: Call) -> None:
     a = _turned(call.shapes[0], call["transpose_a"], "a")
     b = _turned(call.shapes[1], call["transpose_b"], "b")
-    call.need(len(a) > 0 and len(b) > 0, "a matrix product needs at least one dimension on both sides.")
-    inner = b[-2] if len(b) > 1 else b[0]
+    if not a or not b:
+        raise invalid("a matrix product needs at least one dimension on both sides.")
+    inner = b[max(0, len(b) - 2)]
     if a[-1] != inner:
         raise invalid(f"a of shape {list(a)} and b of shape {list(b)}: {a[-1]} columns meet {inner} rows.")
     made = (*broadcast(a[:-2], b[:-2]), *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
