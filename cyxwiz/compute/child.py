@@ -39,7 +39,7 @@ _MEMORY_FACTOR, _MEMORY_MARGIN = 2, 2 << 30
 
 def main(arguments: list[str]) -> None:
     confine()
-    channel = _take_channel(int(arguments[0]) if arguments else CHANNEL_FD)
+    channel = take_channel(int(arguments[0]) if arguments else CHANNEL_FD)
     inbox: queue.SimpleQueue[Frame] = queue.SimpleQueue()
     orders = Orders()
     threading.Thread(target=_watch, args=(channel, inbox, orders), name="watch", daemon=True).start()
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
     os._exit(0)
 
 
-def _take_channel(inherited: int) -> socket.socket:
+def take_channel(inherited: int) -> socket.socket:
     if inherited != CHANNEL_FD:
         os.dup2(inherited, CHANNEL_FD, inheritable=False)
         os.close(inherited)
@@ -84,10 +84,10 @@ def _watch(channel: socket.socket, inbox: queue.SimpleQueue[Frame], orders: Orde
                 inbox.put(frame)
     except (OSError, protocol.ProtocolError):
         traceback.print_exc()
-    _die()
+    die()
 
 
-def _die() -> None:
+def die() -> None:
     if os.getpgrp() == os.getpid():
         with contextlib.suppress(ProcessLookupError):
             os.killpg(0, signal.SIGKILL)

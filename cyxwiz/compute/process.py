@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Protocol
 
 from cyxwiz.compute.child_protocol import Decoder, Frame, ProtocolError
@@ -38,11 +38,27 @@ class Listener(Protocol):
     def ended(self) -> None: ...
 
 
-class Child:
-    """A running child. `exited` is set once it is gone and everything it said was delivered to `listener`; `settled`
-    when its cell is set up: no job may be sent before, for until then the kernel does not end it with its node."""
+class Frames(Protocol):
+    """Bytes in, whole frames out."""
 
-    def __init__(self, sandbox: Sandbox, needs: Needs, listener: Listener, python: str | None = None) -> None:
+    def feed(self, data: bytes) -> Iterator[Frame]: ...
+
+
+class Child:
+    """A running child of `module`, whose frames `decoder` reads. `exited` is set once it is gone and everything it said
+    was delivered to `listener`; `settled` when its cell is set up: no job may be sent before, for until then the kernel
+    does not end it with its node."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        needs: Needs,
+        listener: Listener,
+        python: str | None = None,
+        *,
+        module: str = "cyxwiz.compute.child",
+        decoder: Frames | None = None,
+    ) -> None:
         self.listener = listener
         self.exited = asyncio.Event()
         self.settled = asyncio.Event()
@@ -52,7 +68,7 @@ class Child:
         try:
             self._channel.setblocking(False)
             channel = theirs.fileno()
-            arguments = ["-P", "-u", "-m", "cyxwiz.compute.child", str(channel)]
+            arguments = ["-P", "-u", "-m", module, str(channel)]
             self.cell = sandbox.start(arguments, needs, pass_fds=(channel,), python=python)
             self._process = self.cell.process
         except BaseException:
@@ -63,9 +79,9 @@ class Child:
         self._sandbox = sandbox
         self.bounds = sandbox.bounds
         self._pidfd = os.pidfd_open(self.pid)
-        decoder = Decoder()
+        frames = decoder or Decoder()
         self._sources: dict[int, Callable[[bytes], None]] = {
-            self._channel.fileno(): lambda data: self._frames(decoder, data),
+            self._channel.fileno(): lambda data: self._frames(frames, data),
             _fileno(self._process.stdout): Lines(lambda line: self._line("stdout", line)).feed,
             _fileno(self._process.stderr): Lines(lambda line: self._line("stderr", line)).feed,
         }
@@ -127,7 +143,7 @@ class Child:
         self._sources[descriptor](data)
         return bool(data)
 
-    def _frames(self, decoder: Decoder, data: bytes) -> None:
+    def _frames(self, decoder: Frames, data: bytes) -> None:
         try:
             for frame in decoder.feed(data):
                 self.listener.framed(frame)

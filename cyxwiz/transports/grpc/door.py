@@ -162,7 +162,7 @@ class Door(grpc.aio.ServerInterceptor):
                     await self._guard.admit_login(entered.peer, _name_in(_decoded(request)))
                 return await inner(_decoded_stream(request) if streams_in else _decoded(request), context)
             except Exception as error:
-                code = await _abort(context, error, method)
+                code = await abort(context, error, method)
             finally:
                 self._observe(method, code, time.perf_counter() - began)
 
@@ -179,7 +179,7 @@ class Door(grpc.aio.ServerInterceptor):
                     async for response in inner(_decoded_stream(request) if streams_in else _decoded(request), context):
                         yield response
             except Exception as error:
-                code = await _abort(context, error, method)
+                code = await abort(context, error, method)
             finally:
                 self._observe(method, code, time.perf_counter() - began)
 
@@ -194,7 +194,7 @@ def peer_host(context: grpc.aio.ServicerContext) -> str:
     return rest.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: Exception, method: str) -> str:
+async def abort(context: grpc.aio.ServicerContext, error: Exception, method: str) -> str:
     """Ends the call with the error's row of the one table; never returns normally to a live caller."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
