@@ -9,11 +9,14 @@ import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.config import Config, Loaded, NodeSection
-from cyxwiz.domain.node import GANG, NETWORK, P2P_SERVICE, SCRIPTS, Hardware
+from cyxwiz.domain.account import Role
+from cyxwiz.domain.errors import CyxError
+from cyxwiz.domain.node import COMPUTE_SERVICE, GANG, NETWORK, P2P_SERVICE, SCRIPTS, Hardware
 from cyxwiz.domain.schedule import parse_schedule
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.central_link import CentralLink
@@ -23,6 +26,7 @@ from cyxwiz.runtime.clock import SystemClock
 if TYPE_CHECKING:
     from cyxwiz.compute.agent import AgentSettings
     from cyxwiz.compute.hardware.sampler import Sensors
+    from cyxwiz.compute.kernels.pool import KernelPool
     from cyxwiz.compute.p2p.hub import Hub
     from cyxwiz.compute.sandbox.sandbox import Sandbox
 
@@ -48,6 +52,7 @@ async def start_node(
     from cyxwiz.compute.hardware import Detector, Sampler
     from cyxwiz.compute.identity import load_identity
     from cyxwiz.compute.journal import SqliteJournal
+    from cyxwiz.compute.kernels.pool import KernelPool
 
     config = loaded.config
     clock = SystemClock()
@@ -73,7 +78,9 @@ async def start_node(
     settings = _agent_settings(config, directory, hardware.cpu_cores, sandbox.mode)
     sampler = Sampler(clock)
     closed = _owners_limits(config, clock, sampler.sensors)
-    p2p, settings = await _door(stack, loaded, running, identity.node_id, settings, clock)
+    kernels = KernelPool(clock, sandbox)
+    stack.push_async_callback(kernels.aclose)
+    p2p, settings = await _door(stack, loaded, running, identity.node_id, settings, clock, kernels, core)
     agent = Agent(
         link,
         executor,
@@ -98,10 +105,14 @@ async def _door(
     node_id: str,
     settings: AgentSettings,
     clock: Clock,
+    kernels: KernelPool,
+    core: Core | None,
 ) -> tuple[Hub, AgentSettings]:
     """The node's own door, and the agent's settings with what there is to announce of it."""
     from cyxwiz.compute.p2p.hub import Hub
     from cyxwiz.compute.p2p.service import ExecutionService
+    from cyxwiz.transports.grpc.compute import add_compute_service
+    from cyxwiz.transports.grpc.execution import headers_of
     from cyxwiz.transports.grpc.node_server import NodeServer, addresses_of, advertised, node_pair
 
     node = loaded.config.node
@@ -109,11 +120,25 @@ async def _door(
     execution = hub.relayed.execution = ExecutionService(hub, clock, node_id)
     addresses = addresses_of(node, loaded.origins)
     pair = node_pair(loaded.config.tls, settings.directory, addresses, clock)
-    server = NodeServer(execution, addresses, pair)
+
+    async def caller(context: Any) -> str:
+        """By a token that central gave out for a job on this node; beside central, by what central itself takes."""
+        headers = headers_of(context)
+        try:
+            return hub.sessions.caller(headers)
+        except CyxError:
+            if core is None:
+                raise
+        principal = await core.accounts.authenticate(headers.authorization.partition(" ")[2].strip() or None)
+        principal.require(Role.USER, Role.OPERATOR)
+        return principal.id
+
+    compute = partial(add_compute_service, kernels=kernels, authorize=caller)
+    server = NodeServer(execution, addresses, pair, [compute])
     await enter(stack, running, server)
     host, port = advertised(node, server.ports["node.address"])
     running.ready["node"] = bound(node.address, server.ports["node.address"])
-    announced = {"advertise_host": host, "advertise_port": port, "services": (P2P_SERVICE,)}
+    announced = {"advertise_host": host, "advertise_port": port, "services": (P2P_SERVICE, COMPUTE_SERVICE)}
     return hub, replace(settings, **announced, certificate_fingerprint=pair.fingerprint if pair else "")
 
 

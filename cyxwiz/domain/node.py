@@ -14,6 +14,7 @@ from cyxwiz.domain.states import NODE, NodeState, NodeTrigger, advance
 # What a node signs in its Hello, before the nonce and its id, so that no other signature can pass for it.
 HELLO_CONTEXT = b"cyxwiz-node-hello-v1\n"
 P2P_SERVICE = "cyxwiz.protocol.JobExecutionService"
+COMPUTE_SERVICE = "cyxwiz.protocol.ComputeService"
 P2P_ISSUER = "CyxWiz-Central-Server"  # of the tokens that let a client reach a job on its node
 SCRIPTS = "scripts"  # the feature of a node that runs the code of others, in a sandbox
 NETWORK = "network"  # of one that gives jobs the network if they ask

@@ -74,6 +74,10 @@ class Sessions:
         known = self._sessions.get(_digest(token))
         return known.claims.job_id if known is not None else self._check(token, "").job_id
 
+    def caller(self, headers: Headers) -> str:
+        """Who calls, by a token for any job on this node. Raises UNAUTHENTICATED."""
+        return self._check(bearer(headers.authorization), "").owner_id
+
     def disconnect(self, headers: Headers) -> bool:
         """Closes the sessions of the call's credential; whether there was one."""
         token = bearer(headers.authorization)

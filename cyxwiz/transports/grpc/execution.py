@@ -33,7 +33,8 @@ def handlers(execution: Execution) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE.full_name, made)
 
 
-def _headers(context: Any) -> Headers:
+def headers_of(context: Any) -> Headers:
+    """What says who calls, and about which job."""
     metadata = dict(context.invocation_metadata() or ())
     return Headers(str(metadata.get("authorization", "")), str(metadata.get("x-job-id", "")))
 
@@ -44,7 +45,7 @@ async def _one(request: bytes) -> AsyncIterator[bytes]:
 
 def _unary(execution: Execution, method: str) -> Any:
     async def answer(request: bytes, context: Any) -> bytes:
-        async for response in execution.serve(method, _one(request), _headers(context)):
+        async for response in execution.serve(method, _one(request), headers_of(context)):
             return response
         raise CyxError(Code.UNAVAILABLE, f"The call {method} ended without an answer")
 
@@ -54,7 +55,7 @@ def _unary(execution: Execution, method: str) -> Any:
 def _streaming(execution: Execution, method: str, *, streams_in: bool) -> Any:
     async def serve(request: Any, context: Any) -> AsyncIterator[bytes]:
         requests = request if streams_in else _one(request)
-        answers: Any = execution.serve(method, requests, _headers(context))
+        answers: Any = execution.serve(method, requests, headers_of(context))
         async with aclosing(answers):
             async for answer in answers:
                 yield answer

@@ -1,4 +1,4 @@
-"""The node's own door: `JobExecutionService` with health and reflection, on every address of the node.
+"""The node's own door: `JobExecutionService`, `ComputeService`, health and reflection, on every address of the node.
 
 Beyond loopback it speaks TLS, with the certificate of the settings or one that the node makes itself. A client pins it
 by the fingerprint that central hands out.
@@ -7,9 +7,8 @@ by the fingerprint that central hands out.
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +30,7 @@ from cyxwiz.domain.addresses import is_loopback
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.execution import Execution
+from cyxwiz.runtime.files import write_private
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.transports.grpc.door import Door
 from cyxwiz.transports.grpc.execution import MAX_MESSAGE, SERVICE, handlers
@@ -140,18 +140,8 @@ def _make(certificate: Path, key: Path, clock: Clock) -> None:
     )
     plain = serialization.NoEncryption()
     text = secret.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    _write(key, text)
-    _write(certificate, made.public_bytes(serialization.Encoding.PEM))
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_private(key, text)
+    write_private(certificate, made.public_bytes(serialization.Encoding.PEM))
 
 
 class _NodeGuard:
@@ -179,7 +169,14 @@ class _NodeGuard:
 class NodeServer(Service):
     """Listens on the addresses, the first of which it must have; `ports` has what was bound, by the key."""
 
-    def __init__(self, execution: Execution, addresses: Sequence[Address], pair: Pair | None) -> None:
+    def __init__(
+        self,
+        execution: Execution,
+        addresses: Sequence[Address],
+        pair: Pair | None,
+        register: Sequence[Callable[[grpc.aio.Server], str]] = (),
+    ) -> None:
+        """Each of `register` adds a service more and returns its full name."""
         super().__init__()
         self._addresses = addresses
         self._pair = pair
@@ -197,9 +194,10 @@ class NodeServer(Service):
         door = Door(guard, lambda method, code, seconds: log.debug("%s %s in %.3f s", method, code, seconds))
         self._server = grpc.aio.server(interceptors=(door,), options=options, maximum_concurrent_rpcs=MAX_CALLS)
         self._server.add_generic_rpc_handlers((handlers(execution),))
+        self._names = (SERVICE.full_name, *(add(self._server) for add in register))
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE.full_name, HEALTH_NAME, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((*self._names, HEALTH_NAME, reflection.SERVICE_NAME), self._server)
         self.ports: dict[str, int] = {}
 
     grace = 1.0
@@ -210,7 +208,7 @@ class NodeServer(Service):
             if port:
                 self.ports[address.key] = port
         await self._server.start()
-        for name in ("", SERVICE.full_name):
+        for name in ("", *self._names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self.ready()
         await self.stopping.wait()

@@ -1,0 +1,45 @@
+"""`ComputeService` at a node's own door, in a real process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from cyxwiz.protocol import common_pb2 as common
+from cyxwiz.protocol import compute_pb2 as pb
+from cyxwiz.protocol import compute_pb2_grpc, job_pb2, job_pb2_grpc
+from tests.e2e.processes import LONG, cyxwiz, submit, until
+
+
+def tensor(array: np.ndarray) -> pb.Tensor:
+    info = common.TensorInfo(shape=array.shape, dtype=common.DATA_TYPE_FLOAT32)
+    return pb.Tensor(info=info, data=array.tobytes())
+
+
+def test_whoever_has_a_job_there_or_an_account_beside_it_may_compute(tmp_path: Path) -> None:
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    request = pb.ComputeRequest(operation_id="1", operation=pb.OP_MATMUL, inputs=[tensor(x), tensor(x.T)])
+    with cyxwiz("both", tmp_path) as process, process.http() as http:
+        job_id = submit(http, LONG)
+        until(http, job_id, "running")
+        with grpc.insecure_channel(process.ready["grpc"]) as central:
+            asked = job_pb2.GetJobStatusRequest(job_id=job_id)
+            jobs = job_pb2_grpc.JobServiceStub(central)
+            given = jobs.GetJobStatus(asked, metadata=bearer(process.key)).node_assignment
+        assert given.node_endpoint == process.ready["node"]
+        with grpc.insecure_channel(given.node_endpoint) as node:
+            compute = compute_pb2_grpc.ComputeServiceStub(node)
+            for token in (given.auth_token, process.key):
+                answer = compute.Execute(request, metadata=bearer(token))
+                assert np.array_equal(np.frombuffer(answer.outputs[0].data, np.float32).reshape(2, 2), x @ x.T)
+            for metadata in ((), bearer("rubbish"), bearer(given.auth_token[:-4] + "abcd")):
+                with pytest.raises(grpc.RpcError) as caught:
+                    compute.Execute(request, metadata=metadata)
+                assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
