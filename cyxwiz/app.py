@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config, ConfigError, Loaded, NodeSection
 from cyxwiz.domain.errors import Code, CyxError, conflict
-from cyxwiz.domain.node import SCRIPTS, Hardware
+from cyxwiz.domain.node import REQUIREMENTS, Hardware
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.schedule import parse_schedule
 from cyxwiz.ports.blobs import BlobStore
@@ -531,7 +531,7 @@ def open_sandbox(config: Config, directory: Path, *, allow_unsafe: bool = False)
         data_roots=tuple(Path(root) for root in node.data_roots),
         bounds=bounds,
         gpus=lent_gpus(node.devices),
-        allow_network=node.allow_network,
+        allow_network=node.network == "on",
     )
 
 
@@ -551,9 +551,11 @@ def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | 
 
 def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str) -> Any:
     from cyxwiz.compute.agent import AgentSettings
+    from cyxwiz.compute.features import features_of
+    from cyxwiz.compute.packages import PackageSettings
 
     node = config.node
-    scripts = node.scripts == "on" or (node.scripts == "auto" and sandboxed == "bubblewrap")
+    features = features_of(node, sandboxed)
     host, _, port = (node.advertise_address or "").rpartition(":")
     return AgentSettings(
         name=node.name or socket.gethostname(),
@@ -567,8 +569,9 @@ def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str)
         advertise_host=host,
         advertise_port=int(port or 0),
         detect_seconds=node.detect_interval_seconds,
-        features=(SCRIPTS,) if scripts else (),
+        features=features,
         fetch=_fetch_settings(node),
+        packages=PackageSettings(node.package_index, node.package_cache_bytes) if REQUIREMENTS in features else None,
     )
 
 

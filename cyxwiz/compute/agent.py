@@ -19,6 +19,7 @@ from cyxwiz import __version__
 from cyxwiz.compute.data.fetch import DataCache
 from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.identity import Identity
+from cyxwiz.compute.packages import Packages, PackageSettings
 from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, remove, token_of
 from cyxwiz.compute.uploads import Files
 from cyxwiz.domain.errors import Code, CyxError
@@ -59,6 +60,7 @@ class AgentSettings:
     detect_seconds: float = 60.0  # between two looks at the hardware
     look_seconds: float = 5.0  # between two looks at the owner's limits
     fetch: FetchSettings = field(default_factory=FetchSettings)  # how data come to the cache/ of the directory
+    packages: PackageSettings | None = None  # of scripts, which come to packages/; None: none are installed
 
 
 class Agent(Service):
@@ -102,7 +104,9 @@ class Agent(Service):
         self._files = Files(link, clock, self._renew)
         self._data = DataCache(settings.directory / "cache", settings.fetch, clock, link.fetch_blob)
         limits = Limits(threads, settings.data_roots, sizes)
-        self._runner = Runner(executor, journal, self._files, self._data, clock, limits)
+        folder, packages = settings.directory / "packages", settings.packages
+        self._packages = None if packages is None else Packages(folder, packages, executor, clock)
+        self._runner = Runner(executor, journal, self._files, self._data, clock, limits, self._packages)
         self._heard_at = 0.0
         self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
@@ -138,6 +142,8 @@ class Agent(Service):
         finally:
             await self._tasks.aclose()
             await self._data.aclose()
+            if self._packages is not None:
+                await self._packages.aclose()
 
     async def _recall(self) -> None:
         """What an earlier life left: results not yet acknowledged are sent, runs that died with it are forgotten."""

@@ -120,9 +120,9 @@ class ProcessExecutor:
             raise invalid(
                 f"Job {work.job_id} cannot be sent to a child: {error}; {MAX_FRAME} bytes at most."
             ) from error
-        if work.network and not self._sandbox.allow_network:
+        if work.network and not work.install and not self._sandbox.allow_network:
             message = f"Job {work.job_id} asks for the network, which this node's owner gives to no job"
-            raise CyxError(Code.UNSUPPORTED, f"{message} (node.allow_network).", retryable=True)
+            raise CyxError(Code.UNSUPPORTED, f"{message} (node.network).", retryable=True)
         needs = Needs(work.device, work.network)
         for child in (self._take_idle(needs), None):
             if self._closed:

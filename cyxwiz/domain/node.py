@@ -14,6 +14,9 @@ from cyxwiz.domain.states import NODE, NodeState, NodeTrigger, advance
 # What a node signs in its Hello, before the nonce and its id, so that no other signature can pass for it.
 HELLO_CONTEXT = b"cyxwiz-node-hello-v1\n"
 P2P_SERVICE = "cyxwiz.protocol.JobExecutionService"
+JOB_TYPES = "job_types"  # the feature of a node that evaluates, infers and preprocesses, too
+REQUIREMENTS = "requirements"  # of one that installs the packages of a script
+NETWORK = "network"  # of one that gives scripts the network
 SCRIPTS = "scripts"  # the feature of a node that runs the code of others, in a sandbox
 
 

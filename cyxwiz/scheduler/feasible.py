@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cyxwiz.domain.ids import NodeId
-from cyxwiz.domain.job import Device, JobSpec
-from cyxwiz.domain.node import SCRIPTS, DeviceInfo, Node
+from cyxwiz.domain.job import Device, JobSpec, JobType
+from cyxwiz.domain.node import JOB_TYPES, NETWORK, REQUIREMENTS, SCRIPTS, DeviceInfo, Node
 from cyxwiz.domain.states import NodeState
 
 PROBATION = 0.25  # reputation below which a node gets nothing
@@ -65,6 +65,12 @@ def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
         return f"not in {', '.join(resources.regions)}"
     if spec.script is not None and SCRIPTS not in node.features:
         return "runs no code of others"
+    if spec.type is not JobType.TRAINING and JOB_TYPES not in node.features:
+        return f"knows no {spec.type} jobs"
+    if spec.requirements and REQUIREMENTS not in node.features:
+        return "installs no packages"
+    if spec.network and NETWORK not in node.features:
+        return "gives jobs no network"
     if resources.ram_bytes > node.hardware.ram_total_bytes:
         return f"less than {_size(resources.ram_bytes)} of RAM"
     if needs_gpu(spec):
