@@ -1,4 +1,4 @@
-"""Generates the tables of docs/guides/models.md and job-types.md from the catalogues. `--check` compares and writes nothing."""
+"""Generates the tables of docs/guides/models.md and job-types.md. `--check` compares and writes nothing."""
 
 from __future__ import annotations
 

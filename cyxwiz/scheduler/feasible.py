@@ -70,7 +70,7 @@ def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
     if spec.requirements and REQUIREMENTS not in node.features:
         return "installs no packages"
     if spec.network and NETWORK not in node.features:
-        return "gives jobs no network"
+        return "allows no network"
     if resources.ram_bytes > node.hardware.ram_total_bytes:
         return f"less than {_size(resources.ram_bytes)} of RAM"
     if needs_gpu(spec):

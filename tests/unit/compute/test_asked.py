@@ -234,7 +234,7 @@ def test_plain_weights_need_a_definition(tmp_path: Path, model: Finished) -> Non
 
     tensors = load_file(file(model, "model.safetensors"))
     save_file(tensors, tmp_path / "plain.safetensors")
-    with pytest.raises(CyxError, match="no cyxwiz[.]definition"):
+    with pytest.raises(CyxError, match=r"no cyxwiz\.definition"):
         infer(job(tmp_path, "a", weights=tmp_path / "plain.safetensors"), lambda _: None, Orders())
     made = infer(job(tmp_path, "b", weights=tmp_path / "plain.safetensors", model=LAYERS), lambda _: None, Orders())
     assert made.final_metrics["rows"] == 178
