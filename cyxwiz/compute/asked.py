@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cyxwiz.compute.samples import CLASS_LOSSES
-from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph import skipped_softmax
 
 if TYPE_CHECKING:
@@ -186,8 +186,11 @@ class OnnxModel:
     loss = ""
 
     def __init__(self, path: Path, device: torch.device, threads: int) -> None:
-        import onnxruntime
-
+        try:
+            import onnxruntime
+        except ImportError:
+            message = "This node has no onnxruntime to run ONNX files with."
+            raise CyxError(Code.UNSUPPORTED, message, retryable=True) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(1, threads)
         options.inter_op_num_threads = 1

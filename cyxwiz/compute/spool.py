@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from cyxwiz.compute.data.filed import Filed
 from cyxwiz.domain.errors import invalid
 from cyxwiz.ports.executor import Artefact
 
@@ -98,7 +99,7 @@ class Spool:
         self._file.flush()
         if not self.count:
             return
-        rows = np.memmap(self._path, np.float32, "r", shape=(self.count, *self.shape))
+        rows = Filed(self._path, np.dtype(np.float32), (self.count, *self.shape))
         for start in range(0, self.count, _PIECE):
             yield start, rows[start : start + _PIECE]
 

@@ -1,7 +1,7 @@
 """`open_rows`: the rows that a trained model is asked about, taken part by part.
 
 Labels are not needed here, and left out where they are. Arrays of NumPy's files and tables of text (csv, tsv, jsonl)
-are spooled to files of the job's own folder and mapped from there, so that memory does not grow with their size. What
+are spooled to files of the job's own folder and read part by part, so that memory does not grow with their size. What
 the other readers give is in memory as in training, and needs the column of labels that they need.
 """
 
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cyxwiz.compute.data.builtin import builtin, mock
 from cyxwiz.compute.data.columns import LABELS, fault
 from cyxwiz.compute.data.dataset import check_size, is_number
+from cyxwiz.compute.data.filed import Filed, filed_npy
 from cyxwiz.compute.data.load import format_of, locate, read
 from cyxwiz.compute.data.text import body, delimiter_of, head, is_header, mark_of
 from cyxwiz.domain.errors import Code, CyxError, invalid
@@ -43,7 +44,7 @@ class Rows:
     """The features are `x`, beside what other arrays an npz has; all n x …, as they stand in the files."""
 
     uri: str
-    arrays: Mapping[str, Array]
+    arrays: Mapping[str, Array | Filed]
     divisor: float = 1.0  # what training divides `x` by
     notes: tuple[str, ...] = ()
 
@@ -98,6 +99,7 @@ def open_rows(
         kind = format_of(uri, path, kind)
         folder.mkdir(parents=True, exist_ok=True)
         plain = not path.is_dir()
+        arrays: dict[str, Array | Filed]
         if kind == "npz" and plain:
             arrays = _npz(uri, path, folder, parsed.options)
         elif kind == "npy":
@@ -113,18 +115,18 @@ def open_rows(
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CyxError(Code.NOT_FOUND, f"The dataset {uri} cannot be read: {reason}; check the path.") from error
-    x = arrays["x"]
+    x: Any = arrays["x"]
     if not len(x) or x.size == 0:
         raise invalid(f"The dataset {uri} has no samples with features.", uri=uri)
-    arrays = {**arrays, "x": x[:, None] if x.ndim == 1 else x}
-    return Rows(uri, arrays, 255.0 if x.dtype == np.uint8 else 1.0, tuple(notes))
+    columns: Any = x.as_columns() if isinstance(x, Filed) else x.reshape(len(x), -1) if x.ndim == 1 else x
+    return Rows(uri, {**arrays, "x": columns}, 255.0 if x.dtype == np.uint8 else 1.0, tuple(notes))
 
 
 # --- NumPy's files
 
 
-def _npz(uri: str, path: Path, folder: Path, options: Mapping[str, str]) -> dict[str, Array]:
-    """The features, and every other array as long that is no label and no split's; unpacked and mapped."""
+def _npz(uri: str, path: Path, folder: Path, options: Mapping[str, str]) -> dict[str, Array | Filed]:
+    """The features, and every other array as long that is no label and no split's; unpacked to files."""
     try:
         with zipfile.ZipFile(path) as archive:
             check_size(uri, sum(entry.file_size for entry in archive.infolist()))
@@ -134,7 +136,7 @@ def _npz(uri: str, path: Path, folder: Path, options: Mapping[str, str]) -> dict
             x = next((name for name in named if name in there), None)
             if x is None:
                 raise invalid(f"The dataset {uri} has no array {named[0]}; it has {list(there)[:10]}.", uri=uri)
-            found: dict[str, Array] = {}
+            found: dict[str, Array | Filed] = {}
             for number, (name, entry) in enumerate(there.items()):
                 if name != x and (name in _X + _Y or _is_split(name)):
                     continue
@@ -152,15 +154,15 @@ def _is_split(name: str) -> bool:
     return name.rpartition("_")[2] in ("train", "test", "val", "validation")
 
 
-def _npy(uri: str, path: Path) -> Array:
-    """An array mapped from its file, or from x.npy (features, data) of a folder; whatever else lies there is left."""
+def _npy(uri: str, path: Path) -> Array | Filed:
+    """The array of a file, or of x.npy (features, data) in a folder; whatever else lies there is left."""
     import numpy as np
 
     if path.is_dir():
         path = next((path / f"{name}.npy" for name in _X if (path / f"{name}.npy").is_file()), path / "x.npy")
     check_size(uri, path.stat().st_size)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: Array | Filed = filed_npy(path) or np.load(path, allow_pickle=False)
     except _BAD as error:
         raise invalid(f"The dataset {uri} is no readable npy file: {str(error)[:200]}.", uri=uri) from error
     if array.dtype.kind not in "biuf" or array.ndim == 0:
@@ -173,7 +175,7 @@ def _npy(uri: str, path: Path) -> Array:
 
 def _table(
     uri: str, path: Path, folder: Path, mark: str, options: Mapping[str, str], width: int | None, notes: list[str]
-) -> Array:
+) -> Filed:
     with path.open(encoding="utf-8-sig", newline="") as lines:
         try:
             first, second, above = head(uri, lines, mark)
@@ -197,7 +199,7 @@ def _table(
 
 def _lines(
     uri: str, path: Path, folder: Path, options: Mapping[str, str], width: int | None, notes: list[str]
-) -> Array:
+) -> Filed:
     with path.open(encoding="utf-8-sig") as lines:
         rows = _objects(uri, lines)
         one = next(rows, None)
@@ -271,8 +273,8 @@ def _columns(
     return [index for index in range(len(names)) if index != label]
 
 
-def _spool(uri: str, path: Path, rows: Iterator[tuple[int, Any]], names: Sequence[str]) -> Array:
-    """Writes the rows as float32, piece by piece, and maps the file."""
+def _spool(uri: str, path: Path, rows: Iterator[tuple[int, Any]], names: Sequence[str]) -> Filed:
+    """Writes the rows as float32, piece by piece."""
     import numpy as np
 
     count, shape = 0, (0,)
@@ -287,7 +289,7 @@ def _spool(uri: str, path: Path, rows: Iterator[tuple[int, Any]], names: Sequenc
             array.tofile(file)
     if not count:
         raise invalid(f"The dataset {uri} holds no rows.", uri=uri)
-    return np.memmap(path, np.float32, "r", shape=(count, *shape))
+    return Filed(path, np.dtype(np.float32), (count, *shape))
 
 
 def _pieces(rows: Iterator[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:

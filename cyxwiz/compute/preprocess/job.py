@@ -77,7 +77,11 @@ def array_module(device: str) -> tuple[Any, str]:
         return np, "NumPy"
     if importlib.util.find_spec("cupy") is None:
         return np, "NumPy, as CuPy is not installed on this node"
-    cupy: Any = importlib.import_module("cupy")
+    try:
+        cupy: Any = importlib.import_module("cupy")
+        cupy.arange(2).sum().get()  # a kernel, seen to run
+    except Exception as error:  # whatever its libraries and the driver disagree on
+        return np, f"NumPy, as CuPy does not work on this node ({type(error).__name__}: {str(error)[:200]})"
     return cupy, f"CuPy on {device}"
 
 

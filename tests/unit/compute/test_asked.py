@@ -13,6 +13,7 @@ import torch
 
 from cyxwiz.compute import infer as inference
 from cyxwiz.compute.course import Stopped
+from cyxwiz.compute.data.filed import Filed
 from cyxwiz.compute.data.rows import open_rows
 from cyxwiz.compute.datasets import load
 from cyxwiz.compute.evaluate import evaluate
@@ -187,10 +188,11 @@ def test_who_goes_on_repeats_and_loses_no_row(tmp_path: Path, model: Finished, m
         with pytest.raises(Stopped):
             infer(work, sent.append, Stopping(looks))
         saved = [report for report in sent if isinstance(report, Checkpointed)]
-        asked += looks * 13
-        assert saved[-1].step == asked
-        assert saved[-1].progress == pytest.approx(asked / 178)
-        resume = saved[-1].file.path
+        assert saved[-1].step == asked + looks * 13
+        assert saved[0].step == asked + 26, "as often as was asked for"
+        resume = saved[-1 - turn].file.path  # the last one, then the one before, as after a crash
+        asked = saved[-1 - turn].step
+        assert saved[-1 - turn].progress == pytest.approx(asked / 178)
     assert end.artefacts[0].sha256 == whole.artefacts[0].sha256
     with pytest.raises(CyxError, match="checkpoint of another job"):
         infer(job(tmp_path / "other", "inference", weights=weights, seed=5, resume=resume), lambda _: None, Orders())
@@ -270,7 +272,7 @@ def test_rows_of_text_need_no_labels(
     rows = rows_of(tmp_path, name, text, options, width)
     assert rows.take(0, 9)["x"].tolist() == wanted
     assert rows.take(1, 2)["x"].tolist() == wanted[1:]
-    assert isinstance(rows.arrays["x"], np.memmap)
+    assert isinstance(rows.arrays["x"], Filed)
 
 
 @pytest.mark.parametrize(
@@ -293,12 +295,21 @@ def test_rows_that_are_none(tmp_path: Path, name: str, text: str, words: str) ->
     assert words in caught.value.message
 
 
-def test_arrays_are_mapped_and_bytes_divided(tmp_path: Path) -> None:
+def test_arrays_stay_in_their_files_and_bytes_are_divided(tmp_path: Path) -> None:
     x = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
     np.savez(tmp_path / "a.npz", x_test=x, mask=np.ones((4, 2)), y_test=np.ones(4), other=np.ones(3))
     rows = rows_of(tmp_path, "a.npz", (tmp_path / "a.npz").read_bytes())
     assert rows.shapes() == {"x": (2, 3), "mask": (2,)}
     assert np.allclose(rows.take(1, 3)["x"], x[1:3] / 255)
-    assert all(isinstance(array, np.memmap) for array in rows.arrays.values())
+    assert all(isinstance(array, Filed) for array in rows.arrays.values())
+    np.save(tmp_path / "f.npy", np.asfortranarray(x.reshape(4, 6)))
+    columns = rows_of(tmp_path, "f.npy", (tmp_path / "f.npy").read_bytes())
+    assert np.allclose(columns.take(1, 3)["x"], x.reshape(4, 6)[1:3] / 255), "column-major"
+    np.save(tmp_path / "c.npy", np.ones((9, 9)))
+    with pytest.raises(CyxError, match="shorter than its header"):
+        rows_of(tmp_path, "c.npy", (tmp_path / "c.npy").read_bytes()[:-8])
+    np.save(tmp_path / "o.npy", np.array([{}], dtype=object))
+    with pytest.raises(CyxError, match="objects, which are never loaded"):
+        rows_of(tmp_path, "o.npy", (tmp_path / "o.npy").read_bytes())
     np.save(tmp_path / "b.npy", np.ones(5))
     assert rows_of(tmp_path, "b.npy", (tmp_path / "b.npy").read_bytes()).take(0, 2)["x"].tolist() == [[1], [1]]
