@@ -340,9 +340,17 @@ class NodeSection(Section):
     scripts: Literal["auto", "on", "off"] = Field(
         default="auto", description="Whether to run the code of others: auto does in the sandbox bubblewrap alone."
     )
-    allow_network: bool = Field(
-        default=False,
-        description="Whether jobs that ask for it get the network, which is the whole network of this machine.",
+    network: Literal["on", "off"] = Field(
+        default="off", description="Whether scripts that ask get the network, which is all that this machine can reach."
+    )
+    requirements: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Whether to install the packages of scripts: auto in the sandbox bubblewrap alone."
+    )
+    package_index: Annotated[str, Field(pattern=r"^(https?://|file:///)[^\s]+$")] = Field(
+        default="https://pypi.org/simple", description="Where from: an index, or file:/// and a folder of wheels."
+    )
+    package_cache_bytes: int = Field(
+        default=10 << 30, ge=1 << 20, description="What installed packages may take; the least used go first."
     )
     gangs: Literal["auto", "on", "off"] = Field(
         default="auto",

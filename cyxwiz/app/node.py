@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cyxwiz.config import Config, Loaded, NodeSection
 from cyxwiz.domain.account import Role
 from cyxwiz.domain.errors import CyxError
-from cyxwiz.domain.node import COMPUTE_SERVICE, GANG, NETWORK, P2P_SERVICE, SCRIPTS, Hardware
+from cyxwiz.domain.node import COMPUTE_SERVICE, GANG, P2P_SERVICE, REQUIREMENTS, Hardware
 from cyxwiz.domain.schedule import parse_schedule
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.central_link import CentralLink
@@ -175,7 +175,7 @@ def open_sandbox(config: Config, directory: Path, *, allow_unsafe: bool = False)
         data_roots=tuple(Path(root) for root in node.data_roots),
         bounds=bounds,
         gpus=lent_gpus(node.devices),
-        allow_network=node.allow_network,
+        allow_network=node.network == "on",
     )
 
 
@@ -195,12 +195,13 @@ def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | 
 
 def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str) -> Any:
     from cyxwiz.compute.agent import AgentSettings
+    from cyxwiz.compute.features import features_of
     from cyxwiz.compute.gang_network import gang_network
+    from cyxwiz.compute.packages import PackageSettings
 
     node = config.node
-    scripts = node.scripts == "on" or (node.scripts == "auto" and sandboxed == "bubblewrap")
     network = gang_network(node)
-    features = [*([SCRIPTS] if scripts else []), *([NETWORK] if node.allow_network else [])]
+    features = features_of(node, sandboxed)
     return AgentSettings(
         name=node.name or socket.gethostname(),
         region=node.region,
@@ -211,9 +212,10 @@ def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str)
         keep_results_seconds=node.keep_results_seconds,
         data_roots=tuple(Path(root).resolve() for root in node.data_roots),
         detect_seconds=node.detect_interval_seconds,
-        features=(*features, f"{GANG}{network}") if network else tuple(features),
+        features=(*features, f"{GANG}{network}") if network else features,
         gang_address=node.gang_address if network else "",
         fetch=_fetch_settings(node),
+        packages=PackageSettings(node.package_index, node.package_cache_bytes) if REQUIREMENTS in features else None,
     )
 
 

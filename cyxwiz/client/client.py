@@ -20,7 +20,7 @@ import grpc
 
 from cyxwiz.client import blobs, connection
 from cyxwiz.client.errors import is_passing, rebuild
-from cyxwiz.client.jobfile import code_files, read_job
+from cyxwiz.client.jobfile import code_files, read_job, weights_file
 from cyxwiz.client.patience import Patience
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ext.v1 import blobs_pb2_grpc, client_pb2, client_pb2_grpc
@@ -178,7 +178,7 @@ class Client:
         return await self._ask("PlanJob", "", await self.prepare(job), safe=self._met)
 
     async def prepare(self, job: Mapping[str, Any] | Path | str, sets: Iterable[str] = ()) -> Mapping[str, Any]:
-        """The job that a file describes, ready to submit: a data set that is a file beside it is uploaded."""
+        """The job that a file describes, ready to submit: data, code and weights that lie beside it are uploaded."""
         if isinstance(job, Mapping):
             return job
         document = read_job(job, sets)
@@ -194,6 +194,8 @@ class Client:
         model = document.get("model")
         if isinstance(model, dict) and ("script" in model or "source" in model) and "files" not in model:
             document["model"] = await self._upload_code(model, Path(job).parent)
+        if isinstance(model, dict) and isinstance(path := weights_file(model, Path(job).parent), Path):
+            document["model"] = {**model, "weights": f"blob:sha256:{(await self.push_blob(path))['sha256']}"}
         return document
 
     async def _upload_code(self, model: Mapping[str, Any], base: Path) -> Mapping[str, Any]:

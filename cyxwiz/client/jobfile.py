@@ -45,6 +45,7 @@ def read_job(path: Path | str, sets: Iterable[str] = ()) -> Job:
         )
     apply_sets(job, sets)
     _inline_graph(job, path.parent)
+    _inline_lock(job, path.parent)
     return job
 
 
@@ -78,6 +79,24 @@ def code_files(base: Path, source: object, script: object) -> tuple[str, dict[st
     if entry not in files:
         raise invalid(f"model.script: name the file in {str(folder)!r} that is to be run", field="model.script")
     return entry, files
+
+
+def weights_file(model: Mapping[str, Any], base: Path) -> Path | None:
+    """The file of trained weights that `model.weights` names, None where it names a blob or nothing.
+
+    Raises:
+        CyxError: INVALID for a path that is no file.
+    """
+    weights = model.get("weights")
+    if not isinstance(weights, str) or re.match(r"(blob|sha256):", weights):
+        return None
+    path = base / weights
+    if not path.is_file():
+        raise invalid(
+            f"model.weights: {str(path)!r} is no file; name one beside the job file, or blob:sha256:…",
+            field="model.weights",
+        )
+    return path
 
 
 def _left_out(name: str) -> bool:
@@ -267,3 +286,13 @@ def _inline_graph(job: Job, folder: Path) -> None:
             model["graph"] = _json(path, read_text(path))
         except CyxError as error:
             raise invalid(f"model.graph: {error.message}", **{"field": "model.graph", **error.details}) from None
+
+
+def _inline_lock(job: Job, folder: Path) -> None:
+    """Replaces `requirements = "requirements.lock"` by what the file holds; a lock's own text stays as it is."""
+    named = job.get("requirements")
+    if isinstance(named, str) and "==" not in named:
+        try:
+            job["requirements"] = read_text(folder / named)
+        except CyxError as error:
+            raise invalid(f"requirements: {error.message}", **{"field": "requirements", **error.details}) from None

@@ -19,6 +19,7 @@ from cyxwiz.compute.agent_settings import AgentSettings
 from cyxwiz.compute.data.fetch import DataCache
 from cyxwiz.compute.identity import Identity
 from cyxwiz.compute.p2p.hub import FINISHED, Hub
+from cyxwiz.compute.packages import Packages
 from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, remove, token_of
 from cyxwiz.compute.uploads import Files
 from cyxwiz.domain.errors import Code, CyxError
@@ -88,8 +89,12 @@ class Agent(Service):
         self._data = DataCache(settings.directory / "cache", settings.fetch, clock, link.fetch_blob)
         self._p2p = p2p or Hub(identity.node_id, clock, max_data_bytes=settings.fetch.max_dataset_bytes)
         self._p2p.hardware = hardware
+        folder, packages = settings.directory / "packages", settings.packages
+        self._packages = None if packages is None else Packages(folder, packages, executor, clock)
         limits = Limits(threads, settings.data_roots, sizes, settings.gang_address)
-        self._runner = Runner(executor, journal, self._files, self._data, clock, limits, self._p2p, self._tell)
+        self._runner = Runner(
+            executor, journal, self._files, self._data, clock, limits, self._p2p, self._tell, self._packages
+        )
         self._beat_at = self._round_trip = 0.0
         self._heard_at = 0.0
         self._welcomed = False  # on the present stream, or the last one
@@ -127,6 +132,8 @@ class Agent(Service):
             await self._p2p.aclose()
             await self._tasks.aclose()
             await self._data.aclose()
+            if self._packages is not None:
+                await self._packages.aclose()
 
     async def _recall(self) -> None:
         """What an earlier life left: results not yet acknowledged are sent, runs that died with it are forgotten."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyxwiz.compute.data.settings import FetchSettings
+from cyxwiz.compute.packages import PackageSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +28,4 @@ class AgentSettings:
     detect_seconds: float = 60.0  # between two looks at the hardware
     look_seconds: float = 5.0  # between two looks at the owner's limits
     fetch: FetchSettings = field(default_factory=FetchSettings)  # how data come to the cache/ of the directory
+    packages: PackageSettings | None = None  # of scripts, which come to packages/; None: none are installed

@@ -117,15 +117,20 @@ def _outcome(work: Work, send: Any, orders: Orders) -> Report:
         os.environ.update(HOME=str(work.work_dir), OMP_NUM_THREADS=str(work.threads))
         if work.memory_bytes is not None and work.device == "cpu":  # drivers reserve far more than they use
             limit_memory(_MEMORY_FACTOR * work.memory_bytes + _MEMORY_MARGIN)
+        if work.install:
+            from cyxwiz.compute.install import install
+
+            return install(work, send)
         if work.script is not None:
             from cyxwiz.compute.script import run_script
 
             return run_script(work, work.script, send, orders)
-        from cyxwiz.compute.train import Stopped, train
+        from cyxwiz.compute.course import Stopped
+        from cyxwiz.compute.kinds import run_job
 
         began = time.perf_counter()
         try:
-            return train(work, send, orders)
+            return run_job(work, send, orders)
         except Stopped:
             return Cancelled() if orders.cancelled else Preempted(time.perf_counter() - began)
     except CyxError as error:

@@ -242,9 +242,10 @@ def _plain(value: Any) -> Any:
 _WORK_FIELDS = (
     "job_id", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device",
     "threads", "max_duration_seconds", "memory_bytes", "network", "checkpoint_every",
+    "install",
 )  # fmt: skip
 # Files and folders of the node that a child reads: the executor lays them out where the child sees them.
-INPUTS = ("dataset_path", "resume", "source")
+INPUTS = ("dataset_path", "resume", "source", "weights", "packages")
 
 
 def encode_work(work: Work) -> bytes:

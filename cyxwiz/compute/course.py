@@ -362,7 +362,7 @@ class Course:
 def _loss(plan: Plan) -> Callable[[Tensor, Tensor], Tensor]:
     hyper, weights = plan.hyper, None
     if plan.classes is not None and plan.train.labels is not None:
-        weights = class_weights(hyper, plan.train.labels.bincount(minlength=plan.classes))
+        weights = class_weights(hyper, plan.train.labels.flatten().bincount(minlength=plan.classes))
     elif hyper.class_weights != "none":
         raise invalid("class_weights: the data set has no classes; leave it out.", field="class_weights")
     on_device = None if weights is None else weights.to(plan.device)

@@ -122,10 +122,10 @@ class ProcessExecutor:
                 f"Job {work.job_id} cannot be sent to a child: {error}; {MAX_FRAME} bytes at most."
             ) from error
         # What trains a declared model is this program: no job's code is given the network by being in a gang.
-        of_job = work.network or (work.gang is not None and work.script is not None)
+        of_job = (work.network and not work.install) or (work.gang is not None and work.script is not None)
         if of_job and not self._sandbox.allow_network:
             message = f"Job {work.job_id} asks for the network, which this node's owner gives to no job"
-            raise CyxError(Code.UNSUPPORTED, f"{message} (node.allow_network).", retryable=True)
+            raise CyxError(Code.UNSUPPORTED, f"{message} (node.network).", retryable=True)
         needs = Needs(work.device, work.network or work.gang is not None)
         for child in (self._take_idle(needs), None):
             if self._closed:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cyxwiz.compute.data.fetch import Data, DataCache
 from cyxwiz.compute.p2p.hub import REMOTE, Hub
+from cyxwiz.compute.packages import Environment, Packages
 from cyxwiz.compute.uploads import CheckpointUploads, Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
@@ -62,6 +63,7 @@ class Record:
     preempted: str = ""  # why the run is to save itself and stop
     data: Data | None = None  # what was fetched for it
     asked: dict[int, pb.NodeMessage] = field(default_factory=dict[int, pb.NodeMessage])  # not answered yet
+    environment: Environment | None = None  # of its script
     _acked_at_beat: int = -1
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a report was appended or acknowledged
 
@@ -132,6 +134,7 @@ class Runner:
         limits: Limits,
         p2p: Hub,
         tell: Callable[[pb.NodeMessage], Awaitable[None]],
+        packages: Packages | None = None,
     ) -> None:
         """`tell` sends central a message if there is a connection; what is not answered is sent again on the next."""
         self._p2p = p2p
@@ -142,6 +145,7 @@ class Runner:
         self._data = data
         self._clock = clock
         self._limits = limits
+        self._packages = packages
         self._gpus = _Gpus(limits.gpus)
 
     def resize(self, gpus: tuple[int, ...]) -> None:
@@ -189,6 +193,8 @@ class Runner:
             self._gpus.release(record)
             if record.data is not None:
                 record.data.release()
+            if record.environment is not None:
+                record.environment.release()
 
     async def _start(self, record: Record) -> Run | None:
         assign = record.assign
@@ -204,6 +210,8 @@ class Runner:
         for note in record.data.notes if record.data is not None else ():
             await self._write(record, self._messages(record, Logged("info", note, "node")), ends=False)
         script = await self._fetch_script(record)
+        if assign.requirements:
+            await self._hold_packages(record, seconds)
         resume: Path | None = None
         if assign.HasField("resume"):
             resume = record.directory / "resume.safetensors"
@@ -230,6 +238,9 @@ class Runner:
                 source=record.directory / "source" if script is not None else None,
                 memory_bytes=assign.ram_bytes or None,
                 gang=self._gang(assign),
+                network=assign.network,
+                weights=await self._fetch_weights(record),
+                packages=record.environment.path if record.environment is not None else None,
             )
         )
         if record.dropped:
@@ -245,6 +256,22 @@ class Runner:
             raise CyxError(Code.UNSUPPORTED, "This node takes no part in gangs (node.gangs).", retryable=True)
         given = assign.gang
         return Gang(given.rank, given.world, given.strategy, self._limits.gang_address)
+
+    async def _hold_packages(self, record: Record, seconds: float | None) -> None:
+        if self._packages is None:
+            raise CyxError(Code.UNSUPPORTED, "This node installs no packages (node.requirements).", retryable=True)
+        made = await self._packages.hold(record.assign.requirements, lambda: not record.dropped, seconds)
+        record.environment = made
+        told = f"The packages {'were installed' if made.fresh else 'were on this node'}: {made.size} bytes"
+        await self._write(record, self._messages(record, Logged("info", told, "node")), ends=False)
+
+    async def _fetch_weights(self, record: Record) -> Path | None:
+        """The file of the trained model that the job uses; None for a job without one."""
+        if not record.assign.weights:
+            return None
+        path = record.directory / "weights"
+        await self._files.fetch(record.assign.weights, path, lambda: record.dropped)
+        return path
 
     async def _fetch_script(self, record: Record) -> Script | None:
         """Lays the script's files out below the run's folder; None for a job without one."""

@@ -44,11 +44,10 @@ def split(
     import torch
 
     x, labels = torch.from_numpy(dataset.features), torch.from_numpy(dataset.labels)
-    groups = labels if dataset.classes is not None else torch.zeros(len(x), dtype=torch.int64)
-    kept, held_out = _indices(groups, share, seed)
+    kept, held_out = _indices(_groups(dataset), share, seed)
     x, scaling = _scale(x, kept, graph, dataset.standardize)
     scaling["divisor"] = dataset.divisor
-    y = _targets(labels, dataset.classes, loss, math.prod(outputs))
+    y = targets_of(labels, dataset.classes, loss, math.prod(outputs))
     arrays = {name: torch.from_numpy(array) for name, array in dataset.fields.items()}
 
     def part(index: Tensor) -> Samples:
@@ -56,6 +55,20 @@ def split(
         return Samples(_on(device, x, arrays, index), y[index].to(device), shown)
 
     return part(kept), part(held_out), scaling
+
+
+def held_out_rows(dataset: Dataset, share: float, seed: int) -> Tensor:
+    """The rows, in order, that `split` holds out with the same share and seed."""
+    return _indices(_groups(dataset), share, seed)[1]
+
+
+def _groups(dataset: Dataset) -> Tensor:
+    """A number a row; rows of the same one are split by the same share."""
+    import torch
+
+    if dataset.classes is None or dataset.label_shape:
+        return torch.zeros(len(dataset.features), dtype=torch.int64)
+    return torch.from_numpy(dataset.labels)
 
 
 def _on(device: torch.device, x: Tensor, arrays: Mapping[str, Tensor], index: Tensor) -> Tensor | dict[str, Tensor]:
@@ -90,7 +103,7 @@ def _scale(x: Tensor, kept: Tensor, graph: Graph, standardize: bool) -> tuple[Te
     return ((x - means) / stds).float(), {"mean": means.tolist(), "std": stds.tolist()}
 
 
-def _targets(labels: Tensor, classes: int | None, loss: str, width: int) -> Tensor:
+def targets_of(labels: Tensor, classes: int | None, loss: str, width: int) -> Tensor:
     """What the loss compares the outputs with: class numbers, one column per class, or the numbers to predict."""
     from torch.nn import functional
 

@@ -131,6 +131,8 @@ def run_script(work: Work, script: Script, send: Send, orders: Orders) -> Outcom
     job.enter(session)
     sys.argv = [str(source / script.entry), *script.args]
     sys.path.insert(0, str((source / script.entry).parent))
+    if work.packages is not None:
+        add_packages(work.packages, send)
     status = _status(source / script.entry)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -153,6 +155,20 @@ def _raise_if_lost(gang: Gang, status: str) -> None:
     if is_loss(status):
         time.sleep(LOSS_SECONDS)
         raise lost(gang, RuntimeError(status))
+
+
+def add_packages(folder: Path, send: Send) -> None:
+    """Puts a script's packages last on the path, and tells which of them the node has in another version."""
+    from importlib.metadata import PackageNotFoundError, distributions, version
+
+    for wanted in sorted(distributions(path=[str(folder)]), key=lambda each: each.name):
+        try:
+            there = version(wanted.name)
+        except PackageNotFoundError:
+            continue
+        if there != wanted.version:
+            send(Logged("warning", f"{wanted.name} {there} of this node is used, requirements name {wanted.version}"))
+    sys.path.append(str(folder))  # and no .pth file of it is read
 
 
 def lay_out_data(work: Work, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,8 @@ class Tally:
 
     def accuracy(self) -> float:
         self._count()
-        return float(self._right) / max(1, self._seen)
+        steps = 1 if self._labels is None else math.prod(self._labels.shape[1:])  # each has a class
+        return float(self._right) / max(1, self._seen * steps)
 
 
 def _rule(loss: str) -> Callable[[Tensor], Tensor]:
@@ -85,6 +87,8 @@ def _rule(loss: str) -> Callable[[Tensor], Tensor]:
     threshold = 0.0 if loss == "BCEWithLogits" else 0.5
 
     def predict(outputs: Tensor) -> Tensor:
+        if outputs.dim() > 2:  # a class for every step
+            return outputs.argmax(-1)
         return (outputs[:, 0] > threshold).long() if outputs.shape[1] == 1 else outputs.argmax(1)
 
     return predict

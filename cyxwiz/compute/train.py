@@ -12,23 +12,22 @@ Refuses what cannot train with CyxError, also a loss that is no longer a number,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyxwiz.compute import checkpoint
+from cyxwiz.compute.artefacts import artefact
 from cyxwiz.compute.build import build
 from cyxwiz.compute.course import Course, Plan, Send, Stopped
 from cyxwiz.compute.data.dataset import Dataset
 from cyxwiz.compute.datasets import load
+from cyxwiz.compute.devices import device_of
 from cyxwiz.compute.gang.team import Alone
 from cyxwiz.compute.orders import Orders
-from cyxwiz.compute.samples import split
-from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
+from cyxwiz.compute.samples import CLASS_LOSSES, split
+from cyxwiz.domain.errors import invalid, unsupported
 from cyxwiz.graph import (
-    Features,
     Part,
     check_fits,
     default_loss,
@@ -40,7 +39,6 @@ from cyxwiz.graph import (
 from cyxwiz.ports.executor import Artefact, Asked, Finished, Logged, Preempted, Report, Work
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from cyxwiz.compute.export import Trained
@@ -79,7 +77,7 @@ def _train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
     epochs = course.run()
     metrics = course.final_metrics()
     if plan.team.sharded:
-        plan.model = _gathered(plan, features_of(dataset.shape))
+        plan.model = _gathered(plan, dataset)
     if not plan.team.leads:
         return Preempted(time.perf_counter() - began)
     trained = _trained(plan, dataset, scaling, course, epochs)
@@ -113,11 +111,11 @@ def _of_member(send: Send) -> Send:
     return passing
 
 
-def _gathered(plan: Plan, features: Features) -> nn.Module:
+def _gathered(plan: Plan, dataset: Dataset) -> nn.Module:
     """A model with the whole weights of one whose members have a share each; all of them must call it."""
     shown = plan.model.state_dict()
     weights = {name: checkpoint.whole(value.detach()) for name, value in shown.items()}
-    model = build(plan.graph, features, plan.loss.type).to(plan.device)
+    model = build(plan.graph, features_of(dataset.shape), plan.loss.type, dataset.label_shape).to(plan.device)
     model.load_state_dict(weights)
     return model
 
@@ -125,8 +123,6 @@ def _gathered(plan: Plan, features: Features) -> nn.Module:
 def _prepare(work: Work, send: Send) -> tuple[Plan, Dataset, dict[str, object]]:
     import torch
 
-    if work.job_type.lower() != "training":
-        raise unsupported(f"Jobs of type {work.job_type} cannot be run yet; supported: training.", type=work.job_type)
     if work.epochs < 1:
         raise invalid(f"epochs is {work.epochs}; it must be at least 1.", epochs=work.epochs)
     graph = parse(work.model)
@@ -134,17 +130,19 @@ def _prepare(work: Work, send: Send) -> tuple[Plan, Dataset, dict[str, object]]:
     unknown = [f"The hyperparameter {key} is unknown and has no effect" for key in hyper.extra]
     for note in (*graph.notes, *hyper.notes, *unknown):
         send(Logged("warning", note))
-    device = _device(work.device)
+    device = device_of(work.device)
     resumed = checkpoint.read(work.resume, _fingerprint(work)) if work.resume is not None else None
     # Sums depend on how many threads take part: who goes on takes as many as who began.
     threads = resumed.threads if resumed is not None and device.type == "cpu" else max(1, work.threads)
     torch.set_num_threads(threads)
     dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path)
+    features = features_of(dataset.shape)
+    if dataset.label_shape and not _has_steps(hyper.loss, infer(graph, features)[graph.last.id], dataset):
+        dataset = dataset.as_targets()
     loss = hyper.loss or Part(default_loss(dataset.classes))
     check_fits(graph, dataset.shape, work.dataset_uri, loss.type)
-    features = features_of(dataset.shape)
     torch.manual_seed(work.seed)
-    model = build(graph, features, loss.type).to(device)
+    model = build(graph, features, loss.type, dataset.label_shape).to(device)
     outputs = infer(graph, features)[graph.last.id]
     train_part, held_out, scaling = split(
         dataset, graph, hyper.validation_split, loss.type, outputs, work.seed, device
@@ -177,19 +175,17 @@ def _prepare(work: Work, send: Send) -> tuple[Plan, Dataset, dict[str, object]]:
     return plan, dataset, scaling
 
 
+def _has_steps(loss: Part | None, outputs: tuple[int, ...], dataset: Dataset) -> bool:
+    """Whether whole labels, several a sample, are classes of steps: for a loss on classes, or where the model gives
+    scores for each step and the job names no loss. Else they are numbers to predict."""
+    if loss is not None:
+        return loss.type in CLASS_LOSSES
+    return len(outputs) > 1 and outputs[:-1] == dataset.label_shape
+
+
 def _fingerprint(work: Work) -> str:
     hyperparameters = json.dumps(dict(work.hyperparameters), sort_keys=True)
     return checkpoint.fingerprint(work.model, work.dataset_uri, work.seed, work.batch_size, hyperparameters)
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise CyxError(Code.UNAVAILABLE, f"The device {name} is not usable: this PyTorch sees no CUDA device.")
-    if name.startswith("cuda"):
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    return torch.device(name)
 
 
 # --- the result
@@ -204,6 +200,7 @@ def _trained(plan: Plan, dataset: Dataset, scaling: dict[str, object], course: C
         plan.work.model,
         features_of(dataset.shape),
         plan.loss.type,
+        dataset.label_shape,
         scaling=scaling,
         dataset=plan.work.dataset_uri,
         classes=dataset.classes,
@@ -228,10 +225,4 @@ def _files(plan: Plan, trained: Trained) -> tuple[Artefact, ...]:
     weights = write_safetensors(trained, folder / "model.safetensors")
     plan.model.eval()
     others = export(trained, plan.hyper.export, folder)
-    return (weights, *(_artefact(path) for path in others))
-
-
-def _artefact(path: Path) -> Artefact:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Artefact(path.name, path, digest, path.stat().st_size)
+    return (weights, *(artefact(path) for path in others))

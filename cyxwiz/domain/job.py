@@ -23,6 +23,7 @@ from cyxwiz.domain.states import (
     LeaseTrigger,
     advance,
 )
+from cyxwiz.domain.weights import Weights
 
 
 def data_source(uri: str) -> str:
@@ -113,7 +114,9 @@ class JobSpec:
     name: str
     type: JobType
     dataset_uri: str
-    model: str  # a model definition: JSON text; empty in a job that was read from the store
+    # A model definition or a pipeline's steps: JSON text; the lock file of a script's packages. Empty in a job that was
+    # read from the store.
+    model: str
     epochs: int = 10
     batch_size: int = 32
     seed: int = 0
@@ -127,6 +130,9 @@ class JobSpec:
     checkpoint_every: str = "auto"  # see domain.checkpoint
     script: Script | None = None  # its own code, instead of a model definition
     strategy: Strategy = Strategy.DDP  # of a gang
+    weights: Weights | None = None  # of the model that is evaluated or asked
+    requirements: str = ""  # SHA-256 of the lock file of its packages
+    network: bool = False  # whether its script asks for the network
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,10 @@ HELLO_CONTEXT = b"cyxwiz-node-hello-v1\n"
 P2P_SERVICE = "cyxwiz.protocol.JobExecutionService"
 COMPUTE_SERVICE = "cyxwiz.protocol.ComputeService"
 P2P_ISSUER = "CyxWiz-Central-Server"  # of the tokens that let a client reach a job on its node
+JOB_TYPES = "job_types"  # the feature of a node that evaluates, infers and preprocesses, too
+REQUIREMENTS = "requirements"  # of one that installs the packages of a script
+NETWORK = "network"  # of one that gives scripts the network
 SCRIPTS = "scripts"  # the feature of a node that runs the code of others, in a sandbox
-NETWORK = "network"  # of one that gives jobs the network if they ask
 GANG = "gang:"  # how the feature begins that names the network in which a node's gangs meet
 
 

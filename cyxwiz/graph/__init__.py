@@ -10,8 +10,16 @@ from cyxwiz.graph.fit import check_fits, check_model_fits, default_loss, feature
 from cyxwiz.graph.hyperparameters import Hyperparameters, parse_hyperparameters
 from cyxwiz.graph.ir import Graph, Layer, Part, Source
 from cyxwiz.graph.parse import parse
+from cyxwiz.graph.pipeline import Step, check_pipeline, parse_pipeline, shape_after
 from cyxwiz.graph.rule import Cost, Shape, Site
 from cyxwiz.graph.shapes import Features, cost, entry_shapes, infer, sites
+from cyxwiz.graph.tasks import (
+    Evaluation,
+    Inference,
+    check_no_hyperparameters,
+    parse_evaluation,
+    parse_inference,
+)
 from cyxwiz.graph.write import to_cyxgraph
 
 __all__ = [
@@ -19,18 +27,23 @@ __all__ = [
     "Cost",
     "DataShape",
     "DatasetUri",
+    "Evaluation",
     "Features",
     "Graph",
     "Hyperparameters",
+    "Inference",
     "Layer",
     "Part",
     "Shape",
     "Site",
     "Source",
+    "Step",
     "blob_digest",
     "check_dataset_uri",
     "check_fits",
     "check_model_fits",
+    "check_no_hyperparameters",
+    "check_pipeline",
     "cost",
     "default_loss",
     "entry_shapes",
@@ -38,7 +51,11 @@ __all__ = [
     "infer",
     "known_shape",
     "parse",
+    "parse_evaluation",
     "parse_hyperparameters",
+    "parse_inference",
+    "parse_pipeline",
+    "shape_after",
     "sites",
     "skipped_softmax",
     "to_cyxgraph",

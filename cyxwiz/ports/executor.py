@@ -51,6 +51,9 @@ class Work:
     memory_bytes: int | None = None  # what the job asked for; None leaves it to the node
     network: bool = False  # whether the job asks for the network
     gang: Gang | None = None
+    weights: Path | None = None  # the file of the trained model that is evaluated or asked
+    packages: Path | None = None  # the folder of the script's packages
+    install: bool = False  # no job: the node itself wants the packages of `source` installed, from the index `model`
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cyxwiz.domain.ids import NodeId
-from cyxwiz.domain.job import Device, JobSpec
-from cyxwiz.domain.node import NETWORK, P2P_SERVICE, SCRIPTS, DeviceInfo, Node
+from cyxwiz.domain.job import Device, JobSpec, JobType
+from cyxwiz.domain.node import JOB_TYPES, NETWORK, P2P_SERVICE, REQUIREMENTS, SCRIPTS, DeviceInfo, Node
 from cyxwiz.domain.states import NodeState
 
 REMOTE = "remote:"  # data that the job's owner streams to the node
@@ -67,6 +67,12 @@ def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
         return f"not in {', '.join(resources.regions)}"
     if spec.script is not None and SCRIPTS not in node.features:
         return "runs no code of others"
+    if spec.type is not JobType.TRAINING and JOB_TYPES not in node.features:
+        return f"knows no {spec.type} jobs"
+    if spec.requirements and REQUIREMENTS not in node.features:
+        return "installs no packages"
+    if spec.network and NETWORK not in node.features:
+        return "allows no network"
     if resources.nodes > 1 and not node.gang_network:
         return "takes no part in gangs"
     if resources.nodes > 1 and spec.script is not None and NETWORK not in node.features:

@@ -145,7 +145,8 @@ def explain(spec: JobSpec, candidates: Iterable[Candidate], weights: Weights) ->
 
 def _need(spec: JobSpec) -> tuple[object, ...]:
     r = spec.resources
-    return (r.device, r.vram_bytes, r.ram_bytes, r.regions)
+    asks = (spec.type, spec.script is not None, bool(spec.requirements), spec.network)
+    return (r.device, r.vram_bytes, r.ram_bytes, r.regions, *asks)
 
 
 def _less(c: Candidate, spec: JobSpec) -> Candidate:

@@ -440,7 +440,7 @@ def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
         job_id=job.id,
         token=token_to(lease.token),
         job_type=str(spec.type),
-        model=tx.model(job.id),
+        model="" if spec.script is not None else tx.model(job.id),
         dataset_uri=spec.dataset_uri,
         hyperparameters=dict(spec.hyperparameters),
         epochs=spec.epochs,
@@ -456,6 +456,9 @@ def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
         script=_script(spec.script),
         gang=_gang(spec, lease),
         owner_id=job.owner_id,
+        weights=spec.weights.sha256 if spec.weights is not None else "",
+        requirements=tx.model(job.id) if spec.requirements else "",
+        network=spec.network,
     )
 
 

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from cyxwiz.domain.checkpoint import parse_every
-from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
+from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
+from cyxwiz.domain.ids import JobId
 from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources, Strategy
+from cyxwiz.domain.lockfile import check_lock
 from cyxwiz.domain.money import parse_cyxwiz
-from cyxwiz.domain.script import Script, check_script
-from cyxwiz.graph import blob_digest, check_dataset_uri, check_model_fits, parse, parse_hyperparameters
+from cyxwiz.domain.script import check_script
+from cyxwiz.domain.weights import Weights, is_model
+from cyxwiz.graph import (
+    blob_digest,
+    check_dataset_uri,
+    check_model_fits,
+    check_no_hyperparameters,
+    check_pipeline,
+    known_shape,
+    parse,
+    parse_evaluation,
+    parse_hyperparameters,
+    parse_inference,
+    parse_pipeline,
+)
 from cyxwiz.ports.store import Tx
+from cyxwiz.services.definition import Lock, Model, Part, Steps, definition_of
 from cyxwiz.services.validation import first_problem
 
 MAX_MODEL_BYTES = 8 << 20
@@ -74,21 +91,7 @@ Text = Annotated[str, Field(max_length=10_000)]
 Plain = Annotated[Text, BeforeValidator(_plain)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class _Model(_Part):
-    graph: dict[str, Any] | str | None = None
-    layers: list[Any] | None = None
-    script: str | None = None  # which of the files to run
-    files: dict[str, str] | None = None  # path to SHA-256 of a blob
-    args: list[str] | None = None
-    source: str | None = None  # a folder: who submits by SDK or command line may name one, which becomes files
-    definition: str | None = None  # any of the shapes of the wire contract, as JSON text
-
-
-class _Resources(_Part):
+class _Resources(Part):
     device: Literal["any", "cpu", "cuda", "opencl", "metal", "vulkan"] = "any"
     vram: Size = 0
     ram: Size = 1 << 30
@@ -98,20 +101,20 @@ class _Resources(_Part):
     regions: list[Annotated[str, Field(max_length=64)]] = Field(default_factory=list, max_length=100)
 
 
-class _Payment(_Part):
+class _Payment(Part):
     max_price: Annotated[str, BeforeValidator(_plain)] = "0"
     address: Annotated[str, Field(max_length=200)] = ""
 
 
-class _Checkpoint(_Part):
+class _Checkpoint(Part):
     every: Annotated[str, Field(max_length=40)] = "auto"
 
 
-class _Verify(_Part):
+class _Verify(Part):
     mode: Literal["none"] = "none"
 
 
-class JobFile(_Part):
+class JobFile(Part):
     name: str = Field("", max_length=200)
     type: Literal["training", "inference", "evaluation", "preprocessing"] = "training"
     dataset: Text = ""
@@ -119,7 +122,10 @@ class JobFile(_Part):
     batch_size: int = Field(32, ge=1, le=MAX_BATCH)
     seed: int = Field(0, ge=-(2**63), lt=2**63)
     priority: Literal["low", "normal", "high", "critical"] = "normal"
-    model: _Model = _Model()
+    model: Model = Model()
+    steps: Steps | None = None
+    requirements: Lock | None = None
+    network: bool = False
     hyperparameters: dict[Annotated[str, Field(max_length=100)], Plain] = Field(default_factory=dict, max_length=200)
     resources: _Resources = Field(default_factory=lambda: _Resources.model_validate({}))
     payment: _Payment = _Payment()
@@ -141,14 +147,22 @@ def parse_jobfile(data: object) -> JobSpec:
         file = JobFile.model_validate(data)
     except ValidationError as error:
         raise first_problem(error, "job") from None
-    model, script = _model(file.model)
+    kind = JobType(file.type)
+    if file.steps is None and kind is JobType.PREPROCESSING:
+        raise invalid('steps: missing; give a list of steps such as {type = "standardize"}', field="steps")
+    if file.steps is not None and kind is not JobType.PREPROCESSING:
+        raise invalid(f"steps: are for jobs of the type preprocessing, not {kind}", field="steps")
+    definition = definition_of(file.model, file.steps, file.requirements, network=file.network)
     spec = JobSpec(
         name=file.name,
-        type=JobType(file.type),
+        type=kind,
         dataset_uri=file.dataset,
-        model=model,
-        script=script,
-        epochs=file.epochs,
+        model=definition.model,
+        script=definition.script,
+        weights=definition.weights,
+        requirements=definition.requirements,
+        network=definition.network,
+        epochs=epochs_of(kind, file.epochs),
         batch_size=file.batch_size,
         seed=file.seed,
         priority=Priority(file.priority),
@@ -178,8 +192,6 @@ def check_spec(spec: JobSpec) -> None:
     Raises:
         CyxError: INVALID or UNSUPPORTED, naming the field, layer or URI.
     """
-    if spec.type is not JobType.TRAINING:
-        raise unsupported(f"type: {spec.type} jobs are not built yet; training is", field="type")
     if not 1 <= spec.epochs <= MAX_EPOCHS:
         raise invalid(f"epochs: must be from 1 to {MAX_EPOCHS}, not {spec.epochs}", field="epochs")
     if not 1 <= spec.batch_size <= MAX_BATCH:
@@ -193,22 +205,33 @@ def check_spec(spec: JobSpec) -> None:
     _check_gang(spec)
     parse_every(spec.checkpoint_every)
     if spec.script is not None:
-        check_script(spec.script)
-        if spec.dataset_uri:
-            check_dataset_uri(spec.dataset_uri)
+        _check_script(spec)
         return
+    if spec.requirements or spec.network:
+        key = "requirements" if spec.requirements else "network"
+        raise invalid(f"{key}: is for your own code: give model.script or model.source as well", field=key)
     if not spec.dataset_uri:
         raise invalid("dataset: missing; name one such as builtin:digits", field="dataset")
-    graph = parse(spec.model)
-    hyperparameters = parse_hyperparameters(spec.hyperparameters, graph)
-    check_dataset_uri(spec.dataset_uri)
-    check_model_fits(graph, spec.dataset_uri, hyperparameters.loss.type if hyperparameters.loss else None)
+    uri = check_dataset_uri(spec.dataset_uri)
+    if spec.type is JobType.PREPROCESSING:
+        check_no_hyperparameters(spec.hyperparameters)
+        if spec.weights is not None:
+            raise invalid("model: a preprocessing job has steps and no model; leave it out", field="model")
+        check_pipeline(parse_pipeline(spec.model), known_shape(uri))
+    elif spec.type is JobType.TRAINING:
+        _check_training(spec)
+    else:
+        _check_use(spec)
 
 
 def _check_gang(spec: JobSpec) -> None:
     resources = spec.resources
     if not 1 <= resources.nodes <= MAX_NODES:
         raise invalid(f"resources.nodes: must be from 1 to {MAX_NODES}, not {resources.nodes}", field="resources.nodes")
+    if resources.nodes > 1 and spec.type is not JobType.TRAINING:
+        raise invalid(
+            f"resources.nodes: several nodes train together; an {spec.type} job runs on one", field="resources.nodes"
+        )
     if not 1 <= resources.min_nodes <= resources.nodes:
         raise invalid(
             f"resources.min_nodes: must be from 1 to resources.nodes ({resources.nodes}), not {resources.min_nodes}",
@@ -221,49 +244,96 @@ def _check_gang(spec: JobSpec) -> None:
         )
 
 
-def check_blobs(tx: Tx, spec: JobSpec, owner_id: str) -> None:
-    """A blob:// data set and a script's files must be stored here, and be the caller's."""
-    for path, sha256 in spec.script.files.items() if spec.script is not None else ():
-        info = tx.blob(sha256)
-        if info is None or owner_id not in info.owners:
-            raise CyxError(Code.NOT_FOUND, f"model.files: {path} ({sha256}) is not stored here; upload it first")
-    if (digest := blob_digest(spec.dataset_uri)) is not None:
-        info = tx.blob(digest)
-        if info is None or owner_id not in info.owners:
-            raise CyxError(
-                Code.NOT_FOUND, f"dataset: {spec.dataset_uri} is not stored here; upload it with POST /api/blobs"
-            )
-
-
-def parse_definition(text: str) -> tuple[str, Script | None]:
-    """A model definition as the wire has it: JSON text of a graph, or of `script`, `files` and `args`."""
-    if '"script"' in text:
-        try:
-            given = json.loads(text)
-        except (ValueError, RecursionError):
-            return text, None  # who reads it as a graph says what is wrong
-        if isinstance(given, dict) and "script" in given:
-            try:
-                return _model(_Model.model_validate(given))
-            except ValidationError as error:
-                raise first_problem(error, "model") from None
-    return text, None
-
-
-def _model(model: _Model) -> tuple[str, Script | None]:
-    given = {k: v for k, v in model.model_dump().items() if v is not None}
-    if model.source is not None:
+def _check_script(spec: JobSpec) -> None:
+    assert spec.script is not None
+    if spec.type is not JobType.TRAINING:
         raise invalid(
-            "model.source: a folder can be named to `cyxwiz submit` and to the SDK, which upload it; here give files",
-            field="model.source",
+            f"type: a script is a job of the type training, not {spec.type}: what it does is its own matter",
+            field="type",
         )
-    if model.script is not None:
-        if extra := sorted(given.keys() - {"script", "files", "args"}):
-            raise invalid(f"model.{extra[0]}: a script builds its own model; leave it out", field=f"model.{extra[0]}")
-        return "", Script(model.script, model.files or {}, tuple(model.args or ()))
-    if len(given) != 1 or "files" in given or "args" in given:
-        raise invalid("model: give exactly one of graph, layers, definition or script", field="model")
-    if "layers" in given:
-        return json.dumps({"layers": given["layers"]}), None
-    value = given.get("graph", given.get("definition"))
-    return value if isinstance(value, str) else json.dumps(value), None
+    check_script(spec.script)
+    if spec.requirements:
+        check_lock(spec.model)
+    if spec.dataset_uri:
+        check_dataset_uri(spec.dataset_uri)
+
+
+def _check_training(spec: JobSpec) -> None:
+    if spec.weights is not None:
+        raise invalid(
+            "model: a training job starts from weights of its own; weights and from_job are for evaluation and "
+            "inference",
+            field="model",
+        )
+    graph = parse(spec.model)
+    hyperparameters = parse_hyperparameters(spec.hyperparameters, graph)
+    check_model_fits(graph, spec.dataset_uri, hyperparameters.loss.type if hyperparameters.loss else None)
+
+
+def _check_use(spec: JobSpec) -> None:
+    """An evaluation or an inference: a model that is trained already."""
+    if spec.weights is None:
+        raise invalid(
+            f"model: an {spec.type} job needs trained weights: model.from_job, or model.weights = blob:sha256:…",
+            field="model",
+        )
+    loss: str | None = None
+    if spec.type is JobType.EVALUATION:
+        loss = parse_evaluation(spec.hyperparameters).loss
+    else:
+        parse_inference(spec.hyperparameters)
+    if spec.model:
+        graph = parse(spec.model)
+        if spec.type is JobType.EVALUATION:
+            check_model_fits(graph, spec.dataset_uri, loss)
+
+
+def resolve(tx: Tx, spec: JobSpec, owner_id: str) -> JobSpec:
+    """The spec with the blob of its weights named. Whatever blob it names must be stored here, and be the caller's.
+
+    Raises:
+        CyxError: NOT_FOUND for a blob or a job that is not there or somebody else's; CONFLICT for a job without a
+            result; INVALID for one whose result has no such file, or no file of weights.
+    """
+    for path, sha256 in spec.script.files.items() if spec.script is not None else ():
+        _check_owned(tx, sha256, owner_id, f"model.files: {path} ({sha256}) is not stored here; upload it first")
+    if (digest := blob_digest(spec.dataset_uri)) is not None:
+        _check_owned(
+            tx,
+            digest,
+            owner_id,
+            f"dataset: {spec.dataset_uri} is not stored here; upload it with POST /api/blobs",
+        )
+    if spec.weights is None:
+        return spec
+    weights = _of_result(tx, spec.weights, owner_id) if spec.weights.job_id else spec.weights
+    message = f"model.weights: {weights.sha256} is not stored here; upload it with POST /api/blobs"
+    _check_owned(tx, weights.sha256, owner_id, message)
+    return replace(spec, weights=weights)
+
+
+def _check_owned(tx: Tx, sha256: str, owner_id: str, message: str) -> None:
+    info = tx.blob(sha256)
+    if info is None or owner_id not in info.owners:
+        raise CyxError(Code.NOT_FOUND, message)
+
+
+def _of_result(tx: Tx, weights: Weights, owner_id: str) -> Weights:
+    """The weights that a job of the same owner made."""
+    job = tx.job(JobId(weights.job_id))
+    if job is None or job.owner_id != owner_id:
+        raise CyxError(Code.NOT_FOUND, f"model.from_job: you have no job {weights.job_id}")
+    result = tx.result(job.id)
+    if result is None:
+        raise conflict(f"model.from_job: job {job.id} is {job.state} and has no result", state=str(job.state))
+    fitting = [file for file in result.files if (file.name == weights.file if weights.file else is_model(file.name))]
+    if not fitting:
+        names = ", ".join(file.name for file in result.files[:20])
+        wanted = f"no file {weights.file!r}" if weights.file else "no file of weights"
+        raise invalid(f"model.from_job: the result of job {job.id} has {wanted}; it has {names}", field="model.file")
+    return Weights(fitting[0].sha256, weights.job_id, fitting[0].name)
+
+
+def epochs_of(kind: JobType, stated: int) -> int:
+    """Only training goes over its data more than once."""
+    return stated if kind is JobType.TRAINING else 1

@@ -25,7 +25,7 @@ from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.audit import record
-from cyxwiz.services.jobfile import check_blobs, check_spec
+from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
@@ -116,8 +116,8 @@ class Jobs:
         """Stores a job and wakes the scheduler. Returns (job, whether it is new): a repeated key gets the first job.
 
         Raises:
-            CyxError: INVALID or UNSUPPORTED as `check_spec`; CONFLICT for a key used with other content; EXHAUSTED when
-                too many of the caller's jobs wait; UNAVAILABLE while central stops.
+            CyxError: INVALID or UNSUPPORTED as `check_spec`, NOT_FOUND and others as `resolve`; CONFLICT for a key used
+                with other content; EXHAUSTED when too many of the caller's jobs wait; UNAVAILABLE while central stops.
         """
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "This central is stopping: submit again once it is back")
@@ -142,16 +142,16 @@ class Jobs:
                 if first is None:
                     raise not_found("job", seen[1])
                 return first, False
-            check_blobs(tx, spec, actor.id)
+            submitted = replace(job, spec=resolve(tx, spec, actor.id))
             if tx.count_pending(actor.id, self._max_pending) >= self._max_pending:
                 raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
-            tx.add_job(job)
+            tx.add_job(submitted)
             if key:
                 tx.remember(f"submit:{actor.id}", key, digest, job.id)
             tx.emit(JobSubmitted(job.id, actor.id, spec.name), private_to=actor.id)
             record(tx, actor.name, "job.submit", f"job:{job.id}")
             tx.hint(QUEUE)
-            return job, True
+            return submitted, True
 
         try:
             return await self._store.write(unit)
@@ -165,7 +165,7 @@ class Jobs:
         self.check(actor, spec)
 
         def unit(tx: Tx) -> Sequence[Candidate]:
-            check_blobs(tx, spec, actor.id)
+            resolve(tx, spec, actor.id)
             return self.candidates(tx)
 
         return self.estimate(spec), explain(spec, await self._store.read(unit), self._weights)
@@ -383,11 +383,13 @@ class Jobs:
 
 
 def _needs(tx: Tx, job_id: JobId, sha256: str) -> bool:
-    """Whether who runs the job must read the blob: its data set, its files, or a checkpoint to go on from."""
+    """Whether who runs the job must read the blob: its data set, its files, its weights, or a checkpoint."""
     job = tx.job(job_id)
     if job is None:
         return False
     if job.spec.script is not None and sha256 in job.spec.script.files.values():
+        return True
+    if job.spec.weights is not None and job.spec.weights.sha256 == sha256:
         return True
     saved = [checkpoint.sha256 for checkpoint in tx.checkpoints(job_id, KEPT_CHECKPOINTS) if checkpoint.kept]
     return sha256 in saved or blob_digest(job.spec.dataset_uri) == sha256

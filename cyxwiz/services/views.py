@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from cyxwiz.domain.account import ApiKey, JoinToken, User
-from cyxwiz.domain.job import Checkpoint, Job, JobResult, Lease, LogLine, MetricPoint
+from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import DeviceInfo, LoadSample, Node
+from cyxwiz.domain.weights import Weights
 from cyxwiz.ports.store import Page
 from cyxwiz.scheduler.policy import Verdict
 from cyxwiz.services.accounts import TokenPair
@@ -80,6 +81,9 @@ def job(item: Job) -> Json:
         },
         "strategy": str(spec.strategy) if spec.resources.nodes > 1 else None,
         "labels": dict(spec.labels),
+        "network": spec.network,
+        "requirements": f"sha256:{spec.requirements}" if spec.requirements else None,
+        "weights": _weights(spec.weights),
         **money("estimated_cost", item.estimated_cost_units),
         **money("actual_cost", item.actual_cost_units),
         "compute_seconds": item.compute_seconds,
@@ -88,6 +92,13 @@ def job(item: Job) -> Json:
         "first_step_at": instant(item.first_step_at),
         "completed_at": instant(item.completed_at),
     }
+
+
+def _weights(weights: Weights | None) -> Json | None:
+    if weights is None:
+        return None
+    named = {"from_job": weights.job_id, "file": weights.file} if weights.job_id else {}
+    return {"sha256": weights.sha256, **named}
 
 
 def result(item: JobResult) -> Json:
@@ -138,6 +149,7 @@ def receipt(item: Receipt) -> Json:
         "model_weights_hash": item.result.weights_hash if item.result else None,
         "files": result(item.result)["files"] if item.result else [],
         "dataset_uri": entry.spec.dataset_uri,
+        "made_dataset_uri": _made_dataset(item),
         "seed": entry.spec.seed,
         **money("price", entry.actual_cost_units),
         "charged": False,
@@ -145,6 +157,12 @@ def receipt(item: Receipt) -> Json:
         "started_at": instant(entry.started_at),
         "completed_at": instant(entry.completed_at),
     }
+
+
+def _made_dataset(item: Receipt) -> str | None:
+    """What a later job names as its `dataset` to read what this one made; None if it made no data set."""
+    made = item.job.spec.type is JobType.PREPROCESSING and item.result is not None
+    return f"blob://sha256/{item.result.files[0].sha256}" if made and item.result is not None else None
 
 
 def metric(point: MetricPoint) -> Json:

@@ -33,6 +33,7 @@ from cyxwiz.domain.job import (
 from cyxwiz.domain.node import DeviceInfo, Hardware, LoadSample, Node, Pricing
 from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
+from cyxwiz.domain.weights import Weights
 from cyxwiz.ports.store import AuditEntry, BlobInfo, OutboxEntry
 
 _TOP_RANK = Priority.CRITICAL.rank
@@ -48,6 +49,7 @@ def to_spec(data: Mapping[str, Any]) -> JobSpec:
             "model": "",
             "type": JobType(data["type"]),
             "script": _to_script(data.get("script")),
+            "weights": Weights(**data["weights"]) if data.get("weights") else None,
             "priority": Priority(data["priority"]),
             "strategy": Strategy(data.get("strategy", Strategy.DDP)),
             "resources": Resources(
@@ -71,6 +73,7 @@ def from_spec(spec: JobSpec) -> dict[str, Any]:
         "hyperparameters": dict(spec.hyperparameters),
         "resources": asdict(spec.resources),
         "script": _from_script(spec.script),
+        "weights": asdict(spec.weights) if spec.weights is not None else None,
         "labels": dict(spec.labels),
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 from cyxwiz.domain.ids import JobId, NodeId, UserId
 from cyxwiz.domain.job import Device, Job, JobSpec, JobType, Priority, Resources
 from cyxwiz.domain.node import DeviceInfo, Hardware, Node
+from cyxwiz.domain.weights import Weights
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 OWNER = UserId("11111111-1111-4111-8111-111111111111")
@@ -28,6 +29,9 @@ def job(
         resources=Resources(device=Device.CUDA, regions=("eu", "us")),
         expected_seconds=60.0,
         labels={"team": "a"},
+        weights=Weights("ab" * 32, "another job", "model.onnx"),
+        requirements="cd" * 32,
+        network=True,
     )
     return Job(**{"id": JobId(str(uuid.uuid4())), "owner_id": OWNER, "spec": spec, "created_at": START, **given})
 

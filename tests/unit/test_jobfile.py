@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.job import Device, JobType, Priority, Resources
 from cyxwiz.domain.script import Script
-from cyxwiz.services.jobfile import parse_definition, parse_jobfile, parse_size, parse_span
+from cyxwiz.services.definition import Definition, parse_definition
+from cyxwiz.services.jobfile import parse_jobfile, parse_size, parse_span
 
 LAYERS = [{"type": "dense", "units": 64}, {"type": "relu"}, {"type": "dense", "units": 10}]
 SMALL: dict[str, Any] = {"dataset": "builtin:digits", "model": {"layers": LAYERS}}
@@ -167,7 +168,6 @@ def test_several_mistakes_are_counted() -> None:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"type": "inference"}, "type: inference jobs are not built yet"),
         ({"model": {"definition": '{"type": "vgg"}'}}, "cannot be built"),
     ],
 )
@@ -241,7 +241,7 @@ json_values = st.recursive(
     max_leaves=5,
 )
 FIELDS = ("name", "type", "dataset", "epochs", "batch_size", "seed", "priority", "model", "hyperparameters",
-          "resources", "checkpoint", "verify", "labels")  # fmt: skip
+          "resources", "checkpoint", "verify", "labels", "steps", "requirements", "network")  # fmt: skip
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=4))
@@ -263,9 +263,9 @@ def test_a_script_instead_of_a_model() -> None:
     assert spec.script == Script("a/train.py", {"a/train.py": SHA}, ("-x",))
     assert (spec.model, spec.dataset_uri) == ("", "")
     text = json.dumps({"script": "a/train.py", "files": {"a/train.py": SHA}, "args": ["-x"]})
-    assert parse_definition(text) == ("", spec.script), "the same on the wire"
-    assert parse_definition('{"layers": [1]}') == ('{"layers": [1]}', None)
-    assert parse_definition('{"script": ') == ('{"script": ', None)
+    assert parse_definition(text) == Definition("", spec.script), "the same on the wire"
+    assert parse_definition('{"layers": [1]}') == Definition('{"layers": [1]}')
+    assert parse_definition('{"script": ') == Definition('{"script": ')
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.domain.job import Device, Job, JobSpec, JobType, Priority, Resources, data_key
-from cyxwiz.domain.node import DeviceInfo, Hardware, Node
+from cyxwiz.domain.node import JOB_TYPES, NETWORK, REQUIREMENTS, SCRIPTS, DeviceInfo, Hardware, Node
+from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import NodeState
 from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.scheduler.feasible import Candidate, needs_gpu, why_not
@@ -273,6 +275,30 @@ def test_a_gpu_of_unknown_size_takes_only_a_job_that_asks_for_none() -> None:
     node = replace(node, hardware=replace(node.hardware, devices=(device,)))
     assert why_not(a_job(device=Device.CUDA).spec, free(node)) is None
     assert why_not(a_job(device=Device.CUDA, vram_bytes=1).spec, free(node)) == "no cuda device with 1 bytes"
+
+
+OFFERS = (JOB_TYPES, SCRIPTS, REQUIREMENTS, NETWORK)
+SCRIPT = Script("a.py", {"a.py": "0" * 64})
+
+
+@pytest.mark.parametrize(
+    ("asks", "lacks", "reason"),
+    [
+        ({"type": JobType.EVALUATION}, JOB_TYPES, "knows no evaluation jobs"),
+        ({"type": JobType.PREPROCESSING}, JOB_TYPES, "knows no preprocessing jobs"),
+        ({"script": SCRIPT}, SCRIPTS, "runs no code of others"),
+        ({"script": SCRIPT, "requirements": "0" * 64}, REQUIREMENTS, "installs no packages"),
+        ({"script": SCRIPT, "network": True}, NETWORK, "allows no network"),
+    ],
+)
+def test_what_a_job_asks_for_a_node_must_offer(asks: dict[str, Any], lacks: str, reason: str) -> None:
+    spec = replace(a_job().spec, **asks)
+    assert why_not(spec, free(a_node(extras={"features": OFFERS}))) is None
+    without = free(a_node(extras={"features": [each for each in OFFERS if each != lacks]}))
+    assert why_not(spec, without) == reason
+    made = plan(Snapshot([replace(a_job(1), spec=spec), a_job(2)], [without]))
+    assert [placed.job_id for placed in made.placements] == [ident(2)], "what the first lacks is nothing to the second"
+    assert made.waiting[JobId(ident(1))] == f"none of 1 node can take it: 1 {reason}"
 
 
 def test_the_reasons_of_many_nodes_are_counted() -> None:

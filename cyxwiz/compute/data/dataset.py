@@ -6,7 +6,7 @@ Bounds: MAX_BYTES of one file, MAX_VALUES features in all, MAX_CLASSES classes. 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.domain.errors import invalid
@@ -25,7 +25,8 @@ MAX_LABEL = 200  # characters of a label that is text
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Features as float32, labels as int64 classes (n) or float32 targets (n x targets)."""
+    """Features as float32, labels as int64 classes (n, or n x … with one for every step) or float32 targets
+    (n x targets)."""
 
     uri: str
     features: Array
@@ -37,17 +38,31 @@ class Dataset:
     fields: Mapping[str, Array] = field(default_factory=dict[str, Any])  # further arrays of an npz, float32, n each
 
     @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Of one sample's classes: () for one, (T,) for one a step; () as well for numbers to predict."""
+        return tuple(self.labels.shape[1:]) if self.classes is not None else ()
+
+    @property
     def shape(self) -> DataShape:
         targets = 1 if self.classes is not None else int(self.labels.shape[1])
         fields = {name: tuple(array.shape[1:]) for name, array in self.fields.items()}
-        return DataShape(len(self.features), tuple(self.features.shape[1:]), self.classes, targets, fields=fields)
+        shape = tuple(self.features.shape[1:])
+        return DataShape(len(self.features), shape, self.classes, targets, self.label_shape, fields)
+
+    def as_targets(self) -> Dataset:
+        """The same with its labels as numbers to predict."""
+        import numpy as np
+
+        targets = self.labels.reshape(len(self.labels), -1).astype(np.float32)
+        return replace(self, labels=targets, classes=None, class_names=())
 
 
 @dataclass(slots=True)
 class Raw:
-    """Features n x … of numbers, labels n or n x targets of numbers, or n objects that are text.
+    """Features n x … of numbers, labels n or n x … of numbers, or n objects that are text.
 
-    Whole numbers are classes, floating ones are to be predicted. Text is whole where all of it is written so.
+    Whole numbers are classes, several in a row one for every step, and floating ones are to be predicted. Text is whole
+    where all of it is written so.
     `names` names the classes where the labels are numbers already.
     """
 
@@ -83,21 +98,36 @@ def labelled(uri: str, raw: Raw) -> Dataset:
     """Checks that features and labels are finite and go together; whole labels become classes, bytes are scaled."""
     import numpy as np
 
-    features, labels = raw.features, raw.labels
-    if len(features) != len(labels):
-        raise invalid(f"The dataset {uri} has {len(features)} samples but {len(labels)} labels.", uri=uri)
-    if not len(features) or features.ndim < 2 or features[0].size == 0:
-        raise invalid(f"The dataset {uri} has no samples with features.", uri=uri)
-    names = raw.names
-    if labels.dtype == object:
-        labels, names = _words(uri, labels)
-    whole = labels.dtype.kind in "biu" and labels.size == len(labels)
+    check_rows(uri, raw)
+    features = raw.features
     divisor = 255.0 if features.dtype == np.uint8 else 1.0
     features = _finite(uri, features, "column") / np.float32(divisor)
     further = {name: _finite(uri, array, f"the array {name} at") for name, array in raw.fields.items()}
+    labels, classes, names = labels_of(uri, raw)
+    return Dataset(uri, features, labels, classes, raw.standardize, divisor, names, further)
+
+
+def check_rows(uri: str, raw: Raw) -> None:
+    """CyxError INVALID unless there are samples with features, and a label each."""
+    if len(raw.features) != len(raw.labels):
+        raise invalid(f"The dataset {uri} has {len(raw.features)} samples but {len(raw.labels)} labels.", uri=uri)
+    if not len(raw.features) or raw.features.ndim < 2 or raw.features[0].size == 0:
+        raise invalid(f"The dataset {uri} has no samples with features.", uri=uri)
+
+
+def labels_of(uri: str, raw: Raw) -> tuple[Array, int | None, tuple[str, ...]]:
+    """(labels as a `Dataset` has them, classes or None, the classes' names)"""
+    import numpy as np
+
+    labels, names = raw.labels, raw.names
+    if labels.dtype == object:
+        labels, names = _words(uri, labels)
+    single = labels.size == len(labels)
+    whole = labels.dtype.kind in "biu"
+    if whole and not single and not 0 <= int(labels.min()) <= int(labels.max()) < MAX_CLASSES:
+        whole = False  # steps have no such classes: they can only be meant as numbers
     if not whole:
-        targets = _finite(uri, labels.reshape(len(labels), -1), "label")
-        return Dataset(uri, features, targets, None, raw.standardize, divisor, (), further)
+        return _finite(uri, labels.reshape(len(labels), -1), "label"), None, ()
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= MAX_CLASSES:
         raise invalid(
@@ -105,9 +135,8 @@ def labelled(uri: str, raw: Raw) -> Dataset:
             "Write numbers to predict with a decimal point.",
             uri=uri,
         )
-    classes = max(2, high + 1, len(names))
-    labels = labels.reshape(len(labels)).astype(np.int64)
-    return Dataset(uri, features, labels, classes, raw.standardize, divisor, names, further)
+    labels = labels.astype(np.int64)
+    return labels.reshape(len(labels)) if single else labels, max(2, high + 1, len(names)), names
 
 
 def _finite(uri: str, values: Array, where: str) -> Array:

@@ -44,8 +44,7 @@ def load(uri: str, *, seed: int = 0, data_roots: Sequence[Path] = (), blob: Path
         elif parsed.scheme == "remote":
             dataset = _streamed(uri, _fetched(uri, blob), parsed.options)
         else:
-            path = _fetched(uri, blob) if parsed.fetched else _below_roots(uri, parsed, data_roots)
-            kind = parsed.options.get("format", parsed.kind if parsed.scheme == "file" else "auto")
+            path, kind = locate(uri, parsed, data_roots, blob)
             dataset = labelled(uri, read(uri, path, kind, parsed.options))
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -57,11 +56,23 @@ def load(uri: str, *, seed: int = 0, data_roots: Sequence[Path] = (), blob: Path
     return dataset
 
 
+def locate(uri: str, parsed: DatasetUri, data_roots: Sequence[Path], blob: Path | None) -> tuple[Path, str]:
+    """Where a dataset of files lies, and the format that its URI states or `auto`. Raises CyxError as `load`."""
+    path = _fetched(uri, blob) if parsed.fetched else _below_roots(uri, parsed, data_roots)
+    return path, parsed.options.get("format", parsed.kind if parsed.scheme == "file" else "auto")
+
+
+def format_of(uri: str, path: Path, kind: str) -> str:
+    """The format `kind`; `auto` looks at what is there."""
+    if kind != "auto":
+        return kind
+    return detect_folder(uri, path) if path.is_dir() else detect_file(uri, path)
+
+
 def read(uri: str, path: Path, kind: str, options: Mapping[str, str]) -> Raw:
     """A file or a folder of the format `kind`; auto finds out."""
     folder = path.is_dir()
-    if kind == "auto":
-        kind = detect_folder(uri, path) if folder else detect_file(uri, path)
+    kind = format_of(uri, path, kind)
     if kind in _FOLDERS:
         if not folder and kind != "npy":
             raise invalid(f"The dataset {uri} is one file; {kind} is a folder.", uri=uri)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cyxwiz.compute.data.dataset import Array
 
 _DELIMITERS = {"tab": "\t", "space": " ", "comma": ",", "semicolon": ";"}
+MISSING = "missing"  # an option that no URI has: a cell without a value becomes NaN
+_NOTHING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 _LINE = 16 * 1024 * 1024  # characters of a line, at most
 
 
@@ -27,19 +29,21 @@ def read_text(uri: str, path: Path, delimiter: str, options: Mapping[str, str]) 
     import numpy as np
 
     check_size(uri, path.stat().st_size)
-    given = options.get("delimiter", delimiter)
-    delimiter = _DELIMITERS.get(given, given)
+    delimiter = mark_of(options, delimiter)
     try:
         # From an open file: given a name, numpy would also unpack archives, past the limit of size.
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            first, second, above = _head(uri, lines, delimiter)
-            header = _is_header(first, second, options)
+            first, second, above = head(uri, lines, delimiter)
+            header = is_header(first, second, options)
             names = first if header else [str(index) for index in range(len(first))]
             chosen = choose(uri, names, options, by_name=False)
             skip = above + int(header)
             labels = _labels(uri, lines, delimiter, skip, chosen, names)
             check_size(uri, len(labels) * len(chosen.features), "values")
-            features = _features(uri, lines, delimiter, skip, chosen, names)
+            if MISSING in options:
+                features = _with_missing(uri, lines, delimiter, skip, chosen, names)
+            else:
+                features = _features(uri, lines, delimiter, skip, chosen, names)
     except (UnicodeDecodeError, csv.Error) as error:
         raise invalid(f"The dataset {uri} is no table of text: {str(error)[:200]}.", uri=uri) from error
     return Raw(features, np.array(labels, dtype=object), standardize=True)
@@ -52,7 +56,13 @@ def delimiter_of(path: Path) -> str:
     return next((mark for mark in "\t,;" if mark in first), " ")
 
 
-def _head(uri: str, lines: IO[str], delimiter: str) -> tuple[list[str], list[str], int]:
+def mark_of(options: Mapping[str, str], delimiter: str) -> str:
+    """What stands between two columns: as the options say, else `delimiter`."""
+    given = options.get("delimiter", delimiter)
+    return _DELIMITERS.get(given, given)
+
+
+def head(uri: str, lines: IO[str], delimiter: str) -> tuple[list[str], list[str], int]:
     """The fields of the first two lines that are not empty, and how many empty ones stand above them."""
     found: list[list[str]] = []
     above = 0
@@ -73,7 +83,7 @@ def _rows(lines: Any, delimiter: str) -> Any:
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter == " ")
 
 
-def _is_header(first: Sequence[str], second: Sequence[str], options: Mapping[str, str]) -> bool:
+def is_header(first: Sequence[str], second: Sequence[str], options: Mapping[str, str]) -> bool:
     if "header" in options:
         return options["header"] == "true"
     if not second:
@@ -81,7 +91,7 @@ def _is_header(first: Sequence[str], second: Sequence[str], options: Mapping[str
     return any(not is_number(word) and is_number(below) for word, below in zip(first, second, strict=False))
 
 
-def _body(lines: IO[str], delimiter: str, skip: int) -> Iterator[tuple[int, list[str]]]:
+def body(lines: IO[str], delimiter: str, skip: int) -> Iterator[tuple[int, list[str]]]:
     """Every row below the header with its number, from 1."""
     lines.seek(0)
     for number, row in enumerate(_rows(lines, delimiter), 1):
@@ -92,7 +102,7 @@ def _body(lines: IO[str], delimiter: str, skip: int) -> Iterator[tuple[int, list
 def _labels(uri: str, lines: IO[str], delimiter: str, skip: int, chosen: Chosen, names: Sequence[str]) -> list[str]:
     """The column of labels; refuses a row with more or fewer columns than the first."""
     labels: list[str] = []
-    for number, row in _body(lines, delimiter, skip):
+    for number, row in body(lines, delimiter, skip):
         if len(row) != len(names):
             raise invalid(
                 f"The dataset {uri}: row {number} has {len(row)} columns, the first has {len(names)}.",
@@ -101,6 +111,24 @@ def _labels(uri: str, lines: IO[str], delimiter: str, skip: int, chosen: Chosen,
             )
         labels.append(row[chosen.label])
     return labels
+
+
+def _with_missing(uri: str, lines: IO[str], delimiter: str, skip: int, chosen: Chosen, names: Sequence[str]) -> Array:
+    import numpy as np
+
+    rows: list[Array] = []
+    for number, row in body(lines, delimiter, skip):
+        made = np.empty(len(chosen.features), np.float32)
+        for at, index in enumerate(chosen.features):
+            word = row[index].strip()
+            if word.lower() in _NOTHING:
+                made[at] = np.nan
+            elif is_number(word):
+                made[at] = float(word)
+            else:
+                raise fault(uri, number, names[index], word)
+        rows.append(made)
+    return np.stack(rows) if rows else np.empty((0, len(chosen.features)), np.float32)
 
 
 def _features(uri: str, lines: IO[str], delimiter: str, skip: int, chosen: Chosen, names: Sequence[str]) -> Array:
@@ -123,7 +151,7 @@ def _features(uri: str, lines: IO[str], delimiter: str, skip: int, chosen: Chose
             )
     except ValueError as error:
         # Which value it was, as numpy counts rows in its own way.
-        for number, row in _body(lines, delimiter, skip):
+        for number, row in body(lines, delimiter, skip):
             for index in chosen.features:
                 if not is_number(row[index]):
                     raise fault(uri, number, names[index], row[index]) from None

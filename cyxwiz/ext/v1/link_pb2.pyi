@@ -163,7 +163,7 @@ class Welcome(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., node_id: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ..., lease_timeout_ms: _Optional[int] = ..., session_token: _Optional[str] = ..., p2p_secret: _Optional[bytes] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ...) -> None: ...
 
 class Assign(_message.Message):
-    __slots__ = ("job_id", "token", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device", "ram_bytes", "vram_bytes", "max_duration_seconds", "name", "resume", "checkpoint_every", "script", "gang", "owner_id")
+    __slots__ = ("job_id", "token", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device", "ram_bytes", "vram_bytes", "max_duration_seconds", "name", "resume", "checkpoint_every", "script", "weights", "requirements", "network", "gang", "owner_id")
     class HyperparametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -188,6 +188,9 @@ class Assign(_message.Message):
     RESUME_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_EVERY_FIELD_NUMBER: _ClassVar[int]
     SCRIPT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
     GANG_FIELD_NUMBER: _ClassVar[int]
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
     job_id: str
@@ -207,9 +210,12 @@ class Assign(_message.Message):
     resume: Checkpoint
     checkpoint_every: str
     script: Script
+    weights: str
+    requirements: str
+    network: bool
     gang: Gang
     owner_id: str
-    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., job_type: _Optional[str] = ..., model: _Optional[str] = ..., dataset_uri: _Optional[str] = ..., hyperparameters: _Optional[_Mapping[str, str]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., ram_bytes: _Optional[int] = ..., vram_bytes: _Optional[int] = ..., max_duration_seconds: _Optional[float] = ..., name: _Optional[str] = ..., resume: _Optional[_Union[Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[str] = ..., script: _Optional[_Union[Script, _Mapping]] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ..., owner_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., job_type: _Optional[str] = ..., model: _Optional[str] = ..., dataset_uri: _Optional[str] = ..., hyperparameters: _Optional[_Mapping[str, str]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., ram_bytes: _Optional[int] = ..., vram_bytes: _Optional[int] = ..., max_duration_seconds: _Optional[float] = ..., name: _Optional[str] = ..., resume: _Optional[_Union[Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[str] = ..., script: _Optional[_Union[Script, _Mapping]] = ..., weights: _Optional[str] = ..., requirements: _Optional[str] = ..., network: _Optional[bool] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ..., owner_id: _Optional[str] = ...) -> None: ...
 
 class Gang(_message.Message):
     __slots__ = ("rank", "world", "strategy")

@@ -17,8 +17,9 @@ from cyxwiz.domain.states import JobState, NodeState
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2 as job_pb
 from cyxwiz.protocol import node_pb2 as node_pb
+from cyxwiz.services.definition import parse_definition
 from cyxwiz.services.hardware import DEVICE_FROM_WIRE, device_of, device_to
-from cyxwiz.services.jobfile import parse_definition
+from cyxwiz.services.jobfile import epochs_of
 from cyxwiz.services.jobs import Assignment
 from cyxwiz.services.nodes import Registration
 
@@ -109,17 +110,21 @@ def spec_of(config: job_pb.JobConfig) -> JobSpec:
         vram_bytes=memory if on_gpu else 0,
         ram_bytes=memory if memory and not on_gpu else GIB,
     )
-    model, script = parse_definition(config.model_definition)
+    definition = parse_definition(config.model_definition)
+    kind = JobType(str(enum_of(TYPES, config.job_type, "job_type")))
     return JobSpec(
         name="",
-        type=JobType(str(enum_of(TYPES, config.job_type, "job_type"))),
+        type=kind,
         priority=Priority(str(enum_of(PRIORITIES, config.priority, "priority"))),
-        model=model,
-        script=script,
+        model=definition.model,
+        script=definition.script,
+        weights=definition.weights,
+        requirements=definition.requirements,
+        network=definition.network,
         hyperparameters=hyperparameters,
         dataset_uri=config.dataset_uri,
         batch_size=count_of(config.batch_size, DEFAULT_BATCH, "batch_size"),
-        epochs=count_of(config.epochs, DEFAULT_EPOCHS, "epochs"),
+        epochs=epochs_of(kind, count_of(config.epochs, DEFAULT_EPOCHS, "epochs")),
         seed=seed_number,
         resources=resources,
         expected_seconds=float(count_of(config.estimated_duration, 0, "estimated_duration")),

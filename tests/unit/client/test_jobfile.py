@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cyxwiz.client import apply_sets, read_job
-from cyxwiz.client.jobfile import locate
+from cyxwiz.client.jobfile import locate, weights_file
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.services.jobfile import parse_jobfile
 
@@ -140,3 +140,21 @@ def test_a_setting_that_toml_cannot_read_is_text(value: str) -> None:
     job: dict[str, Any] = {}
     apply_sets(job, [f"name={value}"])
     assert job == {"name": value}
+
+
+def test_a_lock_lies_beside_the_job_file(tmp_path: Path) -> None:
+    written(tmp_path, "r.lock", "tiny==1 --hash=sha256:00\n")
+    assert read_job(written(tmp_path, "a.toml", 'requirements = "r.lock"\n'))["requirements"].startswith("tiny==1")
+    text = read_job(written(tmp_path, "b.toml", 'requirements = "a==1 --hash=sha256:00"\n'))
+    assert text["requirements"] == "a==1 --hash=sha256:00"
+    written(tmp_path, "c.toml", 'requirements = "none.lock"\n')
+    assert "requirements: " in refused(tmp_path / "c.toml")
+
+
+def test_weights_that_are_a_file_lie_beside_the_job_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "m.onnx", "")
+    assert weights_file({"weights": "m.onnx"}, tmp_path) == path
+    for model in ({}, {"weights": "blob:sha256:00"}, {"weights": "blob://sha256/00"}, {"weights": 5}):
+        assert weights_file(model, tmp_path) is None
+    with pytest.raises(CyxError, match="is no file; name one beside the job file"):
+        weights_file({"weights": "other.onnx"}, tmp_path)

@@ -152,7 +152,6 @@ def test_a_stop_is_obeyed_at_the_next_batch(tmp_path: Path) -> None:
         ({"model": '{"layers": ["flatten"]}'}, Code.INVALID, ["weights"]),
         ({"hyperparameters": {"learning_rate": "-1"}}, Code.INVALID, ["learning_rate"]),
         ({"hyperparameters": {"optimizer": "sgd", "learning_rate": "900", "loss": "mse"}}, Code.INVALID, ["diverged"]),
-        ({"job_type": "inference"}, Code.UNSUPPORTED, ["inference"]),
         ({"epochs": 0}, Code.INVALID, ["epochs"]),
     ],
 )

@@ -1,0 +1,79 @@
+"""`install`: the packages of a lock file, as one archive. Runs in a child of its own, with the network, before a job.
+
+pip fetches and unpacks exactly the wheels that the lock names, each checked against its hashes: no other package, no
+source to be built, so that no code of a package runs. pip itself is the node's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cyxwiz.compute.artefacts import artefact
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.ports.executor import Finished, Logged, Report, Work
+
+LOCK = "requirements.lock"
+WHEELS = "wheels"  # the folder beside it, where the index is one of the node's
+_TOLD_LINES = 20
+
+
+def install(work: Work, send: Callable[[Report], None]) -> Finished:
+    """`out/packages.tar`, of what lies below `work.source`.
+
+    Raises:
+        CyxError: UNSUPPORTED (retryable) on a node without pip; INVALID with pip's words when it fails.
+    """
+    began = time.perf_counter()
+    assert work.source is not None
+    if importlib.util.find_spec("pip") is None:
+        raise CyxError(Code.UNSUPPORTED, "This node has no pip to install packages with.", retryable=True)
+    target = work.work_dir / "packages"
+    done = subprocess.run(  # noqa: S603 - our own interpreter, and arguments that the node checked
+        [*_command(work.model, work.source), "--target", str(target)],
+        cwd=work.work_dir,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    lines = done.stdout.strip().splitlines()
+    for line in lines[-_TOLD_LINES:]:
+        send(Logged("info", line, "pip"))
+    if done.returncode != 0:
+        errors = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
+        why = " ".join(errors)[:800]
+        raise CyxError(Code.INVALID, f"The packages of requirements can't be installed: {why}", retryable=True)
+    folder = work.work_dir / "out"
+    folder.mkdir(exist_ok=True)
+    return Finished((artefact(_pack(target, folder / "packages.tar")),), {}, 1, time.perf_counter() - began)
+
+
+def _command(index: str, source: Path) -> list[str]:
+    line = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input", "install"]
+    line += ["--no-cache-dir", "--no-compile", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
+    line += ["--progress-bar", "off", "--no-warn-script-location", "--root-user-action", "ignore"]
+    wheels = source / WHEELS
+    line += ["--no-index", "--find-links", str(wheels)] if wheels.is_dir() else ["--index-url", index]
+    return [*line, "--requirement", str(source / LOCK)]
+
+
+def _pack(folder: Path, archive: Path) -> Path:
+    """The plain files below a folder, in the order of their names, without owners and times."""
+    with tarfile.open(archive, "w", format=tarfile.GNU_FORMAT) as tar:
+        for path in sorted(folder.rglob("*")):
+            if path.is_symlink() or not path.is_file():
+                continue
+            member = tarfile.TarInfo(path.relative_to(folder).as_posix())
+            member.size = path.stat().st_size
+            member.mode = 0o644
+            with path.open("rb") as file:
+                tar.addfile(member, file)
+    return archive

@@ -1,0 +1,221 @@
+"""Jobs of every type in real children of the executor; packages for scripts; their network."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cyxwiz.compute.executor import ProcessExecutor
+from cyxwiz.compute.packages import Packages, PackageSettings, environment_key
+from cyxwiz.compute.sandbox.choose import choose
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.script import Script
+from cyxwiz.ports.executor import Checkpointed, Failed, Finished, FirstStep, Logged, Outcome, Preempted, Report, Work
+from cyxwiz.runtime.clock import SystemClock
+
+pytestmark = pytest.mark.timeout(120)
+LAYERS = json.dumps({"layers": [{"type": "dense", "units": 8}, "relu", {"type": "dense", "units": 3}]})
+
+
+@pytest.fixture
+async def executor(tmp_path: Path) -> AsyncIterator[ProcessExecutor]:
+    sandbox = await asyncio.to_thread(choose, "auto", tmp_path / "sandbox")
+    executor = ProcessExecutor(SystemClock(), sandbox, warm_children=1)
+    try:
+        executor.warm()
+        yield executor
+    finally:
+        await executor.aclose()
+
+
+def job(folder: Path, kind: str, **changes: Any) -> Work:
+    fields: dict[str, Any] = {
+        "job_id": kind, "job_type": kind, "model": "", "dataset_uri": "builtin:wine", "hyperparameters": {},
+        "epochs": 1, "batch_size": 32, "seed": 0, "device": "cpu", "threads": 1, "work_dir": folder / kind,
+    }  # fmt: skip
+    work = Work(**{**fields, **changes})
+    work.work_dir.mkdir(parents=True, exist_ok=True)
+    return work
+
+
+async def outcome(executor: ProcessExecutor, work: Work, sent: list[Report] | None = None) -> Any:
+    run = await executor.start(work)
+    reports = [report async for report in run.reports()]
+    if sent is not None:
+        sent.extend(reports)
+    assert isinstance(reports[-1], Outcome)
+    return reports[-1]
+
+
+async def test_data_are_made_a_model_trained_judged_and_asked(executor: ProcessExecutor, tmp_path: Path) -> None:
+    steps = json.dumps({"steps": [{"type": "split", "test": 0.25}, {"type": "standardize"}]})
+    made = await outcome(executor, job(tmp_path, "preprocessing", model=steps))
+    assert isinstance(made, Finished), made
+    assert [each.name for each in made.artefacts] == ["dataset.npz", "pipeline.json"]
+    data = made.artefacts[0]
+    uri = f"blob://sha256/{data.sha256}"
+    trained = await outcome(
+        executor,
+        job(tmp_path, "training", model=LAYERS, epochs=20, dataset_uri=uri, dataset_path=data.path,
+            hyperparameters={"learning_rate": "0.02"}),
+    )  # fmt: skip
+    assert isinstance(trained, Finished), trained
+    given: dict[str, Any] = {"weights": trained.artefacts[0].path, "dataset_path": data.path}
+    sent: list[Report] = []
+    judged = await outcome(executor, job(tmp_path, "evaluation", dataset_uri=f"{uri}?split=test", **given), sent)
+    assert isinstance(judged, Finished), judged
+    assert judged.final_metrics["accuracy"] > 0.9
+    assert judged.final_metrics["samples"] == 45
+    assert any(isinstance(report, FirstStep) for report in sent)
+    asked = await outcome(executor, job(tmp_path, "inference", dataset_uri=f"{uri}?split=test", **given))
+    assert isinstance(asked, Finished), asked
+    with np.load(asked.artefacts[0].path) as answers, np.load(data.path) as whole:
+        right = (answers["predictions"] == whole["y_test"]).mean()
+    assert right == pytest.approx(judged.final_metrics["accuracy"])
+
+
+async def test_an_inference_is_preempted_and_goes_on_in_another_process(
+    executor: ProcessExecutor, tmp_path: Path
+) -> None:
+    trained = await outcome(executor, job(tmp_path, "training", model=LAYERS))
+    rows = np.random.default_rng(0).random((400_000, 13), dtype=np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    digest = hashlib.sha256((tmp_path / "rows.npy").read_bytes()).hexdigest()
+    given: dict[str, Any] = {
+        "weights": trained.artefacts[0].path, "dataset_uri": f"blob://sha256/{digest}?format=npy",
+        "dataset_path": tmp_path / "rows.npy",
+    }  # fmt: skip
+    whole = await outcome(executor, job(tmp_path / "whole", "inference", **given))
+    run = await executor.start(job(tmp_path / "first", "inference", checkpoint_every="none", **given))
+    saved: list[Checkpointed] = []
+    end: Report | None = None
+    async for report in run.reports():
+        if isinstance(report, FirstStep):
+            run.preempt()
+        if isinstance(report, Checkpointed):
+            saved.append(report)
+        end = report
+    assert isinstance(end, Preempted), end
+    assert 0 < saved[-1].step < len(rows)
+    sent: list[Report] = []
+    rest = await outcome(executor, job(tmp_path / "second", "inference", resume=saved[-1].file.path, **given), sent)
+    assert isinstance(rest, Finished), rest
+    assert any(isinstance(each, Logged) and f"going on after row {saved[-1].step}" in each.message for each in sent)
+    assert rest.artefacts[0].sha256 == whole.artefacts[0].sha256
+
+
+# --- packages
+
+
+def wheel(folder: Path, name: str, version: str, body: str, *, data: str = "") -> str:
+    """A wheel and its line in a lock file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}/__init__.py", body)
+        archive.writestr(f"{name}/data.txt", data)
+        archive.writestr(f"{name}.pth", "import os; os.environ['PTH'] = 'ran'\n")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", f"{name}/__init__.py,,\n{name}/data.txt,,\n{name}.pth,,\n")
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def packages(executor: ProcessExecutor, tmp_path: Path, size: int = 1 << 30) -> Packages:
+    settings = PackageSettings(f"file://{tmp_path / 'index'}", size)
+    (tmp_path / "index").mkdir(exist_ok=True)
+    return Packages(tmp_path / "packages", settings, executor, SystemClock())
+
+
+def script(tmp_path: Path, text: str, **changes: Any) -> Work:
+    source = tmp_path / "source"
+    source.mkdir(exist_ok=True)
+    (source / "train.py").write_text(text)
+    return job(tmp_path, "training", script=Script("train.py", {"train.py": "0" * 64}), source=source, dataset_uri="",
+               **changes)  # fmt: skip
+
+
+USES = """
+import os, torch, tiny, safetensors
+import cyxwiz.job as job
+assert tiny.VALUE == 42
+assert not hasattr(safetensors, "OURS"), "what the node has comes first"
+assert "PTH" not in os.environ, "no code of a package ran by itself"
+try:
+    open(tiny.__file__, "a")
+except OSError as error:
+    print("read only:", type(error).__name__)
+job.report(1, {"value": tiny.VALUE})
+"""
+
+
+async def test_the_packages_of_a_lock_are_installed_once_and_used(executor: ProcessExecutor, tmp_path: Path) -> None:
+    lock = wheel(tmp_path / "index", "tiny", "1.0", "VALUE = 42\n")
+    lock += wheel(tmp_path / "index", "safetensors", "0.0.1", "OURS = True\n")
+    wheel(tmp_path / "index", "other", "1.0", "")
+    kept = packages(executor, tmp_path)
+    first, second = await asyncio.gather(*(kept.hold(lock, lambda: True, None) for _ in range(2)))
+    assert first.path == second.path
+    assert {each.name for each in first.path.iterdir() if each.suffix == ""} == {"tiny", "safetensors"}
+    again = await packages(executor, tmp_path).hold(lock, lambda: True, None)
+    assert (first.fresh, again.fresh) == (True, False)
+    sent: list[Report] = []
+    end = await outcome(executor, script(tmp_path, USES, packages=again.path), sent)
+    assert isinstance(end, Finished), end
+    assert end.final_metrics["value"] == 42
+    lines = [report.message for report in sent if isinstance(report, Logged)]
+    assert any("requirements name 0.0.1" in line for line in lines), lines
+    assert any(line.startswith("read only:") for line in lines), lines
+    await kept.aclose()
+
+
+async def test_a_wheel_that_is_not_the_one_of_the_lock_is_refused(executor: ProcessExecutor, tmp_path: Path) -> None:
+    lock = wheel(tmp_path / "index", "tiny", "1.0", "VALUE = 42\n")
+    wheel(tmp_path / "index", "tiny", "1.0", "VALUE = 'evil'\n")
+    kept = packages(executor, tmp_path)
+    with pytest.raises(CyxError) as caught:
+        await kept.hold(lock, lambda: True, None)
+    assert caught.value.code is Code.INVALID
+    assert "can't be installed" in caught.value.message
+    with pytest.raises(CyxError, match="can't be installed"):
+        await kept.hold("missing==1 --hash=sha256:" + "0" * 64, lambda: True, None)
+    assert [each.name for each in (tmp_path / "packages").iterdir()] == []
+    await kept.aclose()
+
+
+async def test_environments_are_bounded_and_the_oldest_goes(executor: ProcessExecutor, tmp_path: Path) -> None:
+    locks = [wheel(tmp_path / "index", f"pack{n}", "1.0", "", data="x" * 300_000) for n in range(3)]
+    kept = packages(executor, tmp_path, 800_000)
+    held = await kept.hold(locks[0], lambda: True, None)
+    (await kept.hold(locks[1], lambda: True, None)).release()
+    (await kept.hold(locks[2], lambda: True, None)).release()
+    there = {each.name for each in (tmp_path / "packages").iterdir()}
+    assert there == {environment_key(locks[0]), environment_key(locks[2])}, "what a run has stays"
+    held.release()
+    large = wheel(tmp_path / "index", "large", "1.0", "", data="x" * 900_000)
+    with pytest.raises(CyxError, match="package_cache_bytes"):
+        await kept.hold(large, lambda: True, None)
+    with pytest.raises(CyxError, match="not wanted any more"):
+        await kept.hold(locks[1], lambda: False, None)
+    await kept.aclose()
+
+
+async def test_only_the_node_itself_installs_with_the_network_where_scripts_have_none(
+    executor: ProcessExecutor, tmp_path: Path
+) -> None:
+    with pytest.raises(CyxError, match="gives to no job"):
+        await executor.start(script(tmp_path, "", network=True))
+    end = await outcome(executor, job(tmp_path, "mining"))
+    assert isinstance(end, Failed)
+    assert (end.code, end.retryable) == ("UNSUPPORTED", False)
