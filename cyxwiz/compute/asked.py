@@ -147,7 +147,7 @@ def _scaled(x: Tensor, divisor: float, scaling: Mapping[str, Any]) -> Tensor:
 def _built(saved: Saved, device: torch.device) -> TorchModel:
     trained = saved.trained()
     trained.model.to(device)
-    return TorchModel(trained, device, trained.arrays())
+    return TorchModel(trained, device, trained.arrays(), class_names=trained.class_names)
 
 
 def _defined(saved: Saved, definition: str) -> Saved:

@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute.artefacts import artefact
@@ -47,7 +48,8 @@ def evaluate(work: Work, send: Callable[[Report], None], orders: Orders) -> Fini
     check_arrays(model, shapes, work.dataset_uri)
     if dataset.label_shape and not _has_steps(model, dataset):
         dataset = dataset.as_targets()
-    rows = _rows(dataset, asked, work.seed)
+    rows = _rows(dataset, asked, work.seed)  # before the labels change: they are drawn as in training
+    dataset = _as_named(dataset, model.class_names)
     loss = asked.loss or model.loss or default_loss(dataset.classes)
     if dataset.classes is None and loss in CLASS_LOSSES:
         raise invalid(f"The loss {loss} needs classes, the dataset {work.dataset_uri} has numbers to predict.")
@@ -67,6 +69,25 @@ def _has_steps(model: Asked, dataset: Dataset) -> bool:
     one = {name: array[:1] for name, array in {**dataset.fields, "x": dataset.features}.items()}
     made = model.scores(one, dataset.divisor).shape[1:]
     return len(made) > 1 and tuple(made[:-1]) == dataset.label_shape
+
+
+def _as_named(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
+    """With the model's numbers for classes that both name: a data set numbers those that occur in it.
+
+    Raises:
+        CyxError: INVALID for a class that the model has never seen.
+    """
+    import numpy as np
+
+    if not names or not dataset.class_names or dataset.class_names == names:
+        return dataset
+    if unknown := [name for name in dataset.class_names if name not in names]:
+        raise invalid(
+            f"The dataset {dataset.uri} has the class {unknown[0][:100]!r}, the model {', '.join(names)[:200]}.",
+            uri=dataset.uri,
+        )
+    numbers = np.array([names.index(name) for name in dataset.class_names])
+    return replace(dataset, labels=numbers[dataset.labels], classes=max(2, len(names)), class_names=names)
 
 
 def _rows(dataset: Dataset, asked: Evaluation, seed: int) -> Tensor | None:

@@ -7,14 +7,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from cyxwiz.compute.sandbox import bubblewrap
 from tests.e2e.processes import cyxwiz, until
+from tests.e2e.test_checkpoints import child_of
 from tests.integration.test_job_types import wheel
 from tests.missing import missing
 
@@ -99,3 +102,45 @@ def test_a_script_gets_its_packages_and_no_network_unless_a_node_has_some(tmp_pa
         (tmp_path / "requirements.lock").write_text("tiny>=1\n")
         refused = run(data, "submit", str(tmp_path / "job.toml"), status=2)
         assert "pip-compile --generate-hashes" in refused
+
+
+def test_an_inference_outlives_its_process_and_its_machine(tmp_path: Path) -> None:
+    data, rows, fast = tmp_path / "both", 60_000, "scheduler.node_heartbeat_timeout_ms=3000"
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).random((rows, 13), dtype=np.float32))
+    (tmp_path / "train.toml").write_text(
+        'dataset = "builtin:wine"\nepochs = 1\n[model]\nlayers = [13, 1024, 1024, 3]\n'
+    )
+    (tmp_path / "ask.toml").write_text(
+        'type = "inference"\ndataset = "rows.npy"\n[model]\nfrom_job = ""\n[checkpoint]\nevery = "2 steps"\n'
+    )
+    with cyxwiz("both", data, fast) as both, both.http() as http:
+        trained = finished(http, data, str(tmp_path / "train.toml"))
+        asks = (str(tmp_path / "ask.toml"), "--set", f"model.from_job={trained['id']}")
+        whole = finished(http, data, *asks)
+        job = run(data, "submit", *asks)["id"]
+        saved(http, job, 1)
+        child_of(both).kill()
+        saved(http, job, 2, attempt=2)
+        both.kill()
+    with cyxwiz("both", data, fast) as both, both.http() as http:
+        ended = until(http, job, "completed", "failed")
+        assert (ended["status"], ended["retry_count"]) == ("completed", 1), ended
+        assert ended["attempts"] >= 3
+        results = [http.get(f"/api/jobs/{each}/result").json() for each in (whole["id"], job)]
+        assert results[0]["model_weights_hash"] == results[1]["model_weights_hash"], "no row twice, none missing"
+        assert results[1]["final_metrics"]["rows"] == rows
+        lines = [line["message"] for line in http.get(f"/api/jobs/{job}/logs").json()["logs"]]
+        assert sum(line.startswith("going on after row") for line in lines) >= 2, lines
+
+
+def saved(http: httpx.Client, job: str, count: int, attempt: int = 1) -> None:
+    """Waits for so many checkpoints, and for the attempt."""
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        there = http.get(f"/api/jobs/{job}/checkpoints").json()["checkpoints"]
+        now = http.get(f"/api/jobs/{job}").json()
+        assert now["status"] not in ("completed", "failed"), now
+        if there and there[0]["number"] >= count and now["attempts"] >= attempt and now["status"] == "running":
+            return
+        time.sleep(0.02)
+    raise AssertionError("no checkpoint")

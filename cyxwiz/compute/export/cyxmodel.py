@@ -334,7 +334,8 @@ def _json(path: Path) -> Any:
 
 def _saved(own: Mapping[str, Any], weights: Mapping[str, Tensor], info: Mapping[str, Any]) -> Saved:
     features, label_shape = features_from(own["features"]), tuple(own["label_shape"])
-    return Saved(own["definition"], features, own["loss"], label_shape, own["scaling"], weights, info)
+    names = tuple(str(name) for name in own.get("class_names", ()))
+    return Saved(own["definition"], features, own["loss"], label_shape, own["scaling"], weights, info, names)
 
 
 def _known_modules(names: list[str]) -> tuple[dict[str, object], tuple[int, ...]]:

@@ -72,6 +72,7 @@ class Saved:
     scaling: Mapping[str, Any]
     weights: Mapping[str, Tensor]
     info: Mapping[str, Any] = field(default_factory=_nothing)  # what else the file says
+    class_names: tuple[str, ...] = ()
 
     def trained(self) -> Trained:
         """The model with these weights; CyxError INVALID when they are not those of the definition."""
@@ -87,7 +88,8 @@ class Saved:
                 raise invalid(f"The weight {name} has the shape {got}, its layer {expected}.", weight=name)
         model.load_state_dict(dict(self.weights), strict=False)
         return Trained(
-            model.eval(), graph, self.definition, self.features, self.loss, self.label_shape, self.scaling
+            model.eval(), graph, self.definition, self.features, self.loss, self.label_shape, self.scaling,
+            class_names=self.class_names,
         )  # fmt: skip
 
 

@@ -27,6 +27,8 @@ def write_safetensors(trained: Trained, path: Path) -> Artefact:
         "cyxwiz.scaling": json.dumps(dict(trained.scaling)),
         "cyxwiz.skipped_softmax": "" if skipped is None else skipped.id,
     }
+    if trained.class_names:
+        metadata["cyxwiz.classes"] = json.dumps(list(trained.class_names))
     return write_tensors(path, trained.weights(), metadata)
 
 
@@ -50,6 +52,7 @@ def read_safetensors(path: Path) -> Saved:
         json.loads(metadata["cyxwiz.scaling"]),
         weights,
         {key: value for key, value in metadata.items() if key == "cyxwiz.dataset"},
+        tuple(json.loads(metadata.get("cyxwiz.classes", "[]"))),
     )
 
 

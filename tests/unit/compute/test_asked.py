@@ -313,3 +313,40 @@ def test_arrays_stay_in_their_files_and_bytes_are_divided(tmp_path: Path) -> Non
         rows_of(tmp_path, "o.npy", (tmp_path / "o.npy").read_bytes())
     np.save(tmp_path / "b.npy", np.ones(5))
     assert rows_of(tmp_path, "b.npy", (tmp_path / "b.npy").read_bytes()).take(0, 2)["x"].tolist() == [[1], [1]]
+
+
+def test_classes_go_by_their_names(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    words, centres = ("ape", "bee", "cat"), {"ape": -4.0, "bee": 0.0, "cat": 4.0}
+
+    def table(name: str, of: tuple[str, ...], count: int) -> str:
+        kinds = [of[n % len(of)] for n in range(count)]
+        lines = [f"{centres[kind] + rng.normal(0, 0.3):.3f},{rng.normal():.3f},{kind}" for kind in kinds]
+        (tmp_path / name).write_text("\n".join(["a,b,kind", *lines]) + "\n")
+        return f"file://csv/{name}"
+
+    hyper = {"export": "onnx,cyxmodel", "learning_rate": "0.1"}
+    given: dict[str, Any] = {"data_roots": (tmp_path,)}
+    layers = '{"layers": [{"type": "dense", "units": 8}, "relu", {"type": "dense", "units": 3}]}'
+    work = job(tmp_path, "training", model=layers, epochs=20, hyperparameters=hyper,
+               dataset_uri=table("all.csv", words, 90), **given)  # fmt: skip
+    trained = train(work, lambda _: None, Orders())
+    some, other = table("some.csv", ("bee", "cat"), 20), table("other.csv", ("cat",), 20)
+    for name in FILES:
+        asked = job(tmp_path, "evaluation", weights=file(trained, name), dataset_uri=some, **given)
+        end = evaluate(asked, lambda _: None, Orders())
+        assert end.final_metrics["accuracy"] > 0.9, name
+        document = json.loads(end.artefacts[0].path.read_text())
+        assert [each["support"] for each in document["classes"]] == [0, 10, 10]
+        assert [each["name"] for each in document["classes"]] == list(words)
+        out = infer(job(tmp_path, "inference", weights=file(trained, name), dataset_uri=other,
+                        hyperparameters={"output": "jsonl"}, **given), lambda _: None, Orders())  # fmt: skip
+        assert {json.loads(line)["name"] for line in out.artefacts[0].path.read_text().splitlines()} == {"cat"}
+    centres["dog"] = 9.0
+    stranger = table("dogs.csv", ("bee", "dog"), 4)
+    with pytest.raises(CyxError, match="has the class 'dog'"):
+        evaluate(
+            job(tmp_path, "evaluation", weights=file(trained, FILES[0]), dataset_uri=stranger, **given),
+            lambda _: None,
+            Orders(),
+        )
