@@ -336,6 +336,7 @@ async def test_another_callers_idle_child_makes_room(tmp_path: Path) -> None:
         for who in ("alice", "bob", "alice", "alice"):
             await house.execute(request(pb.OP_MATMUL, X, X.T), who)
             pids += pids_of(house.pool)
+            assert len(psutil.Process().children()) == 1
         assert len(set(pids)) == 3
         assert pids[2] == pids[3]
 
@@ -384,6 +385,27 @@ async def test_a_call_that_is_given_up_ends_its_operations(tmp_path: Path) -> No
             await call
         assert (await house.execute(request(pb.OP_MATMUL, X, X.T))).status == common.STATUS_SUCCESS
         assert not first & pids_of(house.pool)
+
+
+async def test_never_more_children_than_places(tmp_path: Path) -> None:
+    """Callers take turns, and some give up while they wait, start or compute."""
+    async with pooled(tmp_path) as pool:
+        quick, long = [operation("matmul", X, X.T)], [operation("matmul", *[np.ones((1600, 1600), np.int32)] * 2)]
+        calls = [asyncio.ensure_future(pool.run(f"c{n % 3}", long if n % 4 == 1 else quick)) for n in range(12)]
+        for number, seconds in ((1, 0.05), (9, 0.1), (5, 0.8)):  # long ones take seconds
+            asyncio.get_running_loop().call_later(seconds, calls[number].cancel)
+        most = 0
+        async with asyncio.timeout(60):
+            while not all(call.done() for call in calls):
+                most = max(most, len(psutil.Process().children()))
+                await asyncio.sleep(0.01)
+        assert most == LIMITS.children
+        assert [n for n, call in enumerate(calls) if call.cancelled()] == [1, 5, 9]
+        for computed in (call.result() for call in calls if not call.cancelled()):
+            assert np.array_equal(array(computed.outputs[0].tensor), X @ X.T)
+        await until(lambda: not pool._endings)
+        assert pool._places._value == LIMITS.children
+        assert not pool._waiting
 
 
 async def test_memory_is_bounded(tmp_path: Path) -> None:
