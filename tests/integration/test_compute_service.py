@@ -27,8 +27,10 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import compute_pb2 as pb
 from cyxwiz.protocol import compute_pb2_grpc
 from cyxwiz.runtime.clock import SystemClock
+from cyxwiz.transports.grpc import door
 from cyxwiz.transports.grpc.compute import SERVICE, add_compute_service
 from tests.kernel_calls import array, operation, tensor
+from tests.wiring import central
 
 TYPES = {"float32": common.DATA_TYPE_FLOAT32, "float64": common.DATA_TYPE_FLOAT64, "int32": common.DATA_TYPE_INT32,
          "int64": common.DATA_TYPE_INT64, "uint8": common.DATA_TYPE_UINT8}  # fmt: skip
@@ -125,6 +127,40 @@ async def status_of(call: Any) -> tuple[grpc.StatusCode, dict[str, Any]]:
         await call
     trailers = dict(caught.value.trailing_metadata() or ())
     return caught.value.code(), json.loads(trailers[wire.ERROR_METADATA])
+
+
+# behind the door that stands before every service
+
+
+async def test_behind_the_door_that_other_services_have(tmp_path: Path) -> None:
+    house = await central(tmp_path / "central")
+
+    async def authorize(context: grpc.aio.ServicerContext) -> str:
+        return door.caller().required.id
+
+    seen: list[tuple[str, str]] = []
+    server = grpc.aio.server(
+        interceptors=(door.Door(house.guard, lambda method, code, _: seen.append((method, code))),)
+    )
+    async with pooled(tmp_path) as pool:
+        add_compute_service(server, pool, authorize)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = compute_pb2_grpc.ComputeServiceStub(channel)
+            alice = (("authorization", f"Bearer {house.alice}"),)
+            good, bad = request(pb.OP_MATMUL, X, X.T), request(pb.OP_MATMUL, X, X)
+            assert (await stub.Execute(good, metadata=alice)).status == common.STATUS_SUCCESS
+            assert (await status_of(stub.Execute(bad, metadata=alice)))[0] is grpc.StatusCode.INVALID_ARGUMENT
+            assert (await status_of(stub.Execute(good)))[0] is grpc.StatusCode.UNAUTHENTICATED
+            answers = [each.status async for each in stub.StreamExecute(iter([bad, good]), metadata=alice)]
+            assert answers == [common.STATUS_ERROR, common.STATUS_SUCCESS]
+            rubbish = channel.stream_stream(f"/{SERVICE}/StreamExecute")(iter([b"\xff\xff"]), metadata=alice)
+            assert (await status_of(rubbish.read()))[0] is grpc.StatusCode.INVALID_ARGUMENT
+        await server.stop(0)
+    await house.aclose()
+    assert seen[0] == (f"/{SERVICE}/Execute", "OK")
+    assert len(seen) == 5
 
 
 # one operation
