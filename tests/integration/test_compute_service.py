@@ -27,8 +27,10 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import compute_pb2 as pb
 from cyxwiz.protocol import compute_pb2_grpc
 from cyxwiz.runtime.clock import SystemClock
+from cyxwiz.transports.grpc import door
 from cyxwiz.transports.grpc.compute import SERVICE, add_compute_service
 from tests.kernel_calls import array, operation, tensor
+from tests.wiring import central
 
 TYPES = {"float32": common.DATA_TYPE_FLOAT32, "float64": common.DATA_TYPE_FLOAT64, "int32": common.DATA_TYPE_INT32,
          "int64": common.DATA_TYPE_INT64, "uint8": common.DATA_TYPE_UINT8}  # fmt: skip
@@ -125,6 +127,40 @@ async def status_of(call: Any) -> tuple[grpc.StatusCode, dict[str, Any]]:
         await call
     trailers = dict(caught.value.trailing_metadata() or ())
     return caught.value.code(), json.loads(trailers[wire.ERROR_METADATA])
+
+
+# behind the door that stands before every service
+
+
+async def test_behind_the_door_that_other_services_have(tmp_path: Path) -> None:
+    house = await central(tmp_path / "central")
+
+    async def authorize(context: grpc.aio.ServicerContext) -> str:
+        return door.caller().required.id
+
+    seen: list[tuple[str, str]] = []
+    server = grpc.aio.server(
+        interceptors=(door.Door(house.guard, lambda method, code, _: seen.append((method, code))),)
+    )
+    async with pooled(tmp_path) as pool:
+        add_compute_service(server, pool, authorize)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = compute_pb2_grpc.ComputeServiceStub(channel)
+            alice = (("authorization", f"Bearer {house.alice}"),)
+            good, bad = request(pb.OP_MATMUL, X, X.T), request(pb.OP_MATMUL, X, X)
+            assert (await stub.Execute(good, metadata=alice)).status == common.STATUS_SUCCESS
+            assert (await status_of(stub.Execute(bad, metadata=alice)))[0] is grpc.StatusCode.INVALID_ARGUMENT
+            assert (await status_of(stub.Execute(good)))[0] is grpc.StatusCode.UNAUTHENTICATED
+            answers = [each.status async for each in stub.StreamExecute(iter([bad, good]), metadata=alice)]
+            assert answers == [common.STATUS_ERROR, common.STATUS_SUCCESS]
+            rubbish = channel.stream_stream(f"/{SERVICE}/StreamExecute")(iter([b"\xff\xff"]), metadata=alice)
+            assert (await status_of(rubbish.read()))[0] is grpc.StatusCode.INVALID_ARGUMENT
+        await server.stop(0)
+    await house.aclose()
+    assert seen[0] == (f"/{SERVICE}/Execute", "OK")
+    assert len(seen) == 5
 
 
 # one operation
@@ -336,6 +372,7 @@ async def test_another_callers_idle_child_makes_room(tmp_path: Path) -> None:
         for who in ("alice", "bob", "alice", "alice"):
             await house.execute(request(pb.OP_MATMUL, X, X.T), who)
             pids += pids_of(house.pool)
+            assert len(psutil.Process().children()) == 1
         assert len(set(pids)) == 3
         assert pids[2] == pids[3]
 
@@ -384,6 +421,27 @@ async def test_a_call_that_is_given_up_ends_its_operations(tmp_path: Path) -> No
             await call
         assert (await house.execute(request(pb.OP_MATMUL, X, X.T))).status == common.STATUS_SUCCESS
         assert not first & pids_of(house.pool)
+
+
+async def test_never_more_children_than_places(tmp_path: Path) -> None:
+    """Callers take turns, and some give up while they wait, start or compute."""
+    async with pooled(tmp_path) as pool:
+        quick, long = [operation("matmul", X, X.T)], [operation("matmul", *[np.ones((1600, 1600), np.int32)] * 2)]
+        calls = [asyncio.ensure_future(pool.run(f"c{n % 3}", long if n % 4 == 1 else quick)) for n in range(12)]
+        for number, seconds in ((1, 0.05), (9, 0.1), (5, 0.8)):  # long ones take seconds
+            asyncio.get_running_loop().call_later(seconds, calls[number].cancel)
+        most = 0
+        async with asyncio.timeout(60):
+            while not all(call.done() for call in calls):
+                most = max(most, len(psutil.Process().children()))
+                await asyncio.sleep(0.01)
+        assert most == LIMITS.children
+        assert [n for n, call in enumerate(calls) if call.cancelled()] == [1, 5, 9]
+        for computed in (call.result() for call in calls if not call.cancelled()):
+            assert np.array_equal(array(computed.outputs[0].tensor), X @ X.T)
+        await until(lambda: not pool._endings)
+        assert pool._places._value == LIMITS.children
+        assert not pool._waiting
 
 
 async def test_memory_is_bounded(tmp_path: Path) -> None:

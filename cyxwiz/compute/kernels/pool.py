@@ -54,6 +54,7 @@ class KernelPool:
         self._limits = limits or KernelLimits()
         self._tasks = Tasks()
         self._places = asyncio.Semaphore(self._limits.children)  # gives them in the order of asking
+        self._alive: set[_Worker] = set()
         self._busy: set[_Worker] = set()
         self._idle: list[_Worker] = []  # the one that has waited longest first
         self._endings: set[asyncio.Task[None]] = set()
@@ -128,14 +129,18 @@ class KernelPool:
             self._idle.remove(own)
             self._busy.add(own)
             return own
-        # Ends are waited for, so that there are never more children than places.
-        while len(self._idle) + len(self._busy) >= self._limits.children:
-            await asyncio.shield(self._end(self._idle.pop(0)))
+        # Ends are waited for, so that there are never more children than places. One of the places is held by who asks:
+        # where all children are there, some are idle or ending.
+        while len(self._alive) >= self._limits.children:
+            if self._idle:
+                self._end(self._idle.pop(0))
+            await asyncio.wait(self._endings, return_when=asyncio.FIRST_COMPLETED)
         self._be_open()
         try:
             worker = _Worker(self._clock, self._sandbox, caller, needs, self._limits, self._tasks)
         except OSError as error:
             raise CyxError(Code.UNAVAILABLE, f"This node can start no process now: {error.strerror}.") from error
+        self._alive.add(worker)
         self._busy.add(worker)
         return worker
 
@@ -164,6 +169,7 @@ class KernelPool:
                 await end(worker.child, self._clock, ask=False)
                 await asyncio.to_thread(worker.child.cell.slot.remove)
             finally:
+                self._alive.discard(worker)
                 if place is not None:
                     place.release()
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cyxwiz.compute.child_protocol import ProtocolError
-from cyxwiz.compute.kernels import frames, registry
+from cyxwiz.compute.kernels import elementwise, frames, losses, registry, steps
 from cyxwiz.compute.kernels.run import run
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.operation import Computed, Operation, Output, Reference, arrange, find_reference
@@ -373,3 +373,16 @@ def test_what_is_no_frame(head: bytes) -> None:
 def test_frames_are_bounded_before_they_are_read(lengths: tuple[int, int]) -> None:
     with pytest.raises(ProtocolError, match="at most"):
         list(frames.Decoder(100).feed(frames._LENGTHS.pack(*lengths)))
+
+
+def test_the_guide_names_every_kernel_and_parameter() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "compute.md").read_text()
+    words = set(re.findall(r"[a-z][a-z0-9_]+", guide))
+    for name, kernel in {**registry.OPERATIONS, **registry.SHIPPED}.items():
+        lone = f"OP_{name.upper()}" if name in registry.OPERATIONS else name
+        assert lone in guide, name
+        assert set(kernel.parameters or {}) <= words | {"k"}, name
+    for own in steps._OF.values():
+        assert set(own) <= words
+    for functions in (elementwise.FUNCTIONS, losses.FUNCTIONS, steps.STATES):
+        assert set(functions) <= words

@@ -166,6 +166,15 @@ def test_pools(
         same(got, laid(wanted, layout), dtype)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_mean_over_an_edge_counts_the_padding_or_not(backend: str) -> None:
+    texts = {"function": "avg", "kernel_size": "3", "padding": "1", "stride": "1", "backend": backend}
+    alone = result("pool", np.ones((1, 1, 2, 4)), count_include_pad="false", **texts)
+    same(alone, np.ones((1, 1, 2, 4)))
+    counted = result("pool", np.ones((1, 1, 2, 4)), **texts)
+    same(counted, np.array([[[[4, 6, 6, 4], [4, 6, 6, 4]]]]) / 9)
+
+
 def test_a_pool_over_all() -> None:
     x = drawn(3, (2, 3, 4, 5))
     same(result("pool", x, function="avg", kernel_size="global"), x.mean((2, 3), keepdims=True))
