@@ -12,9 +12,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from cyxwiz.compute.executor import ProcessExecutor
 from cyxwiz.compute.orders import Orders
+from cyxwiz.compute.sandbox.choose import choose
 from cyxwiz.compute.train import train
+from cyxwiz.domain.errors import CyxError
+from cyxwiz.domain.script import Script
 from cyxwiz.ports.executor import Asked, Failed, Finished, Gang, Logged, Outcome, Preempted, Progressed, Report, Started
+from cyxwiz.runtime.clock import SystemClock
 from tests.gangs import Keeper, Told, train_together
 from tests.integration.test_executor import job, running
 
@@ -118,3 +123,36 @@ async def test_a_member_whose_peer_dies_says_so(tmp_path: Path) -> None:
     assert (left.code, left.retryable) == ("UNAVAILABLE", True), left
     assert isinstance(gone, Failed)
     assert gone.code == "INTERNAL"
+
+
+SCRIPT = """
+import torch, torch.distributed as dist
+import cyxwiz.job as job
+dist.init_process_group("gloo")
+total = torch.tensor([float(job.rank + 1)])
+dist.all_reduce(total)
+job.report(1, {"total": float(total), "world": float(job.world), "rank": float(dist.get_rank())}, of=1)
+(job.out_dir / "said.txt").write_text(f"{dist.get_rank()} of {dist.get_world_size()}")
+"""
+
+
+async def test_a_script_finds_the_others_as_under_torchrun(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "train.py").write_text(SCRIPT)
+    work = job(tmp_path, model="", dataset_uri="", source=source, script=Script("train.py", {"train.py": "0" * 64}))
+    sandbox = choose("auto", tmp_path / "sandbox", allow_network=True)
+    executor = ProcessExecutor(SystemClock(), sandbox, warm_children=0)
+    try:
+        end = finished(await train_together(executor, work, 2))
+    finally:
+        await executor.aclose()
+    assert end.final_metrics == {"total": 3.0, "world": 2.0, "rank": 0.0}
+    assert end.artefacts[0].path.read_text() == "0 of 2"
+
+
+async def test_a_script_in_a_gang_gets_no_network_from_an_owner_who_gives_none(tmp_path: Path) -> None:
+    work = job(tmp_path, model="", script=Script("train.py", {}), gang=Gang(0, 2, "ddp"))
+    async with running(tmp_path) as executor:
+        with pytest.raises(CyxError, match="allow_network"):
+            await executor.start(work)
