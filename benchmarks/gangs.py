@@ -68,10 +68,10 @@ dist.destroy_process_group()
 """
 
 
-def main() -> list[dict[str, Any]]:
+def main() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="cyxwiz-bench-") as directory, two_nodes() as process:
-        rows = asyncio.run(_ddp(str(process.data_dir), Path(directory)))
-        return [*rows, *asyncio.run(_diloco(str(process.data_dir)))]
+        yield asyncio.run(_ddp(str(process.data_dir), Path(directory)))
+        yield asyncio.run(_diloco(str(process.data_dir)))
 
 
 @contextlib.contextmanager
@@ -89,7 +89,7 @@ def two_nodes() -> Iterator[Process]:
             yield process
 
 
-async def _ddp(data_dir: str, folder: Path) -> list[dict[str, Any]]:
+async def _ddp(data_dir: str, folder: Path) -> dict[str, Any]:
     import numpy as np
 
     path, script = folder / "data.npz", folder / "bare.py"
@@ -108,17 +108,15 @@ async def _ddp(data_dir: str, folder: Path) -> list[dict[str, Any]]:
                 found[side].append(speed)
             ratios.append(found["platform"][-1] / found["torchrun"][-1])
     low, high = bootstrap_interval(ratios)
-    return [
-        {
-            "bench": "gang_ddp",
-            "ratio": round(median(ratios), 3),
-            "interval_95": [round(low, 3), round(high, 3)],
-            "torchrun_samples_per_s": round(median(found["torchrun"])),
-            "platform_samples_per_s": round(median(found["platform"])),
-            "members": 2,
-            "pairs": PAIRS,
-        }
-    ]
+    return {
+        "bench": "gang_ddp",
+        "ratio": round(median(ratios), 3),
+        "interval_95": [round(low, 3), round(high, 3)],
+        "torchrun_samples_per_s": round(median(found["torchrun"])),
+        "platform_samples_per_s": round(median(found["platform"])),
+        "members": 2,
+        "pairs": PAIRS,
+    }
 
 
 async def _torchrun(script: Path, path: Path) -> float:
@@ -144,7 +142,7 @@ async def _platform(client: Client, uri: str) -> float:
     return EPOCHS * SAMPLES / (last - first)
 
 
-async def _diloco(data_dir: str) -> list[dict[str, Any]]:
+async def _diloco(data_dir: str) -> dict[str, Any]:
     found: dict[str, list[dict[str, float]]] = {"ddp": [], "diloco": []}
     async with Client(data_dir=data_dir) as client:
         for seed in range(SEEDS):
@@ -162,19 +160,17 @@ async def _diloco(data_dir: str) -> list[dict[str, Any]]:
                 seen.append((await _done(client, job))["metrics"])
     bytes_ratios = [a["bytes_sent"] / b["bytes_sent"] for a, b in zip(found["ddp"], found["diloco"], strict=True)]
     gains = [b["val_accuracy"] - a["val_accuracy"] for a, b in zip(found["ddp"], found["diloco"], strict=True)]
-    return [
-        {
-            "bench": "gang_diloco",
-            "times_fewer_bytes": round(median(bytes_ratios), 1),
-            "ddp_bytes": round(median([each["bytes_sent"] for each in found["ddp"]])),
-            "diloco_bytes": round(median([each["bytes_sent"] for each in found["diloco"]])),
-            "ddp_val_accuracy": round(median([each["val_accuracy"] for each in found["ddp"]]), 4),
-            "diloco_val_accuracy": round(median([each["val_accuracy"] for each in found["diloco"]]), 4),
-            "median_difference": round(median(gains), 4),
-            "sync_every": 150,
-            "seeds": SEEDS,
-        }
-    ]
+    return {
+        "bench": "gang_diloco",
+        "times_fewer_bytes": round(median(bytes_ratios), 1),
+        "ddp_bytes": round(median([each["bytes_sent"] for each in found["ddp"]])),
+        "diloco_bytes": round(median([each["bytes_sent"] for each in found["diloco"]])),
+        "ddp_val_accuracy": round(median([each["val_accuracy"] for each in found["ddp"]]), 4),
+        "diloco_val_accuracy": round(median([each["val_accuracy"] for each in found["diloco"]]), 4),
+        "median_difference": round(median(gains), 4),
+        "sync_every": 150,
+        "seeds": SEEDS,
+    }
 
 
 async def _done(client: Client, job: dict[str, Any]) -> dict[str, Any]:
