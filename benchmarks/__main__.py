@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-NAMES = ("startup", "store", "dispatch", "training")
+NAMES = ("startup", "store", "dispatch", "training", "gangs")
 
 
 def main() -> int:

@@ -1,0 +1,158 @@
+"""Two real processes train one job over gloo: as one would, or with far fewer bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from cyxwiz.compute.executor import ProcessExecutor
+from cyxwiz.compute.orders import Orders
+from cyxwiz.compute.sandbox.choose import choose
+from cyxwiz.compute.train import train
+from cyxwiz.domain.errors import CyxError
+from cyxwiz.domain.script import Script
+from cyxwiz.ports.executor import Asked, Failed, Finished, Gang, Logged, Outcome, Preempted, Progressed, Report, Started
+from cyxwiz.runtime.clock import SystemClock
+from tests.gangs import Keeper, Told, train_together
+from tests.integration.test_executor import job, running
+
+SEVERAL = json.dumps({"layers": [{"type": "dense", "units": 48}, {"type": "relu"}, {"type": "dense", "units": 10}]})
+# 1438 samples are no multiple of 45, nor 45 of two: members have unequal shares. Gradients are accumulated.
+JOB = {"batch_size": 45, "epochs": 3, "model": SEVERAL}
+PARAMETERS = {"accumulate": "2", "clip_norm": "1.0", "schedule": "step", "keep_best": "true"}
+
+
+def alone(folder: Path, **changes: object) -> tuple[list[float], Finished]:
+    reports: list[Report] = []
+    end = train(job(folder, **changes), reports.append, Orders())
+    assert isinstance(end, Finished)
+    losses = [each.metrics["loss"] for each in reports if isinstance(each, Progressed) and each.epoch_ended]
+    return losses, end
+
+
+def finished(told: Told) -> Finished:
+    first, *others = told.ends
+    assert isinstance(first, Finished), (first, [each for each in told.reports if isinstance(each, Logged)][-3:])
+    assert all(isinstance(each, Preempted) for each in others), others
+    return first
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+async def test_two_members_compute_what_one_does(tmp_path: Path, strategy: str) -> None:
+    losses, end = alone(tmp_path / "alone", **JOB, hyperparameters=PARAMETERS)
+    async with running(tmp_path) as executor:
+        told = await train_together(executor, job(tmp_path, **JOB, hyperparameters=PARAMETERS), 2, strategy)
+        both = finished(told)
+        assert told.losses == pytest.approx(losses, rel=1e-4)
+        for name in ("val_loss", "val_accuracy", "accuracy"):
+            assert both.final_metrics[name] == pytest.approx(end.final_metrics[name], rel=1e-4)
+        mine, ours = load_file(end.artefacts[0].path), load_file(both.artefacts[0].path)
+        assert {name: value.shape for name, value in ours.items()} == {n: v.shape for n, v in mine.items()}
+        for name, value in mine.items():
+            assert (ours[name] - value).abs().max() < 1e-4, name
+
+
+@pytest.mark.parametrize(("strategy", "world", "batch"), [("ddp", 1, 5), ("fsdp", 2, 15), ("diloco", 2, 5)])
+async def test_a_gang_goes_on_from_a_checkpoint_with_another_number_of_members(
+    tmp_path: Path, strategy: str, world: int, batch: int
+) -> None:
+    """The last member alone is told to stop: all do, in the middle of an epoch. Every sample still counts once."""
+    work = job(tmp_path, batch_size=batch, epochs=4, checkpoint_every="none", hyperparameters={"sync_every": "50"})
+    async with running(tmp_path) as executor:
+        told = await train_together(executor, work, 2, strategy, preempt_at=1)
+        assert all(isinstance(each, Preempted) for each in told.ends), told.ends
+        (saved,) = told.checkpoints
+        assert saved.batch > 0
+        again = replace(work, work_dir=tmp_path / "again", resume=saved.file.path)
+        if world == 1:
+            reports: list[Report] = []
+            end = train(again, reports.append, Orders())
+            losses = [each.metrics["loss"] for each in reports if isinstance(each, Progressed) and each.epoch_ended]
+        else:
+            more = await train_together(executor, again, world, strategy)
+            end, losses = finished(more), more.losses
+    assert isinstance(end, Finished)
+    expected, _ = alone(tmp_path / "alone", batch_size=batch, epochs=4)
+    if strategy == "diloco":
+        assert end.final_metrics["val_accuracy"] > 0.85
+    else:
+        assert [*told.losses, *losses] == pytest.approx(expected, rel=1e-3)
+        assert len(told.losses) + len(losses) == 4
+
+
+async def test_diloco_sends_a_hundredth_of_the_bytes(tmp_path: Path) -> None:
+    rates = {"learning_rate": "0.003", "sync_every": "150", "optimizer": "adamw"}
+    work = job(tmp_path, batch_size=32, epochs=20, hyperparameters=rates)
+    async with running(tmp_path) as executor:
+        ddp = finished(await train_together(executor, work, 2, "ddp")).final_metrics
+        diloco = finished(await train_together(executor, work, 2, "diloco")).final_metrics
+    assert ddp["bytes_sent"] == pytest.approx(ddp["bytes_sent_ddp_equivalent"], rel=0.1), "what is computed is measured"
+    assert diloco["bytes_sent"] < ddp["bytes_sent"] / 100
+    assert diloco["val_accuracy"] > ddp["val_accuracy"] - 0.015
+
+
+async def test_a_member_whose_peer_dies_says_so(tmp_path: Path) -> None:
+    work = job(tmp_path, epochs=100_000, dataset_uri="mock://long", model='{"layers": [784, 256, 10]}')
+    keeper, pids, ends = Keeper(), dict[int, int](), dict[int, Outcome]()
+    async with running(tmp_path) as executor:
+
+        async def member(rank: int) -> None:
+            run = await executor.start(replace(work, work_dir=tmp_path / str(rank), gang=Gang(rank, 2, "ddp")))
+            async with asyncio.TaskGroup() as answers:
+                async for report in run.reports():
+                    if isinstance(report, Started):
+                        pids[rank] = report.pid
+                    elif isinstance(report, Asked):
+                        answers.create_task(keeper.answer(run, report))
+                    elif isinstance(report, Progressed) and 1 in pids:
+                        os.kill(pids.pop(1), signal.SIGKILL)
+                    elif isinstance(report, Outcome):
+                        ends[rank] = report
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(member(0), member(1))
+    left, gone = ends[0], ends[1]
+    assert isinstance(left, Failed)
+    assert (left.code, left.retryable) == ("UNAVAILABLE", True), left
+    assert isinstance(gone, Failed)
+    assert gone.code == "INTERNAL"
+
+
+SCRIPT = """
+import torch, torch.distributed as dist
+import cyxwiz.job as job
+dist.init_process_group("gloo")
+total = torch.tensor([float(job.rank + 1)])
+dist.all_reduce(total)
+job.report(1, {"total": float(total), "world": float(job.world), "rank": float(dist.get_rank())}, of=1)
+(job.out_dir / "said.txt").write_text(f"{dist.get_rank()} of {dist.get_world_size()}")
+"""
+
+
+async def test_a_script_finds_the_others_as_under_torchrun(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "train.py").write_text(SCRIPT)
+    work = job(tmp_path, model="", dataset_uri="", source=source, script=Script("train.py", {"train.py": "0" * 64}))
+    sandbox = choose("auto", tmp_path / "sandbox", allow_network=True)
+    executor = ProcessExecutor(SystemClock(), sandbox, warm_children=0)
+    try:
+        end = finished(await train_together(executor, work, 2))
+    finally:
+        await executor.aclose()
+    assert end.final_metrics == {"total": 3.0, "world": 2.0, "rank": 0.0}
+    assert end.artefacts[0].path.read_text() == "0 of 2"
+
+
+async def test_a_script_in_a_gang_gets_no_network_from_an_owner_who_gives_none(tmp_path: Path) -> None:
+    work = job(tmp_path, model="", script=Script("train.py", {}), gang=Gang(0, 2, "ddp"))
+    async with running(tmp_path) as executor:
+        with pytest.raises(CyxError, match="allow_network"):
+            await executor.start(work)
