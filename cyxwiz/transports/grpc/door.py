@@ -162,7 +162,9 @@ class Door(grpc.aio.ServerInterceptor):
                     await self._guard.admit_login(entered.peer, _name_in(_decoded(request)))
                 return await inner(_decoded_stream(request) if streams_in else _decoded(request), context)
             except Exception as error:
-                code = await abort(context, error, method)
+                failure = known(error, method)
+                code = wire.CODES[failure.code].grpc_name
+                await abort(context, failure, method)
             finally:
                 self._observe(method, code, time.perf_counter() - began)
 
@@ -179,7 +181,9 @@ class Door(grpc.aio.ServerInterceptor):
                     async for response in inner(_decoded_stream(request) if streams_in else _decoded(request), context):
                         yield response
             except Exception as error:
-                code = await abort(context, error, method)
+                failure = known(error, method)
+                code = wire.CODES[failure.code].grpc_name
+                await abort(context, failure, method)
             finally:
                 self._observe(method, code, time.perf_counter() - began)
 
@@ -194,14 +198,18 @@ def peer_host(context: grpc.aio.ServicerContext) -> str:
     return rest.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
 
 
-async def abort(context: grpc.aio.ServicerContext, error: Exception, method: str) -> str:
-    """Ends the call with the error's row of the one table; never returns normally to a live caller."""
+def known(error: Exception, method: str) -> CyxError:
+    """What the caller is told of `error`. Raises it again if the call has its end already."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, TimeoutError):
-        error = CyxError(Code.TIMEOUT, "The other side took too long")
-    if not isinstance(error, CyxError):
-        error = internal(error, method)
+        return CyxError(Code.TIMEOUT, "The other side took too long")
+    return error if isinstance(error, CyxError) else internal(error, method)
+
+
+async def abort(context: grpc.aio.ServicerContext, error: Exception, method: str) -> None:
+    """Ends the call with the error's row of the one table; never returns normally to a live caller."""
+    error = known(error, method)
     row = wire.CODES[error.code]
     trailer = json.dumps(
         {"code": error.code, "message": error.message, "details": error.details, "retryable": error.retryable},
@@ -215,4 +223,3 @@ async def abort(context: grpc.aio.ServicerContext, error: Exception, method: str
         await context.abort(STATUS[row.grpc], error.message[:4000], ((wire.ERROR_METADATA, trailer),))
     except asyncio.InvalidStateError:
         log.debug("the caller of %s was gone before its error", method)
-    return row.grpc_name
