@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import re
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyxwiz.compute.data.fetch import Data, DataCache
+from cyxwiz.compute.gather import gathered
 from cyxwiz.compute.uploads import CheckpointUploads, Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
@@ -146,16 +148,10 @@ class Runner:
         )
         try:
             record.run = await self._start(record)
-            async for report in record.run.reports():
-                if record.dropped:
-                    continue  # the child is being ended, and what it still says counts nowhere
-                if isinstance(report, Checkpointed):
-                    uploads.offer(report)
-                    continue
-                if isinstance(report, Preempted) or (isinstance(report, Failed) and report.retryable):
-                    await uploads.settled()  # the next run goes on from there
-                ends = isinstance(report, Outcome)
-                await self._write(record, self._messages(record, report), ends=ends)
+            async with contextlib.aclosing(gathered(record.run.reports(), record.assign.job_id)) as batches:
+                async for batch in batches:
+                    if not record.dropped:  # else the child is being ended, and what it still says counts nowhere
+                        await self._tell(record, batch, uploads)
         except CyxError as error:
             await self._write(record, [self._failed(record, error)], ends=True)
         except Exception as error:
@@ -168,6 +164,24 @@ class Runner:
             self._gpus.release(record)
             if record.data is not None:
                 record.data.release()
+
+    async def _tell(self, record: Record, batch: Sequence[Report], uploads: CheckpointUploads) -> None:
+        """Journals what came together in one transaction, lines that follow each other as one report."""
+        messages: list[pb.Report] = []
+        for report in batch:
+            if isinstance(report, Checkpointed):
+                uploads.offer(report)
+                continue
+            if isinstance(report, Preempted) or (isinstance(report, Failed) and report.retryable):
+                await self._write(record, messages, ends=False)
+                messages = []
+                await uploads.settled()  # the next run goes on from there
+            for message in self._messages(record, report):
+                if messages and message.HasField("logs") and messages[-1].HasField("logs"):
+                    messages[-1].logs.lines.extend(message.logs.lines)
+                else:
+                    messages.append(message)
+        await self._write(record, messages, ends=isinstance(batch[-1], Outcome))
 
     async def _start(self, record: Record) -> Run:
         assign = record.assign
