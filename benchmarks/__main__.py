@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-NAMES = ("startup", "store", "dispatch", "training", "first_batch", "log_stream")
+NAMES = ("startup", "store", "dispatch", "training", "whole_job", "checkpoints", "first_batch", "log_stream")
 
 
 def main() -> int:

@@ -29,6 +29,11 @@ class Process:
         times = psutil.Process(self.pid).cpu_times()
         return times.user + times.system
 
+    def cpu_with_children(self) -> float:
+        """Processor time of the process and of all its descendants that have ended."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system + times.children_user + times.children_system
+
     def rss_mb(self) -> float:
         """Resident memory of the process alone, its children not counted, in 10^6 bytes."""
         return psutil.Process(self.pid).memory_info().rss / 1e6
