@@ -9,7 +9,17 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-NAMES = ("startup", "store", "dispatch", "training", "gangs")
+NAMES = (
+    "startup",
+    "store",
+    "dispatch",
+    "training",
+    "whole_job",
+    "checkpoints",
+    "first_batch",
+    "log_stream",
+    "gangs",
+)
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,16 @@ class Process:
     data_dir: Path
     seconds_to_ready: float
     pid: int
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the process alone, its children not counted."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
+
+    def cpu_with_children(self) -> float:
+        """Processor time of the process and of all its descendants that have ended."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system + times.children_user + times.children_system
 
     def rss_mb(self) -> float:
         """Resident memory of the process alone, its children not counted, in 10^6 bytes."""
@@ -57,6 +68,22 @@ def cyxwiz(role: str, *flags: str, data_dir: Path | None = None) -> Generator[Pr
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def pairs(usual: int = 10) -> int:
+    """How many interleaved pairs to take: CYXWIZ_BENCH_PAIRS for a quick look."""
+    return int(os.environ.get("CYXWIZ_BENCH_PAIRS", usual))
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(psutil.Process().cpu_affinity())
+
+
+def figures(values: list[float], digits: int = 3) -> dict[str, Any]:
+    """The median with its interval, as a row has them."""
+    low, high = bootstrap_interval(values)
+    return {"median": round(median(values), digits), "interval_95": [round(low, digits), round(high, digits)]}
 
 
 def median(values: list[float]) -> float:

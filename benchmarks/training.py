@@ -12,13 +12,14 @@ import json
 import subprocess
 import sys
 import tempfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import bootstrap_interval, cyxwiz, median
+from benchmarks.processes import cores, cyxwiz, figures, median, pairs
 from cyxwiz.client import Client
 
-PAIRS = 10
+BOUND = 0.98
 EPOCHS = 12
 BATCH = 64
 SAMPLES = 8000
@@ -51,38 +52,64 @@ print(json.dumps(epochs * len(x) / (time.perf_counter() - began)))
 """
 
 
-def main() -> list[dict[str, Any]]:
+def write_data(path: Path, samples: int = SAMPLES) -> None:
     import numpy as np
 
+    rng = np.random.default_rng(0)
+    x = rng.random((samples, FEATURES), dtype=np.float32)
+    np.savez(path, x=x, y=rng.integers(0, 10, samples))
+
+
+def job_of(uri: str, epochs: int, checkpoint: str = "none") -> dict[str, Any]:
+    """The bare loop's model and data as a job."""
+    return {
+        "dataset": uri,
+        "epochs": epochs,
+        "batch_size": BATCH,
+        "model": {"layers": [784, 512, 256, 10]},
+        "hyperparameters": {"validation_split": 0, "learning_rate": 0.001},
+        "checkpoint": {"every": checkpoint},
+    }
+
+
+async def steady(client: Client, job_id: str, samples: int) -> float:
+    """Samples a second of a job from the end of its first epoch to the end of its last, as central has them."""
+    done = await client.wait(job_id)
+    if done["status"] != "completed":
+        raise RuntimeError(f"the job ended {done['status']}: {done['error']}")
+    points = [p for p in (await client.metrics(job_id))["metrics"] if p["epoch_ended"]]
+    first, last = points[0], points[-1]
+    return (last["epoch"] - first["epoch"]) * samples / (_seconds(last["at"]) - _seconds(first["at"]))
+
+
+def main() -> list[dict[str, Any]]:
+    count = pairs()
     with tempfile.TemporaryDirectory(prefix="cyxwiz-bench-") as directory:
         path = Path(directory) / "data.npz"
-        rng = np.random.default_rng(0)
-        x = rng.random((SAMPLES, FEATURES), dtype=np.float32)
-        np.savez(path, x=x, y=rng.integers(0, 10, SAMPLES))
+        write_data(path)
         with cyxwiz("both", "node.max_concurrent_jobs=1") as process:
-            threads = len(__import__("psutil").Process().cpu_affinity())
-            ratios, bare, platform = asyncio.run(_pairs(str(process.data_dir), path, threads))
-    low, high = bootstrap_interval(ratios)
+            threads = cores()
+            ratios, bare, platform = asyncio.run(_pairs(str(process.data_dir), path, threads, count))
     return [
         {
             "bench": "training",
-            "ratio": round(median(ratios), 3),
-            "interval_95": [round(low, 3), round(high, 3)],
+            **figures(ratios),
+            "bound": BOUND,
             "bare_samples_per_s": round(median(bare)),
             "platform_samples_per_s": round(median(platform)),
             "threads": threads,
-            "pairs": PAIRS,
+            "pairs": count,
         }
     ]
 
 
-async def _pairs(data_dir: str, path: Path, threads: int) -> tuple[list[float], list[float], list[float]]:
+async def _pairs(data_dir: str, path: Path, threads: int, count: int) -> tuple[list[float], list[float], list[float]]:
     ratios: list[float] = []
     bare: list[float] = []
     platform: list[float] = []
     async with Client(data_dir=data_dir) as client:
         uri = (await client.push_blob(path))["uri"]
-        for pair in range(PAIRS):
+        for pair in range(count):
             await asyncio.sleep(3.0)  # the warm child is there again: its import must not run beside a measurement
             order = (_bare, _platform) if pair % 2 else (_platform, _bare)
             found: dict[Any, float] = {}
@@ -101,25 +128,9 @@ async def _bare(client: Client, uri: str, path: Path, threads: int) -> float:
 
 
 async def _platform(client: Client, uri: str, path: Path, threads: int) -> float:
-    job = await client.submit(
-        {
-            "dataset": uri,
-            "epochs": EPOCHS + 1,
-            "batch_size": BATCH,
-            "model": {"layers": [784, 512, 256, 10]},
-            "hyperparameters": {"validation_split": 0, "learning_rate": 0.001},
-        }
-    )
-    done = await client.wait(job["id"])
-    if done["status"] != "completed":
-        raise RuntimeError(f"the job ended {done['status']}: {done['error']}")
-    points = [p for p in (await client.metrics(job["id"]))["metrics"] if p["epoch_ended"]]
-    first, last = points[0], points[-1]
-    seconds = _seconds(last["at"]) - _seconds(first["at"])
-    return (last["epoch"] - first["epoch"]) * SAMPLES / seconds
+    job = await client.submit(job_of(uri, EPOCHS + 1))
+    return await steady(client, job["id"], SAMPLES)
 
 
 def _seconds(at: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(at).timestamp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import re
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyxwiz.compute.data.fetch import Data, DataCache
+from cyxwiz.compute.gather import gathered
 from cyxwiz.compute.p2p.hub import REMOTE, Hub
 from cyxwiz.compute.packages import Environment, Packages
 from cyxwiz.compute.uploads import CheckpointUploads, Files
@@ -159,28 +161,16 @@ class Runner:
             lambda saved: self._write(record, [self._saved(record, saved)], ends=False),
             lambda: record.dropped,
         )
-        assign = record.assign
         try:
             record.run = await self._start(record)
             if record.run is None:  # it was stopped while it waited for its data
                 if record.preempted:
                     await self._write(record, self._messages(record, Preempted(0.0)), ends=True)
                 return
-            async for report in record.run.reports():
-                if record.dropped:
-                    continue  # the child is being ended, and what it still says counts nowhere
-                if isinstance(report, Checkpointed):
-                    uploads.offer(report)
-                    continue
-                if isinstance(report, Asked):
-                    if assign.HasField("gang") and len(record.asked) < MAX_ASKED:
-                        record.asked[report.id] = _question(record, report)
-                        await self._tell(record.asked[report.id])
-                    continue
-                if isinstance(report, Preempted) or (isinstance(report, Failed) and report.retryable):
-                    await uploads.settled()  # the next run goes on from there
-                ends = isinstance(report, Outcome)
-                await self._write(record, self._messages(record, report), ends=ends)
+            async with contextlib.aclosing(gathered(record.run.reports(), record.assign.job_id)) as batches:
+                async for batch in batches:
+                    if not record.dropped:  # else the child is being ended, and what it still says counts nowhere
+                        await self._take(record, batch, uploads)
         except CyxError as error:
             await self._write(record, [self._failed(record, error)], ends=True)
         except Exception as error:
@@ -195,6 +185,33 @@ class Runner:
                 record.data.release()
             if record.environment is not None:
                 record.environment.release()
+
+    async def _take(self, record: Record, batch: Sequence[Report], uploads: CheckpointUploads) -> None:
+        """Journals what came together in one transaction, lines that follow each other as one report."""
+        messages: list[pb.Report] = []
+        for report in batch:
+            if isinstance(report, Checkpointed):
+                uploads.offer(report)
+                continue
+            if isinstance(report, Asked):
+                await self._ask(record, report)
+                continue
+            if isinstance(report, Preempted) or (isinstance(report, Failed) and report.retryable):
+                await self._write(record, messages, ends=False)
+                messages = []
+                await uploads.settled()  # the next run goes on from there
+            for message in self._messages(record, report):
+                if messages and message.HasField("logs") and messages[-1].HasField("logs"):
+                    messages[-1].logs.lines.extend(message.logs.lines)
+                else:
+                    messages.append(message)
+        await self._write(record, messages, ends=isinstance(batch[-1], Outcome))
+
+    async def _ask(self, record: Record, report: Asked) -> None:
+        """Passes a question of a gang's member on to central."""
+        if record.assign.HasField("gang") and len(record.asked) < MAX_ASKED:
+            record.asked[report.id] = _question(record, report)
+            await self._tell(record.asked[report.id])
 
     async def _start(self, record: Record) -> Run | None:
         assign = record.assign
