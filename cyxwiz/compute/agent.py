@@ -11,16 +11,18 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from cyxwiz import __version__
 from cyxwiz.compute.agent_settings import AgentSettings
 from cyxwiz.compute.data.fetch import DataCache
 from cyxwiz.compute.identity import Identity
+from cyxwiz.compute.leftovers import Leftovers
+from cyxwiz.compute.outbox import Outbox
 from cyxwiz.compute.p2p.hub import FINISHED, Hub
 from cyxwiz.compute.packages import Packages
-from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, remove, token_of
+from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, token_of
 from cyxwiz.compute.uploads import Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token, new_id
@@ -39,7 +41,6 @@ log = logging.getLogger(__name__)
 PROTOCOL = 1
 RECONNECT_SECONDS = (0.2, 5.0)  # first wait, and the longest; jittered
 FLUSH_SECONDS = 3.0  # how long a stop waits for the last acknowledgements
-STALE_KEEP_SECONDS = 3600.0
 REFUSED = frozenset({Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.UNSUPPORTED, Code.INVALID})
 Key = tuple[str, Token]
 
@@ -99,7 +100,8 @@ class Agent(Service):
         self._heard_at = 0.0
         self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
-        self._remove_at: dict[Path, float] = {}  # folders of runs that are over, by the clock
+        self._outbox = Outbox(journal, self._files, clock)
+        self._leftovers = Leftovers(self.jobs_directory, settings.keep_results_seconds, clock, self._p2p.swept)
         self._done: deque[Key] = deque(maxlen=1000)  # an Assign that comes twice is not run twice
         self.connected = asyncio.Event()  # welcomed at least once
 
@@ -142,13 +144,14 @@ class Agent(Service):
             directory = self._directory(lease.assign)
             if not lease.ended:
                 await self._journal.forget(lease.assign.job_id, token)
-                remove(directory, self.jobs_directory)
+                self._leftovers.remove(directory)
                 continue
             record = Record(lease.assign, directory, lease.last_seq, lease.acked_seq, ended=True)
             self._records[record.key] = record
         owed = {record.directory for record in self._records.values()}
         found = [each for each in self.jobs_directory.glob("*/*") if each not in owed]
-        self._remove_at = {each: self._keep_until(stale=not (each / FINISHED).exists()) for each in found}
+        for each in found:
+            self._leftovers.keep(each, stale=not (each / FINISHED).exists())
         self._p2p.recall([*found, *owed])
 
     async def stop(self, grace: float = 5.0) -> None:
@@ -340,7 +343,7 @@ class Agent(Service):
         self.connected.set()
         spawn(self._beat(session, interval), name="heartbeat", group=duties)
         for record in self._records.values():
-            spawn(self._send(session, record), name=f"send {record.assign.job_id}", group=duties)
+            spawn(self._outbox.send(session, record), name=f"send {record.assign.job_id}", group=duties)
             for question in list(record.asked.values()):
                 await session.send(question)
 
@@ -359,7 +362,7 @@ class Agent(Service):
                 await session.send(pb.NodeMessage(beat=beat))
                 for record in self._records.values():
                     record.send_again_if_stalled()
-                self._sweep()
+                self._leftovers.sweep()
                 await self._clock.sleep(interval)
             log.warning("central has been silent for %.0f s: dialling again", self._timeout)
         except CyxError:
@@ -406,7 +409,7 @@ class Agent(Service):
             return
         self._p2p.taken(record)
         spawn(self._run_record(record), name=f"run {assign.job_id}", group=self._tasks)
-        spawn(self._send(session, record), name=f"send {assign.job_id}", group=duties)
+        spawn(self._outbox.send(session, record), name=f"send {assign.job_id}", group=duties)
 
     def _why_full(self) -> str:
         if self._draining or self.stopping.is_set():
@@ -435,7 +438,7 @@ class Agent(Service):
         record.dropped = True
         record.moved.set()
         if cancel.reason == pb.Cancel.STALE:
-            self._remove_at[record.directory] = self._keep_until(stale=True)
+            self._leftovers.keep(record.directory, stale=True)
         self._p2p.dropped(record, cancel)
         spawn(self._end(record), name=f"end {cancel.job_id}", group=self._tasks)
 
@@ -488,72 +491,10 @@ class Agent(Service):
             except CyxError as error:
                 log.warning("job %s stays in the journal for now: %s", record.assign.job_id, error.message)
                 await self._clock.sleep(FULL_DISK_WAIT_SECONDS)
-        if record.dropped and record.directory not in self._remove_at:
-            remove(record.directory, self.jobs_directory)
+        if record.dropped and record.directory not in self._leftovers:
+            self._leftovers.remove(record.directory)
         else:
-            self._remove_at.setdefault(record.directory, self._keep_until(stale=False))
-
-    def _sweep(self) -> None:
-        """Removes the files of runs that nobody needs any more."""
-        now = self._clock.monotonic()
-        for directory, until in list(self._remove_at.items()):
-            if now > until:
-                del self._remove_at[directory]
-                self._p2p.swept(directory)
-                remove(directory, self.jobs_directory)
-
-    def _keep_until(self, *, stale: bool) -> float:
-        """Until when the files of a run that ended now stay; a `stale` one may yet turn out to be the last there is."""
-        keep = self._settings.keep_results_seconds
-        return self._clock.monotonic() + (max(STALE_KEEP_SECONDS, keep) if stale else keep)
-
-    async def _send(self, session: LinkSession, record: Record) -> None:
-        """Sends a lease's reports in order from the journal, a result's files before the result.
-
-        It ends when all is said or the stream is gone; a fault ends the stream as well, so that the next begins anew.
-        """
-        record.sent_seq = record.acked_seq
-        try:
-            while not record.settled:
-                record.moved.clear()
-                for report in await self._next_reports(record):
-                    message = await self._with_files(record, report) if report.HasField("finished") else report
-                    if record.dropped:
-                        return
-                    await session.send(pb.NodeMessage(report=message))
-                    record.sent_seq = report.seq
-                if record.sent_seq >= record.last_seq and not record.settled:
-                    await record.moved.wait()
-        except CyxError as error:
-            log.info("reports of job %s wait for the next connection: %s", record.assign.job_id, error.message)
-        except Exception:
-            log.exception("reports of job %s wait for the next connection", record.assign.job_id)
-            await self._clock.sleep(RECONNECT_SECONDS[1])
-            await session.aclose()
-
-    async def _next_reports(self, record: Record) -> Sequence[pb.Report]:
-        job_id, token = record.key
-        while (reports := record.at_hand()) is None:
-            try:
-                return await self._journal.unacknowledged(job_id, token, record.sent_seq)
-            except CyxError as error:
-                log.warning("reports of job %s can't be read back: %s", job_id, error.message)
-                await self._clock.sleep(FULL_DISK_WAIT_SECONDS)
-        return reports
-
-    async def _with_files(self, record: Record, report: pb.Report) -> pb.Report:
-        """The report of a result once all its files are stored; if they can't be, a failure stands in its place."""
-        try:
-            for artefact in report.finished.artefacts:
-                await self._files.push(artefact.sha256, record.artefact(artefact.name), lambda: record.dropped)
-        except (CyxError, OSError) as error:
-            why = error.message if isinstance(error, CyxError) else error.strerror or type(error).__name__
-            log.warning("the result of job %s can't be stored: %s", report.job_id, why)
-            failed = pb.Failed(code=str(Code.INTERNAL), message=f"Its result was not stored: {why}", retryable=True)
-            return pb.Report(
-                job_id=report.job_id, token=report.token, seq=report.seq, at_ms=report.at_ms, failed=failed
-            )
-        return report
+            self._leftovers.keep(record.directory, stale=False)
 
 
 def _sizes(hardware: Hardware) -> tuple[int, ...]:

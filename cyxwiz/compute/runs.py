@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import re
-import shutil
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -455,11 +453,3 @@ def _progress(report: Progressed) -> pb.Progress:
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
-
-
-def remove(directory: Path, root: Path) -> None:
-    """Removes a run's directory, which must lie below `root`."""
-    if re.fullmatch(r"[0-9a-f-]{36}", directory.parent.name) and root in directory.parents:
-        shutil.rmtree(directory, ignore_errors=True)
-        if directory.parent.is_dir() and not any(directory.parent.iterdir()):
-            directory.parent.rmdir()

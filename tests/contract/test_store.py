@@ -11,7 +11,7 @@ import pytest
 
 from cyxwiz.domain.account import ApiKey, JoinToken, Role, User
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.events import JobCompleted, JobStarted, JobSubmitted, NodeJoined
+from cyxwiz.domain.events import JobSubmitted
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.job import (
     Checkpoint,
@@ -430,89 +430,6 @@ async def test_who_sent_a_blob_goes_with_it(store: Store) -> None:
     assert await store.write(lambda tx: tx.drop_blob(info.sha256)), "who sent it is no owner"
     await store.write(lambda tx: tx.add_blob(info, None))
     assert not await store.read(lambda tx: tx.sent_blob(info.sha256, rig.id))
-
-
-async def test_events_by_topic_in_order(store: Store, clock: HandClock) -> None:
-    assert await store.read(lambda tx: (tx.first_seq(), tx.last_seq())) == (1, 0)
-    a, b = job(), job()
-    await store.write(lambda tx: tx.emit(JobSubmitted(a.id, OWNER, "a"), private_to=OWNER))
-    await store.write(lambda tx: [tx.emit(JobSubmitted(b.id, OWNER)), tx.emit(JobStarted(a.id, OWNER, "node"))])
-    await store.write(lambda tx: tx.emit(NodeJoined(NODE, "n")))
-
-    async def kinds(*topics: str, after: int = 0, limit: int = 100) -> list[str]:
-        return [e.kind for e in await store.read(lambda tx: tx.events(after, frozenset(topics), limit))]
-
-    every = await store.read(lambda tx: tx.events(0, frozenset(), 100))
-    assert [e.seq for e in every] == sorted({e.seq for e in every})
-    assert every[0].topics == ("jobs", f"job:{a.id}")
-    assert (every[0].owner_id, every[1].owner_id) == (OWNER, "")
-    assert every[0].data == {"job_id": a.id, "owner_id": OWNER, "name": "a"}
-    assert every[0].at == clock.now()
-    assert await kinds("*") == ["job.submitted", "job.submitted", "job.started", "node.joined"]
-    assert await kinds("jobs") == ["job.submitted", "job.submitted", "job.started"]
-    assert await kinds(f"job:{a.id}") == ["job.submitted", "job.started"]
-    assert await kinds(f"job:{a.id}", after=every[0].seq) == ["job.started"]
-    assert await kinds("jobs", f"job:{a.id}", "nodes", limit=4) == [e.kind for e in every]
-    assert await kinds("nodes", f"job:{b.id}", limit=1) == ["job.submitted"]
-    assert await store.read(lambda tx: tx.last_seq()) == every[-1].seq
-
-
-async def test_pruned_events_leave_their_place(store: Store, clock: HandClock) -> None:
-    given = job()
-    for _ in range(3):
-        await store.write(lambda tx: tx.emit(JobSubmitted(given.id, OWNER)))
-        clock.advance(10)
-    seqs = [e.seq for e in await store.read(lambda tx: tx.events(0, frozenset(), 9))]
-    assert await store.write(lambda tx: tx.prune_events(START + timedelta(seconds=10))) == 1
-    assert await store.read(lambda tx: (tx.first_seq(), tx.last_seq())) == (seqs[1], seqs[2])
-    assert await store.write(lambda tx: tx.prune_events(clock.now())) == 1
-    assert await store.read(lambda tx: (tx.first_seq(), tx.last_seq())) == (seqs[2], seqs[2])
-    await store.write(lambda tx: tx.emit(JobCompleted(given.id, OWNER)))
-    assert await store.read(lambda tx: tx.last_seq()) > seqs[2]
-
-
-async def test_topics_are_published_after_the_commit_only(backend: Backend) -> None:
-    store = await backend.open()
-    woken = backend.bus.subscribe("jobs", "mine")
-    given = job()
-
-    def fails(tx: Tx) -> None:
-        tx.emit(JobSubmitted(given.id, OWNER))
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        await store.write(fails)
-    assert await woken.changed(0) == frozenset()
-    await store.write(lambda tx: [tx.emit(JobSubmitted(given.id, OWNER)), tx.hint("mine", "other")])
-    assert await woken.changed(0) == {"jobs", "mine"}
-
-
-async def test_idempotency_keys(store: Store, clock: HandClock) -> None:
-    await store.write(lambda tx: tx.remember("submit", "key", "digest", "answer"))
-    assert await store.read(lambda tx: tx.remembered("submit", "key")) == ("digest", "answer")
-    assert await store.read(lambda tx: tx.remembered("cancel", "key")) is None
-    with pytest.raises(CyxError) as caught:
-        await store.write(lambda tx: [tx.add_job(job()), tx.remember("submit", "key", "other", "x")])
-    assert caught.value.code is Code.EXISTS
-    assert (await store.read(lambda tx: tx.jobs(JobQuery()))).total == 0
-    clock.advance(60)
-    assert await store.write(lambda tx: tx.prune_idempotency(clock.now())) == 1
-    assert await store.read(lambda tx: tx.remembered("submit", "key")) is None
-
-
-async def test_outbox(store: Store, clock: HandClock) -> None:
-    await store.write(lambda tx: tx.add_outbox("hook", "b", {"n": 2}, START + timedelta(seconds=5)))
-    await store.write(lambda tx: [tx.add_outbox("hook", "a", {"n": 1}, START) for _ in range(2)])
-    await store.write(lambda tx: tx.add_outbox("push", "a", {}, START))
-    (due,) = await store.write(lambda tx: tx.due_outbox("hook", 9))
-    assert (due.kind, due.key, due.payload, due.due_at, due.attempts) == ("hook", "a", {"n": 1}, START, 0)
-    await store.write(lambda tx: tx.postpone_outbox(due.id, START + timedelta(seconds=9)))
-    assert await store.write(lambda tx: tx.due_outbox("hook", 9)) == []
-    clock.advance(10)
-    found = await store.write(lambda tx: tx.due_outbox("hook", 9))
-    assert [(each.key, each.attempts) for each in found] == [("b", 0), ("a", 1)]
-    await store.write(lambda tx: tx.finish_outbox(found[0].id))
-    assert [each.key for each in await store.write(lambda tx: tx.due_outbox("hook", 9))] == ["a"]
 
 
 async def test_a_setting_is_put_once(store: Store) -> None:

@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cyxwiz.compute.executor import ProcessExecutor
 from cyxwiz.compute.sandbox import choose
 from cyxwiz.compute.sandbox.sandbox import Bounds, Cell, Needs, Sandbox
 from cyxwiz.config import ConfigError
+from cyxwiz.ports.executor import Report, Work
 from tests.missing import missing
 
 MODES = ("bubblewrap", "rlimits")  # "none" is the control: there every attack must succeed
+MLP = json.dumps({"layers": [{"type": "dense", "units": 16}, {"type": "relu"}, {"type": "dense", "units": 10}]})
 SMALL = Bounds(processes=64, disk_bytes=32 << 20, tmp_bytes=256 << 20)
 
 HOOK = """
@@ -101,3 +104,16 @@ def liar(sandbox: Sandbox, code: str) -> Lying:
     made = Lying(sandbox.mode, sandbox.folder, sandbox.program, bounds=sandbox.bounds)
     made.code = code
     return made
+
+
+def job(folder: Path, **changes: Any) -> Work:
+    fields: dict[str, Any] = {
+        "job_id": "job", "job_type": "training", "model": MLP, "dataset_uri": "builtin:digits", "hyperparameters": {},
+        "epochs": 2, "batch_size": 64, "seed": 0, "device": "cpu", "threads": 1, "work_dir": folder / "job",
+    }  # fmt: skip
+    return Work(**{**fields, **changes})
+
+
+async def reports(executor: ProcessExecutor, work: Work) -> list[Report]:
+    run = await executor.start(work)
+    return [report async for report in run.reports()]

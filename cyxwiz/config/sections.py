@@ -1,93 +1,24 @@
-"""Configuration is a value: built once at start, validated as a whole, frozen.
-
-Layers, the later wins: built-in defaults, `config.toml`, environment `CYXWIZ_SECTION__KEY`, flags (`--set
-section.key=value`).
-A bad key or value is a `ConfigError` of one line that names the key, the value, the bound and where it came from.
-"""
+"""Every setting, with its default, bounds and meaning: `config.toml` is generated from here."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from cyxwiz.domain.schedule import parse_schedule
-
-ENV_PREFIX = "CYXWIZ_"
-MASK = "********"
-MAX_KEEP_SECONDS = 3660 * 86400
-
-
-class ConfigError(Exception):
-    """The settings can't be used; the message is one line for a person."""
-
-
-def _listed(value: Any) -> Any:
-    if isinstance(value, str):
-        return (
-            json.loads(value) if value.startswith("[") else [part.strip() for part in value.split(",") if part.strip()]
-        )
-    return value
-
-
-def _address(value: Any) -> str:
-    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError("must be host:port with a port from 0 to 65535")
-    return str(value)
-
-
-def _schedule(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a text such as always or Mon-Fri 19:00-07:00, Sat-Sun")
-    return parse_schedule(value).text
-
-
-def _url(value: Any) -> str:
-    text = value if isinstance(value, str) else ""
-    scheme, found, host = text.partition("://")
-    if not found or scheme not in ("http", "https") or not host.partition("/")[0] or "@" in host:
-        raise ValueError("must be http://HOST or https://HOST, without credentials")
-    return text.rstrip("/")
-
-
-def _blobs_url(value: str) -> str:
-    if value and not value.startswith("file:///"):
-        raise ValueError("only file:///path is built")
-    return value
-
-
-def _keep(value: str) -> str:
-    if _seconds(value) > MAX_KEEP_SECONDS:
-        raise ValueError(f"at most {MAX_KEEP_SECONDS // 86400}d")
-    return value
-
-
-def _seconds(span: str) -> float:
-    return float(span[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[span[-1]]
-
-
-def _devices(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if not re.fullmatch(r"all|cpu|(cuda|opencl|metal|vulkan)(:.+)?", value.lower()):
-            raise ValueError(f"{value!r} is no device: all, cpu, cuda, cuda:0 and so on")
-    return values
-
-
-Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Address = Annotated[str, BeforeValidator(_address)]
-ScheduleText = Annotated[str, BeforeValidator(_schedule)]
-Url = Annotated[str, BeforeValidator(_url)]
-MIN_SECRET = 16
-Secret = Annotated[str, Field(min_length=MIN_SECRET)]
-Weight = Annotated[float, Field(ge=0, le=1)]
+from cyxwiz.config.values import (
+    Address,
+    ScheduleText,
+    Secret,
+    Strings,
+    Url,
+    Weight,
+    blobs_url_checked,
+    devices_checked,
+    keep_checked,
+    seconds,
+)
 
 
 class Section(BaseModel):
@@ -179,7 +110,7 @@ class Database(Section):
 
 
 class Blobs(Section):
-    url: Annotated[str, AfterValidator(_blobs_url)] = Field(
+    url: Annotated[str, AfterValidator(blobs_url_checked)] = Field(
         default="", description="Empty: the data directory's blobs folder. file:///path."
     )
 
@@ -304,7 +235,7 @@ class NodeSection(Section):
         default=60.0, ge=1, le=86400, description="How often the node looks whether its hardware changed."
     )
     max_concurrent_jobs: int | None = Field(default=None, ge=1, le=1024, description="Unset: from the hardware.")
-    devices: Annotated[Strings, AfterValidator(_devices)] = Field(
+    devices: Annotated[Strings, AfterValidator(devices_checked)] = Field(
         default=("all",), description="Which devices to lend: all, cpu, cuda, cuda:0, opencl:0, …"
     )
     data_roots: Strings = Field(default=(), description="Folders below which file:// data sets may lie.")
@@ -327,7 +258,7 @@ class NodeSection(Section):
     hf_endpoint: Url | None = Field(default=None, description="Hub of hf:// data; unset: HF_ENDPOINT, else the hub.")
     hf_root: Path | None = Field(default=None, description="Folder with OWNER/NAME that hf:// is looked up in first.")
     ipfs_gateway: Url | None = Field(default=None, description="HTTP gateway of ipfs:// data; unset: none is served.")
-    keep_results: Annotated[str, Field(pattern=r"^[0-9]+(s|m|h|d)$"), AfterValidator(_keep)] = Field(
+    keep_results: Annotated[str, Field(pattern=r"^[0-9]+(s|m|h|d)$"), AfterValidator(keep_checked)] = Field(
         default="24h", description="How long the node keeps a job's artefacts."
     )
     warm_children: int = Field(default=1, ge=0, le=64, description="Child processes started ahead of need.")
@@ -388,7 +319,7 @@ class NodeSection(Section):
 
     @property
     def keep_results_seconds(self) -> float:
-        return _seconds(self.keep_results)
+        return seconds(self.keep_results)
 
 
 class RateLimit(Section):
@@ -427,143 +358,3 @@ class Config(Section):
     rate_limit: RateLimit = RateLimit()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
-
-
-SECRETS = frozenset(
-    {"auth.jwt_secret", "auth.p2p_secret", "auth.admin_secret", "node.join_token", "node.s3_secret_key"}
-)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The settings with the origin of each: `default`, a file, `environment` or `flag`."""
-
-    config: Config
-    origins: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
-
-    def rows(self) -> Iterable[tuple[str, str, str]]:
-        """(key, value, origin) of every setting; secrets, and passwords in URLs, are masked."""
-        for section in Config.model_fields:
-            part = getattr(self.config, section)
-            for name in type(part).model_fields:
-                key, value = f"{section}.{name}", getattr(part, name)
-                if key in SECRETS and value is not None:
-                    shown = MASK
-                else:
-                    shown = without_password(json.dumps(value, default=str)) if value is not None else "unset"
-                yield key, shown, self.origins.get(key, "default")
-
-
-def without_password(text: str) -> str:
-    """The text with the password of a URL in it masked, up to the last @, as a password may have one."""
-    text = re.sub(r"(://[^:/@\s]*:).*@", rf"\g<1>{MASK}@", text)
-    return re.sub(r"([?&]password=)[^&\s'\"]*", rf"\g<1>{MASK}", text)
-
-
-def load(
-    *,
-    file: Path | None = None,
-    environ: Mapping[str, str] = os.environ,
-    flags: Iterable[str] = (),
-    overrides: Mapping[str, Any] | None = None,
-) -> Loaded:
-    """Builds the configuration from all layers.
-
-    Raises:
-        ConfigError: one line naming key, value, bound and origin.
-    """
-    tree: dict[str, dict[str, Any]] = {}
-    origins: dict[str, str] = {}
-    warnings: list[str] = []
-
-    def put(key: str, value: Any, origin: str) -> None:
-        section, dot, name = key.partition(".")
-        part = Config.model_fields.get(section)
-        if not dot or part is None or name not in part.annotation.model_fields:  # type: ignore[union-attr]
-            raise ConfigError(f"{key}: unknown setting (from {origin}); `cyxwiz config show` lists them all")
-        tree.setdefault(section, {})[name] = value
-        origins[key] = origin
-
-    for key, value, origin in _from_file(file):
-        put(key, value, origin)
-    for name, value in environ.items():
-        if name.startswith(ENV_PREFIX) and "__" in name:
-            put(name[len(ENV_PREFIX) :].lower().replace("__", ".", 1), value, f"environment {name}")
-    for flag in flags:
-        key, equals, value = flag.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {flag}: must be section.key=value")
-        if key not in SECRETS and without_password(value) != value:
-            name = f"{ENV_PREFIX}{key.upper().replace('.', '__')}"
-            warnings.append(f"--set {key}: other users of this machine can read its password; use {name}")
-        if key in SECRETS:
-            warnings.append(f"--set {key}: other users of this machine can read it; use {key}_file")
-        put(key, value, "flag --set")
-    for key, value in (overrides or {}).items():
-        put(key, value, "flag")
-    try:
-        config = Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(_line(error, tree, origins)) from None
-    return Loaded(_read_secret_files(config), origins, tuple(warnings))
-
-
-def _from_file(file: Path | None) -> Iterable[tuple[str, Any, str]]:
-    path = file or Path("config.toml")
-    if not path.exists():
-        if file:
-            raise ConfigError(f"{file}: no such configuration file")
-        return
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:  # what is no TOML or no UTF-8, or has a number of too many digits
-        raise ConfigError(f"{path}: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: is nested too deeply") from None
-    for section, values in data.items():
-        if not isinstance(values, dict):
-            raise ConfigError(
-                f"{section}: unknown setting (from {path}); settings stand in sections, [server] and so on"
-            )
-        for name, value in values.items():
-            yield f"{section}.{name}", value, str(path)
-
-
-def _line(error: ValidationError, tree: Mapping[str, Mapping[str, Any]], origins: Mapping[str, str]) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"][:2])
-    section, _, name = key.partition(".")
-    if not name:
-        return f"[{section}]: {first['msg'].removeprefix('Value error, ')}"
-    value = MASK if key in SECRETS else without_password(repr(tree.get(section, {}).get(name)))
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{key} = {value}: {message} (from {origins.get(key, 'default')})"
-
-
-def _read_secret_files(config: Config) -> Config:
-    sections: dict[str, Section] = {}
-    for key in SECRETS:
-        section, _, name = key.partition(".")
-        part = sections.get(section) or getattr(config, section)
-        path: Path | None = getattr(part, f"{name}_file")
-        if path is None:
-            continue
-        try:
-            text = path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "is no text"
-            raise ConfigError(f"{key}_file = {str(path)!r}: {why}") from None
-        if not text:
-            raise ConfigError(f"{key}_file = {str(path)!r}: is empty")
-        if section == "auth" and len(text) < MIN_SECRET:
-            raise ConfigError(
-                f"{key}_file = {str(path)!r}: has {len(text)} characters; a secret has {MIN_SECRET} at least"
-            )
-        sections[section] = part.model_copy(update={name: text})
-    return config.model_copy(update=sections)
-
-
-def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    given = environ.get("CYXWIZ_DATA_DIR")
-    return Path(given) if given else Path.home() / ".local" / "share" / "cyxwiz"

@@ -1,0 +1,54 @@
+"""Configuration is a value: built once at start, validated as a whole, frozen.
+
+Layers, the later wins: built-in defaults, `config.toml`, environment `CYXWIZ_SECTION__KEY`, flags (`--set
+section.key=value`).
+A bad key or value is a `ConfigError` of one line that names the key, the value, the bound and where it came from.
+"""
+
+from __future__ import annotations
+
+from cyxwiz.config.layers import MASK, SECRETS, ConfigError, Loaded, default_data_dir, load, without_password
+from cyxwiz.config.sections import (
+    Auth,
+    Blobs,
+    Blockchain,
+    Config,
+    Database,
+    Ledger,
+    Logging,
+    Metrics,
+    NodeSection,
+    PricingSection,
+    RateLimit,
+    Redis,
+    Scheduler,
+    Section,
+    Server,
+    Tls,
+)
+
+__all__ = [
+    "MASK",
+    "SECRETS",
+    "Auth",
+    "Blobs",
+    "Blockchain",
+    "Config",
+    "ConfigError",
+    "Database",
+    "Ledger",
+    "Loaded",
+    "Logging",
+    "Metrics",
+    "NodeSection",
+    "PricingSection",
+    "RateLimit",
+    "Redis",
+    "Scheduler",
+    "Section",
+    "Server",
+    "Tls",
+    "default_data_dir",
+    "load",
+    "without_password",
+]

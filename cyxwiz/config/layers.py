@@ -1,0 +1,164 @@
+"""From the layers to a value, with the origin of each setting."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cyxwiz.config.sections import Config, Section
+from cyxwiz.config.values import MIN_SECRET
+
+ENV_PREFIX = "CYXWIZ_"
+MASK = "********"
+
+
+class ConfigError(Exception):
+    """The settings can't be used; the message is one line for a person."""
+
+
+SECRETS = frozenset(
+    {"auth.jwt_secret", "auth.p2p_secret", "auth.admin_secret", "node.join_token", "node.s3_secret_key"}
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The settings with the origin of each: `default`, a file, `environment` or `flag`."""
+
+    config: Config
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+    def rows(self) -> Iterable[tuple[str, str, str]]:
+        """(key, value, origin) of every setting; secrets, and passwords in URLs, are masked."""
+        for section in Config.model_fields:
+            part = getattr(self.config, section)
+            for name in type(part).model_fields:
+                key, value = f"{section}.{name}", getattr(part, name)
+                if key in SECRETS and value is not None:
+                    shown = MASK
+                else:
+                    shown = without_password(json.dumps(value, default=str)) if value is not None else "unset"
+                yield key, shown, self.origins.get(key, "default")
+
+
+def without_password(text: str) -> str:
+    """The text with the password of a URL in it masked, up to the last @, as a password may have one."""
+    text = re.sub(r"(://[^:/@\s]*:).*@", rf"\g<1>{MASK}@", text)
+    return re.sub(r"([?&]password=)[^&\s'\"]*", rf"\g<1>{MASK}", text)
+
+
+def load(
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    flags: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Builds the configuration from all layers.
+
+    Raises:
+        ConfigError: one line naming key, value, bound and origin.
+    """
+    tree: dict[str, dict[str, Any]] = {}
+    origins: dict[str, str] = {}
+    warnings: list[str] = []
+
+    def put(key: str, value: Any, origin: str) -> None:
+        section, dot, name = key.partition(".")
+        part = Config.model_fields.get(section)
+        if not dot or part is None or name not in part.annotation.model_fields:  # type: ignore[union-attr]
+            raise ConfigError(f"{key}: unknown setting (from {origin}); `cyxwiz config show` lists them all")
+        tree.setdefault(section, {})[name] = value
+        origins[key] = origin
+
+    for key, value, origin in _from_file(file):
+        put(key, value, origin)
+    for name, value in environ.items():
+        if name.startswith(ENV_PREFIX) and "__" in name:
+            put(name[len(ENV_PREFIX) :].lower().replace("__", ".", 1), value, f"environment {name}")
+    for flag in flags:
+        key, equals, value = flag.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {flag}: must be section.key=value")
+        if key not in SECRETS and without_password(value) != value:
+            name = f"{ENV_PREFIX}{key.upper().replace('.', '__')}"
+            warnings.append(f"--set {key}: other users of this machine can read its password; use {name}")
+        if key in SECRETS:
+            warnings.append(f"--set {key}: other users of this machine can read it; use {key}_file")
+        put(key, value, "flag --set")
+    for key, value in (overrides or {}).items():
+        put(key, value, "flag")
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_line(error, tree, origins)) from None
+    return Loaded(_read_secret_files(config), origins, tuple(warnings))
+
+
+def _from_file(file: Path | None) -> Iterable[tuple[str, Any, str]]:
+    path = file or Path("config.toml")
+    if not path.exists():
+        if file:
+            raise ConfigError(f"{file}: no such configuration file")
+        return
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:  # what is no TOML or no UTF-8, or has a number of too many digits
+        raise ConfigError(f"{path}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply") from None
+    for section, values in data.items():
+        if not isinstance(values, dict):
+            raise ConfigError(
+                f"{section}: unknown setting (from {path}); settings stand in sections, [server] and so on"
+            )
+        for name, value in values.items():
+            yield f"{section}.{name}", value, str(path)
+
+
+def _line(error: ValidationError, tree: Mapping[str, Mapping[str, Any]], origins: Mapping[str, str]) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"][:2])
+    section, _, name = key.partition(".")
+    if not name:
+        return f"[{section}]: {first['msg'].removeprefix('Value error, ')}"
+    value = MASK if key in SECRETS else without_password(repr(tree.get(section, {}).get(name)))
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key} = {value}: {message} (from {origins.get(key, 'default')})"
+
+
+def _read_secret_files(config: Config) -> Config:
+    sections: dict[str, Section] = {}
+    for key in SECRETS:
+        section, _, name = key.partition(".")
+        part = sections.get(section) or getattr(config, section)
+        path: Path | None = getattr(part, f"{name}_file")
+        if path is None:
+            continue
+        try:
+            text = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "is no text"
+            raise ConfigError(f"{key}_file = {str(path)!r}: {why}") from None
+        if not text:
+            raise ConfigError(f"{key}_file = {str(path)!r}: is empty")
+        if section == "auth" and len(text) < MIN_SECRET:
+            raise ConfigError(
+                f"{key}_file = {str(path)!r}: has {len(text)} characters; a secret has {MIN_SECRET} at least"
+            )
+        sections[section] = part.model_copy(update={name: text})
+    return config.model_copy(update=sections)
+
+
+def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    given = environ.get("CYXWIZ_DATA_DIR")
+    return Path(given) if given else Path.home() / ".local" / "share" / "cyxwiz"

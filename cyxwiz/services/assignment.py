@@ -1,0 +1,64 @@
+"""What a node is told of a job that it is to run."""
+
+from __future__ import annotations
+
+from cyxwiz.domain.checkpoint import parse_every
+from cyxwiz.domain.job import Checkpoint, Job, JobSpec, Lease
+from cyxwiz.domain.script import Script
+from cyxwiz.domain.states import LeaseState
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.store import Tx
+from cyxwiz.services.reports import token_to
+
+
+def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
+    """What a node needs to run the job, from its last checkpoint on if there is one."""
+    spec = job.spec
+    first = job.attempts <= 1 and lease.state is LeaseState.OFFERED  # nobody can have saved anything yet
+    saved = () if first else tx.checkpoints(job.id, 1)
+    return pb.Assign(
+        job_id=job.id,
+        token=token_to(lease.token),
+        job_type=str(spec.type),
+        model="" if spec.script is not None else tx.model(job.id),
+        dataset_uri=spec.dataset_uri,
+        hyperparameters=dict(spec.hyperparameters),
+        epochs=spec.epochs,
+        batch_size=spec.batch_size,
+        seed=spec.seed,
+        device=str(spec.resources.device),
+        ram_bytes=spec.resources.ram_bytes,
+        vram_bytes=spec.resources.vram_bytes,
+        max_duration_seconds=max(1.0, spec.resources.max_duration_seconds - job.compute_seconds),
+        name=spec.name,
+        resume=_checkpoint(saved[0]) if saved and saved[0].kept else None,
+        checkpoint_every=str(parse_every(spec.checkpoint_every)),
+        script=_script(spec.script),
+        gang=_gang(spec, lease),
+        owner_id=job.owner_id,
+        weights=spec.weights.sha256 if spec.weights is not None else "",
+        requirements=tx.model(job.id) if spec.requirements else "",
+        network=spec.network,
+    )
+
+
+def _checkpoint(checkpoint: Checkpoint) -> pb.Checkpoint:
+    return pb.Checkpoint(
+        sha256=checkpoint.sha256,
+        size=checkpoint.size,
+        epoch=checkpoint.epoch,
+        batch=checkpoint.batch,
+        step=checkpoint.step,
+        progress=checkpoint.progress,
+        threads=checkpoint.threads,
+    )
+
+
+def _script(script: Script | None) -> pb.Script | None:
+    return None if script is None else pb.Script(entry=script.entry, files=dict(script.files), args=script.args)
+
+
+def _gang(spec: JobSpec, lease: Lease) -> pb.Gang | None:
+    if lease.world == 1:
+        return None
+    return pb.Gang(rank=lease.rank, world=lease.world, strategy=str(spec.strategy))
