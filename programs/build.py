@@ -90,7 +90,8 @@ def main(arguments: list[str]) -> int:
             (TARGET / name).write_bytes(body)
             print(f"{name}: {len(body)} bytes")
         return 0
-    stale = [name for name, body in made.items() if not (TARGET / name).exists() or (TARGET / name).read_bytes() != body]
+    there = {path.name: path.read_bytes() for path in TARGET.iterdir()}
+    stale = [name for name, body in made.items() if there.get(name) != body]
     for name in stale:
         print(f"cyxwiz/ledger/programs/{name} is out of date: run make programs", file=sys.stderr)
     return 1 if stale else 0

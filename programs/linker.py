@@ -88,7 +88,7 @@ def link(obj: bytes) -> bytes:
     for at in data_at:
         each = sections[at]
         if each.flags & SHF_WRITE or each.kind == SHT_NOBITS:
-            raise LinkError(f"{each.name}: {each.size} bytes of writable data; make them const or put them on the stack")
+            raise LinkError(f"{each.name}: {each.size} bytes of writable data; make them const or local")
         if each.align > INSTRUCTION:
             raise LinkError(f"{each.name}: alignment {each.align} is more than {INSTRUCTION}")
     text = sections[text_at[0]]
