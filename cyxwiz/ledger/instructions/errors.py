@@ -41,5 +41,5 @@ def program_error(error: object) -> ProgramError | None:
     """The refusal in a transaction's error; None when it failed for another reason."""
     if isinstance(error, TransactionErrorInstructionError) and isinstance(error.err, InstructionErrorCustom):
         code = error.err.code
-        return ProgramError(code) if code in ProgramError else None
+        return ProgramError(code) if code in set(ProgramError) else None
     return None

@@ -86,8 +86,8 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class Escrow:
     """The account, 400 bytes: tag 0 (8 bytes), bump u8 8, vault bump u8 9, flags u8 10, fee_bps u16 12, job 16 (16
-    bytes), keys of 32 bytes client 32, payer 64, mint 96, platform 128, arbiter 160, fee account 192, node 224 (zero when
-    open),
+    bytes), keys of 32 bytes client 32, payer 64, mint 96, platform 128, arbiter 160, fee account 192, node 224 (zero
+    when open),
     vault 256, evidence 288, u64 amount 320, released 328, fees 336, accrued 344, i64 created_at 352, deadline 360,
     frozen_until 368, accrued_at 376, u64 cap 384, u32 interval 392, window 396.
     """

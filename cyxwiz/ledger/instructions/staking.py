@@ -85,10 +85,9 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Stake:
-    """The account, 248 bytes: tag 0 (8 bytes), bump u8 8, vault bump u8 9, contest u8 10, keys config 16, node 48, payer
-    80, vault 112, evidence 144, u64 active 176, cooling 184, contested 192, of that cooling 200, slashed 208, rewards
-    216,
-    i64 cooling_until 224, contested_until 232, accrued_at 240.
+    """The account, 248 bytes: tag 0 (8 bytes), bump u8 8, vault bump u8 9, contest u8 10, keys config 16, node 48,
+    payer 80, vault 112, evidence 144, u64 active 176, cooling 184, contested 192, of that cooling 200, slashed 208,
+    rewards 216, i64 cooling_until 224, contested_until 232, accrued_at 240.
     """
 
     address: Pubkey
