@@ -41,10 +41,11 @@ proto: $(VENV)/.install ## Regenerate the protobuf code
 programs: $(VENV)/.install ## Build the on-chain programs into cyxwiz/ledger/programs
 	$(BIN)/python -m programs.build
 
-docs: $(VENV)/.install ## Regenerate docs/states.md, config.toml and the tables of docs/guides/models.md
+docs: $(VENV)/.install ## Regenerate docs/states.md, config.toml and the tables of models.md and programs.md
 	$(BIN)/python scripts/gen_state_docs.py
 	$(BIN)/python scripts/gen_config_docs.py
 	$(BIN)/python scripts/gen_model_docs.py
+	$(BIN)/python scripts/gen_program_docs.py
 
 clean: ## Remove the environment and what tools left behind
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

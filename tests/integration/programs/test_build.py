@@ -32,6 +32,7 @@ from programs.linker import LinkError, link
 from tests.soak import examples
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 U64 = 2**64 - 1
 
 
@@ -82,6 +83,29 @@ def test_the_error_numbers_are_those_of_the_header() -> None:
     header = (builder.SOURCES / "include" / "errors.h").read_text()
     numbers = {name: int(number) for name, number in re.findall(r"ERR_(\w+) = (\d+)", header)}
     assert numbers == {error.name: error.value for error in ProgramError}
+
+
+# the page
+
+
+def test_the_measured_compute_units_are_the_documented_ones() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "gen_program_docs.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_threat_names_tests_that_are_there() -> None:
+    there = set()
+    for path in HERE.glob("test_*.py"):
+        there |= set(re.findall(r"^def (test_\w+)|^(Test\w+) = ", path.read_text(), re.MULTILINE))
+    names = {name for pair in there for name in pair if name}
+    rows = (ROOT / "docs" / "programs.md").read_text().split("## Threats")[1].split("##")[0].splitlines()
+    threats = [row for row in rows if row.startswith("| ")][1:]
+    assert len(threats) > 20
+    for row in threats:
+        named = re.findall(r"`(\w+)`", row.split("|")[3])
+        assert named, row
+        assert set(named) <= names, row
 
 
 # the linker

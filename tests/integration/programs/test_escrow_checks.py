@@ -137,6 +137,7 @@ CLIENT_FAULTS: list[Fault[Deal]] = [
     Fault("the fee account", ProgramError.TOKEN_ACCOUNT, lambda d, each: swap(each, 5, d.fee_account)),
     Fault("another mint's account", ProgramError.MINT, lambda d, each: swap(each, 5, other_mint(d, d.client))),
     Fault("no token account", ProgramError.OWNER, lambda d, each: swap(each, 5, d.stranger.pubkey())),
+    Fault("rent to a read-only account", ProgramError.NOT_WRITABLE, lambda _, each: mark(each, PAYER, writable=False)),
     Fault("read-only", ProgramError.NOT_WRITABLE, lambda _, each: mark(each, CLIENT_TOKENS, writable=False)),
 ]
 

@@ -184,6 +184,14 @@ def test_the_vaults_are_checked(step: Step, fault: Fault[Pledges]) -> None:
     check(step, fault)
 
 
+@cases(
+    [Step.CLOSE],
+    [Fault("rent to a read-only account", ProgramError.NOT_WRITABLE, lambda _, each: mark(each, 6, writable=False))],
+)
+def test_the_rent_goes_where_it_can(step: Step, fault: Fault[Pledges]) -> None:
+    check(step, fault)
+
+
 @cases(PAYING, NODE_FAULTS)
 def test_tokens_come_from_and_go_to_the_nodes_own_account(step: Step, fault: Fault[Pledges]) -> None:
     check(step, fault)

@@ -88,6 +88,7 @@ def test_the_platform_can_neither_release_nor_refund_a_stream(deal: Deal) -> Non
     platform = deal.payout(deal.platform)
     for instruction in (platform.release(200), platform.settle(200), platform.refund()):
         deal.refused(instruction, deal.platform, ProgramError.STATE)
+    deal.refused(deal.payout(deal.node).refund(), deal.node, ProgramError.STATE)  # it would lose what it earned
     deal.refused(deal.payout(deal.client).reclaim(), deal.client, ProgramError.STATE)
     deal.refused(builders.dispute(ESCROW, escrow, deal.client.pubkey()), deal.client, ProgramError.STATE)
     deal.refused(deal.payout(deal.arbiter).resolve(200), deal.arbiter, ProgramError.TOO_LATE)
@@ -145,6 +146,12 @@ def test_another_node_gets_the_stream_when_the_first_is_paid(deal: Deal) -> None
     deal.send(deal.payout(deal.stranger).close(), deal.stranger)
     assert deal.balances() == (START_TOKENS - 3000, 900, 300)
     assert deal.chain.balance(deal.stranger_tokens) == AMOUNT + 1800
+
+
+def test_a_stopped_stream_gets_no_node(deal: Deal) -> None:
+    escrow = deal.stream(node=None)
+    deal.send(builders.stop(ESCROW, escrow), deal.client)
+    deal.refused(builders.assign(ESCROW, escrow, deal.node.pubkey()), deal.platform, ProgramError.STATE)
 
 
 def test_a_stream_ends_at_its_amount(deal: Deal) -> None:
