@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from solders.pubkey import Pubkey
+from solders.rent import Rent
 from solders.system_program import TransferParams, transfer
 
 from cyxwiz.ledger.instructions import escrow as builders
@@ -229,6 +230,19 @@ def test_lamports_sent_ahead_do_not_block_an_escrow(deal: Deal) -> None:
     escrow = deal.create()
     deal.send(deal.payout(deal.platform).settle(AMOUNT), deal.platform)
     assert ended(deal, escrow)
+
+
+@pytest.mark.parametrize(("threshold", "years"), [(2.0, 2), (1.0, 1), (1.5, None)])
+def test_the_rent_is_that_of_the_cluster(deal: Deal, threshold: float, years: int | None) -> None:
+    """Its double is read without floating point: the forms that clusters have are known, others refused."""
+    deal.chain.svm.set_rent(Rent(3480, threshold, 50))
+    if years is None:
+        deal.refused(deal.create_instruction(), deal.client, ProgramError.RENT)
+        return
+    escrow = deal.create()
+    account = deal.chain.account(escrow.address)
+    assert account is not None
+    assert account.lamports == (128 + 400) * 3480 * years
 
 
 def test_tokens_sent_to_the_vault_go_to_the_client_and_block_nothing(deal: Deal) -> None:
