@@ -96,7 +96,6 @@ static u64 load_tokens(Call *call, Config **config, Stake **stake) {
     TRY(need_program(&accounts[TOKENS], &TOKEN_PROGRAM));
     REQUIRE(!same(accounts[NODE_TOKENS].key, accounts[VAULT].key), ERR_DUPLICATE);
     REQUIRE(!same(accounts[NODE_TOKENS].key, accounts[REWARDS].key), ERR_DUPLICATE);
-    REQUIRE(!same(accounts[PAYER].key, accounts[STAKE].key), ERR_DUPLICATE);
     return OK;
 }
 

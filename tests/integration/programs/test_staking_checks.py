@@ -250,8 +250,19 @@ def test_configure_checks_its_rules_and_accounts(fault: Fault[Pledges]) -> None:
     assert world.chain.account(builders.config_address(STAKING, world.stranger.pubkey(), world.chain.mint)) is None
 
 
+@pytest.mark.parametrize("unsigned", [0, 1], ids=["payer", "admin"])
+def test_configure_takes_both_signatures(unsigned: int) -> None:
+    world = plain_world()
+    payer, admin = world.other, world.stranger
+    instruction = builders.configure(
+        STAKING, world.rules, payer=payer.pubkey(), admin=admin.pubkey(), mint=world.chain.mint
+    )
+    world.refused(mark(instruction, unsigned, signs=False), (admin, payer)[unsigned], ProgramError.SIGNER)
+
+
 OPEN_FAULTS: list[Fault[Pledges]] = [
     *shape_faults(),
+    Fault("the payer does not sign", ProgramError.SIGNER, lambda _, each: mark(each, 0, signs=False)),
     Fault("the node does not sign", ProgramError.SIGNER, lambda _, each: mark(each, 1, signs=False)),
     Fault("config of another program", ProgramError.OWNER, lambda w, each: swap(each, 2, w.node_tokens)),
     Fault("stake elsewhere", ProgramError.ADDRESS, lambda w, each: swap(each, 3, w.staking(w.other).address)),
@@ -273,9 +284,9 @@ def test_open_checks_its_accounts(fault: Fault[Pledges]) -> None:
     world = plain_world()
     instruction = Staking(STAKING, world.config, world.node.pubkey(), payer=world.stranger.pubkey()).open()
     bad = fault.change(world, instruction)
-    signs = any(meta.is_signer and meta.pubkey == world.node.pubkey() for meta in bad.accounts)
+    asked = {meta.pubkey for meta in bad.accounts if meta.is_signer}
     with pytest.raises(Refused) as caught:
-        world.chain.send(bad, by=[world.stranger, *([world.node] if signs else [])])
+        world.chain.send(bad, by=[each for each in (world.stranger, world.node) if each.pubkey() in asked])
     assert caught.value.error == fault.error, caught.value
     assert world.chain.account(world.staking().address) is None
 
@@ -309,6 +320,14 @@ def test_only_the_admin_sets_the_minimum(fault: str, error: ProgramError) -> Non
     with pytest.raises(Refused) as caught:
         world.chain.send(instruction, by=by)
     assert caught.value.error == error
+    assert world.config.minimum == MINIMUM
+
+
+@pytest.mark.parametrize("fault", shape_faults(), ids=lambda fault: fault.name)
+def test_the_shape_of_set_minimum_is_checked(fault: Fault[Pledges]) -> None:
+    world = plain_world()
+    bad = fault.change(world, builders.set_minimum(STAKING, world.config, 5))
+    world.refused(bad, world.admin, fault.error)
     assert world.config.minimum == MINIMUM
 
 
