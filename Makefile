@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench install proto docs clean
+.PHONY: help demo test soak lint bench install proto programs docs clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,10 +38,14 @@ install: $(VENV)/.install ## Create .venv with everything a central, a node and 
 proto: $(VENV)/.install ## Regenerate the protobuf code
 	$(BIN)/python scripts/gen_protos.py
 
-docs: $(VENV)/.install ## Regenerate docs/states.md, config.toml and the tables of docs/guides/models.md
+programs: $(VENV)/.install ## Build the on-chain programs into cyxwiz/ledger/programs
+	$(BIN)/python -m programs.build
+
+docs: $(VENV)/.install ## Regenerate docs/states.md, config.toml and the tables of models.md and programs.md
 	$(BIN)/python scripts/gen_state_docs.py
 	$(BIN)/python scripts/gen_config_docs.py
 	$(BIN)/python scripts/gen_model_docs.py
+	$(BIN)/python scripts/gen_program_docs.py
 
 clean: ## Remove the environment and what tools left behind
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

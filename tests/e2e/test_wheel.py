@@ -20,6 +20,7 @@ def test_wheel(tmp_path: Path) -> None:
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
+    assert (site / "cyxwiz" / "ledger" / "programs" / "escrow.so").exists()
     env = {"PYTHONPATH": str(site)}
     where = [sys.executable, "-c", "import cyxwiz.store.migrate as m; print(m.__file__); print(m.directory())"]
     found = subprocess.run(where, check=True, capture_output=True, text=True, env=env, cwd=tmp_path).stdout.split()

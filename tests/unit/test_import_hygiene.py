@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "numpy", "sklearn", "cupy", "asyncpg", "alembic")
+HEAVY = ("torch", "numpy", "sklearn", "cupy", "asyncpg", "alembic", "solders")
 
 
 @pytest.mark.parametrize("module", ["cyxwiz.app.process", "cyxwiz.__main__", "cyxwiz.cli.app"])

@@ -1,0 +1,1 @@
+"""What touches the chain: the programs, their instructions and accounts. solders is imported here only."""

@@ -1,0 +1,1 @@
+"""Instructions of the programs and the accounts they keep, as typed values. Layouts: docs/programs.md."""
