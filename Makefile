@@ -29,6 +29,7 @@ lint: $(VENV)/.install ## Style, types, import contracts, generated files
 	$(BIN)/python scripts/gen_state_docs.py --check
 	$(BIN)/python scripts/gen_config_docs.py --check
 	$(BIN)/python scripts/gen_model_docs.py --check
+	$(BIN)/python scripts/gen_program_docs.py --check
 
 bench: $(VENV)/.install ## Figures beside their floors, as ratios in one run
 	$(BIN)/python -m benchmarks
