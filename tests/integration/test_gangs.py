@@ -154,5 +154,5 @@ async def test_a_script_finds_the_others_as_under_torchrun(tmp_path: Path) -> No
 async def test_a_script_in_a_gang_gets_no_network_from_an_owner_who_gives_none(tmp_path: Path) -> None:
     work = job(tmp_path, model="", script=Script("train.py", {}), gang=Gang(0, 2, "ddp"))
     async with running(tmp_path) as executor:
-        with pytest.raises(CyxError, match="allow_network"):
+        with pytest.raises(CyxError, match=r"node\.network"):
             await executor.start(work)

@@ -87,12 +87,13 @@ async def test_a_session_token_that_expires_is_renewed(server: Central, link: Li
     assert job.attempts == 1
 
 
-@pytest.mark.parametrize("what", ["_sample", "_sweep"])
+@pytest.mark.parametrize("what", ["_sample", "_leftovers.sweep"])
 async def test_a_heartbeat_that_fails_leaves_no_zombie(server: Central, link: Link, tmp_path: Path, what: str) -> None:
     executor = ScriptedExecutor(gated=True)
     async with node(tmp_path / "node", link(server), executor) as agent:
         job = await until(server, await submit(server), JobState.RUNNING)
-        works, failed = getattr(agent, what), asyncio.Event()
+        owner, name = agent._leftovers if "." in what else agent, what.rpartition(".")[2]
+        works, failed = getattr(owner, name), asyncio.Event()
 
         def fails_once(*args: int) -> LoadSample | None:
             if failed.is_set():
@@ -100,7 +101,7 @@ async def test_a_heartbeat_that_fails_leaves_no_zombie(server: Central, link: Li
             failed.set()
             raise OSError(24, "Too many open files")
 
-        setattr(agent, what, fails_once)
+        setattr(owner, name, fails_once)
         await asyncio.wait_for(failed.wait(), 5)
         await asyncio.sleep(2)  # longer than the time-out
         assert (await server.core.nodes.get(agent._identity.node_id)).state is NodeState.ONLINE
