@@ -29,7 +29,10 @@ KEY = "job_id = ? AND epoch = ? AND counter = ?"
 
 
 class SqliteJournal:
-    """`ports.node_journal.NodeJournal`. One thread writes; each call is one fsynced transaction.
+    """`ports.node_journal.NodeJournal`. One thread writes; each call is one transaction.
+
+    What ends a run is fsynced, and with it all before. The rest outlives the process but not the machine's power, and
+    need not: a run that had not ended when the machine went down is not claimed any more (`Agent._recall`).
 
     With `path` None it lives in memory and runs on the caller's thread, for simulation.
     """
@@ -39,16 +42,17 @@ class SqliteJournal:
         self._thread = ThreadPoolExecutor(1, "journal") if path else None
         self._db: sqlite3.Connection | None = None
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _run(self, work: Callable[[sqlite3.Connection], T], *, synced: bool = False) -> T:
         if self._thread is None:
-            return self._guarded(work)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+            return self._guarded(work, synced)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work, synced)
 
-    def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _guarded(self, work: Callable[[sqlite3.Connection], T], synced: bool) -> T:
         try:
             if self._db is None:
                 self._db = sqlite3.connect(self._path or ":memory:", isolation_level=None)
-                self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + SCHEMA)
+                self._db.executescript("PRAGMA journal_mode=WAL;" + SCHEMA)
+            self._db.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 result = work(self._db)
@@ -89,7 +93,7 @@ class SqliteJournal:
             db.execute(f"UPDATE leases SET last_seq = ?, ended = max(ended, ?) WHERE {KEY}", change)
             return reports
 
-        return await self._run(work)
+        return await self._run(work, synced=ends)
 
     async def acknowledge(self, job_id: str, token: Token, seq: int) -> None:
         key = (job_id, token.epoch, token.counter)

@@ -20,7 +20,7 @@ class JournalLease:
 
 
 class NodeJournal(Protocol):
-    """Durable before it returns (fsynced), in order.
+    """Written before it returns, in order: the process may be killed at any time. What ends a run is durable (fsynced).
 
     `append` gives each report the lease's next seq and keeps it until `acknowledge` reaches it; with `ends` the run is
     marked as over. `take` is idempotent. `forget` drops a lease with everything it kept. EXHAUSTED when the disk is
