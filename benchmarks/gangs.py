@@ -104,8 +104,8 @@ async def _ddp(data_dir: str, folder: Path) -> dict[str, Any]:
     async with Client(data_dir=data_dir) as client:
         uri = (await client.push_blob(path))["uri"]
         for pair in range(PAIRS):
-            await asyncio.sleep(3.0)  # the warm children's import must not run beside a measurement
             for side in ("torchrun", "platform") if pair % 2 else ("platform", "torchrun"):
+                await asyncio.sleep(6.0)  # the import of both nodes' warm children must not run beside a measurement
                 speed = await (_torchrun(script, path) if side == "torchrun" else _platform(client, uri))
                 found[side].append(speed)
             ratios.append(found["platform"][-1] / found["torchrun"][-1])

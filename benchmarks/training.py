@@ -110,10 +110,10 @@ async def _pairs(data_dir: str, path: Path, threads: int, count: int) -> tuple[l
     async with Client(data_dir=data_dir) as client:
         uri = (await client.push_blob(path))["uri"]
         for pair in range(count):
-            await asyncio.sleep(3.0)  # the warm child is there again: its import must not run beside a measurement
             order = (_bare, _platform) if pair % 2 else (_platform, _bare)
             found: dict[Any, float] = {}
             for measure in order:
+                await asyncio.sleep(4.0)  # the warm child is there again: its import must not run beside a measurement
                 found[measure] = await measure(client, uri, path, threads)
             bare.append(found[_bare])
             platform.append(found[_platform])
