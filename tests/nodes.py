@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from cyxwiz.compute.agent import Agent, AgentSettings
+from cyxwiz.compute.agent import Agent
+from cyxwiz.compute.agent_settings import AgentSettings
 from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.identity import load_identity
 from cyxwiz.compute.journal import SqliteJournal

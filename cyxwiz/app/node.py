@@ -24,7 +24,7 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
-    from cyxwiz.compute.agent import AgentSettings
+    from cyxwiz.compute.agent_settings import AgentSettings
     from cyxwiz.compute.hardware.sampler import Sensors
     from cyxwiz.compute.kernels.pool import KernelPool
     from cyxwiz.compute.p2p.hub import Hub
@@ -194,7 +194,7 @@ def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | 
 
 
 def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str) -> Any:
-    from cyxwiz.compute.agent import AgentSettings
+    from cyxwiz.compute.agent_settings import AgentSettings
     from cyxwiz.compute.features import features_of
     from cyxwiz.compute.gang_network import gang_network
     from cyxwiz.compute.packages import PackageSettings

@@ -44,8 +44,6 @@ FLUSH_SECONDS = 3.0  # how long a stop waits for the last acknowledgements
 REFUSED = frozenset({Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.UNSUPPORTED, Code.INVALID})
 Key = tuple[str, Token]
 
-__all__ = ["Agent", "AgentSettings"]
-
 
 class Agent(Service):
     def __init__(

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from cyxwiz.compute.data.fetch import Data, DataCache
 from cyxwiz.compute.gather import gathered
-from cyxwiz.compute.p2p.hub import REMOTE, Hub
+from cyxwiz.compute.p2p.hub import Hub
 from cyxwiz.compute.packages import Environment, Packages
 from cyxwiz.compute.uploads import CheckpointUploads, Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
+from cyxwiz.domain.job import REMOTE
 from cyxwiz.domain.script import Script, check_script
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.clock import Clock

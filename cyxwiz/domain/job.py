@@ -32,6 +32,9 @@ def data_source(uri: str) -> str:
     return re.split(marks, uri, maxsplit=1)[0]
 
 
+REMOTE = "remote:"  # how the URI of data begins that the job's owner streams to its node
+
+
 @lru_cache(4096)
 def data_key(uri: str) -> str:
     """16 hex digits that stand for a dataset's data, however they are to be read: nodes name by it what they hold."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cyxwiz.domain.ids import NodeId
-from cyxwiz.domain.job import Device, JobSpec, JobType
+from cyxwiz.domain.job import REMOTE, Device, JobSpec, JobType
 from cyxwiz.domain.node import JOB_TYPES, NETWORK, P2P_SERVICE, REQUIREMENTS, SCRIPTS, DeviceInfo, Node
 from cyxwiz.domain.states import NodeState
 
-REMOTE = "remote:"  # data that the job's owner streams to the node
 PROBATION = 0.25  # reputation below which a node gets nothing
 
 

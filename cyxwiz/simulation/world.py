@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cyxwiz import config
 from cyxwiz.app.core import Core, build_core
-from cyxwiz.compute.agent import Agent, AgentSettings
+from cyxwiz.compute.agent import Agent
+from cyxwiz.compute.agent_settings import AgentSettings
 from cyxwiz.compute.identity import Identity
 from cyxwiz.compute.journal import SqliteJournal
 from cyxwiz.domain.account import Principal, Role

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cyxwiz.compute.data.dataset import Array
 
 _PAIRS = (("x", "y"), ("features", "labels"), ("data", "target"))
-_BAD = (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError)
+UNREADABLE = (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError)
 
 
 def read_npz(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
@@ -28,7 +28,7 @@ def read_npz(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
             there = list(file.files)
             x, y = _pair(uri, there, options.get("split"))
             arrays = {name: file[name] for name in there if name in (x, y) or not _is_split(name)}
-    except _BAD as error:
+    except UNREADABLE as error:
         raise invalid(f"The dataset {uri} is no readable npz file: {str(error)[:200]}.", uri=uri) from error
     features, labels = _numbers(uri, x, arrays.pop(x)), _numbers(uri, y, arrays.pop(y))
     further = {
@@ -84,7 +84,7 @@ def _array(uri: str, path: Path) -> Array:
     try:
         with path.open("rb") as file:  # by its header: the shape decides how much is taken, the size what is there
             array = np.lib.format.read_array(file, allow_pickle=False)
-    except _BAD as error:
+    except UNREADABLE as error:
         raise invalid(
             f"The dataset {uri}: {path.name} is no readable npy file: {str(error)[:200]}.", uri=uri
         ) from error

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyxwiz.compute.data.arrays import UNREADABLE
 from cyxwiz.compute.data.builtin import builtin, mock
 from cyxwiz.compute.data.columns import LABELS, fault
 from cyxwiz.compute.data.dataset import check_size, is_number
@@ -36,7 +37,6 @@ _WORDS: Mapping[str | None, tuple[str, ...]] = {
 }  # fmt: skip
 _PIECE = 8192  # rows turned into numbers at a time
 _MAX_LINE = 16 * 1024 * 1024
-_BAD = (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _npz(uri: str, path: Path, folder: Path, options: Mapping[str, str]) -> dict
                 with archive.open(entry) as source, spooled.open("wb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
                 found["x" if name == x else name] = _npy(uri, spooled)
-    except _BAD as error:
+    except UNREADABLE as error:
         raise invalid(f"The dataset {uri} is no readable npz file: {str(error)[:200]}.", uri=uri) from error
     rows = len(found["x"])
     return {name: array for name, array in found.items() if name == "x" or (array.ndim and len(array) == rows)}
@@ -163,7 +163,7 @@ def _npy(uri: str, path: Path) -> Array | Filed:
     check_size(uri, path.stat().st_size)
     try:
         array: Array | Filed = filed_npy(path) or np.load(path, allow_pickle=False)
-    except _BAD as error:
+    except UNREADABLE as error:
         raise invalid(f"The dataset {uri} is no readable npy file: {str(error)[:200]}.", uri=uri) from error
     if array.dtype.kind not in "biuf" or array.ndim == 0:
         raise invalid(f"The dataset {uri} holds {array.dtype}; numbers are needed.", uri=uri)

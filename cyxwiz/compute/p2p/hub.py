@@ -23,6 +23,7 @@ from cyxwiz.compute.p2p.relayed import Relayed
 from cyxwiz.compute.p2p.remote import RemoteData
 from cyxwiz.compute.p2p.sessions import Sessions
 from cyxwiz.domain.errors import Code, CyxError, conflict, not_found
+from cyxwiz.domain.job import REMOTE
 from cyxwiz.domain.node import Hardware, LoadSample
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import LinkSession
@@ -40,7 +41,6 @@ RETURN_SECONDS = 15.0  # from resuming a job to its coming back here
 IDLE_SECONDS = 3600.0  # for which a job that is over is remembered when nothing of it is left
 ARRIVE_SECONDS = 5.0  # for a job whose token is here before central's Assign
 FINISHED = "finished.json"
-REMOTE = "remote:"
 
 
 class Hub:
