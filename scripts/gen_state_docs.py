@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from generated import ROOT, settle
 
-from cyxwiz.domain.states import TABLES, JobState, LeaseState, NodeState
+from cyxwiz.domain.states import TABLES, JobState, LeaseState, NodeState, PaymentState
 
 TARGET = ROOT / "docs" / "states.md"
 
@@ -28,6 +28,7 @@ ABOUT = {
         "A lease is one node's claim on one job. It is inside central; `cyxwiz jobs explain` shows it. It is fenced by"
         " the existence of a newer one, not by time."
     ),
+    "payment": "The money of a job on a ledger: docs/guides/money.md.",
     "node": (
         "Whether a node counts as there. What people see as `status` also says `draining` (online and cordoned) and"
         " `busy` (online with every slot taken); those two follow from other fields and are no states."
@@ -54,6 +55,14 @@ STATES: Mapping[str, Mapping[str, str]] = {
         "offline": "Not heard for the time-out, never heard yet, or gone on purpose.",
         "online": "Heard within the time-out.",
         "banned": "Gets no jobs and may not connect until the ban ends.",
+    },
+    "payment": {
+        "pending": "Promised; its job waits until it is locked.",
+        "locked": "Set aside on the ledger in full.",
+        "streaming": "Some of it was paid out for accepted progress.",
+        "completed": "Over: the node has its pay, the platform its share, the client the rest.",
+        "refunded": "Over: the client has all of it.",
+        "failed": "Over: it was never locked.",
     },
 }
 
@@ -84,12 +93,20 @@ TRIGGERS: Mapping[str, Mapping[str, str]] = {
         "ban": "An admin banned it.",
         "unban": "The ban is over and the node came back.",
     },
+    "payment": {
+        "lock": "The ledger set the money aside.",
+        "pay": "Accepted progress was paid for.",
+        "settle": "The job is over: what was earned is paid, the rest given back.",
+        "refund": "The job is over and nothing was earned.",
+        "fail": "The job is over and the ledger holds nothing for it.",
+    },
 }
 
 FINAL = {
     "job": frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}),
     "lease": frozenset({LeaseState.ENDED}),
     "node": frozenset[NodeState](),
+    "payment": frozenset({PaymentState.COMPLETED, PaymentState.REFUNDED, PaymentState.FAILED}),
 }
 
 

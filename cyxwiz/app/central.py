@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyxwiz.app.core import Core, build_core
+from cyxwiz.app.money import open_ledger
 from cyxwiz.app.parts import LOCAL_TOKEN, Running, bound, enter, lock
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config, ConfigError
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 
 async def start_central(
-    stack: AsyncExitStack, config: Config, data_dir: Path, running: Running
+    stack: AsyncExitStack, config: Config, data_dir: Path, running: Running, *, local: bool
 ) -> tuple[Core, BlobStore]:
+    """`local`: this process is all there is, as with `--role both`: money may live on a chain within it."""
     from cyxwiz.store.blobs import FileBlobStore
     from cyxwiz.store.engine import open_store
 
@@ -38,7 +40,10 @@ async def start_central(
     lock(stack, data_dir / "central", "central")
     store = await open_store(config.database, data_dir, clock=clock, bus=bus)
     stack.push_async_callback(store.aclose)
-    core = await build_core(config, store, bus, clock)
+    ledger = await open_ledger(config, store, clock, data_dir, local=local)
+    if ledger is not None:
+        stack.push_async_callback(ledger.aclose)
+    core = await build_core(config, store, bus, clock, ledger=ledger)
     blobs = FileBlobStore(_blob_root(config, data_dir), clock)
     local_token = random.token_urlsafe(32)
     write_private(data_dir / "central" / LOCAL_TOKEN, local_token)

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cyxwiz.config import Config
-from cyxwiz.domain.payment import Tariff
+from cyxwiz.domain.payment import BASIS_POINTS, Tariff
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import Store
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.scheduler.gangs import Patience
 from cyxwiz.scheduler.loops.housekeeper import Housekeeper
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.loops.reaper import LeaseReaper
+from cyxwiz.scheduler.loops.settler import Settler
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.api import Api
@@ -26,6 +28,7 @@ from cyxwiz.services.leases import RetryPolicy
 from cyxwiz.services.legacy import LegacyNodes
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes
+from cyxwiz.services.payments import Payments, Terms
 from cyxwiz.services.reports import Reporting
 from cyxwiz.services.secrets import Secrets, load_secrets
 from cyxwiz.services.watch import Watch
@@ -49,6 +52,7 @@ class Core:
     legacy: LegacyNodes
     api: Api
     weights: Weights
+    payments: Payments | None
 
     @property
     def poll_seconds(self) -> float:
@@ -66,13 +70,21 @@ class Core:
             ),
             LeaseReaper(self.store, self.clock, self.nodes),
             Housekeeper(self.store, keep_events=keep),
+            *([Settler(self.payments, self.bus, poll_seconds=self.poll_seconds)] if self.payments else []),
         ]
 
 
 async def build_core(
-    config: Config, store: Store, bus: Bus, clock: Clock, *, nonce: Callable[[], bytes] | None = None
+    config: Config,
+    store: Store,
+    bus: Bus,
+    clock: Clock,
+    *,
+    ledger: Ledger | None = None,
+    nonce: Callable[[], bytes] | None = None,
 ) -> Core:
-    """The services, wired. `nonce` replaces the gateway's randomness, for simulation."""
+    """The services, wired. Without a ledger nothing is charged. `nonce` replaces the gateway's randomness, for
+    simulation."""
     secrets = await load_secrets(store, config.auth)
     section = config.scheduler
     accounts = Accounts(store, clock, config.auth, secrets)
@@ -90,7 +102,17 @@ async def build_core(
     poll = section.job_poll_interval_ms / 1000
     liveness = Liveness(clock, section.node_heartbeat_timeout_ms / 1000)
     nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
-    jobs = Jobs(store, clock, accounts, liveness, tariff, weights, max_pending_per_user=section.max_pending_per_user)
+    payments = None if ledger is None else Payments(store, clock, ledger, _terms(config))
+    jobs = Jobs(
+        store,
+        clock,
+        accounts,
+        liveness,
+        tariff,
+        weights,
+        max_pending_per_user=section.max_pending_per_user,
+        payments=payments,
+    )
     reporting = Reporting(policy, tariff)
     watch = Watch(store, bus, accounts, poll_seconds=poll)
     gateway = NodeGateway(
@@ -105,7 +127,26 @@ async def build_core(
         nonce=nonce or (lambda: os.urandom(32)),
     )
     legacy = LegacyNodes(store, nodes, reporting, open_mode=accounts.open)
-    api = Api(store, clock, jobs, nodes, accounts, watch)
+    api = Api(store, clock, jobs, nodes, accounts, watch, payments)
     return Core(
-        config, store, bus, clock, secrets, accounts, liveness, nodes, jobs, watch, gateway, legacy, api, weights
+        config,
+        store,
+        bus,
+        clock,
+        secrets,
+        accounts,
+        liveness,
+        nodes,
+        jobs,
+        watch,
+        gateway,
+        legacy,
+        api,
+        weights,
+        payments,
     )
+
+
+def _terms(config: Config) -> Terms:
+    ledger, percent = config.ledger, config.blockchain.platform_fee_percent
+    return Terms(percent * BASIS_POINTS // 100, ledger.stream_interval_seconds, ledger.open_days)

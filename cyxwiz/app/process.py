@@ -59,7 +59,7 @@ async def run(
         running = Running([], {"pid": os.getpid(), "role": role}, stop)
         core = blobs = None
         if role in ("central", "both"):
-            core, blobs = await start_central(stack, config, data_dir, running)
+            core, blobs = await start_central(stack, config, data_dir, running, local=role == "both")
         if role in ("node", "both"):
             await start_node(stack, loaded, data_dir, running, core, blobs, allow_unsafe=allow_unsafe)
         _announce(running.ready, ready_file)

@@ -14,6 +14,7 @@ from cyxwiz.config.values import (
     Strings,
     Url,
     Weight,
+    amount_checked,
     blobs_url_checked,
     devices_checked,
     keep_checked,
@@ -167,18 +168,18 @@ class Redis(Section):
 
 
 class Blockchain(Section):
-    """Reserved: no chain is spoken to yet. The keys are taken, so that settings need not change when one is."""
+    """The chain of `ledger.backend = "solana"`; a local network makes its own keys, programs and mint."""
 
     network: Literal["localnet", "devnet", "testnet", "mainnet-beta"] = Field(
-        default="devnet", description="Reserved: which Solana cluster."
+        default="devnet", description="Which Solana cluster."
     )
-    solana_rpc_url: str = Field(default="https://api.devnet.solana.com", description="Reserved: its JSON-RPC.")
-    payer_keypair_path: Path = Field(
-        default=Path("~/.config/solana/id.json"), description="Reserved: the platform's keypair."
+    solana_rpc_url: str = Field(default="https://api.devnet.solana.com", description="Its JSON-RPC.")
+    payer_keypair_path: Path = Field(default=Path("~/.config/solana/id.json"), description="The platform's keypair.")
+    program_id: str | None = Field(default=None, description="The escrow program; unset: the local network's.")
+    token_mint: str | None = Field(default=None, description="The CYXWIZ mint; unset: the local network's.")
+    platform_fee_percent: int = Field(
+        default=10, ge=0, le=50, description="The platform's share of what is paid out, with every ledger."
     )
-    program_id: str | None = Field(default=None, description="Reserved: the escrow program.")
-    token_mint: str | None = Field(default=None, description="Reserved: the CYXWIZ mint.")
-    platform_fee_percent: int = Field(default=10, ge=0, le=100, description="Reserved: the platform's share.")
 
 
 class PricingSection(Section):
@@ -188,8 +189,21 @@ class PricingSection(Section):
 
 
 class Ledger(Section):
-    backend: Literal["none"] = Field(
-        default="none", description="Who holds the money; none: prices are shown, nothing is charged."
+    backend: Literal["auto", "none", "credits"] = Field(
+        default="auto",
+        description="Who holds the money. none: prices are shown, nothing is charged. credits: central's own books. "
+        "auto: credits.",
+    )
+    welcome: Annotated[str, AfterValidator(amount_checked)] = Field(
+        default="1000",
+        description="CYXWIZ that a user starts with where the platform makes them (credits, localnet); 0: users are "
+        "granted theirs by an admin.",
+    )
+    stream_interval_seconds: int = Field(
+        default=60, ge=1, le=86400, description="How often a running job's accepted progress is paid for."
+    )
+    open_days: int = Field(
+        default=30, ge=1, le=365, description="After so many days a client takes back by itself what was not paid out."
     )
 
 

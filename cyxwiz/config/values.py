@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.schedule import parse_schedule
 
 MAX_KEEP_SECONDS = 3660 * 86400
@@ -45,6 +46,11 @@ def _url(value: Any) -> str:
 def blobs_url_checked(value: str) -> str:
     if value and not value.startswith("file:///"):
         raise ValueError("only file:///path is built")
+    return value
+
+
+def amount_checked(value: str) -> str:
+    parse_cyxwiz(value)
     return value
 
 

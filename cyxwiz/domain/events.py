@@ -87,6 +87,28 @@ class JobResumed(JobEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class JobPayment(JobEvent):
+    """`step`: lock, assign, pay, settle, refund, fail. Amounts are CYXWIZ in all, fees included."""
+
+    kind: ClassVar[str] = "job.payment"
+    payment_id: str = ""
+    step: str = ""
+    reference: str = ""
+    amount: str = ""
+    paid: str = ""
+    refunded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFundsLow(JobEvent):
+    """Four fifths of what is locked for the job are earned."""
+
+    kind: ClassVar[str] = "job.funds_low"
+    amount: str = ""
+    earned: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class JobCompleted(JobEvent):
     kind: ClassVar[str] = "job.completed"
     node_id: str = ""

@@ -61,6 +61,23 @@ class NodeTrigger(StrEnum):
     UNBAN = "unban"
 
 
+class PaymentState(StrEnum):
+    PENDING = "pending"  # promised, not yet on the ledger
+    LOCKED = "locked"
+    STREAMING = "streaming"  # some of it was paid out
+    COMPLETED = "completed"  # over; the node has its pay and the client the rest
+    REFUNDED = "refunded"  # over; the client has all of it
+    FAILED = "failed"  # never locked
+
+
+class PaymentTrigger(StrEnum):
+    LOCK = "lock"
+    PAY = "pay"
+    SETTLE = "settle"
+    REFUND = "refund"
+    FAIL = "fail"
+
+
 _J, _T = JobState, JobTrigger
 JOB: Mapping[tuple[JobState, JobTrigger], JobState] = {
     (_J.PENDING, _T.LEASE): _J.ASSIGNED,
@@ -109,14 +126,27 @@ NODE: Mapping[tuple[NodeState, NodeTrigger], NodeState] = {
     (_N.BANNED, _O.UNBAN): _N.OFFLINE,
 }
 
+_P, _Q = PaymentState, PaymentTrigger
+PAYMENT: Mapping[tuple[PaymentState, PaymentTrigger], PaymentState] = {
+    (_P.PENDING, _Q.LOCK): _P.LOCKED,
+    (_P.PENDING, _Q.FAIL): _P.FAILED,
+    (_P.LOCKED, _Q.PAY): _P.STREAMING,
+    (_P.LOCKED, _Q.SETTLE): _P.COMPLETED,
+    (_P.LOCKED, _Q.REFUND): _P.REFUNDED,
+    (_P.STREAMING, _Q.PAY): _P.STREAMING,
+    (_P.STREAMING, _Q.SETTLE): _P.COMPLETED,
+}
+
 TABLES: Mapping[str, tuple[Mapping[Any, StrEnum], StrEnum]] = {
     "job": (JOB, JobState.PENDING),
     "lease": (LEASE, LeaseState.OFFERED),
     "node": (NODE, NodeState.OFFLINE),
+    "payment": (PAYMENT, PaymentState.PENDING),
 }
 
 TERMINAL_JOB_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
 HELD_JOB_STATES = frozenset({JobState.ASSIGNED, JobState.RUNNING})
+OPEN_PAYMENT_STATES = frozenset({PaymentState.PENDING, PaymentState.LOCKED, PaymentState.STREAMING})
 LIVE_LEASE_STATES = frozenset({LeaseState.OFFERED, LeaseState.ACTIVE})
 
 

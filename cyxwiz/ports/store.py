@@ -12,7 +12,8 @@ from cyxwiz.domain.events import Event, StoredEvent
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint
 from cyxwiz.domain.node import LoadSample, Node
-from cyxwiz.domain.states import JobState, NodeState
+from cyxwiz.domain.payment import Movement, Payment
+from cyxwiz.domain.states import JobState, NodeState, PaymentState
 
 T = TypeVar("T")
 TOTAL_CAP = 10_000
@@ -87,6 +88,42 @@ class OutboxEntry:
     payload: Mapping[str, Any]
     due_at: datetime
     attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentQuery:
+    """Newest first. A node's owner sees what its nodes were paid."""
+
+    owner_id: UserId | None = None
+    node_owner_id: UserId | None = None
+    job_id: JobId | None = None
+    states: frozenset[PaymentState] = frozenset()
+    offset: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class MovementQuery:
+    """Newest first. `account` is either end of it."""
+
+    owner_id: UserId | None = None
+    payment_id: str = ""
+    account: str = ""
+    state: str = ""
+    kinds: frozenset[str] = frozenset()
+    offset: int = 0
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyStats:
+    """Sums over all payments, in units."""
+
+    payments_by_state: Mapping[str, int] = field(default_factory=dict[str, int])
+    locked_units: int = 0  # of the open ones, less what was paid out of them
+    paid_units: int = 0
+    fee_units: int = 0
+    refunded_units: int = 0
 
 
 class Tx(Protocol):
@@ -184,6 +221,43 @@ class Tx(Protocol):
         ...
 
     def prune_load(self, before: datetime) -> int: ...
+
+    # money
+    def add_payment(self, payment: Payment) -> None: ...
+    def payment(self, payment_id: str) -> Payment | None: ...
+    def save_payment(self, payment: Payment) -> Payment: ...
+    def payments_of(self, job_id: JobId) -> Sequence[Payment]:
+        """By member, then number."""
+        ...
+
+    def payments(self, query: PaymentQuery) -> Page[Payment]: ...
+    def due_payments(self, limit: int) -> Sequence[Payment]:
+        """Open ones to look at: due by the clock, or with a job that changed since and no time of their own."""
+        ...
+
+    def next_payment_at(self) -> datetime | None:
+        """The earliest `due_at` of an open payment."""
+        ...
+
+    def money(self) -> MoneyStats: ...
+    def add_movement(self, movement: Movement) -> bool:
+        """False if its reference is there already."""
+        ...
+
+    def save_movement(self, movement: Movement) -> None: ...
+    def movements(self, query: MovementQuery) -> Page[Movement]: ...
+    def post(self, key: str, lines: Mapping[str, int], overdraw: frozenset[str] = frozenset()) -> bool:
+        """One entry in the platform's own books: units added to each account, in all 0. False if the key is there.
+
+        Raises:
+            CyxError: FUNDS when an account that is not in `overdraw` would fall below 0.
+        """
+        ...
+
+    def account_units(self, account: str) -> int: ...
+    def accounts_total(self) -> int:
+        """The sum of all accounts; anything but 0 is an error in the books."""
+        ...
 
     # accounts
     def add_user(self, user: User) -> None: ...

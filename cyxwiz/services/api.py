@@ -3,15 +3,14 @@ send back the document. A method's name in snake_case is its name in `ClientServ
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
-from cyxwiz.domain.account import Principal, Role
-from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
+from cyxwiz.domain.account import Role
+from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import JobId, parse_node_id, parse_user_id
 from cyxwiz.domain.job import Job, JobType
 from cyxwiz.domain.node import Node
@@ -20,30 +19,16 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery, NodeQuery, Store
 from cyxwiz.services import views
 from cyxwiz.services.accounts import Accounts
+from cyxwiz.services.call import Args, Call, Paging
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.jobs import Jobs
+from cyxwiz.services.money_api import MoneyApi
 from cyxwiz.services.nodes import Nodes
-from cyxwiz.services.validation import first_problem
+from cyxwiz.services.payments import Payments
 from cyxwiz.services.views import Json
 from cyxwiz.services.watch import Cursor, Watch, stats_document
 
-M = TypeVar("M", bound=BaseModel)
 MAX_POINTS = 10_000
-
-
-class Args(BaseModel):
-    """Arguments are checked strictly and by name: an unknown one is INVALID, not ignored."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Paging(Args):
-    page: int = Field(1, ge=1, le=1_000_000)
-    limit: int = Field(20, ge=1, le=100)
-
-    @property
-    def offset(self) -> int:
-        return (self.page - 1) * self.limit
 
 
 class JobList(Paging):
@@ -119,43 +104,26 @@ class Nothing(Args):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request: who, about what, with which arguments."""
-
-    actor: Principal | None
-    id: str = ""
-    args: Mapping[str, Any] | None = None
-    bearer: str = ""
-    idempotency_key: str = ""
-    strict: bool = False  # whether arguments must have their types already, as JSON has and a query string has not
-
-    @property
-    def caller(self) -> Principal:
-        if self.actor is None:
-            raise CyxError(Code.UNAUTHENTICATED, "Missing credentials: send 'Authorization: Bearer <token or API key>'")
-        if self.actor.node_id is not None:
-            # A node's principal has its owner's id: it must not act for its owner, nor draw tickets in that name.
-            raise forbidden("This is a node's token; it opens the node's own stream and blobs, nothing else")
-        return self.actor
-
-    def read(self, model: type[M]) -> M:
-        try:
-            return model.model_validate(dict(self.args or {}), strict=self.strict or None)
-        except ValidationError as error:
-            raise first_problem(error, "body") from None
-
-
-class Api:
+class Api(MoneyApi):
     """The use cases as documents. Methods whose names end a public door need a caller unless they say otherwise."""
 
-    def __init__(self, store: Store, clock: Clock, jobs: Jobs, nodes: Nodes, accounts: Accounts, watch: Watch) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        jobs: Jobs,
+        nodes: Nodes,
+        accounts: Accounts,
+        watch: Watch,
+        payments: Payments | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self.jobs = jobs
         self.nodes = nodes
         self.accounts = accounts
         self.watch = watch
+        self.payments = payments
 
     # jobs
 

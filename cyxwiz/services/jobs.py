@@ -28,6 +28,7 @@ from cyxwiz.services.audit import record
 from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
+from cyxwiz.services.payments import Payments
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
 
 MAX_KEY = 200
@@ -81,6 +82,7 @@ class Jobs:
         weights: Weights,
         *,
         max_pending_per_user: int,
+        payments: Payments | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -89,6 +91,7 @@ class Jobs:
         self._tariff = tariff
         self._weights = weights
         self._max_pending = max_pending_per_user
+        self._payments = payments
         self._closed = False
 
     def close(self) -> None:
@@ -106,6 +109,13 @@ class Jobs:
         if spec.max_price_units:
             cost = min(cost, spec.max_price_units)
         return Estimate(seconds, rate, cost)
+
+    def price(self, spec: JobSpec) -> int:
+        """Units that are locked for a job: what all of its allowed time costs, no more than its cap."""
+        resources = spec.resources
+        seconds = max(spec.expected_seconds, resources.max_duration_seconds) * resources.nodes
+        cost = self._tariff.cost_units(seconds, gpu=needs_gpu(spec), ram_bytes=resources.ram_bytes)
+        return min(cost, spec.max_price_units) if spec.max_price_units else cost
 
     def check(self, actor: Principal, spec: JobSpec) -> None:
         """Raises what a submit refuses without a look at the store."""
@@ -145,6 +155,9 @@ class Jobs:
             submitted = replace(job, spec=resolve(tx, spec, actor.id))
             if tx.count_pending(actor.id, self._max_pending) >= self._max_pending:
                 raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
+            if self._payments is not None and self.price(spec):
+                rate = self._tariff.units_per_second(gpu=needs_gpu(spec), ram_bytes=spec.resources.ram_bytes)
+                submitted = self._payments.open(tx, submitted, self.price(spec), rate * spec.resources.nodes)
             tx.add_job(submitted)
             if key:
                 tx.remember(f"submit:{actor.id}", key, digest, job.id)
@@ -153,12 +166,17 @@ class Jobs:
             tx.hint(QUEUE)
             return submitted, True
 
+        if self._payments is not None and not (key and await self._remembered(actor, key)):
+            await self._payments.check_funds(actor.id, self.price(spec))
         try:
             return await self._store.write(unit)
         except CyxError as error:
             if not key or error.code is not Code.EXISTS:
                 raise
         return await self._store.write(unit)  # the same key came twice at a time: the other one was first
+
+    async def _remembered(self, actor: Principal, key: str) -> bool:
+        return await self._store.read(lambda tx: tx.remembered(f"submit:{actor.id}", key) is not None)
 
     async def plan(self, actor: Principal, spec: JobSpec) -> tuple[Estimate, Sequence[Verdict]]:
         """What a submit would meet: the price and every node's answer. Stores nothing."""

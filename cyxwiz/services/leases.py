@@ -24,7 +24,7 @@ from cyxwiz.domain.events import (
 )
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Intent, Job, Lease, Phase
-from cyxwiz.domain.states import JobState, JobTrigger, LeaseState, LeaseTrigger
+from cyxwiz.domain.states import JobState, JobTrigger, LeaseState, LeaseTrigger, PaymentState
 from cyxwiz.ports.store import Tx
 
 DISBANDED = "its group was disbanded: "  # how the reason of a lease begins that ended for another member's sake
@@ -247,9 +247,10 @@ def resume(tx: Tx, job: Job, by: str) -> Job:
     if job.state is JobState.RUNNING and job.intent is Intent.PAUSE:
         job = tx.save_job(replace(job, intent=Intent.MOVE, reason=""))
     else:
-        job = tx.save_job(
-            job.move(JobTrigger.RESUME, phase=Phase.QUEUED, not_before=None, reason="waiting for the scheduler")
-        )
+        unpaid = any(payment.state is PaymentState.PENDING for payment in tx.payments_of(job.id))
+        phase = Phase.AWAITING_PAYMENT if unpaid else Phase.QUEUED
+        reason = f"waiting for {'its payment' if unpaid else 'the scheduler'}"
+        job = tx.save_job(job.move(JobTrigger.RESUME, phase=phase, not_before=None, reason=reason))
     tx.emit(JobResumed(job.id, job.owner_id, by), private_to=job.owner_id)
     tx.hint(QUEUE)
     return job

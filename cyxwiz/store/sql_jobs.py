@@ -29,7 +29,7 @@ from sqlalchemy.dialects import sqlite
 
 from cyxwiz.domain.errors import not_found, stale
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
-from cyxwiz.domain.job import Checkpoint, Job, JobResult, Lease, LogLine, MetricPoint
+from cyxwiz.domain.job import Checkpoint, Job, JobResult, Lease, LogLine, MetricPoint, Phase
 from cyxwiz.domain.states import JobState
 from cyxwiz.ports.store import JobQuery, Page
 from cyxwiz.store import mapping
@@ -53,6 +53,7 @@ checkpoints, models = table(JobCheckpointRow), table(JobModelRow)
 
 IS_LIVE = text(f"leases.{LIVE_LEASES}")
 _IS_PENDING = jobs.c.state == str(JobState.PENDING)
+_MAY_START = and_(_IS_PENDING, jobs.c.phase != str(Phase.AWAITING_PAYMENT))
 
 _ADD_JOB, _ADD_MODEL = insert(jobs), insert(models)
 _JOB = lookup(select(jobs).where(jobs.c.id == bindparam("id")))
@@ -69,7 +70,7 @@ _COUNT_PENDING = select(func.count()).select_from(_PENDING_OF.subquery())
 _QUEUE = (jobs.c.urgency, jobs.c.created_at, jobs.c.id)
 _DUE = (
     select(jobs)
-    .where(_IS_PENDING, or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now")))
+    .where(_MAY_START, or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now")))
     .order_by(*_QUEUE)
     .limit(bindparam("most"))
 )

@@ -26,10 +26,11 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
-from cyxwiz.domain.states import LIVE_LEASE_STATES
+from cyxwiz.domain.states import LIVE_LEASE_STATES, OPEN_PAYMENT_STATES
 
 # A partial index serves only statements that repeat its condition as it stands.
 LIVE_LEASES = f"state IN ({', '.join(repr(str(state)) for state in sorted(LIVE_LEASE_STATES))})"
+OPEN_PAYMENTS = f"state IN ({', '.join(repr(str(state)) for state in sorted(OPEN_PAYMENT_STATES))})"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -304,24 +305,89 @@ class JobResultRow(Row, table=True):
 
 
 class PaymentRow(Row, table=True):
-    """Written by ledgers that hold money; none does so far."""
+    """A payment outlives its job."""
 
     __tablename__ = "payments"
+    __table_args__ = (
+        Index("ix_payments_job_id", "job_id"),
+        Index("ix_payments_owner_id_created_at", "owner_id", "created_at"),
+        _partial("ix_payments_open", "due_at", "id", where=OPEN_PAYMENTS),
+    )
     id: str = Field(primary_key=True)
-    job_id: str = Field(index=True)
-    node_id: str | None
-    user_wallet: str
-    node_wallet: str
-    amount_units: int = Field(sa_type=BigInteger)
-    platform_fee_units: int = Field(sa_type=BigInteger)
-    node_reward_units: int = Field(sa_type=BigInteger)
+    job_id: str
+    owner_id: str
+    member: int
+    number: int
     state: str
-    escrow_account: str
-    escrow_tx_hash: str
-    completion_tx_hash: str
+    funding: str
+    amount_units: int = Field(sa_type=BigInteger)
+    fee_bps: int
+    client: str
+    node: str
+    node_id: str | None
+    rate: float
+    interval_seconds: int
+    earned_units: int = Field(sa_type=BigInteger)
+    paid_units: int = Field(sa_type=BigInteger)
+    refunded_units: int = Field(sa_type=BigInteger)
+    milestone_at: datetime | None = Field(sa_type=Instant)
+    progress: float
+    attempt: int
     created_at: datetime = Field(sa_type=Instant)
+    deadline: datetime = Field(sa_type=Instant)
     locked_at: datetime | None = Field(sa_type=Instant)
-    completed_at: datetime | None = Field(sa_type=Instant)
+    ended_at: datetime | None = Field(sa_type=Instant)
+    job_version: int = Field(sa_type=BigInteger)
+    due_at: datetime | None = Field(sa_type=Instant)
+    attempts: int
+    error: str = Field(sa_type=FreeText)
+    version: int = Field(sa_type=BigInteger)
+
+
+class MovementRow(Row, table=True):
+    """What was, or is to be, done on a ledger: history for people, and what a crash must not make happen twice."""
+
+    __tablename__ = "ledger_movements"
+    __table_args__ = (
+        Index("ix_ledger_movements_payment_id_at", "payment_id", "at"),
+        Index("ix_ledger_movements_owner_id_at", "owner_id", "at"),
+        Index("ix_ledger_movements_at", "at"),
+    )
+    reference: str = Field(primary_key=True)
+    kind: str
+    units: int = Field(sa_type=BigInteger)
+    fee_units: int = Field(sa_type=BigInteger)
+    source: str
+    destination: str
+    at: datetime = Field(sa_type=Instant)
+    payment_id: str
+    job_id: str
+    owner_id: str
+    node_id: str
+    state: str
+    confirmed_at: datetime | None = Field(sa_type=Instant)
+    error: str = Field(sa_type=FreeText)
+    raw: bytes = Field(sa_type=LargeBinary)
+    last_height: int = Field(sa_type=BigInteger)
+
+
+class AccountRow(Row, table=True):
+    """A balance in the platform's own books. The sum of all is 0: what is given out stands against `grants`."""
+
+    __tablename__ = "ledger_accounts"
+    account: str = Field(primary_key=True)
+    units: int = Field(sa_type=BigInteger)
+
+
+class PostingRow(Row, table=True):
+    """One line of an entry; the lines of an entry add up to 0."""
+
+    __tablename__ = "ledger_postings"
+    __table_args__ = (Index("ix_ledger_postings_account_at", "account", "at"),)
+    key: str = Field(primary_key=True)
+    account: str = Field(primary_key=True)
+    units: int = Field(sa_type=BigInteger)
+    at: datetime = Field(sa_type=Instant)
 
 
 class UserRow(Row, table=True):

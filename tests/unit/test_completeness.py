@@ -239,7 +239,7 @@ def api_methods() -> set[str]:
 
 def test_every_rpc_of_the_client_service_has_its_method() -> None:
     for method in SERVICE.methods:
-        act = vars(Api).get(snake(method.name))
+        act = getattr(Api, snake(method.name), None)
         assert act is not None, method.name
         assert inspect.isasyncgenfunction(act) == method.server_streaming, method.name
 

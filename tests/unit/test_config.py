@@ -96,7 +96,7 @@ def test_a_key_outside_any_section_is_refused(tmp_path: Path) -> None:
         ("server.grpc_address=127.0.0.1", "host:port"),
         ("server.grpc_address=:50051", "host:port"),
         ("server.rest_address=127.0.0.1:70000", "host:port"),
-        ("ledger.backend=solana", "'none'"),
+        ("ledger.backend=bank", "'credits'"),
         ("database.event_retention_hours=1e8", "less than or equal to"),
         ("auth.refresh_token_seconds=1000000000000", "less than or equal to"),
         ("scheduler.max_pending_per_user=10001", "less than or equal to 10000"),

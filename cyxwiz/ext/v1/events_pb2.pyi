@@ -15,7 +15,7 @@ class WatchRequest(_message.Message):
     def __init__(self, topics: _Optional[_Iterable[str]] = ..., after: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("seq", "at_ms", "kind", "job_submitted", "job_assigned", "job_started", "job_requeued", "job_revived", "job_completed", "job_failed", "job_cancelled", "job_deleted", "job_checkpointed", "job_paused", "job_resumed", "node_joined", "node_came_online", "node_went_offline", "node_cordoned", "node_uncordoned", "node_banned", "node_hardware_changed", "job_progress", "job_log", "stats", "reset", "lagged")
+    __slots__ = ("seq", "at_ms", "kind", "job_submitted", "job_assigned", "job_started", "job_requeued", "job_revived", "job_completed", "job_failed", "job_cancelled", "job_deleted", "job_checkpointed", "job_payment", "job_funds_low", "job_paused", "job_resumed", "node_joined", "node_came_online", "node_went_offline", "node_cordoned", "node_uncordoned", "node_banned", "node_hardware_changed", "job_progress", "job_log", "stats", "reset", "lagged")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,8 @@ class Event(_message.Message):
     JOB_CANCELLED_FIELD_NUMBER: _ClassVar[int]
     JOB_DELETED_FIELD_NUMBER: _ClassVar[int]
     JOB_CHECKPOINTED_FIELD_NUMBER: _ClassVar[int]
+    JOB_PAYMENT_FIELD_NUMBER: _ClassVar[int]
+    JOB_FUNDS_LOW_FIELD_NUMBER: _ClassVar[int]
     JOB_PAUSED_FIELD_NUMBER: _ClassVar[int]
     JOB_RESUMED_FIELD_NUMBER: _ClassVar[int]
     NODE_JOINED_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +58,8 @@ class Event(_message.Message):
     job_cancelled: JobCancelled
     job_deleted: JobDeleted
     job_checkpointed: JobCheckpointed
+    job_payment: JobPayment
+    job_funds_low: JobFundsLow
     job_paused: JobPaused
     job_resumed: JobResumed
     node_joined: NodeJoined
@@ -70,7 +74,7 @@ class Event(_message.Message):
     stats: Stats
     reset: Reset
     lagged: Lagged
-    def __init__(self, seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_assigned: _Optional[_Union[JobAssigned, _Mapping]] = ..., job_started: _Optional[_Union[JobStarted, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_revived: _Optional[_Union[JobRevived, _Mapping]] = ..., job_completed: _Optional[_Union[JobCompleted, _Mapping]] = ..., job_failed: _Optional[_Union[JobFailed, _Mapping]] = ..., job_cancelled: _Optional[_Union[JobCancelled, _Mapping]] = ..., job_deleted: _Optional[_Union[JobDeleted, _Mapping]] = ..., job_checkpointed: _Optional[_Union[JobCheckpointed, _Mapping]] = ..., job_paused: _Optional[_Union[JobPaused, _Mapping]] = ..., job_resumed: _Optional[_Union[JobResumed, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_came_online: _Optional[_Union[NodeCameOnline, _Mapping]] = ..., node_went_offline: _Optional[_Union[NodeWentOffline, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_uncordoned: _Optional[_Union[NodeUncordoned, _Mapping]] = ..., node_banned: _Optional[_Union[NodeBanned, _Mapping]] = ..., node_hardware_changed: _Optional[_Union[NodeHardwareChanged, _Mapping]] = ..., job_progress: _Optional[_Union[JobProgress, _Mapping]] = ..., job_log: _Optional[_Union[JobLog, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., lagged: _Optional[_Union[Lagged, _Mapping]] = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_assigned: _Optional[_Union[JobAssigned, _Mapping]] = ..., job_started: _Optional[_Union[JobStarted, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_revived: _Optional[_Union[JobRevived, _Mapping]] = ..., job_completed: _Optional[_Union[JobCompleted, _Mapping]] = ..., job_failed: _Optional[_Union[JobFailed, _Mapping]] = ..., job_cancelled: _Optional[_Union[JobCancelled, _Mapping]] = ..., job_deleted: _Optional[_Union[JobDeleted, _Mapping]] = ..., job_checkpointed: _Optional[_Union[JobCheckpointed, _Mapping]] = ..., job_payment: _Optional[_Union[JobPayment, _Mapping]] = ..., job_funds_low: _Optional[_Union[JobFundsLow, _Mapping]] = ..., job_paused: _Optional[_Union[JobPaused, _Mapping]] = ..., job_resumed: _Optional[_Union[JobResumed, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_came_online: _Optional[_Union[NodeCameOnline, _Mapping]] = ..., node_went_offline: _Optional[_Union[NodeWentOffline, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_uncordoned: _Optional[_Union[NodeUncordoned, _Mapping]] = ..., node_banned: _Optional[_Union[NodeBanned, _Mapping]] = ..., node_hardware_changed: _Optional[_Union[NodeHardwareChanged, _Mapping]] = ..., job_progress: _Optional[_Union[JobProgress, _Mapping]] = ..., job_log: _Optional[_Union[JobLog, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., lagged: _Optional[_Union[Lagged, _Mapping]] = ...) -> None: ...
 
 class JobSubmitted(_message.Message):
     __slots__ = ("job_id", "owner_id", "name")
@@ -336,3 +340,35 @@ class Reset(_message.Message):
 class Lagged(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class JobPayment(_message.Message):
+    __slots__ = ("job_id", "owner_id", "payment_id", "step", "reference", "amount", "paid", "refunded")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    OWNER_ID_FIELD_NUMBER: _ClassVar[int]
+    PAYMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    PAID_FIELD_NUMBER: _ClassVar[int]
+    REFUNDED_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    owner_id: str
+    payment_id: str
+    step: str
+    reference: str
+    amount: str
+    paid: str
+    refunded: str
+    def __init__(self, job_id: _Optional[str] = ..., owner_id: _Optional[str] = ..., payment_id: _Optional[str] = ..., step: _Optional[str] = ..., reference: _Optional[str] = ..., amount: _Optional[str] = ..., paid: _Optional[str] = ..., refunded: _Optional[str] = ...) -> None: ...
+
+class JobFundsLow(_message.Message):
+    __slots__ = ("job_id", "owner_id", "amount", "earned")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    OWNER_ID_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    EARNED_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    owner_id: str
+    amount: str
+    earned: str
+    def __init__(self, job_id: _Optional[str] = ..., owner_id: _Optional[str] = ..., amount: _Optional[str] = ..., earned: _Optional[str] = ...) -> None: ...

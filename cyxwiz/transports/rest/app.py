@@ -23,6 +23,7 @@ from cyxwiz.transports.rest import (
     routes_accounts,
     routes_blobs,
     routes_jobs,
+    routes_money,
     routes_nodes,
     routes_page,
     routes_system,
@@ -58,6 +59,7 @@ def build(
         *routes_nodes.operations(api),
         *blob_door.operations(),
         *routes_accounts.operations(api),
+        *routes_money.operations(api),
         *routes_page.operations(api, guard, streams),
     ]
     description = openapi.document(operations)

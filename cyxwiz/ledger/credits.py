@@ -1,0 +1,176 @@
+"""The platform's own books: double entry in the store, for operators who want no chain.
+
+Accounts: `user:<id>` (a user's balance, also what its nodes earned), `escrow:<payment>` (locked for a job), `platform`
+(fees), `grants` (what was given out: it is the one that may be below 0). All of them add up to 0 at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cyxwiz.domain.errors import conflict, invalid
+from cyxwiz.domain.ids import UserId
+from cyxwiz.domain.money import MAX_UNITS
+from cyxwiz.domain.node import Node
+from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, fee_of
+from cyxwiz.ports.ledger import Held, LedgerInfo
+from cyxwiz.ports.store import MovementQuery, Store, Tx
+
+PLATFORM = "platform"
+GRANTS = "grants"
+_MAY_OVERDRAW = frozenset({GRANTS})
+
+
+class CreditsLedger:
+    """See `ports.ledger.Ledger`. A step and its record are one unit of the store.
+
+    Args:
+        welcome_units: what each user's account starts with; given when it is first used.
+    """
+
+    def __init__(self, store: Store, *, welcome_units: int) -> None:
+        self._store = store
+        self._welcome = welcome_units
+
+    @property
+    def info(self) -> LedgerInfo:
+        return LedgerInfo("credits", platform=PLATFORM)
+
+    def client_account(self, user_id: UserId) -> str:
+        return f"user:{user_id}"
+
+    def node_account(self, node: Node) -> str:
+        return f"user:{node.owner_id}"
+
+    async def balance(self, account: str) -> int:
+        def unit(tx: Tx) -> int:
+            self._greet(tx, account)
+            return tx.account_units(account)
+
+        return await self._store.write(unit)
+
+    def lock_within(self, tx: Tx, payment: Payment) -> Done | None:
+        self._greet(tx, payment.client)
+        reference = f"credits:{payment.id}:lock"
+        lines = {payment.client: -payment.amount_units, _escrow(payment): payment.amount_units}
+        self._move(tx, reference, payment, Step.LOCK, lines, payment.amount_units, _escrow(payment))
+        return Done(reference)
+
+    async def perform(self, payment: Payment, step: Step, work: Work) -> Done:
+        return await self._store.write(lambda tx: self._perform(tx, payment, step))
+
+    def _perform(self, tx: Tx, payment: Payment, step: Step) -> Done:
+        if step is Step.LOCK:
+            done = self.lock_within(tx, payment)
+            assert done is not None
+            return done
+        held = _escrow(payment)
+        if step is Step.ASSIGN:
+            return Done("")
+        ended = _ending(tx, payment)
+        if ended is not None:
+            return ended
+        paid = payment.amount_units - tx.account_units(held)
+        if paid == payment.amount_units and not _locked(tx, payment):
+            return Done("", locked=False)
+        total = payment.earned_units if step is Step.SETTLE or step is Step.PAY else paid
+        total = max(paid, min(total, payment.amount_units))
+        fee = fee_of(total, payment.fee_bps) - fee_of(paid, payment.fee_bps)
+        lines = {held: paid - total, PLATFORM: fee}
+        if total > paid and not payment.node:
+            raise conflict(f"Payment {payment.id} has no node that could be paid")
+        if payment.node:
+            _add(lines, payment.node, total - paid - fee)
+        back = payment.amount_units - total if step is not Step.PAY else 0
+        if back:
+            _add(lines, held, -back)
+            _add(lines, payment.client, back)
+        reference = f"credits:{payment.id}:{step}:{total}"
+        if total > paid or back:
+            self._move(tx, reference, payment, step, lines, total - paid, payment.node or payment.client, fee, back)
+        return Done(reference, paid_units=total, refunded_units=back)
+
+    async def held(self, payment: Payment) -> Held | None:
+        def unit(tx: Tx) -> Held | None:
+            if not _locked(tx, payment) or _ending(tx, payment) is not None:
+                return None
+            left = tx.account_units(_escrow(payment))
+            return Held(payment.amount_units, payment.amount_units - left, payment.node)
+
+        return await self._store.read(unit)
+
+    async def grant(self, account: str, units: int, key: str) -> str:
+        if not 0 < units <= MAX_UNITS:
+            raise invalid("amount: must be more than 0 CYXWIZ and less than 2^63 units", field="amount")
+        await self._store.write(lambda tx: _give(tx, account, units, f"credits:grant:{key}"))
+        return f"credits:grant:{key}"
+
+    async def references(self, payment: Payment) -> Sequence[str]:
+        query = MovementQuery(payment_id=payment.id)
+        page = await self._store.read(lambda tx: tx.movements(query))
+        return [movement.reference for movement in reversed(page.items)]
+
+    async def aclose(self) -> None:
+        return None
+
+    def _greet(self, tx: Tx, account: str) -> None:
+        if self._welcome and account.startswith("user:"):
+            _give(tx, account, self._welcome, f"credits:welcome:{account}")
+
+    def _move(
+        self,
+        tx: Tx,
+        reference: str,
+        payment: Payment,
+        step: Step,
+        lines: Mapping[str, int],
+        units: int,
+        destination: str,
+        fee: int = 0,
+        back: int = 0,
+    ) -> None:
+        if not tx.post(reference, {account: delta for account, delta in lines.items() if delta}, _MAY_OVERDRAW):
+            return
+        tx.add_movement(
+            Movement(
+                reference,
+                step.value,
+                units or back,
+                payment.client if step is Step.LOCK else _escrow(payment),
+                destination if units else payment.client,
+                tx.now,
+                payment_id=payment.id,
+                job_id=payment.job_id,
+                owner_id=payment.owner_id,
+                node_id=payment.node_id or "",
+                fee_units=fee,
+                confirmed_at=tx.now,
+            )
+        )
+
+
+def _escrow(payment: Payment) -> str:
+    return f"escrow:{payment.id}"
+
+
+def _give(tx: Tx, account: str, units: int, reference: str) -> None:
+    if tx.add_movement(Movement(reference, "grant", units, GRANTS, account, tx.now, confirmed_at=tx.now)):
+        tx.post(reference, {GRANTS: -units, account: units}, _MAY_OVERDRAW)
+
+
+def _add(lines: dict[str, int], account: str, units: int) -> None:
+    lines[account] = lines.get(account, 0) + units
+
+
+def _locked(tx: Tx, payment: Payment) -> bool:
+    return bool(tx.movements(MovementQuery(payment_id=payment.id, kinds=frozenset({"lock"}), limit=1)).items)
+
+
+def _ending(tx: Tx, payment: Payment) -> Done | None:
+    """How it ended, if it has."""
+    kinds = frozenset({"settle", "refund"})
+    found = tx.movements(MovementQuery(payment_id=payment.id, kinds=kinds, limit=1)).items
+    if not found:
+        return None
+    total = int(found[0].reference.rpartition(":")[2])
+    return Done(found[0].reference, paid_units=total, refunded_units=payment.amount_units - total)

@@ -1,0 +1,84 @@
+"""Where money is held and moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cyxwiz.domain.ids import UserId
+from cyxwiz.domain.node import Node
+from cyxwiz.domain.payment import Done, Payment, Step, Work
+from cyxwiz.ports.store import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a ledger says about a payment that it holds."""
+
+    amount_units: int
+    paid_units: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerInfo:
+    """What people are told about it: names and addresses, nothing secret."""
+
+    backend: str
+    network: str = ""
+    platform: str = ""
+    token_mint: str = ""
+    program_id: str = ""
+    rpc_endpoint: str = ""
+
+
+class Ledger(Protocol):
+    """A book of accounts that nobody can overdraw, with money set aside for jobs.
+
+    Every step of a payment may be asked again, in any state that a crash can leave: what was done is not done twice,
+    and the answer is the same. Units are never made or lost: what was locked is, in the end, paid out or given back.
+    Raises, in every method: UNAVAILABLE when the ledger can't be reached (nothing is known then: ask again); FUNDS when
+    an account has too little; CONFLICT when what is held is not what was agreed upon.
+    """
+
+    @property
+    def info(self) -> LedgerInfo: ...
+
+    def client_account(self, user_id: UserId) -> str:
+        """The account out of which the platform pays for a user: the prepaid balance."""
+        ...
+
+    def node_account(self, node: Node) -> str:
+        """Where a node is paid; "" when it has no account."""
+        ...
+
+    async def balance(self, account: str) -> int:
+        """Units; 0 for an account that nobody has used."""
+        ...
+
+    def lock_within(self, tx: Tx, payment: Payment) -> Done | None:
+        """LOCK inside a unit of the store, by a ledger whose book is that store; None by any other."""
+        ...
+
+    async def perform(self, payment: Payment, step: Step, work: Work) -> Done:
+        """Does one step, once. `work` names the node to assign."""
+        ...
+
+    async def held(self, payment: Payment) -> Held | None:
+        """What it holds of a payment now; None when nothing (not yet, or not any more)."""
+        ...
+
+    async def grant(self, account: str, units: int, key: str) -> str:
+        """Gives new money to an account, once a key, where the platform may make some; returns the reference.
+
+        Raises:
+            CyxError: UNSUPPORTED where it may not.
+        """
+        ...
+
+    async def references(self, payment: Payment) -> Sequence[str]:
+        """Its transactions, oldest first."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,131 @@
+"""The part of the `Api` that is about money."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import new_id, parse_job_id, parse_user_id
+from cyxwiz.domain.money import parse_cyxwiz
+from cyxwiz.domain.payment import Movement, Payment
+from cyxwiz.domain.states import PaymentState
+from cyxwiz.ports.store import MovementQuery, PaymentQuery
+from cyxwiz.services import views
+from cyxwiz.services.call import Args, Call, Paging
+from cyxwiz.services.payments import Payments, Wallet
+from cyxwiz.services.views import Json
+
+
+class Amount(Args):
+    amount: str = Field(max_length=64)
+
+
+class Grant(Amount):
+    user_id: str
+
+
+class PaymentList(Paging):
+    status: Literal["pending", "locked", "streaming", "completed", "refunded", "failed"] | None = None
+    job_id: str | None = None
+
+
+class MoneyApi:
+    """`payments` is None where no ledger is configured: every method then is UNSUPPORTED."""
+
+    payments: Payments | None
+
+    async def get_wallet(self, call: Call) -> Json:
+        return wallet(await self._money.wallet(call.caller))
+
+    async def list_payments(self, call: Call) -> Json:
+        args = call.read(PaymentList)
+        query = PaymentQuery(
+            job_id=parse_job_id(args.job_id) if args.job_id else None,
+            states=frozenset({PaymentState(args.status)}) if args.status else frozenset(),
+            offset=args.offset,
+            limit=args.limit,
+        )
+        return views.page("payments", await self._money.payments(call.caller, query), payment, args.page, args.limit)
+
+    async def list_transactions(self, call: Call) -> Json:
+        args = call.read(Paging)
+        found = await self._money.history(call.caller, MovementQuery(offset=args.offset, limit=args.limit))
+        return views.page("transactions", found, movement, args.page, args.limit)
+
+    async def top_up_job(self, call: Call) -> Json:
+        units = parse_cyxwiz(call.read(Amount).amount)
+        return views.job(await self._money.top_up(call.caller, call.id, units))
+
+    async def grant_funds(self, call: Call) -> Json:
+        args = call.read(Grant)
+        units = parse_cyxwiz(args.amount)
+        key = call.idempotency_key or new_id()
+        reference = await self._money.grant(call.caller, parse_user_id(args.user_id), units, key)
+        return {"user_id": args.user_id, **views.money("amount", units), "reference": reference}
+
+    @property
+    def _money(self) -> Payments:
+        if self.payments is None:
+            raise CyxError(
+                Code.UNSUPPORTED, 'Nothing is charged here: ledger.backend is "none"; an operator sets another one'
+            )
+        return self.payments
+
+
+def wallet(item: Wallet) -> Json:
+    return {
+        "address": item.account,
+        "backend": item.info.backend,
+        "network": item.info.network or None,
+        **views.money("balance", item.balance_units),
+        **views.money("locked", item.locked_units),
+        "token_mint": item.info.token_mint or None,
+        "program_id": item.info.program_id or None,
+        "rpc_endpoint": item.info.rpc_endpoint or None,
+    }
+
+
+def payment(item: Payment) -> Json:
+    return {
+        "id": item.id,
+        "job_id": item.job_id,
+        "owner_id": item.owner_id,
+        "status": str(item.state),
+        "funding": str(item.funding),
+        "client": item.client,
+        "node": item.node or None,
+        "node_id": item.node_id,
+        "member": item.member,
+        **views.money("amount", item.amount_units),
+        **views.money("earned", item.earned_units),
+        **views.money("paid", item.paid_units),
+        **views.money("platform_fee", item.fee_units),
+        **views.money("node_reward", item.reward_units),
+        **views.money("refunded", item.refunded_units),
+        "fee_bps": item.fee_bps,
+        "error": item.error or None,
+        "created_at": views.instant(item.created_at),
+        "locked_at": views.instant(item.locked_at),
+        "ended_at": views.instant(item.ended_at),
+        "deadline": views.instant(item.deadline),
+    }
+
+
+def movement(item: Movement) -> Json:
+    return {
+        "reference": item.reference,
+        "kind": item.kind,
+        "status": item.state,
+        **views.money("amount", item.units),
+        **views.money("platform_fee", item.fee_units),
+        "source": item.source,
+        "destination": item.destination,
+        "payment_id": item.payment_id or None,
+        "job_id": item.job_id or None,
+        "node_id": item.node_id or None,
+        "at": views.instant(item.at),
+        "confirmed_at": views.instant(item.confirmed_at),
+        "error": item.error or None,
+    }

@@ -1,0 +1,187 @@
+"""Payments, movements and the platform's own books as statements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, bindparam, func, insert, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from cyxwiz.domain.errors import Code, CyxError, not_found, stale
+from cyxwiz.domain.ids import JobId, NodeId, UserId
+from cyxwiz.domain.money import format_cyxwiz
+from cyxwiz.domain.payment import Funding, Movement, Payment
+from cyxwiz.domain.states import TERMINAL_JOB_STATES, PaymentState
+from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery
+from cyxwiz.store.sql_unit import Unit, lookup, table
+from cyxwiz.store.tables import OPEN_PAYMENTS, AccountRow, JobRow, MovementRow, NodeRow, PaymentRow, PostingRow
+
+payments, movements = table(PaymentRow), table(MovementRow)
+accounts, postings = table(AccountRow), table(PostingRow)
+_jobs, _nodes = table(JobRow), table(NodeRow)
+
+_IS_OPEN = text(f"payments.{OPEN_PAYMENTS}")
+_ADD = insert(payments)
+_BY_ID = lookup(select(payments).where(payments.c.id == bindparam("id")))
+_SAVE = update(payments).where(payments.c.id == bindparam("at_id"), payments.c.version == bindparam("at_version"))
+_OF_JOB = select(payments).where(payments.c.job_id == bindparam("job_id")).order_by("member", "number")
+_HAS_ENDED = _jobs.c.state.in_(sorted(state.value for state in TERMINAL_JOB_STATES))
+_CHANGED = and_(
+    or_(_jobs.c.id.is_(None), _jobs.c.version != payments.c.job_version),
+    or_(payments.c.due_at.is_(None), and_(_HAS_ENDED, payments.c.attempts == 0)),
+)
+_DUE = (
+    select(payments)
+    .select_from(payments.outerjoin(_jobs, _jobs.c.id == payments.c.job_id))
+    .where(_IS_OPEN, or_(payments.c.due_at <= bindparam("now"), _CHANGED))
+    .order_by(payments.c.created_at, payments.c.id)
+    .limit(bindparam("most"))
+)
+_NEXT = select(func.min(payments.c.due_at)).where(_IS_OPEN, payments.c.due_at.is_not(None))
+_SUMS = select(
+    payments.c.state,
+    payments.c.fee_bps,
+    func.count(),
+    func.sum(payments.c.amount_units),
+    func.sum(payments.c.paid_units),
+    func.sum(payments.c.refunded_units),
+).group_by(payments.c.state, payments.c.fee_bps)
+_SAVE_MOVEMENT = update(movements).where(movements.c.reference == bindparam("at_reference"))
+_ACCOUNT = lookup(select(accounts.c.units).where(accounts.c.account == bindparam("account")))
+_ADD_TO = (
+    update(accounts)
+    .where(accounts.c.account == bindparam("at_account"))
+    .values(units=accounts.c.units + bindparam("delta"))
+)
+
+
+class Money(Unit):
+    def add_payment(self, payment: Payment) -> None:
+        self._run(_ADD, _from_payment(payment))
+
+    def payment(self, payment_id: str) -> Payment | None:
+        row = self._one(_BY_ID, id=payment_id)
+        return None if row is None else _to_payment(row)
+
+    def save_payment(self, payment: Payment) -> Payment:
+        columns = {**_from_payment(payment), "version": payment.version + 1}
+        done = self._run(_SAVE, {**columns, "at_id": payment.id, "at_version": payment.version})
+        if done.rowcount == 0:
+            raise stale(f"Payment {payment.id} was changed by somebody else: read it again", id=payment.id)
+        return replace(payment, version=payment.version + 1)
+
+    def payments_of(self, job_id: JobId) -> Sequence[Payment]:
+        return [_to_payment(row) for row in self._run(_OF_JOB, {"job_id": job_id})]
+
+    def payments(self, query: PaymentQuery) -> Page[Payment]:
+        matching = select(payments)
+        if query.owner_id is not None:
+            matching = matching.where(payments.c.owner_id == query.owner_id)
+        if query.node_owner_id is not None:
+            matching = matching.where(
+                payments.c.node_id.in_(select(_nodes.c.id).where(_nodes.c.owner_id == query.node_owner_id))
+            )
+        if query.job_id is not None:
+            matching = matching.where(payments.c.job_id == query.job_id)
+        if query.states:
+            matching = matching.where(payments.c.state.in_(sorted(state.value for state in query.states)))
+        total, capped = self._total(matching)
+        shown = matching.order_by(payments.c.created_at.desc(), payments.c.id.desc())
+        rows = self._run(shown.limit(query.limit).offset(query.offset))
+        return Page([_to_payment(row) for row in rows], total, capped)
+
+    def due_payments(self, limit: int) -> Sequence[Payment]:
+        return [_to_payment(row) for row in self._run(_DUE, {"now": self.now, "most": limit})]
+
+    def next_payment_at(self) -> datetime | None:
+        found: datetime | None = self._run(_NEXT).scalar_one()
+        return found
+
+    def money(self) -> MoneyStats:
+        by_state = {str(state): 0 for state in PaymentState}
+        locked = paid = fees = refunded = 0
+        for state, fee_bps, count, amount, paid_out, back in self._run(_SUMS):
+            by_state[state] += count
+            paid, refunded = paid + int(paid_out), refunded + int(back)
+            fees += int(paid_out) * fee_bps // 10_000
+            if state in (PaymentState.LOCKED, PaymentState.STREAMING):
+                locked += int(amount) - int(paid_out)
+        return MoneyStats(by_state, locked, paid, fees, refunded)
+
+    def add_movement(self, movement: Movement) -> bool:
+        dialect = postgresql if self._postgres else sqlite
+        statement = dialect.insert(movements).on_conflict_do_nothing(index_elements=["reference"])
+        return bool(self._run(statement, asdict(movement)).rowcount)
+
+    def save_movement(self, movement: Movement) -> None:
+        if self._run(_SAVE_MOVEMENT, {**asdict(movement), "at_reference": movement.reference}).rowcount == 0:
+            raise not_found("movement", movement.reference)
+
+    def movements(self, query: MovementQuery) -> Page[Movement]:
+        matching = select(movements)
+        if query.owner_id is not None:
+            matching = matching.where(movements.c.owner_id == query.owner_id)
+        if query.payment_id:
+            matching = matching.where(movements.c.payment_id == query.payment_id)
+        if query.account:
+            matching = matching.where(
+                or_(movements.c.source == query.account, movements.c.destination == query.account)
+            )
+        if query.state:
+            matching = matching.where(movements.c.state == query.state)
+        if query.kinds:
+            matching = matching.where(movements.c.kind.in_(sorted(query.kinds)))
+        total, capped = self._total(matching)
+        shown = matching.order_by(movements.c.at.desc(), movements.c.reference.desc())
+        rows = self._run(shown.limit(query.limit).offset(query.offset))
+        return Page([Movement(**row._mapping) for row in rows], total, capped)
+
+    def post(self, key: str, lines: Mapping[str, int], overdraw: frozenset[str] = frozenset()) -> bool:
+        assert sum(lines.values()) == 0, f"entry {key} is off by {sum(lines.values())}"
+        dialect = postgresql if self._postgres else sqlite
+        entry = dialect.insert(postings).on_conflict_do_nothing(index_elements=["key", "account"])
+        opened = dialect.insert(accounts).on_conflict_do_nothing(index_elements=["account"])
+        for account, units in sorted(lines.items()):  # one order for everybody: no two entries wait for each other
+            values = {"key": key, "account": account, "units": units, "at": self.now}
+            if not self._run(entry, values).rowcount:
+                return False
+            self._run(opened, {"account": account, "units": 0})
+            self._run(_ADD_TO, {"at_account": account, "delta": units})
+            if units < 0 and account not in overdraw and (left := self.account_units(account)) < 0:
+                raise CyxError(
+                    Code.FUNDS,
+                    f"The balance is too low: {format_cyxwiz(left - units)} CYXWIZ are there, "
+                    f"{format_cyxwiz(-units)} are needed",
+                    {"available_units": left - units, "needed_units": -units},
+                )
+        return True
+
+    def account_units(self, account: str) -> int:
+        row = self._one(_ACCOUNT, account=account)
+        return 0 if row is None else int(row.units)
+
+    def accounts_total(self) -> int:
+        return int(self._run(select(func.coalesce(func.sum(accounts.c.units), 0))).scalar_one())
+
+
+_FIELDS = [field.name for field in fields(Payment)]
+
+
+def _to_payment(row: Any) -> Payment:
+    values = {name: getattr(row, name) for name in _FIELDS}
+    values |= {
+        "job_id": JobId(row.job_id),
+        "owner_id": UserId(row.owner_id),
+        "node_id": NodeId(row.node_id) if row.node_id else None,
+        "state": PaymentState(row.state),
+        "funding": Funding(row.funding),
+    }
+    return Payment(**values)
+
+
+def _from_payment(payment: Payment) -> dict[str, Any]:
+    values = {name: getattr(payment, name) for name in _FIELDS}
+    return {**values, "state": payment.state.value, "funding": payment.funding.value}
