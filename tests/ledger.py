@@ -15,6 +15,7 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.runtime.clock import SystemClock
 
 SOL = 10**9
+ADA, BOB = Key.new(), Key.new()
 
 
 async def chain_with(*people: Key, directory: Path | None = None, clock: Clock | None = None) -> Chain:

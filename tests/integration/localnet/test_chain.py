@@ -14,7 +14,6 @@ from solders.transaction import VersionedTransaction
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ledger.instructions import staking
 from cyxwiz.ledger.instructions.values import token_account
-from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.localnet.chain import BadSignature, Chain, Refused, open_chain
 from cyxwiz.ledger.localnet.genesis import load_or_make_genesis
 from cyxwiz.ledger.localnet.journal import FileJournal
@@ -23,9 +22,8 @@ from cyxwiz.ledger.localnet.transactions import decode, signature_of
 from cyxwiz.ledger.localnet.vm import Tokens
 from cyxwiz.ledger.programs import Program, local_id
 from cyxwiz.runtime.clock import SystemClock
-from tests.ledger import SOL, chain_with, lamports, payment
+from tests.ledger import ADA, BOB, SOL, chain_with, lamports, payment
 
-ADA, BOB = Key.new(), Key.new()
 FEE = 5000
 
 
