@@ -57,7 +57,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[node]'
+	$(PIP) install -c constraints.txt -e '.[node,ledger]'
 	@touch $@
 
 $(VENV)/.install: $(VENV)/.created pyproject.toml constraints.txt

@@ -40,9 +40,7 @@ async def start_central(
     lock(stack, data_dir / "central", "central")
     store = await open_store(config.database, data_dir, clock=clock, bus=bus)
     stack.push_async_callback(store.aclose)
-    ledger = await open_ledger(config, store, clock, data_dir, local=local)
-    if ledger is not None:
-        stack.push_async_callback(ledger.aclose)
+    ledger = await open_ledger(stack, config, store, clock, data_dir, local=local)
     core = await build_core(config, store, bus, clock, ledger=ledger)
     blobs = FileBlobStore(_blob_root(config, data_dir), clock)
     local_token = random.token_urlsafe(32)

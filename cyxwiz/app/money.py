@@ -2,19 +2,93 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
-from cyxwiz.config import Config
+from cyxwiz.config import Config, ConfigError
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import Store
+from cyxwiz.services.secrets import Secrets, load_secrets
+
+LOCALNET = "localnet"  # the chain's directory, within the data directory
 
 
-async def open_ledger(config: Config, store: Store, clock: Clock, data_dir: Path, *, local: bool) -> Ledger | None:
-    """The ledger that the settings name; None charges nothing."""
-    from cyxwiz.ledger.credits import CreditsLedger
+async def open_ledger(
+    stack: AsyncExitStack, config: Config, store: Store, clock: Clock, data_dir: Path, *, local: bool
+) -> Ledger | None:
+    """The ledger that the settings name, closed with `stack`; None charges nothing.
 
-    if config.ledger.backend == "none":
+    Args:
+        local: whether central and node are this one process, for which "auto" takes a chain of its own where
+            solders is installed.
+
+    Raises:
+        ConfigError: for settings of a chain that don't fit.
+        CyxError: CONFLICT when the local chain's directory is in use.
+    """
+    backend = config.ledger.backend
+    if backend == "auto":
+        backend = "localnet" if local and find_spec("solders") else "credits"
+    if backend == "none":
         return None
-    return CreditsLedger(store, welcome_units=parse_cyxwiz(config.ledger.welcome))
+    welcome = parse_cyxwiz(config.ledger.welcome)
+    if backend == "credits":
+        from cyxwiz.ledger.credits import CreditsLedger
+
+        return CreditsLedger(store, welcome_units=welcome)
+    if find_spec("solders") is None:
+        raise ConfigError(
+            f"ledger.backend = {backend!r} needs solders and solana: pip install 'cyxwiz[ledger]', or set \"credits\""
+        )
+    secrets = await load_secrets(store, config.auth)
+    if backend == "solana":
+        ledger = _cluster(config, store, clock, secrets)
+    else:
+        from cyxwiz.ledger.localnet.chain import open_chain
+        from cyxwiz.ledger.localnet.ledger import local_ledger
+
+        chain = await open_chain(data_dir / LOCALNET, clock)
+        ledger = local_ledger(chain, store, clock, custody=secrets.custody.encode(), welcome_units=welcome)
+    stack.push_async_callback(ledger.aclose)
+    return ledger
+
+
+def _cluster(config: Config, store: Store, clock: Clock, secrets: Secrets) -> Ledger:
+    from solders.pubkey import Pubkey
+
+    from cyxwiz.ledger.keys import load_key
+    from cyxwiz.ledger.programs import Program, local_id
+    from cyxwiz.ledger.rpc import Connection, JsonRpc
+    from cyxwiz.ledger.sender import SendPolicy
+    from cyxwiz.ledger.sending import Send
+    from cyxwiz.ledger.solana import Deployment, SolanaLedger
+
+    chain = config.blockchain
+
+    def address(key: str, value: str | None, default: Pubkey | None = None) -> Pubkey:
+        if value is None and default is not None:
+            return default
+        try:
+            return Pubkey.from_string(value or "")
+        except ValueError:
+            raise ConfigError(f"blockchain.{key} = {value!r}: must be an address, 32 bytes in base58") from None
+
+    local = chain.network == "localnet"
+    platform = load_key(chain.payer_keypair_path.expanduser())
+    mint = address("token_mint", chain.token_mint)
+    program = address("program_id", chain.program_id, local_id(Program.ESCROW) if local else None)
+    connection = Connection(chain.solana_rpc_url)
+    rpc = JsonRpc(connection.call, mint=mint, programs=[program])
+    deployment = Deployment(
+        network=chain.network,
+        endpoint=chain.solana_rpc_url.partition("?")[0],
+        program=program,
+        mint=mint,
+        platform=platform,
+        arbiter=address("arbiter", chain.arbiter, platform.pubkey),
+        custody=secrets.custody.encode(),
+    )
+    return SolanaLedger(store, clock, rpc, Send(store, clock, rpc, SendPolicy()), deployment, connection.aclose)

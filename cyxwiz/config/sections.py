@@ -177,6 +177,9 @@ class Blockchain(Section):
     payer_keypair_path: Path = Field(default=Path("~/.config/solana/id.json"), description="The platform's keypair.")
     program_id: str | None = Field(default=None, description="The escrow program; unset: the local network's.")
     token_mint: str | None = Field(default=None, description="The CYXWIZ mint; unset: the local network's.")
+    arbiter: str | None = Field(
+        default=None, description="Address of who decides disputes; unset: the platform itself."
+    )
     platform_fee_percent: int = Field(
         default=10, ge=0, le=50, description="The platform's share of what is paid out, with every ledger."
     )
@@ -189,10 +192,11 @@ class PricingSection(Section):
 
 
 class Ledger(Section):
-    backend: Literal["auto", "none", "credits"] = Field(
+    backend: Literal["auto", "none", "credits", "localnet", "solana"] = Field(
         default="auto",
         description="Who holds the money. none: prices are shown, nothing is charged. credits: central's own books. "
-        "auto: credits.",
+        "localnet: real programs on a chain within this process. solana: a cluster, see blockchain. auto: localnet for "
+        "`--role both`, else credits.",
     )
     welcome: Annotated[str, AfterValidator(amount_checked)] = Field(
         default="1000",

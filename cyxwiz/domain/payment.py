@@ -17,6 +17,7 @@ from cyxwiz.domain.money import MAX_UNITS
 from cyxwiz.domain.states import OPEN_PAYMENT_STATES, PAYMENT, PaymentState, PaymentTrigger, advance
 
 BASIS_POINTS = 10_000
+RATE_INTERVALS = 10  # a silence of so many intervals is still made up for: epochs may be long
 CAP_MARGIN = 2  # a stream may earn so many times its rate: chain clocks count whole seconds, and machines stall
 
 
@@ -119,8 +120,14 @@ class Payment:
 
     @property
     def cap_units(self) -> int:
-        """The most that a stream may earn in one interval."""
-        return max(1, min(self.amount_units, round(self.rate * self.interval_seconds * CAP_MARGIN)))
+        """The most that a stream may earn in `rate_seconds`."""
+        return max(1, min(self.amount_units, round(self.rate * self.rate_seconds * CAP_MARGIN)))
+
+    @property
+    def rate_seconds(self) -> int:
+        """Seconds that one milestone may be paid for: at most a day, and no more than would earn all of it."""
+        enough = int(min(86_400, self.amount_units / max(self.rate * CAP_MARGIN, 1e-9)))
+        return max(1, min(enough, self.interval_seconds * RATE_INTERVALS))
 
     @property
     def fee_units(self) -> int:
@@ -157,7 +164,7 @@ class Work:
 
 def earn(payment: Payment, work: Work, now: datetime) -> Payment:
     """The payment with what the job's accepted progress has earned: `rate` for each second since the last milestone, no
-    more than one interval, if there was progress since. A completed job has earned its cost."""
+    more than `rate_seconds`, if there was progress since. A completed job has earned its cost."""
     if work.cost_units is not None:
         total = max(payment.earned_units, min(work.cost_units, payment.amount_units))
         return replace(payment, earned_units=total, progress=work.progress)
@@ -168,7 +175,7 @@ def earn(payment: Payment, work: Work, now: datetime) -> Payment:
     seconds = (now - payment.milestone_at).total_seconds()
     if seconds < payment.interval_seconds or work.progress <= payment.progress:
         return payment
-    units = round(payment.rate * min(seconds, payment.interval_seconds))
+    units = round(payment.rate * min(seconds, payment.rate_seconds))
     total = min(payment.earned_units + units, payment.amount_units)
     return replace(payment, earned_units=total, progress=work.progress, milestone_at=now)
 

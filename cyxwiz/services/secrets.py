@@ -17,6 +17,7 @@ class Secrets:
     jwt: str
     p2p: str
     admin: str
+    custody: str  # of the keys that are kept for users on a chain
 
     def p2p_for(self, node_id: str, *, legacy: bool) -> bytes:
         """The secret shared with one node: HKDF-SHA256 of the root and the node's id, so that none can forge another's.
@@ -34,7 +35,10 @@ async def load_secrets(store: Store, auth: Auth) -> Secrets:
             return given or tx.put_setting(f"secret.{name}", random.token_urlsafe(48))
 
         return Secrets(
-            jwt=kept("jwt", auth.jwt_secret), p2p=kept("p2p", auth.p2p_secret), admin=kept("admin", auth.admin_secret)
+            jwt=kept("jwt", auth.jwt_secret),
+            p2p=kept("p2p", auth.p2p_secret),
+            admin=kept("admin", auth.admin_secret),
+            custody=kept("custody", None),
         )
 
     return await store.write(unit)

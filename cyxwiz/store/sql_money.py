@@ -49,6 +49,7 @@ _SUMS = select(
     func.sum(payments.c.paid_units),
     func.sum(payments.c.refunded_units),
 ).group_by(payments.c.state, payments.c.fee_bps)
+_MOVEMENT = select(movements).where(movements.c.reference == bindparam("reference"))
 _SAVE_MOVEMENT = update(movements).where(movements.c.reference == bindparam("at_reference"))
 _ACCOUNT = lookup(select(accounts.c.units).where(accounts.c.account == bindparam("account")))
 _ADD_TO = (
@@ -115,6 +116,10 @@ class Money(Unit):
         dialect = postgresql if self._postgres else sqlite
         statement = dialect.insert(movements).on_conflict_do_nothing(index_elements=["reference"])
         return bool(self._run(statement, asdict(movement)).rowcount)
+
+    def movement(self, reference: str) -> Movement | None:
+        row = self._run(_MOVEMENT, {"reference": reference}).one_or_none()
+        return None if row is None else Movement(**row._mapping)
 
     def save_movement(self, movement: Movement) -> None:
         if self._run(_SAVE_MOVEMENT, {**asdict(movement), "at_reference": movement.reference}).rowcount == 0:

@@ -11,11 +11,14 @@ from pathlib import Path
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.domain.ids import NodeId, UserId, new_id
 from cyxwiz.ledger.credits import PLATFORM, CreditsLedger
+from cyxwiz.ledger.keys import Key
+from cyxwiz.ledger.localnet.chain import open_chain
+from cyxwiz.ledger.localnet.ledger import local_ledger
 from cyxwiz.ports.ledger import Ledger
 from cyxwiz.store.memory import MemoryStore
 from tests.contract.conftest import HandClock
 
-KINDS = ["credits"]
+KINDS = ["credits", "localnet"]
 WELCOME = 5_000_000_000
 
 
@@ -49,8 +52,11 @@ class Bench:
 @asynccontextmanager
 async def opened(kind: str, folder: Path) -> AsyncIterator[Bench]:
     clock = HandClock()
-    assert kind == "credits"
     store = MemoryStore(clock, LocalBus())
+    if kind == "localnet":
+        async with _localnet(clock, store) as bench:
+            yield bench
+        return
     ledger = CreditsLedger(store, welcome_units=WELCOME)
 
     async def pass_time(seconds: float) -> None:
@@ -63,6 +69,26 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Bench]:
     try:
         yield bench
         assert await store.read(lambda tx: tx.accounts_total()) == 0
+    finally:
+        await ledger.aclose()
+        await store.aclose()
+
+
+@asynccontextmanager
+async def _localnet(clock: HandClock, store: MemoryStore) -> AsyncIterator[Bench]:
+    chain = await open_chain(None, clock)
+    ledger = local_ledger(chain, store, clock, custody=b"c" * 32, welcome_units=WELCOME)
+
+    async def pass_time(seconds: float) -> None:
+        clock.advance(seconds)
+
+    accounts = [str(Key.new().pubkey) for _ in range(2)]
+    platform = str(chain.genesis.keys.platform.pubkey)
+    bench = Bench(
+        ledger, clock.now, accounts[0], accounts[1], platform, pass_time, ledger.balance, WELCOME, UserId(new_id())
+    )
+    try:
+        yield bench
     finally:
         await ledger.aclose()
         await store.aclose()

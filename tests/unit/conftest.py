@@ -49,7 +49,7 @@ class World:
         self.clock = HandClock()
         self.store = MemoryStore(self.clock, LocalBus())
         self.auth = Auth(argon2_memory_kib=8, argon2_time_cost=1, jwt_secret=SECRET, p2p_secret=ROOT, **settings)
-        self.secrets = Secrets(SECRET, ROOT, "admin")
+        self.secrets = Secrets(SECRET, ROOT, "admin", "custody")
         self.accounts = self.again()
 
     def again(self) -> Accounts:

@@ -24,7 +24,13 @@ def operations(api: Api) -> list[Operation]:
             refuses=(Code.UNSUPPORTED,),
         ),
         Operation(
-            "GET", "/api/payments", "The money of your jobs", "JobPayments", api.list_payments, query=PaymentList
+            "GET",
+            "/api/payments",
+            "The money of your jobs",
+            "JobPayments",
+            api.list_payments,
+            query=PaymentList,
+            refuses=(Code.UNSUPPORTED,),
         ),
         Operation(
             "POST",

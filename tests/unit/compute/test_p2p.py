@@ -27,7 +27,7 @@ from cyxwiz.services.relayed_call import PART, WINDOW, Call
 from cyxwiz.services.secrets import Secrets
 
 NODE, JOB = "n" * 8, "j" * 8
-SECRETS = Secrets("jwt " * 8, "p2p " * 8, "admin " * 8)
+SECRETS = Secrets("jwt " * 8, "p2p " * 8, "admin " * 8, "custody " * 8)
 SECRET = SECRETS.p2p_for(NODE, legacy=False)
 
 
