@@ -8,6 +8,7 @@ import logging
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.bus import Bus
 from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.runtime.tasks import Tasks, spawn
 from cyxwiz.services import payments as money
 from cyxwiz.services.payments import Payments
 
@@ -25,6 +26,8 @@ class Settler(Service):
         self._bus = bus
         self._poll = poll_seconds
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._busy: set[str] = set()
+        self._drives = Tasks()
 
     async def run(self) -> None:
         subscription = self._bus.subscribe(money.TOPIC, "jobs")
@@ -41,6 +44,7 @@ class Settler(Service):
                 await subscription.changed(wait)
         finally:
             subscription.close()
+            await self._drives.aclose()
 
     async def stop(self, grace: float = 5.0) -> None:
         self.stopping.set()
@@ -49,16 +53,20 @@ class Settler(Service):
 
     async def settle(self) -> float:
         """One pass over what is due; returns how many seconds to sleep if nothing happens."""
-        while True:
-            due, wait = await self._payments.due(BATCH)
-            moved = await asyncio.gather(*(self._drive(payment_id) for payment_id in due))
-            if not any(moved) or self.stopping.is_set():
-                return min(self._poll, max(wait, 0.01))
+        due, wait = await self._payments.due(BATCH)
+        for payment_id in due:
+            if payment_id not in self._busy:
+                self._busy.add(payment_id)
+                spawn(self._drive(payment_id), name=f"settle {payment_id}", group=self._drives)
+        return min(self._poll, max(wait, 0.01))
 
-    async def _drive(self, payment_id: str) -> bool:
-        async with self._slots:
-            try:
-                return await self._payments.drive(payment_id)
-            except CyxError as error:
-                log.warning("payment %s is put off: %s", payment_id, error.message)
-                return False
+    async def _drive(self, payment_id: str) -> None:
+        """All steps of one payment that are due: a chain takes seconds for each, and holds up no other payment."""
+        try:
+            async with self._slots:
+                while not self.stopping.is_set() and await self._payments.drive(payment_id):
+                    pass
+        except CyxError as error:
+            log.warning("payment %s is put off: %s", payment_id, error.message)
+        finally:
+            self._busy.discard(payment_id)
