@@ -105,6 +105,10 @@ class Rpc(Protocol):
         """A confirmed transaction as getTransaction gives it in the encoding "json"; None when it is not known."""
         ...
 
+    async def failure(self, signature: Signature) -> CyxError | None:
+        """Why a transaction that landed failed there, as `refusals.refusal` tells it; None when it is not known."""
+        ...
+
     async def recent_priority_fee(self, accounts: Sequence[Pubkey]) -> int:
         """Micro-lamports for a compute unit that lately got a transaction in which writes all of `accounts`."""
         ...
@@ -226,6 +230,14 @@ class JsonRpc:
             if answer is not None and not isinstance(answer, dict):
                 raise ValueError("no object")
             return answer
+
+    async def failure(self, signature: Signature) -> CyxError | None:
+        document = await self.transaction(signature)
+        if document is None:
+            return None
+        with _reading("getTransaction"):
+            error, logs = document["meta"]["err"], document["meta"]["logMessages"]
+        return None if error is None else refusal(error, logs, self._programs)
 
     async def recent_priority_fee(self, accounts: Sequence[Pubkey]) -> int:
         addresses = [str(each) for each in accounts[:MAX_FEE_ACCOUNTS]]
