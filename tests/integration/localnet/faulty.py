@@ -15,7 +15,7 @@ from solders.transaction import VersionedTransaction
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ledger.localnet.chain import Chain
-from cyxwiz.ledger.localnet.timeline import VALID_SLOTS
+from cyxwiz.ledger.localnet.timeline import SLOT_MS, VALID_SLOTS
 from cyxwiz.ledger.rpc import Height, JsonRpc, Status, Statuses
 from cyxwiz.ports.clock import Clock
 from cyxwiz.runtime.tasks import Tasks, spawn
@@ -32,6 +32,8 @@ class Faults:
     behind: float = 0.0
     longest_delay: float = 90.0
     longest_lag: int = 60  # slots
+    brink: float = 0.0  # share of signings that arrive in their last slots; with it, the others never do
+    slow: float = 0.2  # seconds that a call takes at most
     down: float = 0.0  # share of the time
     spell: float = 40.0  # seconds of being down or up
 
@@ -47,6 +49,7 @@ class FaultyRpc:
         self._faults = faults
         self._tasks = Tasks()
         self._spell = self._chance.random() * faults.spell
+        self._brinks: set[Signature] = set()
         self.sent = 0
         self.wrong = 0
 
@@ -66,7 +69,7 @@ class FaultyRpc:
         return random.Random(spell * 7919 + int(self._spell)).random() < self._faults.down
 
     async def _reach(self) -> None:
-        await self._clock.sleep(self._chance.random() * 0.2)
+        await self._clock.sleep(self._chance.random() * self._faults.slow)
         if self._down() or self._happens(self._faults.lost):
             raise CyxError(Code.UNAVAILABLE, "lost on the way")
 
@@ -81,6 +84,8 @@ class FaultyRpc:
     async def send(self, raw: bytes, *, preflight: bool = False) -> Signature:
         self.sent += 1
         await self._reach()
+        if self._faults.brink:
+            return self._at_the_brink(raw)
         if self._happens(self._faults.doubled):
             self._later(raw)
         if self._happens(self._faults.delayed):
@@ -90,9 +95,21 @@ class FaultyRpc:
         await self._answer()
         return signature
 
-    def _later(self, raw: bytes) -> None:
+    def _at_the_brink(self, raw: bytes) -> Signature:
+        transaction = VersionedTransaction.from_bytes(raw)
+        signature = transaction.signatures[0]
+        slot = self._chain.timeline.slot_of(transaction.message.recent_blockhash)
+        if signature not in self._brinks and slot is not None:
+            self._brinks.add(signature)
+            if self._happens(self._faults.brink):
+                left = (slot + VALID_SLOTS) * SLOT_MS - self._chain.timeline.now_ms()
+                self._later(raw, left / 1000 + self._chance.uniform(-4 * SLOT_MS, 0.9 * SLOT_MS) / 1000)
+        return signature
+
+    def _later(self, raw: bytes, seconds: float | None = None) -> None:
         async def arrive() -> None:
-            await self._clock.sleep(self._chance.random() * self._faults.longest_delay)
+            delay = self._chance.random() * self._faults.longest_delay if seconds is None else seconds
+            await self._clock.sleep(delay)
             try:
                 await self._good.send(raw)
             except CyxError as error:
