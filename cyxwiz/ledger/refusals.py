@@ -114,7 +114,8 @@ def refusal(error: Any, logs: Sequence[str] | None, programs: Collection[str]) -
     program = _failed_program(logs or ())
     name = _name(program, number, programs)
     details |= {"instruction": index, "number": number, "program": program, "program_error": name}
-    by = {TOKEN_PROGRAM: "SPL Token", SYSTEM_PROGRAM: "the System program"}.get(program or "", f"program {program}")
+    known = {TOKEN_PROGRAM: "SPL Token", SYSTEM_PROGRAM: "the System program", None: "its program"}
+    by = known.get(program, f"program {program}")
     code = Code.FUNDS if name in ("InsufficientFunds", "ResultWithNegativeLamports", "FUNDS") else Code.INVALID
     return CyxError(code, f"instruction {index} was refused by {by}: {name or 'its error'} ({number})", details)
 
@@ -132,7 +133,7 @@ def _failed_program(logs: Sequence[str]) -> str | None:
 
 
 def _name(program: str | None, number: int, programs: Collection[str]) -> str | None:
-    if program is None or program in programs:  # without logs: only ours are called directly
+    if program in programs:
         return ProgramError(number).name if number in set(ProgramError) else None
-    table = {TOKEN_PROGRAM: _TOKEN_ERRORS, SYSTEM_PROGRAM: _SYSTEM_ERRORS}.get(program, [])
+    table = {TOKEN_PROGRAM: _TOKEN_ERRORS, SYSTEM_PROGRAM: _SYSTEM_ERRORS}.get(program or "", [])
     return table[number] if 0 <= number < len(table) else None

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_BYTES = 1232
+EXPLANATIONS = 5  # times to ask for the logs of one that failed
 _PASSING = frozenset({Code.UNAVAILABLE, Code.TIMEOUT, Code.EXHAUSTED, Code.INTERNAL})  # of an rpc: asked again later
 _REFUSED = frozenset({Code.INVALID, Code.FUNDS, Code.UNSUPPORTED})
 
@@ -320,8 +321,12 @@ class Sender:
         """With what the logs of the one that landed say, if they can be had."""
         if (signature := failed.signature) is None:
             return failed
-        why = await self._ask(lambda: self._rpc.failure(signature))
-        return Failed(why, signature) if why is not None else failed
+        for _ in range(EXPLANATIONS):
+            why = await self._ask(lambda: self._rpc.failure(signature))
+            if why is not None:
+                return Failed(why, signature)
+            await self._clock.sleep(self._policy.poll_seconds)
+        return failed
 
     async def _would(self, transaction: VersionedTransaction) -> tuple[CyxError | None]:
         return (await self._rpc.simulate(transaction),)
