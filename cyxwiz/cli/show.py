@@ -294,7 +294,7 @@ def nodes(document: Json) -> None:
 
 
 def node(document: Json) -> None:
-    hidden = ("devices", "hardware_unknown", "legacy", "load")
+    hidden = ("devices", "hardware_unknown", "legacy", "load", "reputation_account")
     pairs(
         (name.replace("_", " "), size(value) if name.endswith("_bytes") else value)
         for name, value in document.items()
@@ -307,6 +307,34 @@ def node(document: Json) -> None:
         )
     for each in document["hardware_unknown"]:
         print(f"unknown: {plain(each)}")
+    if account := document.get("reputation_account"):
+        _reputation(account)
+
+
+def _reputation(account: Json) -> None:
+    events = account["events"]
+    recent = sum(each["counts"] for each in events)
+    print(
+        f"reputation {account['score']:.2f} ({account['tier']}) = {account['start']:g} at the start "
+        f"{account['earlier']:+.2f} from earlier {recent:+.2f} from the events below; "
+        f"strikes {account['strikes']}, bans {account['bans']}; what counts halves in {account['half_life_hours']:g} h"
+    )
+    if events:
+        table(
+            ("When", "Event", "Cause", "Delta", "Counts now", "Job", "Note"),
+            (
+                (
+                    when(each["at"]),
+                    each["kind"],
+                    each["cause"],
+                    f"{each['delta']:+g}",
+                    f"{each['counts']:+.2f}",
+                    each["job_id"],
+                    each["note"][:60],
+                )
+                for each in events
+            ),
+        )
 
 
 def _device(each: Json) -> tuple[Any, ...]:

@@ -322,6 +322,18 @@ class NodeSection(Section):
         return seconds(self.keep_results)
 
 
+class ReputationSection(Section):
+    half_life_hours: float = Field(
+        default=168.0, gt=0, le=24 * 3660, description="Time in which what moved a node's score fades by half."
+    )
+    strikes: int = Field(
+        default=3, ge=0, le=100, description="Falls below 50 points after which a node is banned; 0: never by rule."
+    )
+    event_retention_days: float = Field(
+        default=90.0, ge=30, le=3660, description="How long it is kept what moved a score."
+    )
+
+
 class RateLimit(Section):
     enabled: bool = Field(default=True, description="Whether callers are limited at all.")
     requests_per_second: int = Field(default=2000, ge=1, description="Requests of one caller a second.")
@@ -355,6 +367,7 @@ class Config(Section):
     blockchain: Blockchain = Blockchain()
     ledger: Ledger = Ledger()
     node: NodeSection = NodeSection()
+    reputation: ReputationSection = ReputationSection()
     rate_limit: RateLimit = RateLimit()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()

@@ -9,6 +9,7 @@ from typing import cast
 
 from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.domain.job import Device
+from cyxwiz.domain.reputation import HIGHEST, Standing
 from cyxwiz.domain.states import NODE, NodeState, NodeTrigger, advance
 
 # What a node signs in its Hello, before the nonce and its id, so that no other signature can pass for it.
@@ -128,7 +129,10 @@ class Node:
     certificate_fingerprint: str = ""
     cordoned: bool = False  # drained: takes no new jobs
     banned_until: datetime | None = None
-    reputation: float = 0.75  # 0 to 1
+    reputation: float = 0.75  # 0 to 1, as it was at `reputation_at`: domain.reputation
+    reputation_at: datetime | None = None
+    strikes: int = 0
+    bans: int = 0  # so far
     stake_units: int = 0
     jobs_completed: int = 0
     jobs_failed: int = 0
@@ -193,6 +197,19 @@ class Node:
             vram = (gpu.memory_total_bytes or 0) / 2**30
             best = max(best, 500 + 20 * vram if gpu.kind is Device.CUDA else 200 + 15 * vram)
         return (score + best) * (0.5 + 0.5 * self.reputation)
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(self.reputation * HIGHEST, self.reputation_at, self.strikes, self.bans)
+
+    def with_standing(self, standing: Standing) -> Node:
+        return replace(
+            self,
+            reputation=standing.score / HIGHEST,
+            reputation_at=standing.at,
+            strikes=standing.strikes,
+            bans=standing.bans,
+        )
 
     def move(self, trigger: NodeTrigger, **changes: object) -> Node:
         state = advance(NODE, self.state, trigger, subject=f"Node {self.id}")

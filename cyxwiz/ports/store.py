@@ -12,6 +12,7 @@ from cyxwiz.domain.events import Event, StoredEvent
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint
 from cyxwiz.domain.node import LoadSample, Node
+from cyxwiz.domain.reputation import ReputationEntry
 from cyxwiz.domain.states import JobState, NodeState
 
 T = TypeVar("T")
@@ -184,6 +185,21 @@ class Tx(Protocol):
         ...
 
     def prune_load(self, before: datetime) -> int: ...
+
+    # reputation
+    def add_reputation(self, given: Sequence[ReputationEntry]) -> None:
+        """Adds what moved a node's reputation; EXISTS for a second complaint about one job."""
+        ...
+
+    def reputation_entries(self, node_id: NodeId, limit: int) -> Sequence[ReputationEntry]:
+        """Newest first."""
+        ...
+
+    def complained(self, node_id: NodeId, job_id: JobId) -> bool:
+        """Whether a complaint about this job is kept."""
+        ...
+
+    def prune_reputation(self, before: datetime) -> int: ...
 
     # accounts
     def add_user(self, user: User) -> None: ...

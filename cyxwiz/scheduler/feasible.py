@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import REMOTE, Device, JobSpec, JobType
 from cyxwiz.domain.node import JOB_TYPES, NETWORK, P2P_SERVICE, REQUIREMENTS, SCRIPTS, DeviceInfo, Node
+from cyxwiz.domain.reputation import HIGHEST, PROBATION
 from cyxwiz.domain.states import NodeState
 
-PROBATION = 0.25  # reputation below which a node gets nothing
+LEAST = PROBATION / HIGHEST  # reputation below which a node gets nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,10 @@ def fitting_gpus(spec: JobSpec, candidate: Candidate) -> tuple[DeviceInfo, ...]:
 def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
     """The first reason why the node can't take the job now, or None. Lasting reasons come before passing ones."""
     node, resources = candidate.node, spec.resources
-    if node.state is NodeState.BANNED or node.reputation < PROBATION:
+    if node.state is NodeState.BANNED:
         return "banned"
+    if node.reputation < LEAST:
+        return f"reputation below {PROBATION:g}"
     if node.state is not NodeState.ONLINE or not candidate.connected:
         return "offline"
     if node.cordoned:

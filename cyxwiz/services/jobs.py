@@ -29,6 +29,7 @@ from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
+from cyxwiz.services.reputation import Reputation
 
 MAX_KEY = 200
 
@@ -79,6 +80,7 @@ class Jobs:
         liveness: Liveness,
         tariff: Tariff,
         weights: Weights,
+        reputation: Reputation,
         *,
         max_pending_per_user: int,
     ) -> None:
@@ -88,6 +90,7 @@ class Jobs:
         self._liveness = liveness
         self._tariff = tariff
         self._weights = weights
+        self._reputation = reputation
         self._max_pending = max_pending_per_user
         self._closed = False
 
@@ -177,7 +180,7 @@ class Jobs:
             held.setdefault(node_id, []).append(job.spec)
         return [
             candidate(
-                node,
+                self._reputation.present(node, tx.now),
                 held.get(node.id, ()),
                 node.uptime(tx.now),
                 self._liveness.connected(node.id),

@@ -10,11 +10,13 @@ from cyxwiz.domain.account import ApiKey, JoinToken, User
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import DeviceInfo, LoadSample, Node
+from cyxwiz.domain.reputation import START, tier
 from cyxwiz.domain.weights import Weights
 from cyxwiz.ports.store import Page
 from cyxwiz.scheduler.policy import Verdict
 from cyxwiz.services.accounts import TokenPair
 from cyxwiz.services.jobs import Estimate, Explanation, Receipt
+from cyxwiz.services.reputation import Account
 from cyxwiz.services.watch import JobUpdate, Note
 
 T = TypeVar("T")
@@ -278,6 +280,7 @@ def node(item: Node, now: datetime, closed: str = "") -> Json:
         "closed_reason": closed or None,
         "region": item.region,
         "reputation": round(item.reputation, 6),
+        "tier": str(tier(item.standing.score)),
         "load": item.load,
         "current_load": item.load_fraction,
         "max_concurrent_jobs": item.max_concurrent_jobs,
@@ -300,6 +303,32 @@ def node(item: Node, now: datetime, closed: str = "") -> Json:
         "registered_at": instant(item.registered_at),
         "last_seen_at": instant(item.last_seen_at),
         "banned_until": instant(item.banned_until),
+    }
+
+
+def reputation(item: Account) -> Json:
+    """score = start + earlier + the sum of what each event counts now."""
+    return {
+        "score": round(item.score, 6),
+        "tier": str(item.tier),
+        "strikes": item.strikes,
+        "bans": item.bans,
+        "half_life_hours": item.rules.half_life.total_seconds() / 3600,
+        "start": START,
+        "earlier": round(item.earlier, 6),
+        "events": [
+            {
+                "at": instant(line.entry.at),
+                "kind": str(line.entry.kind),
+                "cause": str(line.entry.cause),
+                "delta": round(line.entry.delta, 6),
+                "weight": round(line.weight, 6),
+                "counts": round(line.counts, 6),
+                "job_id": line.entry.job_id,
+                "note": line.entry.note,
+            }
+            for line in item.lines
+        ],
     }
 
 
