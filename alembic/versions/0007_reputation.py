@@ -1,4 +1,4 @@
-"""Reputation: what moved it, and each node's strikes and bans."""
+"""Reputation: what moved it, and each node's strikes and bans. Prices in units: nodes say theirs as they connect."""
 
 import sqlalchemy as sa
 
@@ -11,7 +11,11 @@ branch_labels = None
 depends_on = None
 
 
+NODES = sa.table("nodes", sa.column("pricing", sa.JSON(none_as_null=True)))
+
+
 def upgrade() -> None:
+    op.execute(sa.update(NODES).values(pricing=None))
     op.add_column("nodes", sa.Column("reputation_at", Instant(), nullable=True))
     # The defaults are for the rows that are there; the program always states the values.
     op.add_column("nodes", sa.Column("strikes", sa.Integer(), nullable=False, server_default="0"))
@@ -45,6 +49,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(sa.update(NODES).values(pricing=None))
     op.drop_table("reputation_events")
     for name in ("bans", "strikes", "reputation_at"):
         op.drop_column("nodes", name)

@@ -17,6 +17,7 @@ from cyxwiz.config.sections import (
     Ledger,
     Logging,
     Metrics,
+    NodePricingSection,
     NodeSection,
     PricingSection,
     RateLimit,
@@ -26,6 +27,8 @@ from cyxwiz.config.sections import (
     Section,
     Server,
     Tls,
+    sections,
+    settings_of,
 )
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "Loaded",
     "Logging",
     "Metrics",
+    "NodePricingSection",
     "NodeSection",
     "PricingSection",
     "RateLimit",
@@ -52,5 +56,7 @@ __all__ = [
     "Tls",
     "default_data_dir",
     "load",
+    "sections",
+    "settings_of",
     "without_password",
 ]

@@ -8,7 +8,7 @@ half-life, so that the score drifts back to the start and recent events weigh mo
 holds exactly, which is how a score is explained. (A clamp at 0 or 100 shortens the delta of the event that meets it.)
 
 Where the numbers come from: start, tiers, clamp, strikes, the three bans and the state after one, and the deltas of
-success, good metrics, disconnect, time-out and complaint are those of the earlier system; so is -0.5 for a
+success, good metrics, free work, disconnect, time-out and complaint are those of the earlier system; so is -0.5 for a
 failed run (its reservations' figure). Our own: a refused report counts as a disconnect, as the job must run again; a
 result that fails verification counts as a complaint that proved true. What the job's owner or the network did costs
 the node nothing; a node that goes silent is charged the time-out, because nobody can tell the two apart.
@@ -51,6 +51,7 @@ class Cause(StrEnum):
 class Kind(StrEnum):
     SUCCESS = "success"  # a result was taken
     GOOD_METRICS = "good_metrics"  # and its loss fell
+    FREE_WORK = "free_work"  # within its free tier, for somebody else than its owner
     FAILURE = "failure"  # the run failed in a way that another node may not
     DISCONNECT = "disconnect"  # it left or restarted, and a run with it
     TIMEOUT = "timeout"  # it went silent while it held a job
@@ -73,6 +74,7 @@ class Effect:
 EFFECTS: Mapping[Kind, Effect] = {
     Kind.SUCCESS: Effect(Cause.NODE, 1.0),
     Kind.GOOD_METRICS: Effect(Cause.NODE, 0.5),
+    Kind.FREE_WORK: Effect(Cause.NODE, 2.0),
     Kind.FAILURE: Effect(Cause.NODE, -0.5),
     Kind.DISCONNECT: Effect(Cause.NODE, -5.0),
     Kind.TIMEOUT: Effect(Cause.NETWORK, -2.0),

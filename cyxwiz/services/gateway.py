@@ -31,6 +31,7 @@ from cyxwiz.services.assignment import assignment
 from cyxwiz.services.hardware import hardware_of, sample_of
 from cyxwiz.services.nodes import Nodes, Registration, verify_proof
 from cyxwiz.services.owner_commands import obey
+from cyxwiz.services.pricing import pricing_of
 from cyxwiz.services.relay import Relay, RelayLink
 from cyxwiz.services.rendezvous import Rendezvous
 from cyxwiz.services.reports import Reporting, held, instant, token_of, token_to
@@ -446,4 +447,5 @@ def _registration(hello: pb.Hello, peer_host: str) -> Registration:
         certificate_fingerprint=hello.certificate_fingerprint,
         public_key=hello.public_key,
         boot_id=hello.boot_id,
+        pricing=pricing_of(hello.pricing) if hello.HasField("pricing") else None,
     )

@@ -23,7 +23,8 @@ from cyxwiz.domain.events import (
 )
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId, new_id, parse_job_id, parse_node_id
 from cyxwiz.domain.job import Job, Lease
-from cyxwiz.domain.node import HELLO_CONTEXT, Hardware, LoadSample, Node, Pricing
+from cyxwiz.domain.node import HELLO_CONTEXT, Hardware, LoadSample, Node
+from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.reputation import Kind, ReputationEvent
 from cyxwiz.domain.states import LeaseState, LeaseTrigger, NodeState, NodeTrigger
 from cyxwiz.ports.store import NodeQuery, Page, Store, Tx
@@ -56,7 +57,7 @@ class Registration:
     certificate_fingerprint: str = ""
     public_key: bytes = b""
     boot_id: str = ""
-    pricing: Pricing | None = None
+    pricing: NodePricing | None = None
     supported_formats: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
@@ -118,7 +119,7 @@ class Nodes:
         self._refuse_banned(node, tx.now)
         _tell_changes(tx, node, registration.hardware)
         refuse_disabled(tx, node.owner_id)
-        return self.came_online(tx, _updated(node, registration))
+        return self.came_online(tx, _updated(node, registration, tx.now))
 
     def hardware_changed(self, tx: Tx, node_id: NodeId, hardware: Hardware) -> None:
         """A connected node's machine is another than it said before: a GPU went or came, a driver was changed.
@@ -162,7 +163,7 @@ class Nodes:
             node = self._create(tx, node_id, owner, registration, legacy=True, identity=identity)
         self._refuse_banned(node, tx.now)
         refuse_disabled(tx, node.owner_id)
-        return self.came_online(tx, replace(_updated(node, registration), identity=identity))
+        return self.came_online(tx, replace(_updated(node, registration, tx.now), identity=identity))
 
     def _may_claim(self, node: Node, principal: Principal | None) -> bool:
         if not node.legacy:
@@ -391,7 +392,14 @@ def _tell_changes(tx: Tx, node: Node, hardware: Hardware) -> None:
         tx.emit(NodeHardwareChanged(node.id, node.name, "; ".join(changes)[:1000]))
 
 
-def _updated(node: Node, registration: Registration) -> Node:
+def _priced(before: NodePricing | None, said: NodePricing | None, now: datetime) -> NodePricing | None:
+    """The prices that a node says, with the time from which they hold."""
+    if said is None or (before is not None and replace(said, updated_at=before.updated_at) == before):
+        return before if said is not None else None
+    return replace(said, updated_at=int(now.timestamp()))
+
+
+def _updated(node: Node, registration: Registration, now: datetime) -> Node:
     return replace(
         node,
         name=registration.name,
@@ -406,7 +414,7 @@ def _updated(node: Node, registration: Registration) -> Node:
         certificate_fingerprint=registration.certificate_fingerprint,
         public_key=registration.public_key,
         boot_id=registration.boot_id,
-        pricing=registration.pricing,
+        pricing=_priced(node.pricing, registration.pricing, now),
         extras={
             "formats": list(registration.supported_formats),
             "runtimes": list(registration.runtimes),

@@ -16,9 +16,9 @@ from cyxwiz.domain.reputation import Kind, ReputationEvent, fault, good_metrics
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import BlobInfo, Tx
-from cyxwiz.scheduler.feasible import needs_gpu
 from cyxwiz.services import leases
 from cyxwiz.services.leases import RetryPolicy
+from cyxwiz.services.pricing import cost_of
 from cyxwiz.services.reputation import Reputation
 
 MAX_LOG_WORD = 64  # of a line's level, and of its source
@@ -238,12 +238,9 @@ class Reporting:
         seconds: float,
     ) -> Job:
         total = job.compute_seconds + seconds * lease.world
-        resources = job.spec.resources
-        cost = self.tariff.cost_units(total, gpu=needs_gpu(job.spec), ram_bytes=resources.ram_bytes)
-        if job.spec.max_price_units:
-            cost = min(cost, job.spec.max_price_units)
-        tx.add_result(JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now))
         group = leases.members(tx, lease)
+        cost = cost_of(tx, job, group, self.tariff, total)
+        tx.add_result(JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now))
         leases.end_group(tx, lease, "completed")
         job = tx.save_job(
             job.move(
@@ -266,8 +263,10 @@ class Reporting:
         first = tx.metrics(job.id, 0, 1)
         learned = bool(first) and good_metrics(first[0].metrics, metrics)
         kinds = (Kind.SUCCESS, Kind.GOOD_METRICS) if learned else (Kind.SUCCESS,)
-        earned = [ReputationEvent(kind, job.id) for kind in kinds]
         for member in group:
+            node = tx.node(member.node_id)
+            given = node is not None and not cost and bool(node.pricing) and node.owner_id != job.owner_id
+            earned = [ReputationEvent(kind, job.id) for kind in (*kinds, *((Kind.FREE_WORK,) if given else ()))]
             self.reputation.record(tx, member.node_id, *earned, completed=1, seconds=seconds)
         return job
 
