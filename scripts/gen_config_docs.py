@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from generated import ROOT, settle
 from pydantic.fields import FieldInfo
 
-from cyxwiz.config import SECRETS, Config, Section
+from cyxwiz.config import SECRETS, sections, settings_of
 
 TARGET = ROOT / "config.toml"
 WIDTH = 118
@@ -29,20 +29,11 @@ INTRODUCTION = """\
 """
 
 
-def sections() -> dict[str, type[Section]]:
-    found: dict[str, type[Section]] = {}
-    for name, field in Config.model_fields.items():
-        assert isinstance(field.annotation, type)
-        assert issubclass(field.annotation, Section)
-        found[name] = field.annotation
-    return found
-
-
 def render() -> str:
     parts = [INTRODUCTION]
     for name, section in sections().items():
         parts.append(f"[{name}]")
-        for key, field in section.model_fields.items():
+        for key, field in settings_of(section).items():
             parts += _setting(f"{name}.{key}", key, field)
     return "\n".join(parts)
 

@@ -30,6 +30,7 @@ from cyxwiz.services.leases import RetryPolicy
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes, Registration
 from cyxwiz.services.reports import Reporting, token_to
+from cyxwiz.services.reputation import Reputation, rules_of
 from cyxwiz.services.secrets import load_secrets
 from cyxwiz.services.watch import Watch
 from cyxwiz.store.blobs import FileBlobStore
@@ -150,8 +151,9 @@ async def central(folder: Path, *, clock: Clock | None = None, **overrides: Any)
     pricing = config.pricing
     tariff = Tariff(pricing.base_rate, pricing.gpu_multiplier, pricing.ram_factor_per_gb)
     policy = RetryPolicy.of(config.scheduler)
-    nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
-    jobs = Jobs(store, clock, accounts, liveness, tariff, Weights(), max_pending_per_user=1000)
+    reputation = Reputation(rules_of(config.reputation), policy)
+    nodes = Nodes(store, liveness, policy, reputation, open_mode=accounts.open)
+    jobs = Jobs(store, clock, accounts, liveness, tariff, Weights(), reputation, max_pending_per_user=1000)
     blobs = FileBlobStore(folder / "blobs", clock)
     api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, accounts, poll_seconds=1.0))
     guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
@@ -168,7 +170,8 @@ async def central(folder: Path, *, clock: Clock | None = None, **overrides: Any)
         registry=CollectorRegistry(),
         routers=[websockets(api, guard)],
     )
-    found = Central(clock, bus, store, accounts, jobs, nodes, Reporting(policy, tariff), blobs, api, guard, app, admin)
+    reporting = Reporting(policy, tariff, reputation)
+    found = Central(clock, bus, store, accounts, jobs, nodes, reporting, blobs, api, guard, app, admin)
     made.append(found)
     found.alice = await found.user("alice", Role.OPERATOR, "alice-password")
     found.bob = await found.user("bob")

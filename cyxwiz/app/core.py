@@ -16,6 +16,7 @@ from cyxwiz.ports.store import Store
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.scheduler.gangs import Patience
 from cyxwiz.scheduler.loops.housekeeper import Housekeeper
+from cyxwiz.scheduler.loops.pardoner import Pardoner
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.loops.reaper import LeaseReaper
 from cyxwiz.scheduler.loops.settler import Settler
@@ -30,6 +31,7 @@ from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.payments import Payments, Terms
 from cyxwiz.services.reports import Reporting
+from cyxwiz.services.reputation import Reputation, rules_of
 from cyxwiz.services.secrets import Secrets, load_secrets
 from cyxwiz.services.watch import Watch
 
@@ -69,7 +71,12 @@ class Core:
                 self.store, self.bus, self.jobs, self.weights, poll_seconds=self.poll_seconds, patience=self.patience
             ),
             LeaseReaper(self.store, self.clock, self.nodes),
-            Housekeeper(self.store, keep_events=keep),
+            Housekeeper(
+                self.store,
+                keep_events=keep,
+                keep_reputation=timedelta(days=self.config.reputation.event_retention_days),
+            ),
+            Pardoner(self.nodes),
             *([Settler(self.payments, self.bus, poll_seconds=self.poll_seconds)] if self.payments else []),
         ]
 
@@ -101,7 +108,8 @@ async def build_core(
     )
     poll = section.job_poll_interval_ms / 1000
     liveness = Liveness(clock, section.node_heartbeat_timeout_ms / 1000)
-    nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
+    reputation = Reputation(rules_of(config.reputation), policy)
+    nodes = Nodes(store, liveness, policy, reputation, open_mode=accounts.open)
     payments = None if ledger is None else Payments(store, clock, ledger, _terms(config))
     jobs = Jobs(
         store,
@@ -110,10 +118,11 @@ async def build_core(
         liveness,
         tariff,
         weights,
+        reputation,
         max_pending_per_user=section.max_pending_per_user,
         payments=payments,
     )
-    reporting = Reporting(policy, tariff)
+    reporting = Reporting(policy, tariff, reputation)
     watch = Watch(store, bus, accounts, poll_seconds=poll)
     gateway = NodeGateway(
         store,

@@ -75,7 +75,7 @@ async def start_node(
     stack.push_async_callback(executor.aclose)
     link = _link(config, data_dir, core, blobs)
     stack.push_async_callback(link.aclose)
-    settings = _agent_settings(config, directory, hardware.cpu_cores, sandbox.mode)
+    settings = _agent_settings(config, directory, hardware, sandbox.mode)
     sampler = Sampler(clock)
     closed = _owners_limits(config, clock, sampler.sensors)
     kernels = KernelPool(clock, sandbox)
@@ -193,11 +193,12 @@ def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | 
     return GrpcLink(config.node.central, credentials, local_token=local)
 
 
-def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str) -> Any:
+def _agent_settings(config: Config, directory: Path, hardware: Hardware, sandboxed: str) -> Any:
     from cyxwiz.compute.agent_settings import AgentSettings
     from cyxwiz.compute.features import features_of
     from cyxwiz.compute.gang_network import gang_network
     from cyxwiz.compute.packages import PackageSettings
+    from cyxwiz.services.pricing import pricing_by
 
     node = config.node
     network = gang_network(node)
@@ -205,7 +206,7 @@ def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str)
     return AgentSettings(
         name=node.name or socket.gethostname(),
         region=node.region,
-        max_concurrent_jobs=node.max_concurrent_jobs or max(1, cores // 2),
+        max_concurrent_jobs=node.max_concurrent_jobs or max(1, hardware.cpu_cores // 2),
         join_token=node.join_token or "",
         heartbeat_seconds=node.heartbeat_interval_ms / 1000 if node.heartbeat_interval_ms else None,
         directory=directory,
@@ -215,6 +216,7 @@ def _agent_settings(config: Config, directory: Path, cores: int, sandboxed: str)
         features=(*features, f"{GANG}{network}") if network else features,
         gang_address=node.gang_address if network else "",
         fetch=_fetch_settings(node),
+        pricing=pricing_by(node.pricing, hardware),
         packages=PackageSettings(node.package_index, node.package_cache_bytes) if REQUIREMENTS in features else None,
     )
 

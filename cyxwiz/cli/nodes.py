@@ -52,7 +52,7 @@ def list_nodes(
 
 @nodes.command("show")
 def show_node(context: typer.Context, node: Node) -> None:
-    """Show one node with its devices."""
+    """Show one node with its devices, and why its reputation is what it is."""
     here = session(context)
     here.show(here.ask(lambda client: client.node(node)), show.node)
 
@@ -81,6 +81,25 @@ def ban(
     here = session(context)
     seconds = parse_span(span, "--for") if span else None
     here.show(here.ask(lambda client: client.ban_node(node, seconds)), show.node)
+
+
+@nodes.command()
+def unban(context: typer.Context, node: Node) -> None:
+    """End a node's ban: it may connect again, on probation."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.unban_node(node)), show.node)
+
+
+@nodes.command()
+def complain(
+    context: typer.Context,
+    node: Node,
+    job: Annotated[str, typer.Option("--job", help="your job that the node had")],
+    reason: Annotated[str, typer.Option(help="what was wrong")],
+) -> None:
+    """Complain about a node that had your job; once a job."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.complain_about_node(node, job, reason)), show.node)
 
 
 @token.command("create")

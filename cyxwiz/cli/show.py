@@ -152,7 +152,7 @@ def job(document: Json) -> None:
 def plan(document: Json) -> None:
     pairs(
         (
-            ("estimated cost", f"at most {document['estimated_cost']} CYXWIZ"),
+            ("estimated cost", f"{document['estimated_cost']} CYXWIZ"),
             ("expected", f"{document['expected_seconds']:g} s"),
             ("nodes that can run it", document["feasible_nodes"]),
         )
@@ -164,8 +164,18 @@ def _verdicts(nodes: Iterable[Json]) -> None:
     listed = list(nodes)
     if listed:
         table(
-            ("Node", "Name", "Can run it", "Score", "Why not"),
-            ((each["node_id"], each["name"], each["feasible"], each["score"], each["reason"]) for each in listed),
+            ("Node", "Name", "Can run it", "Score", "CYXWIZ", "Why not"),
+            (
+                (
+                    each["node_id"],
+                    each["name"],
+                    each["feasible"],
+                    each["score"],
+                    each.get("quote", {}).get("total"),
+                    each["reason"],
+                )
+                for each in listed
+            ),
         )
     else:
         print("There are no nodes; `cyxwiz node token create` makes a token with which one joins.")
@@ -294,7 +304,7 @@ def nodes(document: Json) -> None:
 
 
 def node(document: Json) -> None:
-    hidden = ("devices", "hardware_unknown", "legacy", "load")
+    hidden = ("devices", "hardware_unknown", "legacy", "load", "reputation_account", "pricing")
     pairs(
         (name.replace("_", " "), size(value) if name.endswith("_bytes") else value)
         for name, value in document.items()
@@ -307,6 +317,46 @@ def node(document: Json) -> None:
         )
     for each in document["hardware_unknown"]:
         print(f"unknown: {plain(each)}")
+    if prices := document.get("pricing"):
+        _prices(prices)
+    if account := document.get("reputation_account"):
+        _reputation(account)
+
+
+def _prices(prices: Json) -> None:
+    if prices["set_by"] == "tariff":
+        print("prices: none set; the operator's tariff holds")
+        return
+    listed = ("per_hour", "per_epoch", "per_job", "per_inference", "minimum_charge")
+    amounts = ", ".join(f"{name.replace('_', ' ')} {prices[name]}" for name in listed)
+    free = f"; the first {prices['free_tier_minutes']} minutes are free" if prices["free_tier"] else ""
+    print(f"prices in CYXWIZ, billed {prices['billing'].replace('_', ' ')}: {amounts}{free}")
+
+
+def _reputation(account: Json) -> None:
+    events = account["events"]
+    recent = sum(each["counts"] for each in events)
+    print(
+        f"reputation {account['score']:.2f} ({account['tier']}) = {account['start']:g} at the start "
+        f"{account['earlier']:+.2f} from earlier {recent:+.2f} from the events below; "
+        f"strikes {account['strikes']}, bans {account['bans']}; what counts halves in {account['half_life_hours']:g} h"
+    )
+    if events:
+        table(
+            ("When", "Event", "Cause", "Delta", "Counts now", "Job", "Note"),
+            (
+                (
+                    when(each["at"]),
+                    each["kind"],
+                    each["cause"],
+                    f"{each['delta']:+g}",
+                    f"{each['counts']:+.2f}",
+                    each["job_id"],
+                    each["note"][:60],
+                )
+                for each in events
+            ),
+        )
 
 
 def _device(each: Json) -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ import grpc
 from cyxwiz.client import blobs, connection
 from cyxwiz.client.errors import is_passing, rebuild
 from cyxwiz.client.jobfile import code_files, read_job, weights_file
+from cyxwiz.client.market import Market
 from cyxwiz.client.money import MoneyCalls
 from cyxwiz.client.patience import Patience
 from cyxwiz.domain.errors import Code, CyxError, invalid
@@ -33,7 +34,7 @@ ENDED = ("completed", "failed", "cancelled")
 FROM_START = "0.0.0"
 
 
-class Client(MoneyCalls):
+class Client(Market, MoneyCalls):
     """A connection to central.
 
     Args:

@@ -35,6 +35,7 @@ from cyxwiz.ports.node_journal import NodeJournal
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.runtime.tasks import Tasks, spawn
 from cyxwiz.services.hardware import hardware_to, sample_to
+from cyxwiz.services.pricing import pricing_to
 
 log = logging.getLogger(__name__)
 
@@ -290,6 +291,7 @@ class Agent(Service):
             services=settings.services,
             certificate_fingerprint=settings.certificate_fingerprint,
             closed_reason=self.closed_reason,
+            pricing=pricing_to(settings.pricing) if settings.pricing else None,
             held=[
                 pb.Held(job_id=r.assign.job_id, token=r.assign.token, last_seq=r.last_seq, ended=r.ended)
                 for r in self._records.values()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.packages import PackageSettings
+from cyxwiz.domain.pricing import NodePricing
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +29,5 @@ class AgentSettings:
     detect_seconds: float = 60.0  # between two looks at the hardware
     look_seconds: float = 5.0  # between two looks at the owner's limits
     fetch: FetchSettings = field(default_factory=FetchSettings)  # how data come to the cache/ of the directory
+    pricing: NodePricing | None = None  # None: its owner has set no prices
     packages: PackageSettings | None = None  # of scripts, which come to packages/; None: none are installed

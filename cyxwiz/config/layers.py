@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cyxwiz.config.sections import Config, Section
+from cyxwiz.config.sections import Config, Section, sections, settings_of
 from cyxwiz.config.values import MIN_SECRET
 
 ENV_PREFIX = "CYXWIZ_"
@@ -39,9 +39,11 @@ class Loaded:
 
     def rows(self) -> Iterable[tuple[str, str, str]]:
         """(key, value, origin) of every setting; secrets, and passwords in URLs, are masked."""
-        for section in Config.model_fields:
-            part = getattr(self.config, section)
-            for name in type(part).model_fields:
+        for section, kind in sections().items():
+            part: Any = self.config
+            for each in section.split("."):
+                part = getattr(part, each)
+            for name in settings_of(kind):
                 key, value = f"{section}.{name}", getattr(part, name)
                 if key in SECRETS and value is not None:
                     shown = MASK
@@ -68,23 +70,26 @@ def load(
     Raises:
         ConfigError: one line naming key, value, bound and origin.
     """
-    tree: dict[str, dict[str, Any]] = {}
+    tree: dict[str, Any] = {}
+    known = sections()
     origins: dict[str, str] = {}
     warnings: list[str] = []
 
     def put(key: str, value: Any, origin: str) -> None:
-        section, dot, name = key.partition(".")
-        part = Config.model_fields.get(section)
-        if not dot or part is None or name not in part.annotation.model_fields:  # type: ignore[union-attr]
+        section, _, name = key.rpartition(".")
+        if section not in known or name not in settings_of(known[section]):
             raise ConfigError(f"{key}: unknown setting (from {origin}); `cyxwiz config show` lists them all")
-        tree.setdefault(section, {})[name] = value
+        part = tree
+        for each in section.split("."):
+            part = part.setdefault(each, {})
+        part[name] = value
         origins[key] = origin
 
     for key, value, origin in _from_file(file):
         put(key, value, origin)
     for name, value in environ.items():
         if name.startswith(ENV_PREFIX) and "__" in name:
-            put(name[len(ENV_PREFIX) :].lower().replace("__", ".", 1), value, f"environment {name}")
+            put(name[len(ENV_PREFIX) :].lower().replace("__", "."), value, f"environment {name}")
     for flag in flags:
         key, equals, value = flag.partition("=")
         if not equals:
@@ -121,17 +126,29 @@ def _from_file(file: Path | None) -> Iterable[tuple[str, Any, str]]:
             raise ConfigError(
                 f"{section}: unknown setting (from {path}); settings stand in sections, [server] and so on"
             )
-        for name, value in values.items():
-            yield f"{section}.{name}", value, str(path)
+        yield from _flat(section, values, str(path))
 
 
-def _line(error: ValidationError, tree: Mapping[str, Mapping[str, Any]], origins: Mapping[str, str]) -> str:
+def _flat(section: str, values: Mapping[str, Any], origin: str) -> Iterable[tuple[str, Any, str]]:
+    for name, value in values.items():
+        key = f"{section}.{name}"
+        if key in sections() and isinstance(value, dict):
+            yield from _flat(key, value, origin)
+        else:
+            yield key, value, origin
+
+
+def _line(error: ValidationError, tree: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"][:2])
-    section, _, name = key.partition(".")
-    if not name:
-        return f"[{section}]: {first['msg'].removeprefix('Value error, ')}"
-    value = MASK if key in SECRETS else without_password(repr(tree.get(section, {}).get(name)))
+    place = [str(part) for part in first["loc"]]
+    depth = 2 if ".".join(place[:2]) not in sections() else 3
+    key = ".".join(place[:depth])
+    if len(place) < depth:
+        return f"[{key}]: {first['msg'].removeprefix('Value error, ')}"
+    found: Any = tree
+    for part in place[:depth]:
+        found = found.get(part) if isinstance(found, dict) else None
+    value = MASK if key in SECRETS else without_password(repr(found))
     message = first["msg"].removeprefix("Value error, ")
     return f"{key} = {value}: {message} (from {origins.get(key, 'default')})"
 

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from cyxwiz.config.values import (
     Address,
+    Amount,
     ScheduleText,
     Secret,
+    Share,
     Strings,
     Url,
     Weight,
     amount_checked,
     blobs_url_checked,
+    currencies_checked,
     devices_checked,
     keep_checked,
     seconds,
@@ -211,6 +215,35 @@ class Ledger(Section):
     )
 
 
+class NodePricingSection(Section):
+    """A node's prices. With none set, central's tariff holds; with some, the others follow from the hardware."""
+
+    billing: Literal["hourly", "per_epoch", "per_job", "per_inference"] | None = Field(
+        default=None, description="What the node bills by; hourly when unset, and where a job has nothing to count."
+    )
+    per_hour: Amount | None = Field(default=None, description="CYXWIZ; unset: by the hardware.")
+    per_epoch: Amount | None = Field(default=None, description="CYXWIZ; unset: 0.01.")
+    per_job: Amount | None = Field(default=None, description="CYXWIZ, added to each job; unset: 0.")
+    per_inference: Amount | None = Field(default=None, description="CYXWIZ; unset: 0.001.")
+    minimum_charge: Amount | None = Field(default=None, description="CYXWIZ, of one job; unset: 0.05.")
+    minimum_minutes: int | None = Field(
+        default=None, ge=0, le=10 * 366 * 24 * 60, description="Least time that is billed by the hour; unset: 10."
+    )
+    discount_1h: Share | None = Field(default=None, description="Off the hours past the first; unset: 0.1.")
+    discount_24h: Share | None = Field(default=None, description="Off the hours past the first day; unset: 0.2.")
+    discount_bulk: Share | None = Field(
+        default=None, description="Off the members past the first of a job of several nodes; unset: 0.05."
+    )
+    free_tier: bool | None = Field(default=None, description="Whether the first minutes of each job are free.")
+    free_tier_minutes: int | None = Field(
+        default=None, ge=0, le=10 * 366 * 24 * 60, description="How many; also turns the free tier on."
+    )
+    usd_per_hour: float | None = Field(default=None, ge=0, le=10**9, description="Shown to people; nothing is billed.")
+    currencies: Annotated[Strings, AfterValidator(currencies_checked)] | None = Field(
+        default=None, description="What the owner takes: cyxwiz, sol, usdc; unset: all."
+    )
+
+
 class NodeSection(Section):
     central: Address = Field(default="127.0.0.1:50051", description="Central's gRPC address.")
     join_token: str | None = Field(
@@ -328,6 +361,7 @@ class NodeSection(Section):
         description="Memory of a job that does not say how much it needs; else four fifths of the machine's.",
     )
     tls: bool = Field(default=False, description="Dial central with TLS; tls.ca_file names an authority of your own.")
+    pricing: NodePricingSection = NodePricingSection()
 
     @model_validator(mode="after")
     def _whole_keys(self) -> NodeSection:
@@ -338,6 +372,18 @@ class NodeSection(Section):
     @property
     def keep_results_seconds(self) -> float:
         return seconds(self.keep_results)
+
+
+class ReputationSection(Section):
+    half_life_hours: float = Field(
+        default=168.0, gt=0, le=24 * 3660, description="Time in which what moved a node's score fades by half."
+    )
+    strikes: int = Field(
+        default=3, ge=0, le=100, description="Falls below 50 points after which a node is banned; 0: never by rule."
+    )
+    event_retention_days: float = Field(
+        default=90.0, ge=30, le=3660, description="How long it is kept what moved a score."
+    )
 
 
 class RateLimit(Section):
@@ -373,6 +419,30 @@ class Config(Section):
     blockchain: Blockchain = Blockchain()
     ledger: Ledger = Ledger()
     node: NodeSection = NodeSection()
+    reputation: ReputationSection = ReputationSection()
     rate_limit: RateLimit = RateLimit()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
+
+
+def sections() -> dict[str, type[Section]]:
+    """Every section by its name; one within another, such as node.pricing, comes after it."""
+    found: dict[str, type[Section]] = {}
+
+    def walk(section: type[Section], prefix: str) -> None:
+        for name, field in section.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+                found[f"{prefix}{name}"] = field.annotation
+                walk(field.annotation, f"{prefix}{name}.")
+
+    walk(Config, "")
+    return found
+
+
+def settings_of(section: type[Section]) -> dict[str, FieldInfo]:
+    """The settings that stand in a section itself."""
+    return {
+        name: field
+        for name, field in section.model_fields.items()
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, Section))
+    }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from cyxwiz.domain.errors import CyxError
 from cyxwiz.domain.money import parse_cyxwiz
+from cyxwiz.domain.pricing import CURRENCIES
 from cyxwiz.domain.schedule import parse_schedule
 
 MAX_KEEP_SECONDS = 3660 * 86400
@@ -41,6 +44,24 @@ def _url(value: Any) -> str:
     if not found or scheme not in ("http", "https") or not host.partition("/")[0] or "@" in host:
         raise ValueError("must be http://HOST or https://HOST, without credentials")
     return text.rstrip("/")
+
+
+def _amount(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError('must be an amount of CYXWIZ such as "0.25"')
+    text = value if isinstance(value, str) else format(Decimal(repr(value)), "f")
+    try:
+        parse_cyxwiz(text)
+    except CyxError as error:
+        raise ValueError(error.message.removeprefix("amount: ")) from None
+    return text
+
+
+def currencies_checked(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if value not in CURRENCIES:
+            raise ValueError(f"{value!r} is none of {', '.join(CURRENCIES)}")
+    return tuple(each for each in CURRENCIES if each in values)
 
 
 def blobs_url_checked(value: str) -> str:
@@ -78,3 +99,5 @@ Url = Annotated[str, BeforeValidator(_url)]
 MIN_SECRET = 16
 Secret = Annotated[str, Field(min_length=MIN_SECRET)]
 Weight = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[str, BeforeValidator(_amount)]

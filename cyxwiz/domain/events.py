@@ -177,6 +177,12 @@ class NodeBanned(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeUnbanned(NodeEvent):
+    kind: ClassVar[str] = "node.unbanned"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeHardwareChanged(NodeEvent):
     kind: ClassVar[str] = "node.hardware"
     changes: str = ""

@@ -9,6 +9,8 @@ from typing import cast
 
 from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.domain.job import Device
+from cyxwiz.domain.pricing import NodePricing, default_pricing
+from cyxwiz.domain.reputation import HIGHEST, Standing
 from cyxwiz.domain.states import NODE, NodeState, NodeTrigger, advance
 
 # What a node signs in its Hello, before the nonce and its id, so that no other signature can pass for it.
@@ -87,25 +89,6 @@ class Hardware:
 
 
 @dataclass(frozen=True, slots=True)
-class Pricing:
-    """A node's prices in CYXWIZ. Defaults follow from the hardware when the owner sets none."""
-
-    per_hour: float
-    per_epoch: float = 0.01
-    per_job_base: float = 0.0
-    per_inference: float = 0.001
-    minimum_charge: float = 0.05
-    minimum_minutes: int = 10
-    billing_model: int = 0
-    discount_1h: float = 0.10
-    discount_24h: float = 0.20
-    discount_bulk: float = 0.05
-    usd_equivalent: float = 0.0
-    free_tier: bool = False
-    free_tier_minutes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Node:
     id: NodeId
     owner_id: UserId
@@ -128,13 +111,16 @@ class Node:
     certificate_fingerprint: str = ""
     cordoned: bool = False  # drained: takes no new jobs
     banned_until: datetime | None = None
-    reputation: float = 0.75  # 0 to 1
+    reputation: float = 0.75  # 0 to 1, as it was at `reputation_at`: domain.reputation
+    reputation_at: datetime | None = None
+    strikes: int = 0
+    bans: int = 0  # so far
     stake_units: int = 0
     jobs_completed: int = 0
     jobs_failed: int = 0
     compute_seconds: float = 0.0
     online_seconds: float = 0.0  # up to last_seen_at
-    pricing: Pricing | None = None
+    pricing: NodePricing | None = None  # None: its owner has set no prices
     extras: Mapping[str, object] = field(default_factory=dict[str, object])
     load: int = 0  # live leases; derived, not stored
     version_number: int = 0
@@ -182,7 +168,8 @@ class Node:
             online += max(0.0, (now - self.last_seen_at).total_seconds())
         return 1.0 if age <= 0 else max(0.0, min(1.0, online / age))
 
-    def price(self) -> Pricing:
+    def price(self) -> NodePricing:
+        """What discovery shows: its own prices, or those that its hardware suggests."""
         return self.pricing or default_pricing(self.hardware)
 
     def compute_score(self) -> float:
@@ -194,18 +181,22 @@ class Node:
             best = max(best, 500 + 20 * vram if gpu.kind is Device.CUDA else 200 + 15 * vram)
         return (score + best) * (0.5 + 0.5 * self.reputation)
 
+    @property
+    def standing(self) -> Standing:
+        return Standing(self.reputation * HIGHEST, self.reputation_at, self.strikes, self.bans)
+
+    def with_standing(self, standing: Standing) -> Node:
+        return replace(
+            self,
+            reputation=standing.score / HIGHEST,
+            reputation_at=standing.at,
+            strikes=standing.strikes,
+            bans=standing.bans,
+        )
+
     def move(self, trigger: NodeTrigger, **changes: object) -> Node:
         state = advance(NODE, self.state, trigger, subject=f"Node {self.id}")
         return replace(self, state=state, **changes)  # type: ignore[arg-type]
-
-
-def default_pricing(hardware: Hardware) -> Pricing:
-    """Price an hour from the hardware: CUDA 0.25+0.02·GB, other GPU 0.15+0.01·GB, CPU 0.05+0.005·cores."""
-    for gpu in hardware.gpus:
-        vram = (gpu.memory_total_bytes or 0) / 2**30
-        per_hour = 0.25 + 0.02 * vram if gpu.kind is Device.CUDA else 0.15 + 0.01 * vram
-        return Pricing(per_hour=round(per_hour, 6))
-    return Pricing(per_hour=round(0.05 + 0.005 * hardware.cpu_cores, 6))
 
 
 @dataclass(frozen=True, slots=True)

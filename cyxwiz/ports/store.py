@@ -13,6 +13,7 @@ from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint
 from cyxwiz.domain.node import LoadSample, Node
 from cyxwiz.domain.payment import Movement, Payment
+from cyxwiz.domain.reputation import ReputationEntry
 from cyxwiz.domain.states import JobState, NodeState, PaymentState
 
 T = TypeVar("T")
@@ -259,6 +260,21 @@ class Tx(Protocol):
     def accounts_total(self) -> int:
         """The sum of all accounts; anything but 0 is an error in the books."""
         ...
+
+    # reputation
+    def add_reputation(self, given: Sequence[ReputationEntry]) -> None:
+        """Adds what moved a node's reputation; EXISTS for a second complaint about one job."""
+        ...
+
+    def reputation_entries(self, node_id: NodeId, limit: int) -> Sequence[ReputationEntry]:
+        """Newest first."""
+        ...
+
+    def complained(self, node_id: NodeId, job_id: JobId) -> bool:
+        """Whether a complaint about this job is kept."""
+        ...
+
+    def prune_reputation(self, before: datetime) -> int: ...
 
     # accounts
     def add_user(self, user: User) -> None: ...

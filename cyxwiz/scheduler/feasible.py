@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import REMOTE, Device, JobSpec, JobType
+from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import JOB_TYPES, NETWORK, P2P_SERVICE, REQUIREMENTS, SCRIPTS, DeviceInfo, Node
+from cyxwiz.domain.payment import Tariff
+from cyxwiz.domain.pricing import Quote
+from cyxwiz.domain.reputation import HIGHEST, PROBATION
 from cyxwiz.domain.states import NodeState
+from cyxwiz.scheduler.price import needs_gpu, needs_of, price
 
-PROBATION = 0.25  # reputation below which a node gets nothing
+FREE = Tariff(0, 1.0, 0.0)
+LEAST = PROBATION / HIGHEST  # reputation below which a node gets nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +36,16 @@ class Candidate:
     def id(self) -> NodeId:
         return self.node.id
 
+    tariff: Tariff = FREE  # what holds where the node has set no prices
+
+    def quote(self, spec: JobSpec) -> Quote:
+        """What the job costs here; a gang's as though every member were here."""
+        return price(spec, needs_of(spec), self.node.pricing, self.tariff)
+
     @property
     def open(self) -> bool:
         """Whether any job at all could be placed on it."""
         return self.node.state is NodeState.ONLINE and self.connected and not self.node.cordoned and self.free_slots > 0
-
-
-def needs_gpu(spec: JobSpec) -> bool:
-    return spec.resources.device not in (Device.ANY, Device.CPU) or spec.resources.vram_bytes > 0
 
 
 def fitting_gpus(spec: JobSpec, candidate: Candidate) -> tuple[DeviceInfo, ...]:
@@ -54,8 +62,10 @@ def fitting_gpus(spec: JobSpec, candidate: Candidate) -> tuple[DeviceInfo, ...]:
 def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
     """The first reason why the node can't take the job now, or None. Lasting reasons come before passing ones."""
     node, resources = candidate.node, spec.resources
-    if node.state is NodeState.BANNED or node.reputation < PROBATION:
+    if node.state is NodeState.BANNED:
         return "banned"
+    if node.reputation < LEAST:
+        return f"reputation below {PROBATION:g}"
     if node.state is not NodeState.ONLINE or not candidate.connected:
         return "offline"
     if node.cordoned:
@@ -87,6 +97,8 @@ def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
             return f"no {kind} device"
         if all((gpu.memory_total_bytes or 0) < resources.vram_bytes for gpu in wanted):
             return f"no {kind} device with {_size(resources.vram_bytes)}"
+    if spec.max_price_units and (asked := candidate.quote(spec).units) > spec.max_price_units:
+        return f"asks {format_cyxwiz(asked)} CYXWIZ, above max_price {format_cyxwiz(spec.max_price_units)}"
     if candidate.free_slots < 1:
         return "all slots busy"
     if resources.ram_bytes > candidate.free_ram_bytes:

@@ -43,9 +43,9 @@ def members(
     spec = job.spec
 
     def worth(candidate: Candidate) -> tuple[object, ...]:
-        return (
-            candidate.id in avoided, distance(candidate), -score(spec, candidate, weights), candidate.id
-        )  # fmt: skip
+        merit = score(spec, candidate, weights)
+        price = candidate.quote(spec).units  # decides between equals
+        return candidate.id in avoided, distance(candidate), -round(merit, 2), price, -merit, candidate.id
 
     groups = [
         sorted(group, key=worth)[:count]

@@ -10,13 +10,17 @@ from functools import reduce
 from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.domain.job import Job, JobSpec
 from cyxwiz.domain.node import Node
+from cyxwiz.domain.payment import Tariff
+from cyxwiz.domain.pricing import Quote
 from cyxwiz.scheduler import gangs
-from cyxwiz.scheduler.feasible import Candidate, fitting_gpus, needs_gpu, why_not
+from cyxwiz.scheduler.feasible import FREE, Candidate, fitting_gpus, why_not
 from cyxwiz.scheduler.gangs import Patience
+from cyxwiz.scheduler.price import needs_gpu
 from cyxwiz.scheduler.rank import Weights, score, terms
 
 DEFAULT_WEIGHTS = Weights()
 DEFAULT_PATIENCE = Patience()
+EQUAL = 0.01  # scores that differ by no more are as good
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Placement:
     node_id: NodeId
     score: float
     others: tuple[NodeId, ...] = ()  # of the further members of a gang
+    cost_units: int = 0  # what it is expected to cost there
 
     @property
     def node_ids(self) -> tuple[NodeId, ...]:
@@ -60,6 +65,7 @@ class Verdict:
     reason: str | None
     score: float
     terms: Mapping[str, float]
+    quote: Quote
 
 
 def candidate(
@@ -70,6 +76,7 @@ def candidate(
     closed: str = "",
     data_keys: frozenset[str] = frozenset(),
     round_trip_seconds: float | None = None,
+    tariff: Tariff = FREE,
 ) -> Candidate:
     """A node less what the jobs it holds use: a slot and RAM each, and a GPU each that needs one."""
     whole = Candidate(
@@ -82,13 +89,14 @@ def candidate(
         closed=closed,
         data_keys=data_keys,
         round_trip_seconds=round_trip_seconds,
+        tariff=tariff,
     )
     # The largest first, as each takes the smallest GPU that fits: so none is left without the one it runs on.
     return reduce(_less, sorted(held, key=lambda spec: -spec.resources.vram_bytes), whole)
 
 
 def plan(snapshot: Snapshot) -> Plan:
-    """Serves the jobs in order, each on the feasible node with the highest score; ties go to the lowest node id.
+    """Serves the jobs in order, each on the best of the feasible nodes.
 
     Jobs that ask for the same thing get the same answer, so a class of jobs that found no node is not tried again until
     the candidates change (they only shrink within a plan).
@@ -107,7 +115,8 @@ def plan(snapshot: Snapshot) -> Plan:
             if team:
                 first, *others = team
                 worth = score(job.spec, first, snapshot.weights)
-                placements.append(Placement(job.id, first.id, worth, tuple(each.id for each in others)))
+                dearest = max(each.quote(job.spec).units for each in team)
+                placements.append(Placement(job.id, first.id, worth, tuple(each.id for each in others), dearest))
                 candidates |= {each.id: _less(each, job.spec) for each in team}
                 continue
             keeps = not kept and waited >= snapshot.patience.reserve
@@ -126,26 +135,44 @@ def plan(snapshot: Snapshot) -> Plan:
             waiting[job.id] = hopeless[need] = _reason(job.spec, candidates.values())
             continue
         avoided = snapshot.avoid.get(job.id, frozenset())
-        choice = max(
-            [c for c in fitting if c.id not in avoided] or fitting,
-            key=lambda c: score(job.spec, c, snapshot.weights),
-        )
-        placements.append(Placement(job.id, choice.id, score(job.spec, choice, snapshot.weights)))
+        choice = best(job.spec, [c for c in fitting if c.id not in avoided] or fitting, snapshot.weights)
+        cost, worth = choice.quote(job.spec).units, score(job.spec, choice, snapshot.weights)
+        placements.append(Placement(job.id, choice.id, worth, cost_units=cost))
         candidates[choice.id] = _less(choice, job.spec)
     return Plan(placements, waiting, tuple(candidates.values()))
 
 
+def best(spec: JobSpec, candidates: Sequence[Candidate], weights: Weights) -> Candidate:
+    """The one with the highest score; of equals, which are within EQUAL of it, the cheapest.
+
+    Ties go to the higher score, then to the lower id.
+    """
+    scored = [(score(spec, each, weights), each) for each in candidates]
+    highest = max(value for value, _ in scored)
+    equals = [(value, each) for value, each in scored if value >= highest - EQUAL]
+    if len(equals) == 1:
+        return equals[0][1]
+    return min(equals, key=lambda found: (found[1].quote(spec).units, -found[0], found[1].id))[1]
+
+
 def explain(spec: JobSpec, candidates: Iterable[Candidate], weights: Weights) -> Sequence[Verdict]:
     """Every node's answer, the best first, then those that can't and why."""
+    given = list(candidates)
     verdicts = [
-        Verdict(c.id, c.node.name, why_not(spec, c), score(spec, c, weights), terms(spec, c)) for c in candidates
+        Verdict(c.id, c.node.name, why_not(spec, c), score(spec, c, weights), terms(spec, c), c.quote(spec))
+        for c in given
     ]
-    return sorted(verdicts, key=lambda v: (v.reason is not None, -v.score, v.node_id))
+    fitting = {v.node_id for v in verdicts if v.reason is None}
+    first = best(spec, [c for c in given if c.id in fitting], weights).id if fitting else None
+    return sorted(verdicts, key=lambda v: (v.node_id != first, v.reason is not None, -v.score, v.node_id))
 
 
 def _need(spec: JobSpec) -> tuple[object, ...]:
     r = spec.resources
-    asks = (spec.type, spec.script is not None, bool(spec.requirements), spec.network)
+    # What a price depends on matters only to a job that has a limit.
+    limit = spec.max_price_units
+    cap = (limit, spec.epochs, spec.expected_seconds, r.max_duration_seconds) if limit else ()
+    asks = (spec.type, spec.script is not None, bool(spec.requirements), spec.network, *cap)
     return (r.device, r.vram_bytes, r.ram_bytes, r.regions, *asks)
 
 

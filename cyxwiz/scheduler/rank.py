@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cyxwiz.domain.job import JobSpec, data_key
-from cyxwiz.scheduler.feasible import Candidate, needs_gpu
+from cyxwiz.scheduler.feasible import Candidate
+from cyxwiz.scheduler.price import needs_gpu
 
 
 @dataclass(frozen=True, slots=True)

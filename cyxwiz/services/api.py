@@ -14,6 +14,7 @@ from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import JobId, parse_node_id, parse_user_id
 from cyxwiz.domain.job import Job, JobType
 from cyxwiz.domain.node import Node
+from cyxwiz.domain.reputation import MAX_NOTE
 from cyxwiz.domain.states import JobState, NodeState
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery, NodeQuery, Store
@@ -29,6 +30,7 @@ from cyxwiz.services.views import Json
 from cyxwiz.services.watch import Cursor, Watch, stats_document
 
 MAX_POINTS = 10_000
+LATEST_EVENTS = 20  # of a node's reputation
 
 
 class JobList(Paging):
@@ -66,6 +68,11 @@ class Reason(Args):
 
 class Ban(Args):
     seconds: float | None = Field(None, gt=0, le=10 * 366 * 86400)
+
+
+class Complaint(Args):
+    job_id: str
+    reason: str = Field(min_length=1, max_length=MAX_NOTE)
 
 
 class NodeToken(Args):
@@ -219,8 +226,11 @@ class Api(MoneyApi):
         return views.page("nodes", result, lambda node: self._node_view(node, now), args.page, args.limit)
 
     async def get_node(self, call: Call) -> Json:
-        _ = call.caller
-        return self._node_view(await self.nodes.get(call.id), self._clock.now())
+        """With the latest of what made its reputation."""
+        actor = call.caller
+        node = await self.nodes.get(call.id)
+        account = await self.nodes.account(actor, node.id, LATEST_EVENTS)
+        return {**self._node_view(node, self._clock.now()), "reputation_account": views.reputation(account)}
 
     async def get_node_metrics(self, call: Call) -> Json:
         span = call.read(Span)
@@ -239,6 +249,14 @@ class Api(MoneyApi):
 
     async def ban_node(self, call: Call) -> Json:
         return self._node_view(await self.nodes.ban(call.caller, call.id, call.read(Ban).seconds), self._clock.now())
+
+    async def unban_node(self, call: Call) -> Json:
+        return self._node_view(await self.nodes.unban(call.caller, call.id), self._clock.now())
+
+    async def complain_about_node(self, call: Call) -> Json:
+        args, actor = call.read(Complaint), call.caller
+        node = await self.nodes.complain(actor, call.id, args.job_id, args.reason)
+        return self._node_view(node, self._clock.now())
 
     async def create_node_token(self, call: Call) -> Json:
         args = call.read(NodeToken)

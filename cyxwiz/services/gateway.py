@@ -18,6 +18,7 @@ from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
 from cyxwiz.domain.job import Intent, Job, Lease
 from cyxwiz.domain.node import Node
+from cyxwiz.domain.reputation import Kind, ReputationEvent
 from cyxwiz.domain.states import HELD_JOB_STATES, JobState, LeaseState, NodeState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.bus import Bus
@@ -30,9 +31,10 @@ from cyxwiz.services.assignment import assignment
 from cyxwiz.services.hardware import hardware_of, sample_of
 from cyxwiz.services.nodes import Nodes, Registration, verify_proof
 from cyxwiz.services.owner_commands import obey
+from cyxwiz.services.pricing import pricing_of
 from cyxwiz.services.relay import Relay, RelayLink
 from cyxwiz.services.rendezvous import Rendezvous
-from cyxwiz.services.reports import Reporting, count_outcome, held, instant, token_of, token_to
+from cyxwiz.services.reports import Reporting, held, instant, token_of, token_to
 from cyxwiz.services.secrets import Secrets
 
 log = logging.getLogger(__name__)
@@ -372,7 +374,8 @@ class NodeGateway:
         if lease.live and job.state in HELD_JOB_STATES:
             message = f"Its node's report was refused: {error.message}"
             leases.retry_or_fail(tx, job, lease, self._nodes.policy, str(error.code), message[:2000], True)
-            count_outcome(tx, node_id, failed=True)
+            event = ReputationEvent(Kind.REFUSED, job.id, error.message)
+            self._reporting.reputation.record(tx, node_id, event, failed=1)
         elif lease.state is not LeaseState.ENDED:
             leases.end(tx, lease, "its report was refused")
 
@@ -444,4 +447,5 @@ def _registration(hello: pb.Hello, peer_host: str) -> Registration:
         certificate_fingerprint=hello.certificate_fingerprint,
         public_key=hello.public_key,
         boot_id=hello.boot_id,
+        pricing=pricing_of(hello.pricing) if hello.HasField("pricing") else None,
     )

@@ -19,8 +19,9 @@ from cyxwiz.domain.states import JobState
 from cyxwiz.graph import blob_digest
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import BlobInfo, JobQuery, Page, Store, Tx
-from cyxwiz.scheduler.feasible import Candidate, needs_gpu
+from cyxwiz.scheduler.feasible import Candidate
 from cyxwiz.scheduler.policy import Verdict, candidate, explain
+from cyxwiz.scheduler.price import needs_gpu
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
@@ -30,13 +31,14 @@ from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.payments import Payments
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
+from cyxwiz.services.reputation import Reputation
 
 MAX_KEY = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a job would cost at most: its tariff for `seconds`, capped by max_price."""
+    """What a job would cost: on the node that it would get, else by the tariff, capped by max_price."""
 
     seconds: float
     units_per_second: float
@@ -80,6 +82,7 @@ class Jobs:
         liveness: Liveness,
         tariff: Tariff,
         weights: Weights,
+        reputation: Reputation,
         *,
         max_pending_per_user: int,
         payments: Payments | None = None,
@@ -90,6 +93,7 @@ class Jobs:
         self._liveness = liveness
         self._tariff = tariff
         self._weights = weights
+        self._reputation = reputation
         self._max_pending = max_pending_per_user
         self._payments = payments
         self._closed = False
@@ -186,7 +190,11 @@ class Jobs:
             resolve(tx, spec, actor.id)
             return self.candidates(tx)
 
-        return self.estimate(spec), explain(spec, await self._store.read(unit), self._weights)
+        estimate, verdicts = self.estimate(spec), explain(spec, await self._store.read(unit), self._weights)
+        if verdicts and verdicts[0].reason is None:
+            units = verdicts[0].quote.units
+            estimate = Estimate(estimate.seconds, units / estimate.seconds, units)
+        return estimate, verdicts
 
     def candidates(self, tx: Tx) -> list[Candidate]:
         """Every node with what is left of it."""
@@ -195,13 +203,14 @@ class Jobs:
             held.setdefault(node_id, []).append(job.spec)
         return [
             candidate(
-                node,
+                self._reputation.present(node, tx.now),
                 held.get(node.id, ()),
                 node.uptime(tx.now),
                 self._liveness.connected(node.id),
                 self._liveness.closed(node.id),
                 self._liveness.data_keys(node.id),
                 self._liveness.round_trip(node.id),
+                self._tariff,
             )
             for node in tx.fleet()
         ]

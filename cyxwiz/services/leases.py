@@ -152,6 +152,13 @@ def lose(tx: Tx, job: Job, node_id: NodeId, policy: RetryPolicy, reason: str) ->
     return _requeue(tx, job, JobTrigger.LOSE, node_id, reason, node_losses=losses)
 
 
+def drop(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> None:
+    """Takes a live lease from its node at once; its job, if it still is this lease's, goes elsewhere."""
+    end_group(tx, lease, reason)
+    if job.token == lease.group and not job.ended:
+        lose(tx, job, lease.node_id, policy, reason)
+
+
 def decline(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> Job:
     """The node would not take it: elsewhere, uncharged, after a wait that grows with each try."""
     end_group(tx, lease, f"declined: {reason}")

@@ -15,13 +15,14 @@ from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, invalid, n
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_job_id, parse_node_id
 from cyxwiz.domain.job import Job, Lease, LogLine, ResultFile
 from cyxwiz.domain.node import Hardware, LoadSample, Node
+from cyxwiz.domain.reputation import Kind, ReputationEvent
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services import leases
 from cyxwiz.services.hardware import check_hardware
 from cyxwiz.services.nodes import Nodes
-from cyxwiz.services.reports import MAX_LOG_MESSAGE, Reporting, check_metrics, count_outcome, finite
+from cyxwiz.services.reports import MAX_LOG_MESSAGE, Reporting, check_metrics, finite
 
 PUSHED = "legacy"  # stands for the boot id, which such a node does not have, in the lease of a push that it took
 
@@ -102,12 +103,17 @@ class LegacyNodes:
     def _drop_vanished(self, tx: Tx, node_id: NodeId, running: set[JobId]) -> None:
         """A job that the node took, and has not named for a whole time-out, is lost."""
         patience = timedelta(seconds=self._nodes.liveness.timeout_seconds)
+        gone: list[JobId] = []
         for job, lease in leases.live(tx, node_id):
             if lease.job_id in running or (lease.state is LeaseState.OFFERED and lease.boot_id != PUSHED):
                 continue
             if tx.now - max(job.started_at or lease.issued_at, lease.issued_at) > patience:
                 leases.end(tx, lease, "its node does not run it any more")
                 leases.lose(tx, job, node_id, self._nodes.policy, "its node does not run it any more")
+                gone.append(job.id)
+        if gone:
+            event = ReputationEvent(Kind.DISCONNECT, gone[0], "it does not run the job any more")
+            self._nodes.reputation.record(tx, node_id, event)
 
     async def accepted(self, node_id: NodeId, job_id: str) -> None:
         """The node has started the job."""
@@ -187,8 +193,9 @@ class LegacyNodes:
             if not outcome.completed:
                 job = replace(job, compute_seconds=job.compute_seconds + seconds)
                 message = outcome.error or "the node reported a failure without a reason"
-                count_outcome(tx, node_id, failed=True)
-                return leases.retry_or_fail(tx, job, lease, self._reporting.policy, "INTERNAL", message, True)
+                job = leases.retry_or_fail(tx, job, lease, self._reporting.policy, "INTERNAL", message, True)
+                self._reporting.failed(tx, lease, "INTERNAL", message, True)
+                return job
             files = _files(outcome)
             return self._reporting.complete(
                 tx,

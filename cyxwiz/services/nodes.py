@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, not_found
 from cyxwiz.domain.events import (
-    NodeBanned,
     NodeCameOnline,
     NodeCordoned,
     NodeHardwareChanged,
@@ -22,9 +21,11 @@ from cyxwiz.domain.events import (
     NodeUncordoned,
     NodeWentOffline,
 )
-from cyxwiz.domain.ids import JobId, NodeId, Token, UserId, new_id, parse_node_id
+from cyxwiz.domain.ids import JobId, NodeId, Token, UserId, new_id, parse_job_id, parse_node_id
 from cyxwiz.domain.job import Job, Lease
-from cyxwiz.domain.node import HELLO_CONTEXT, Hardware, LoadSample, Node, Pricing
+from cyxwiz.domain.node import HELLO_CONTEXT, Hardware, LoadSample, Node
+from cyxwiz.domain.pricing import NodePricing
+from cyxwiz.domain.reputation import Kind, ReputationEvent
 from cyxwiz.domain.states import LeaseState, LeaseTrigger, NodeState, NodeTrigger
 from cyxwiz.ports.store import NodeQuery, Page, Store, Tx
 from cyxwiz.services import leases
@@ -33,9 +34,11 @@ from cyxwiz.services.audit import record
 from cyxwiz.services.hardware import check_hardware, check_texts
 from cyxwiz.services.leases import QUEUE, RetryPolicy
 from cyxwiz.services.liveness import Liveness
+from cyxwiz.services.reputation import Account, Line, Reputation
 
 MAX_SLOTS = 1024
 MAX_LISTED = 64  # services, formats, runtimes
+MAX_PARDONED = 10_000  # nodes looked at for a ban that is over, at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Registration:
     certificate_fingerprint: str = ""
     public_key: bytes = b""
     boot_id: str = ""
-    pricing: Pricing | None = None
+    pricing: NodePricing | None = None
     supported_formats: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
@@ -86,10 +89,13 @@ def verify_proof(public_key: bytes, nonce: bytes, node_id: str, signature: bytes
 
 
 class Nodes:
-    def __init__(self, store: Store, liveness: Liveness, policy: RetryPolicy, *, open_mode: bool) -> None:
+    def __init__(
+        self, store: Store, liveness: Liveness, policy: RetryPolicy, reputation: Reputation, *, open_mode: bool
+    ) -> None:
         self._store = store
         self.liveness = liveness
         self.policy = policy
+        self.reputation = reputation
         self._open = open_mode
 
     # joining
@@ -113,7 +119,7 @@ class Nodes:
         self._refuse_banned(node, tx.now)
         _tell_changes(tx, node, registration.hardware)
         refuse_disabled(tx, node.owner_id)
-        return self.came_online(tx, _updated(node, registration))
+        return self.came_online(tx, _updated(node, registration, tx.now))
 
     def hardware_changed(self, tx: Tx, node_id: NodeId, hardware: Hardware) -> None:
         """A connected node's machine is another than it said before: a GPU went or came, a driver was changed.
@@ -157,7 +163,7 @@ class Nodes:
             node = self._create(tx, node_id, owner, registration, legacy=True, identity=identity)
         self._refuse_banned(node, tx.now)
         refuse_disabled(tx, node.owner_id)
-        return self.came_online(tx, replace(_updated(node, registration), identity=identity))
+        return self.came_online(tx, replace(_updated(node, registration, tx.now), identity=identity))
 
     def _may_claim(self, node: Node, principal: Principal | None) -> bool:
         if not node.legacy:
@@ -191,7 +197,7 @@ class Nodes:
 
     def came_online(self, tx: Tx, node: Node) -> Node:
         if node.state is NodeState.BANNED:
-            node = node.move(NodeTrigger.UNBAN, banned_until=None)
+            node = self.reputation.unban(tx, node, "its ban is over")
         if node.state is NodeState.OFFLINE:
             tx.emit(NodeCameOnline(node.id, node.name))
         node = tx.save_node(node.move(NodeTrigger.CONNECT, last_seen_at=tx.now))
@@ -201,21 +207,27 @@ class Nodes:
 
     def reconcile(self, tx: Tx, node: Node, claimed: Collection[tuple[JobId, Token]]) -> None:
         """Leases that central thinks a node runs, and the node does not, are lost at once, not after the time-out."""
-        for job, lease in leases.live(tx, node.id):
-            if lease.state is LeaseState.ACTIVE and (lease.job_id, lease.token) not in claimed:
-                self._lost(tx, job, lease, "its node restarted and lost the run")
+        reason = "its node restarted and lost the run"
+        gone = [
+            (job, lease)
+            for job, lease in leases.live(tx, node.id)
+            if lease.state is LeaseState.ACTIVE and (lease.job_id, lease.token) not in claimed
+        ]
+        self._lost(tx, node.id, gone, reason)
 
-    def _lost(self, tx: Tx, job: Job, lease: Lease, reason: str) -> None:
-        leases.end_group(tx, lease, reason)
-        if job.token == lease.group and not job.ended:
-            leases.lose(tx, job, lease.node_id, self.policy, reason)
+    def _lost(self, tx: Tx, node_id: NodeId, gone: Sequence[tuple[Job, Lease]], reason: str) -> None:
+        """The node itself let leases go, and runs with them if they had begun: one event, however many."""
+        for job, lease in gone:
+            leases.drop(tx, job, lease, self.policy, reason)
+        begun = [lease.job_id for _, lease in gone if lease.state is LeaseState.ACTIVE]
+        if begun:
+            self.reputation.record(tx, node_id, ReputationEvent(Kind.DISCONNECT, begun[0], reason))
 
     async def farewell(self, node_id: NodeId, reason: str) -> None:
         """It leaves on purpose: what it held is free now."""
 
         def unit(tx: Tx) -> None:
-            for job, lease in leases.live(tx, node_id):
-                self._lost(tx, job, lease, f"its node left: {reason}" if reason else "its node left")
+            self._lost(tx, node_id, leases.live(tx, node_id), f"its node left: {reason}" if reason else "its node left")
             self.went_offline(tx, node_id, reason or "left")
 
         await self._store.write(unit)
@@ -227,8 +239,11 @@ class Nodes:
             tx.save_node(node.move(NodeTrigger.LOSE))
             tx.emit(NodeWentOffline(node.id, node.name, reason))
 
-    def expire(self, tx: Tx, node_id: NodeId) -> int:
-        """A silent node is offline and its leases have expired; returns how many."""
+    def expire(self, tx: Tx, node_id: NodeId, *, outage: bool = False) -> int:
+        """A silent node is offline and its leases have expired; returns how many.
+
+        `outage`: most nodes went silent at once, so that none of them is to blame.
+        """
         self.went_offline(tx, node_id, "no heartbeat")
         live = leases.live(tx, node_id)
         for job, lease in live:
@@ -239,22 +254,43 @@ class Nodes:
                 leases.lose(tx, job, node_id, self.policy, "its node went silent before taking it")
             else:
                 leases.expire(tx, job, lease, self.policy, "its node went silent")
+        if live:  # once, however many jobs it held
+            kind = Kind.OUTAGE if outage else Kind.TIMEOUT
+            self.reputation.record(tx, node_id, ReputationEvent(kind, live[0][0].id, f"silent with {len(live)} jobs"))
         return len(live)
 
     # looking
 
     async def get(self, node_id: str) -> Node:
         parsed = parse_node_id(node_id)
-        node = await self._store.read(lambda tx: tx.node(parsed))
+        node = await self._store.read(lambda tx: self._present(tx, parsed))
         if node is None:
             raise not_found("node", node_id)
         return node
 
     async def list(self, query: NodeQuery) -> Page[Node]:
-        return await self._store.read(lambda tx: tx.nodes(query))
+        def unit(tx: Tx) -> Page[Node]:
+            found = tx.nodes(query)
+            return replace(found, items=[self.reputation.present(node, tx.now) for node in found.items])
+
+        return await self._store.read(unit)
 
     async def fleet(self) -> Sequence[Node]:
-        return await self._store.read(lambda tx: tx.fleet())
+        return await self._store.read(lambda tx: [self.reputation.present(node, tx.now) for node in tx.fleet()])
+
+    async def account(self, actor: Principal, node_id: NodeId, limit: int) -> Account:
+        """Why its score is what it is. Jobs and words of others are left out, but for its owner and admins."""
+
+        def unit(tx: Tx) -> Account:
+            node = tx.node(node_id)
+            if node is None:
+                raise not_found("node", node_id)
+            account = self.reputation.account(tx, node, limit)
+            if actor.owns(node.owner_id):
+                return account
+            return replace(account, lines=[_for_others(tx, actor, line) for line in account.lines])
+
+        return await self._store.read(unit)
 
     async def metrics(
         self, node_id: str, start: datetime | None, end: datetime | None, limit: int = 1000
@@ -291,17 +327,45 @@ class Nodes:
         def unit(tx: Tx) -> Node:
             node = self._owned(tx, actor, parsed)
             until = tx.now + timedelta(seconds=seconds) if seconds else None
-            for job, lease in leases.live(tx, node.id):
-                self._lost(tx, job, lease, "its node was banned")
-            if node.state is not NodeState.BANNED:
-                node = node.move(NodeTrigger.BAN)
-            node = tx.save_node(replace(node, banned_until=until))
-            tx.emit(NodeBanned(node.id, node.name, until.isoformat() if until else ""))
+            node = self.reputation.ban(tx, node, until, f"by {actor.name}")
             record(tx, actor.name, "node.ban", f"node:{node.id}", until=until.isoformat() if until else None)
-            tx.hint(leases.lease_topic(node.id))
+            return self.reputation.present(node, tx.now)
+
+        return await self._store.write(unit)
+
+    async def unban(self, actor: Principal, node_id: str) -> Node:
+        """Ends a ban: the node may connect again, on probation. Raises CONFLICT for one that is not banned."""
+        actor.require(Role.ADMIN)
+        parsed = parse_node_id(node_id)
+
+        def unit(tx: Tx) -> Node:
+            node = self.reputation.unban(tx, self._owned(tx, actor, parsed), f"by {actor.name}")
+            record(tx, actor.name, "node.unban", f"node:{node.id}")
             return node
 
         return await self._store.write(unit)
+
+    async def end_bans(self) -> int:
+        """Ends the bans whose time is over; returns how many."""
+
+        def unit(tx: Tx) -> int:
+            banned = tx.nodes(NodeQuery(states=frozenset({NodeState.BANNED}), limit=MAX_PARDONED)).items
+            over = [node for node in banned if not node.banned(tx.now)]
+            for node in over:
+                self.reputation.unban(tx, node, "its ban is over")
+            return len(over)
+
+        return await self._store.write(unit)
+
+    async def complain(self, actor: Principal, node_id: str, job_id: str, reason: str) -> Node:
+        """A complaint of a job's owner about a node that had it; raises as `Reputation.complain`."""
+        parsed, job = parse_node_id(node_id), parse_job_id(job_id)
+        await self._store.write(lambda tx: self.reputation.complain(tx, actor, parsed, job, reason))
+        return await self.get(node_id)
+
+    def _present(self, tx: Tx, node_id: NodeId) -> Node | None:
+        node = tx.node(node_id)
+        return None if node is None else self.reputation.present(node, tx.now)
 
     def _owned(self, tx: Tx, actor: Principal, node_id: NodeId) -> Node:
         node = tx.node(node_id)
@@ -315,13 +379,27 @@ class Nodes:
 _JOINERS = frozenset({Role.OPERATOR, Role.ADMIN})
 
 
+def _for_others(tx: Tx, actor: Principal, line: Line) -> Line:
+    job = tx.job(line.entry.job_id) if line.entry.job_id else None
+    if job is not None and actor.owns(job.owner_id):
+        return line
+    return replace(line, entry=replace(line.entry, job_id=None, note="", by=None))
+
+
 def _tell_changes(tx: Tx, node: Node, hardware: Hardware) -> None:
     changes = hardware.changes(node.hardware)
     if changes:
         tx.emit(NodeHardwareChanged(node.id, node.name, "; ".join(changes)[:1000]))
 
 
-def _updated(node: Node, registration: Registration) -> Node:
+def _priced(before: NodePricing | None, said: NodePricing | None, now: datetime) -> NodePricing | None:
+    """The prices that a node says, with the time from which they hold."""
+    if said is None or (before is not None and replace(said, updated_at=before.updated_at) == before):
+        return before if said is not None else None
+    return replace(said, updated_at=int(now.timestamp()))
+
+
+def _updated(node: Node, registration: Registration, now: datetime) -> Node:
     return replace(
         node,
         name=registration.name,
@@ -336,7 +414,7 @@ def _updated(node: Node, registration: Registration) -> Node:
         certificate_fingerprint=registration.certificate_fingerprint,
         public_key=registration.public_key,
         boot_id=registration.boot_id,
-        pricing=registration.pricing,
+        pricing=_priced(node.pricing, registration.pricing, now),
         extras={
             "formats": list(registration.supported_formats),
             "runtimes": list(registration.runtimes),

@@ -12,12 +12,14 @@ from cyxwiz.domain.events import JobCheckpointed, JobCompleted
 from cyxwiz.domain.ids import JobId, NodeId, Token
 from cyxwiz.domain.job import Checkpoint, Intent, Job, JobResult, Lease, LogLine, MetricPoint, Phase, ResultFile
 from cyxwiz.domain.payment import Tariff
+from cyxwiz.domain.reputation import Kind, ReputationEvent, fault, good_metrics
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import BlobInfo, Tx
-from cyxwiz.scheduler.feasible import needs_gpu
 from cyxwiz.services import leases
 from cyxwiz.services.leases import RetryPolicy
+from cyxwiz.services.pricing import cost_of
+from cyxwiz.services.reputation import Reputation
 
 MAX_LOG_WORD = 64  # of a line's level, and of its source
 MAX_LOG_MESSAGE = 16_384
@@ -33,6 +35,7 @@ class Reporting:
 
     policy: RetryPolicy
     tariff: Tariff
+    reputation: Reputation
 
     def apply(self, tx: Tx, node_id: NodeId, boot_id: str, reports: Sequence[pb.Report]) -> int:
         """Applies one lease's reports, in order; returns the highest seq committed.
@@ -87,7 +90,7 @@ class Reporting:
             job = leases.retry_or_fail(
                 tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
             )
-            count_outcome(tx, lease.node_id, failed=failed.retryable and _own_fault(lease, failed))
+            self.failed(tx, lease, failed.code, failed.message, failed.retryable)
             lease = ended(tx, lease)
         elif kind == "checkpoint":
             self._checkpoint(tx, job, lease, report.checkpoint, at)
@@ -116,7 +119,7 @@ class Reporting:
             job = leases.retry_or_fail(
                 tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
             )
-            count_outcome(tx, lease.node_id, failed=failed.retryable and _own_fault(lease, failed))
+            self.failed(tx, lease, failed.code, failed.message, failed.retryable)
             lease = ended(tx, lease)
         elif kind == "cancelled":
             leases.end_group(tx, lease, "ended by its node")
@@ -235,10 +238,8 @@ class Reporting:
         seconds: float,
     ) -> Job:
         total = job.compute_seconds + seconds * lease.world
-        resources = job.spec.resources
-        cost = self.tariff.cost_units(total, gpu=needs_gpu(job.spec), ram_bytes=resources.ram_bytes)
-        if job.spec.max_price_units:
-            cost = min(cost, job.spec.max_price_units)
+        group = leases.members(tx, lease)
+        cost = cost_of(tx, job, group, self.tariff, total)
         tx.add_result(JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now))
         leases.end_group(tx, lease, "completed")
         job = tx.save_job(
@@ -259,18 +260,29 @@ class Reporting:
         for checkpoint in tx.checkpoints(job.id, KEPT_CHECKPOINTS):
             release(tx, job.id, checkpoint)
         tx.emit(JobCompleted(job.id, job.owner_id, lease.node_id, hashed), private_to=job.owner_id)
-        count_outcome(tx, lease.node_id, completed=True, seconds=seconds)
+        first = tx.metrics(job.id, 0, 1)
+        learned = bool(first) and good_metrics(first[0].metrics, metrics)
+        kinds = (Kind.SUCCESS, Kind.GOOD_METRICS) if learned else (Kind.SUCCESS,)
+        for member in group:
+            node = tx.node(member.node_id)
+            given = node is not None and not cost and bool(node.pricing) and node.owner_id != job.owner_id
+            earned = [ReputationEvent(kind, job.id) for kind in (*kinds, *((Kind.FREE_WORK,) if given else ()))]
+            self.reputation.record(tx, member.node_id, *earned, completed=1, seconds=seconds)
         return job
+
+    def failed(self, tx: Tx, lease: Lease, code: str, message: str, retryable: bool) -> None:
+        """Counts a failed run for its node, which is to blame if another node could do better."""
+        kind = fault(retryable)
+        if lease.world > 1 and code == leases.LOST_PEER:
+            kind = Kind.LOST_PEER
+        event = ReputationEvent(kind, lease.job_id, message)
+        self.reputation.record(tx, lease.node_id, event, failed=int(kind is Kind.FAILURE))
 
 
 def _charged(job: Job, lease: Lease, seconds: float) -> Job:
     """The job with a run's time: that of its first member counts for every member of a gang."""
     used = max(0.0, finite(seconds, "compute_seconds")) * lease.world
     return replace(job, compute_seconds=job.compute_seconds + used)
-
-
-def _own_fault(lease: Lease, failed: pb.Failed) -> bool:
-    return lease.world == 1 or failed.code != leases.LOST_PEER
 
 
 def _uploaded(tx: Tx, node_id: NodeId, sha256: str, size: int) -> BlobInfo | None:
@@ -304,21 +316,6 @@ def ended(tx: Tx, lease: Lease) -> Lease:
     stored = tx.lease(lease.job_id, lease.token)
     assert stored is not None
     return replace(stored, last_seq=lease.last_seq)
-
-
-def count_outcome(
-    tx: Tx, node_id: NodeId, *, completed: bool = False, failed: bool = False, seconds: float = 0.0
-) -> None:
-    node = tx.node(node_id)
-    if node is not None and (completed or failed):
-        tx.save_node(
-            replace(
-                node,
-                jobs_completed=node.jobs_completed + completed,
-                jobs_failed=node.jobs_failed + failed,
-                compute_seconds=node.compute_seconds + seconds,
-            )
-        )
 
 
 def check_metrics(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -10,11 +10,14 @@ from cyxwiz.domain.account import ApiKey, JoinToken, User
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import DeviceInfo, LoadSample, Node
+from cyxwiz.domain.pricing import NodePricing, Quote
+from cyxwiz.domain.reputation import START, tier
 from cyxwiz.domain.weights import Weights
 from cyxwiz.ports.store import Page
 from cyxwiz.scheduler.policy import Verdict
 from cyxwiz.services.accounts import TokenPair
 from cyxwiz.services.jobs import Estimate, Explanation, Receipt
+from cyxwiz.services.reputation import Account
 from cyxwiz.services.watch import JobUpdate, Note
 
 T = TypeVar("T")
@@ -200,6 +203,31 @@ def lease(item: Lease) -> Json:
     }
 
 
+def quote(item: Quote) -> Json:
+    return {**money("total", item.units), "lines": [{"what": what, **money("amount", n)} for what, n in item.lines]}
+
+
+def pricing(item: NodePricing, *, own: bool) -> Json:
+    return {
+        "set_by": "node" if own else "tariff",
+        "billing": str(item.billing),
+        "per_hour": format_cyxwiz(item.per_hour_units),
+        "per_epoch": format_cyxwiz(item.per_epoch_units),
+        "per_job": format_cyxwiz(item.per_job_units),
+        "per_inference": format_cyxwiz(item.per_inference_units),
+        "minimum_charge": format_cyxwiz(item.minimum_charge_units),
+        "minimum_minutes": item.minimum_minutes,
+        "discount_1h": item.discount_1h,
+        "discount_24h": item.discount_24h,
+        "discount_bulk": item.discount_bulk,
+        "free_tier": item.free_tier,
+        "free_tier_minutes": item.free_tier_minutes,
+        "usd_per_hour": item.usd_per_hour,
+        "currencies": list(item.currencies),
+        "updated_at": instant(datetime.fromtimestamp(item.updated_at, UTC)) if item.updated_at else None,
+    }
+
+
 def verdict(item: Verdict) -> Json:
     return {
         "node_id": item.node_id,
@@ -208,6 +236,7 @@ def verdict(item: Verdict) -> Json:
         "reason": item.reason,
         "score": round(item.score, 6),
         "terms": {name: round(value, 6) for name, value in item.terms.items()},
+        "quote": quote(item.quote),
     }
 
 
@@ -278,6 +307,7 @@ def node(item: Node, now: datetime, closed: str = "") -> Json:
         "closed_reason": closed or None,
         "region": item.region,
         "reputation": round(item.reputation, 6),
+        "tier": str(tier(item.standing.score)),
         "load": item.load,
         "current_load": item.load_fraction,
         "max_concurrent_jobs": item.max_concurrent_jobs,
@@ -290,6 +320,7 @@ def node(item: Node, now: datetime, closed: str = "") -> Json:
         "hardware_unknown": list(hardware.unknown),
         "compute_score": round(item.compute_score(), 3),
         "price_per_hour": item.price().per_hour,
+        "pricing": pricing(item.price(), own=item.pricing is not None),
         "jobs_completed": item.jobs_completed,
         "jobs_failed": item.jobs_failed,
         "total_compute_seconds": item.compute_seconds,
@@ -300,6 +331,32 @@ def node(item: Node, now: datetime, closed: str = "") -> Json:
         "registered_at": instant(item.registered_at),
         "last_seen_at": instant(item.last_seen_at),
         "banned_until": instant(item.banned_until),
+    }
+
+
+def reputation(item: Account) -> Json:
+    """score = start + earlier + the sum of what each event counts now."""
+    return {
+        "score": round(item.score, 6),
+        "tier": str(item.tier),
+        "strikes": item.strikes,
+        "bans": item.bans,
+        "half_life_hours": item.rules.half_life.total_seconds() / 3600,
+        "start": START,
+        "earlier": round(item.earlier, 6),
+        "events": [
+            {
+                "at": instant(line.entry.at),
+                "kind": str(line.entry.kind),
+                "cause": str(line.entry.cause),
+                "delta": round(line.entry.delta, 6),
+                "weight": round(line.weight, 6),
+                "counts": round(line.counts, 6),
+                "job_id": line.entry.job_id,
+                "note": line.entry.note,
+            }
+            for line in item.lines
+        ],
     }
 
 

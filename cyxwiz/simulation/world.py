@@ -65,6 +65,8 @@ def settings() -> config.Config:
         "scheduler.job_poll_interval_ms": 5000,
         "scheduler.retry_backoff_ms": 300,
         "scheduler.retry_backoff_max_ms": 2000,
+        "reputation.half_life_hours": 0.001,  # faults are many, and no node is to be left without jobs for them
+        "reputation.strikes": 0,
     }
     return config.load(file=None, environ={}, overrides=flags).config
 

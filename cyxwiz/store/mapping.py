@@ -30,7 +30,8 @@ from cyxwiz.domain.job import (
     ResultFile,
     Strategy,
 )
-from cyxwiz.domain.node import DeviceInfo, Hardware, LoadSample, Node, Pricing
+from cyxwiz.domain.node import DeviceInfo, Hardware, LoadSample, Node
+from cyxwiz.domain.pricing import Billing, NodePricing
 from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.domain.weights import Weights
@@ -298,6 +299,9 @@ _NODE_PLAIN = [
     "cordoned",
     "banned_until",
     "reputation",
+    "reputation_at",
+    "strikes",
+    "bans",
     "stake_units",
     "jobs_completed",
     "jobs_failed",
@@ -344,10 +348,15 @@ def to_node(row: Any, devices: Sequence[Any], load: int) -> Node:
             unknown=tuple(row.unknown_hardware),
         ),
         services=tuple(row.services),
-        pricing=Pricing(**row.pricing) if row.pricing else None,
+        pricing=_to_pricing(row.pricing) if row.pricing else None,
         extras=row.extras,
         load=load,
     )
+
+
+def _to_pricing(stored: Mapping[str, Any]) -> NodePricing:
+    own = {"billing": Billing(stored["billing"]), "currencies": tuple(stored["currencies"])}
+    return NodePricing(**{**stored, **own})
 
 
 def from_node(node: Node) -> dict[str, Any]:

@@ -137,6 +137,9 @@ class NodeRow(Row, table=True):
     cordoned: bool
     banned_until: datetime | None = Field(sa_type=Instant)
     reputation: float
+    reputation_at: datetime | None = Field(sa_type=Instant)
+    strikes: int = Field(sa_column_kwargs={"server_default": "0"})
+    bans: int = Field(sa_column_kwargs={"server_default": "0"})
     stake_units: int = Field(sa_type=BigInteger)
     jobs_completed: int = Field(sa_type=BigInteger)
     jobs_failed: int = Field(sa_type=BigInteger)

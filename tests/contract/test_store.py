@@ -24,7 +24,8 @@ from cyxwiz.domain.job import (
     Priority,
     ResultFile,
 )
-from cyxwiz.domain.node import LoadSample, Pricing
+from cyxwiz.domain.node import LoadSample
+from cyxwiz.domain.pricing import Billing, NodePricing
 from cyxwiz.domain.states import JobState, LeaseState, LeaseTrigger, NodeState, NodeTrigger
 from cyxwiz.ports.store import AuditEntry, BlobInfo, JobQuery, NodeQuery, Store, Tx
 from tests.contract.conftest import Backend, HandClock
@@ -32,6 +33,8 @@ from tests.contract.make import OWNER, START, job, node, stored
 
 NODE = NodeId("22222222-2222-4222-8222-222222222222")
 HOUR = timedelta(hours=1)
+
+ASKS = NodePricing(5, billing=Billing.PER_EPOCH, currencies=("usdc",), updated_at=7)
 
 
 async def test_a_job_comes_back_as_it_went_in(store: Store) -> None:
@@ -333,7 +336,7 @@ async def test_a_blob_is_dropped_when_nobody_needs_it(store: Store) -> None:
 
 
 async def test_nodes(store: Store, clock: HandClock) -> None:
-    first = node("b", region="eu-west", state=NodeState.ONLINE, pricing=Pricing(per_hour=0.5), extras={"a": [1]})
+    first = node("b", region="eu-west", state=NodeState.ONLINE, pricing=ASKS, extras={"a": [1]})
     second = node("a", identity="digest", legacy=True, region="EU-north")
     twin = node("c", identity="digest")
     await store.write(lambda tx: [tx.add_node(first), tx.add_node(second)])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.events import JobCompleted, JobStarted, JobSubmitted, NodeJoined
 from cyxwiz.domain.ids import NodeId
+from cyxwiz.domain.reputation import Cause, Kind, ReputationEntry
 from cyxwiz.ports.store import JobQuery, Store, Tx
 from tests.contract.conftest import Backend, HandClock
-from tests.contract.make import OWNER, START, job
+from tests.contract.make import OWNER, START, job, node
 
 NODE = NodeId("22222222-2222-4222-8222-222222222222")
 HOUR = timedelta(hours=1)
@@ -98,3 +100,31 @@ async def test_outbox(store: Store, clock: HandClock) -> None:
     assert [(each.key, each.attempts) for each in found] == [("b", 0), ("a", 1)]
     await store.write(lambda tx: tx.finish_outbox(found[0].id))
     assert [each.key for each in await store.write(lambda tx: tx.due_outbox("hook", 9))] == ["a"]
+
+
+async def test_what_moved_a_reputation_is_kept_in_order_and_a_complaint_once(store: Store, clock: HandClock) -> None:
+    rig, other = node("rig", strikes=2, bans=1, reputation_at=START), node("other")
+    given = job()
+    await store.write(lambda tx: [tx.add_node(rig), tx.add_node(other)])
+    found = await store.read(lambda tx: tx.node(rig.id))
+    assert found is not None
+    assert found.standing == rig.standing
+
+    def entry(kind: Kind, **more: Any) -> ReputationEntry:
+        return ReputationEntry(rig.id, clock.now(), kind, Cause.NODE, -0.5, **more)
+
+    first = [entry(Kind.FAILURE, job_id=given.id, note="why\0"), entry(Kind.BAN)]
+    await store.write(lambda tx: tx.add_reputation(first))
+    clock.advance(10)
+    complaint = entry(Kind.COMPLAINT, job_id=given.id, by=OWNER)
+    await store.write(lambda tx: tx.add_reputation([complaint]))
+    kept = await store.read(lambda tx: tx.reputation_entries(rig.id, 2))
+    assert list(kept) == [complaint, first[1]]
+    assert await store.read(lambda tx: tx.reputation_entries(other.id, 9)) == []
+    assert await store.read(lambda tx: tx.complained(rig.id, given.id))
+    assert not await store.read(lambda tx: tx.complained(other.id, given.id))
+    with pytest.raises(CyxError) as caught:
+        await store.write(lambda tx: tx.add_reputation([complaint]))
+    assert caught.value.code is Code.EXISTS
+    assert await store.write(lambda tx: tx.prune_reputation(clock.now())) == 2
+    assert list(await store.read(lambda tx: tx.reputation_entries(rig.id, 9))) == [complaint]

@@ -12,6 +12,7 @@ import pytest
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.job import Job
+from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.states import JobState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import CentralLink
@@ -71,13 +72,14 @@ async def test_result_is_stored_and_owned(server: Central, link: Link, tmp_path:
 async def test_node_keeps_its_id_and_is_sampled(server: Central, link: Link, tmp_path: Path) -> None:
     async with node(tmp_path / "node", link(server)) as agent:
         node_id = agent._identity.node_id
-    async with node(tmp_path / "node", link(server)) as agent:
+    assert (await server.core.nodes.get(node_id)).pricing is None
+    async with node(tmp_path / "node", link(server), pricing=NodePricing(7)) as agent:
         assert agent._identity.node_id == node_id
         async with asyncio.timeout(5):
             while not await server.core.nodes.metrics(node_id, None, None):
                 await asyncio.sleep(0.01)
     page = (await server.core.api.list_nodes(_call(await admin(server))))["nodes"]
-    assert [each["id"] for each in page] == [node_id]
+    assert [(each["id"], each["pricing"]["per_hour"]) for each in page] == [(node_id, "0.000000007")]
 
 
 def _call(principal: Principal) -> object:

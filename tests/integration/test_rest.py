@@ -444,6 +444,14 @@ async def test_nodes(house: Central, alice: httpx.AsyncClient, admin: httpx.Asyn
     assert (await admin.post(f"/api/nodes/{node_id}/resume")).json()["status"] == "online"
     assert (await admin.post(f"/api/nodes/{node_id}/ban", json={"seconds": 60})).json()["status"] == "banned"
     refused(await admin.post(f"/api/nodes/{node_id}/ban", json={"seconds": -1}), "INVALID")
+    refused(await alice.post(f"/api/nodes/{node_id}/unban"), "FORBIDDEN")
+    unbanned = (await admin.post(f"/api/nodes/{node_id}/unban")).json()
+    assert (unbanned["status"], unbanned["tier"], unbanned["reputation"]) == ("offline", "probation", 0.25)
+    refused(await alice.post(f"/api/nodes/{node_id}/complaints", json={"job_id": UNKNOWN}), "INVALID")
+    refused(await alice.post(f"/api/nodes/{node_id}/complaints", json={"job_id": UNKNOWN, "reason": "x"}), "NOT_FOUND")
+    account = (await alice.get(f"/api/nodes/{node_id}")).json()["reputation_account"]
+    assert [event["kind"] for event in account["events"]] == ["unban", "ban"]
+    await admin.post(f"/api/nodes/{node_id}/ban")
     refused(await admin.post(f"/api/nodes/{node_id}/ban", json={"seconds": "60"}), "INVALID")
     for part in ("", "/metrics"):
         refused(await alice.get(f"/api/nodes/x{part}"), "INVALID")

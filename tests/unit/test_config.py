@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cyxwiz.config import MASK, SECRETS, Config, ConfigError, Loaded, default_data_dir, load
+from cyxwiz.config import MASK, SECRETS, Config, ConfigError, Loaded, default_data_dir, load, sections, settings_of
 
 
 def write(folder: Path, text: str) -> Path:
@@ -43,6 +43,34 @@ def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
         "scheduler.max_node_losses": "environment CYXWIZ_SCHEDULER__MAX_NODE_LOSSES",
         "scheduler.retry_backoff_ms": "flag --set",
     }
+
+
+def test_a_section_within_a_section_has_every_layer(tmp_path: Path) -> None:
+    file = write(tmp_path, '[node]\nname = "rig"\n[node.pricing]\nper_hour = "0.25"\nper_epoch = 0.00001\n')
+    environ = {"CYXWIZ_NODE__PRICING__PER_JOB": "1.5"}
+    loaded = load(file=file, environ=environ, flags=["node.pricing.currencies=usdc,cyxwiz"])
+    pricing = loaded.config.node.pricing
+    assert (pricing.per_hour, pricing.per_epoch, pricing.per_job) == ("0.25", "0.00001", "1.5")
+    assert pricing.currencies == ("cyxwiz", "usdc")
+    assert pricing.minimum_charge is None
+    assert loaded.config.node.name == "rig"
+    assert loaded.origins["node.pricing.per_job"] == "environment CYXWIZ_NODE__PRICING__PER_JOB"
+    assert shown(loaded)["node.pricing.per_hour"] == ('"0.25"', str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[node.pricing]\nper_hour = '-1'", "node.pricing.per_hour = '-1': '-1' is out of bounds"),
+        ("[node.pricing]\nper_hour = true", "node.pricing.per_hour = True: must be an amount"),
+        ("[node.pricing]\ndiscount_1h = 1.5", "node.pricing.discount_1h = 1.5: "),
+        ("[node.pricing]\nper_day = '1'", "node.pricing.per_day: unknown setting"),
+        ("[node]\npricing = 1", "node.pricing: unknown setting"),
+        ("[node.pricing]\ncurrencies = ['eur']", "'eur' is none of cyxwiz, sol, usdc"),
+    ],
+)
+def test_a_price_that_is_none_is_refused_by_its_name(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refusal(file=write(tmp_path, text))
 
 
 def test_what_the_program_itself_sets_wins_over_all() -> None:
@@ -214,7 +242,7 @@ def test_every_setting_is_listed_with_its_origin(tmp_path: Path) -> None:
     assert rows["metrics.enabled"] == ("false", "environment CYXWIZ_METRICS__ENABLED")
     assert rows["node.name"] == ('"a b"', "flag --set")
     assert rows["node.devices"] == ('["all"]', "default")
-    assert len(rows) == sum(len(type(getattr(Config(), name)).model_fields) for name in Config.model_fields)
+    assert len(rows) == sum(len(settings_of(section)) for section in sections().values())
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("5m", 300), ("24h", 86400), ("2d", 172800)])

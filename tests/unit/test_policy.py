@@ -240,7 +240,7 @@ def test_the_reference_weights_give_the_reference_score() -> None:
     ("node", "resources", "reason"),
     [
         (free(a_node(state=NodeState.BANNED)), {}, "banned"),
-        (free(a_node(reputation=0.24)), {}, "banned"),
+        (free(a_node(reputation=0.24)), {}, "reputation below 25"),
         (free(a_node(state=NodeState.OFFLINE)), {}, "offline"),
         (free(a_node(), connected=False), {}, "offline"),
         (free(a_node(cordoned=True)), {}, "draining"),

@@ -149,6 +149,16 @@ class ClientServiceStub:
                 request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
                 response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
                 _registered_method=True)
+        self.UnbanNode = channel.unary_unary(
+                '/cyxwiz.ext.v1.ClientService/UnbanNode',
+                request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+                response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+                _registered_method=True)
+        self.ComplainAboutNode = channel.unary_unary(
+                '/cyxwiz.ext.v1.ClientService/ComplainAboutNode',
+                request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+                response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+                _registered_method=True)
         self.CreateNodeToken = channel.unary_unary(
                 '/cyxwiz.ext.v1.ClientService/CreateNodeToken',
                 request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
@@ -382,6 +392,18 @@ class ClientServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UnbanNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ComplainAboutNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateNodeToken(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -605,6 +627,16 @@ def add_ClientServiceServicer_to_server(servicer, server):
             ),
             'BanNode': grpc.unary_unary_rpc_method_handler(
                     servicer.BanNode,
+                    request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
+                    response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
+            ),
+            'UnbanNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnbanNode,
+                    request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
+                    response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
+            ),
+            'ComplainAboutNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ComplainAboutNode,
                     request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
                     response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
             ),
@@ -1318,6 +1350,60 @@ class ClientService:
             request,
             target,
             '/cyxwiz.ext.v1.ClientService/BanNode',
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnbanNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cyxwiz.ext.v1.ClientService/UnbanNode',
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ComplainAboutNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cyxwiz.ext.v1.ClientService/ComplainAboutNode',
             cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
             cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
             options,

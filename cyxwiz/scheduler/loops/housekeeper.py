@@ -19,20 +19,22 @@ KEEP_IDEMPOTENCY = timedelta(days=7)
 
 
 class Housekeeper(Periodic):
-    def __init__(self, store: Store, *, keep_events: timedelta) -> None:
+    def __init__(self, store: Store, *, keep_events: timedelta, keep_reputation: timedelta) -> None:
         super().__init__(PERIOD_SECONDS)
         self._store = store
         self._keep_events = keep_events
+        self._keep_reputation = keep_reputation
 
     async def once(self) -> None:
-        events, samples, keys = await self._store.write(self._sweep)
-        log.info("swept %d events, %d load samples, %d idempotency keys", events, samples, keys)
+        swept = await self._store.write(self._sweep)
+        log.info("swept %d events, %d load samples, %d idempotency keys, %d entries of reputation", *swept)
 
-    def _sweep(self, tx: Tx) -> tuple[int, int, int]:
+    def _sweep(self, tx: Tx) -> tuple[int, int, int, int]:
         return (
             tx.prune_events(tx.now - self._keep_events),
             tx.prune_load(tx.now - KEEP_LOAD),
             tx.prune_idempotency(tx.now - KEEP_IDEMPOTENCY),
+            tx.prune_reputation(tx.now - self._keep_reputation),
         )
 
 

@@ -6,6 +6,7 @@ import logging
 from datetime import timedelta
 
 from cyxwiz.domain.ids import NodeId
+from cyxwiz.domain.reputation import widespread
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store, Tx
 from cyxwiz.scheduler.loops.periodic import Periodic
@@ -40,10 +41,13 @@ class LeaseReaper(Periodic):
         """One look at every node that counts as online."""
         timeout = timedelta(seconds=self._nodes.liveness.timeout_seconds)
 
-        def silent(tx: Tx) -> list[NodeId]:
-            return [node_id for node_id in tx.unseen_nodes(tx.now - timeout) if self._nodes.liveness.silent(node_id)]
+        def silent(tx: Tx) -> tuple[list[NodeId], int]:
+            unseen = [node_id for node_id in tx.unseen_nodes(tx.now - timeout) if self._nodes.liveness.silent(node_id)]
+            return unseen, tx.stats().online_nodes if unseen else 0
 
-        for node_id in await self._store.read(silent):
-            expired = await self._store.write(lambda tx: self._nodes.expire(tx, node_id))  # noqa: B023
+        gone, online = await self._store.read(silent)
+        outage = widespread(len(gone), online)
+        for node_id in gone:
+            expired = await self._store.write(lambda tx: self._nodes.expire(tx, node_id, outage=outage))  # noqa: B023
             self._nodes.liveness.gone(node_id)
             log.warning("node %s went silent; %d leases expired", node_id, expired)

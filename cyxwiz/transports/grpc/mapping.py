@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from cyxwiz import wire
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.job import Device, Job, JobSpec, JobType, Priority, Resources
-from cyxwiz.domain.money import MAX_UNITS, UNITS_PER_CYXWIZ
-from cyxwiz.domain.node import P2P_SERVICE, Hardware, LoadSample, Node, Pricing
+from cyxwiz.domain.money import UNITS_PER_CYXWIZ
+from cyxwiz.domain.node import P2P_SERVICE, Hardware, LoadSample, Node
 from cyxwiz.domain.states import JobState, NodeState
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2 as job_pb
@@ -22,6 +21,7 @@ from cyxwiz.services.hardware import DEVICE_FROM_WIRE, device_of, device_to
 from cyxwiz.services.jobfile import epochs_of
 from cyxwiz.services.jobs import Assignment
 from cyxwiz.services.nodes import Registration
+from cyxwiz.services.pricing import pricing_of, pricing_to, states_prices, units_of
 
 DEFAULT_EPOCHS = 10
 DEFAULT_BATCH = 32
@@ -133,13 +133,6 @@ def spec_of(config: job_pb.JobConfig) -> JobSpec:
     )
 
 
-def units_of(amount: float, field: str) -> int:
-    """Units for an amount that travels as a double, rounded to the nearest unit."""
-    if not math.isfinite(amount) or amount < 0 or amount > MAX_UNITS / UNITS_PER_CYXWIZ:
-        raise invalid(f"{field}: must be from 0 to {MAX_UNITS // UNITS_PER_CYXWIZ} CYXWIZ, not {amount}", field=field)
-    return int((Decimal(repr(amount)) * UNITS_PER_CYXWIZ).to_integral_value())
-
-
 def status_to(job: Job) -> job_pb.JobStatus:
     status = job_pb.JobStatus(
         job_id=job.id,
@@ -212,7 +205,7 @@ def registration_of(info: node_pb.NodeInfo, public_key: bytes, peer: str) -> Reg
         max_concurrent_jobs=1,
         services=(P2P_SERVICE,) if info.port else (),
         public_key=public_key,
-        pricing=pricing_of(info.pricing) if info.HasField("pricing") else None,
+        pricing=pricing_of(info.pricing) if states_prices(info.pricing) else None,
         supported_formats=tuple(info.supported_formats),
         runtimes=tuple(info.available_runtimes),
     )
@@ -224,62 +217,6 @@ def hardware_of_info(info: node_pb.NodeInfo) -> Hardware:
     devices = tuple(device_of(caps) for caps in info.devices)
     cpu = next((device.name for device in devices if device.kind is Device.CPU), "")
     return Hardware(cpu, info.cpu_cores, info.ram_total, info.ram_available or info.ram_total, devices)
-
-
-_PRICES = (
-    "price_per_hour",
-    "price_per_epoch",
-    "price_per_job_base",
-    "price_per_inference",
-    "minimum_charge",
-    "discount_1h_plus",
-    "discount_24h_plus",
-    "discount_bulk",
-    "usd_equivalent",
-)
-
-
-def pricing_of(pricing: node_pb.NodePricing) -> Pricing | None:
-    if pricing.price_per_hour == 0 and not pricing.free_tier_available:
-        return None
-    for field in _PRICES:
-        value = getattr(pricing, field)
-        if not math.isfinite(value) or value < 0:
-            raise invalid(f"pricing.{field}: must not be negative, not {value}", field=f"pricing.{field}")
-    return Pricing(
-        per_hour=pricing.price_per_hour,
-        per_epoch=pricing.price_per_epoch,
-        per_job_base=pricing.price_per_job_base,
-        per_inference=pricing.price_per_inference,
-        minimum_charge=pricing.minimum_charge,
-        minimum_minutes=pricing.minimum_duration_minutes,
-        billing_model=pricing.billing_model,
-        discount_1h=pricing.discount_1h_plus,
-        discount_24h=pricing.discount_24h_plus,
-        discount_bulk=pricing.discount_bulk,
-        usd_equivalent=pricing.usd_equivalent,
-        free_tier=pricing.free_tier_available,
-        free_tier_minutes=pricing.free_tier_minutes,
-    )
-
-
-def pricing_to(pricing: Pricing) -> node_pb.NodePricing:
-    return node_pb.NodePricing(
-        billing_model=pricing.billing_model,  # type: ignore[arg-type]
-        price_per_hour=pricing.per_hour,
-        price_per_epoch=pricing.per_epoch,
-        price_per_job_base=pricing.per_job_base,
-        price_per_inference=pricing.per_inference,
-        minimum_charge=pricing.minimum_charge,
-        minimum_duration_minutes=pricing.minimum_minutes,
-        discount_1h_plus=pricing.discount_1h,
-        discount_24h_plus=pricing.discount_24h,
-        discount_bulk=pricing.discount_bulk,
-        usd_equivalent=pricing.usd_equivalent,
-        accepts_cyxwiz_token=True,
-        free_tier_available=pricing.free_tier,
-        free_tier_minutes=pricing.free_tier_minutes,
-    )
 
 
 def info_to(node: Node, now: datetime) -> node_pb.NodeInfo:

@@ -20,6 +20,7 @@ from cyxwiz.services.accounts import JOIN_PREFIX, Accounts
 from cyxwiz.services.hardware import DEVICE_FROM_WIRE
 from cyxwiz.services.legacy import LegacyNodes, Outcome
 from cyxwiz.services.nodes import Nodes
+from cyxwiz.services.pricing import BILLING
 from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import (
     count_of,
@@ -207,8 +208,8 @@ class DiscoveryServicer(node_pb2_grpc.NodeDiscoveryServiceServicer):
             and (not request.allowed_regions or node.region in request.allowed_regions)
             and node.region not in request.blocked_regions
             and (not request.max_price_per_hour or price.per_hour <= request.max_price_per_hour)
-            and (not request.max_price_usd or price.usd_equivalent <= request.max_price_usd)
-            and (not request.preferred_billing or price.billing_model == request.preferred_billing)
+            and (not request.max_price_usd or price.usd_per_hour <= request.max_price_usd)
+            and (not request.preferred_billing or BILLING.index(price.billing) == request.preferred_billing)
             and (not request.require_free_tier or price.free_tier)
         )
 

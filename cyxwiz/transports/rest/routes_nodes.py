@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cyxwiz.domain.errors import Code
-from cyxwiz.services.api import Api, Ban, NodeList, NodeToken, Paging, Span
+from cyxwiz.services.api import Api, Ban, Complaint, NodeList, NodeToken, Paging, Span
 from cyxwiz.transports.rest.request import Operation
 
 
@@ -31,6 +31,18 @@ def operations(api: Api) -> list[Operation]:
             body=Ban,
             body_optional=True,
             refuses=(Code.STALE,),
+        ),
+        Operation(
+            "POST", f"{path}/unban", "End its ban: it is on probation", "Node", api.unban_node, refuses=(Code.STALE,)
+        ),
+        Operation(
+            "POST",
+            f"{path}/complaints",
+            "Complain about a node that had your job, once a job",
+            "Node",
+            api.complain_about_node,
+            body=Complaint,
+            refuses=(Code.EXISTS, Code.STALE),
         ),
         Operation("GET", "/api/node-tokens", "Join tokens", "JoinTokens", api.list_node_tokens, query=Paging),
         Operation(

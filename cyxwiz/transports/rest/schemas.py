@@ -58,7 +58,10 @@ def page(plural: str, name: str) -> Schema:
 
 _FILE = record(name=TEXT, sha256=SHA256, size=WHOLE)
 _STATUS = one_of("pending", "assigned", "running", "paused", "completed", "failed", "cancelled")
-_VERDICT = record(node_id=UUID, name=TEXT, feasible=FLAG, reason=maybe(TEXT), score=NUMBER, terms=NUMBERS)
+_QUOTE = record(
+    total=MONEY, total_units=WHOLE, lines=many(record(what=TEXT, amount=TEXT, amount_units={"type": "integer"}))
+)
+_VERDICT = record(node_id=UUID, name=TEXT, feasible=FLAG, reason=maybe(TEXT), score=NUMBER, terms=NUMBERS, quote=_QUOTE)
 
 DOCUMENTS: dict[str, Schema] = {
     "Error": record(
@@ -272,11 +275,14 @@ DOCUMENTS: dict[str, Schema] = {
     "Note": record(seq=WHOLE, type=TEXT, at=maybe(TIME), data=ANYTHING),
     "DeletedJob": record(id=UUID, deleted=FLAG),
     "Node": record(
+        ("reputation_account",),
         id=UUID,
         name=TEXT,
         status=one_of("offline", "online", "busy", "draining", "banned"),
         region=TEXT,
         reputation=SHARE,
+        tier=one_of("premium", "normal", "probation", "banned"),
+        reputation_account=ref("ReputationAccount"),
         load=WHOLE,
         current_load=SHARE,
         max_concurrent_jobs=WHOLE,
@@ -290,6 +296,24 @@ DOCUMENTS: dict[str, Schema] = {
         closed_reason=maybe(TEXT),
         compute_score=NUMBER,
         price_per_hour=NUMBER,
+        pricing=record(
+            set_by=one_of("node", "tariff"),
+            billing=one_of("hourly", "per_epoch", "per_job", "per_inference"),
+            per_hour=MONEY,
+            per_epoch=MONEY,
+            per_job=MONEY,
+            per_inference=MONEY,
+            minimum_charge=MONEY,
+            minimum_minutes=WHOLE,
+            discount_1h=SHARE,
+            discount_24h=SHARE,
+            discount_bulk=SHARE,
+            free_tier=FLAG,
+            free_tier_minutes=WHOLE,
+            usd_per_hour=NUMBER,
+            currencies=many(TEXT),
+            updated_at=maybe(TIME),
+        ),
         jobs_completed=WHOLE,
         jobs_failed=WHOLE,
         total_compute_seconds=NUMBER,
@@ -300,6 +324,19 @@ DOCUMENTS: dict[str, Schema] = {
         registered_at=TIME,
         last_seen_at=TIME,
         banned_until=maybe(TIME),
+    ),
+    "ReputationAccount": record(
+        score=NUMBER,
+        tier=TEXT,
+        strikes=WHOLE,
+        bans=WHOLE,
+        half_life_hours=NUMBER,
+        start=NUMBER,
+        earlier=NUMBER,
+        events=many(ref("ReputationEvent")),
+    ),
+    "ReputationEvent": record(
+        at=TIME, kind=TEXT, cause=TEXT, delta=NUMBER, weight=SHARE, counts=NUMBER, job_id=maybe(UUID), note=TEXT
     ),
     "Nodes": page("nodes", "Node"),
     "NodeMetrics": record(node_id=UUID, metrics=many(ANYTHING), count=WHOLE),

@@ -135,6 +135,8 @@ def test_an_interrupt_is_quiet(fake: FakeCentral, capsys: Any, monkeypatch: pyte
         ("nodes", "drain", "n"),
         ("nodes", "resume", "n"),
         ("nodes", "ban", "n", "--for", "2h"),
+        ("nodes", "unban", "n"),
+        ("nodes", "complain", "n", "--job", JOB, "--reason", "late"),
         ("node", "token", "create", "--uses", "1", "--expires", "24h"),
         ("node", "token", "list"),
         ("node", "token", "revoke", "t"),

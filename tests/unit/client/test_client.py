@@ -44,7 +44,7 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
         await getattr(client, act)(JOB)
     for act in ("list_jobs", "stats", "nodes", "node_tokens", "whoami", "users", "keys", "create_key"):
         await getattr(client, act)()
-    for act in ("node", "node_metrics", "drain_node", "resume_node", "ban_node"):
+    for act in ("node", "node_metrics", "drain_node", "resume_node", "ban_node", "unban_node"):
         await getattr(client, act)(JOB)
     for act in ("revoke_node_token", "disable_user", "revoke_key"):
         await getattr(client, act)(JOB)
@@ -52,6 +52,7 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
         await getattr(client, act)()
     await client.top_up(JOB, "1.5")
     await client.grant(JOB, "1.5")
+    await client.complain_about_node(JOB, JOB, "late")
     await client.create_node_token(2, 60.0)
     await client.create_user("bob")
     await client.login("bob", "secret-word")

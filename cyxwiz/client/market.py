@@ -1,0 +1,23 @@
+"""The client's requests about trust: complaints, and the end of bans. A part of `Client`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Json = dict[str, Any]
+
+
+class Market:
+    async def _ask(
+        self, method: str, ident: str = "", args: Mapping[str, Any] | None = None, *, key: str = "", safe: bool = False
+    ) -> Json:
+        raise NotImplementedError
+
+    async def unban_node(self, node_id: str) -> Json:
+        """Ends a ban: the node may connect again, on probation."""
+        return await self._ask("UnbanNode", node_id)
+
+    async def complain_about_node(self, node_id: str, job_id: str, reason: str) -> Json:
+        """Counts against a node that had your job; once a job."""
+        return await self._ask("ComplainAboutNode", node_id, {"job_id": job_id, "reason": reason})

@@ -1,0 +1,28 @@
+"""What a job costs on a node: at the node's own prices if it has set some, else by the operator's tariff."""
+
+from __future__ import annotations
+
+from cyxwiz.domain.job import Device, JobSpec, JobType
+from cyxwiz.domain.payment import Tariff
+from cyxwiz.domain.pricing import Needs, NodePricing, Quote, quote, quote_by_tariff
+
+
+def needs_gpu(spec: JobSpec) -> bool:
+    return spec.resources.device not in (Device.ANY, Device.CPU) or spec.resources.vram_bytes > 0
+
+
+def needs_of(spec: JobSpec, seconds: float | None = None, members: int | None = None) -> Needs:
+    """`seconds` of each member: those that it took; else those expected, or all that it may take."""
+    resources = spec.resources
+    return Needs(
+        seconds=spec.expected_seconds or resources.max_duration_seconds if seconds is None else seconds,
+        epochs=spec.epochs if spec.type is JobType.TRAINING else 0,
+        members=resources.nodes if members is None else members,
+    )
+
+
+def price(spec: JobSpec, needs: Needs, pricing: NodePricing | None, tariff: Tariff) -> Quote:
+    """Not capped: who pays looks at `max_price_units`."""
+    if pricing is not None:
+        return quote(needs, pricing)
+    return quote_by_tariff(needs, tariff, gpu=needs_gpu(spec), ram_bytes=spec.resources.ram_bytes)

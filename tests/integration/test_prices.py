@@ -1,0 +1,124 @@
+"""Nodes' own prices: in quotes, in placing, in what a job costs in the end, and as discovery shows them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cyxwiz.domain.account import Principal
+from cyxwiz.domain.ids import NodeId
+from cyxwiz.domain.job import Job, JobSpec
+from cyxwiz.domain.money import UNITS_PER_CYXWIZ
+from cyxwiz.domain.pricing import Billing, NodePricing
+from cyxwiz.domain.reputation import Kind
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.scheduler.loops.placer import Placer
+from cyxwiz.scheduler.rank import Weights
+from cyxwiz.services.api import Call
+from cyxwiz.services.gateway import _registration
+from cyxwiz.services.jobfile import parse_jobfile
+from cyxwiz.services.pricing import pricing_to
+from tests.contract.conftest import HandClock
+from tests.wiring import JOB, Central, central
+
+ONE = UNITS_PER_CYXWIZ
+CHEAP = NodePricing(ONE // 10, minimum_charge_units=0)
+DEAR = NodePricing(ONE)
+
+
+class Market:
+    def __init__(self, house: Central, bob: Principal) -> None:
+        self.house, self.bob = house, bob
+
+    def spec(self, max_price: str = "0", expected: float = 3600.0) -> JobSpec:
+        spec = parse_jobfile({**JOB, "payment": {"max_price": max_price}})
+        return replace(spec, expected_seconds=expected)
+
+    async def place(self, spec: JobSpec) -> Job:
+        job, _ = await self.house.jobs.submit(self.bob, spec)
+        await Placer(self.house.store, self.house.bus, self.house.jobs, Weights(), poll_seconds=1.0).place()
+        return await self.house.jobs.get(self.bob, job.id)
+
+    async def run(self, spec: JobSpec, node_id: NodeId) -> Job:
+        """The job, run to its end there in 2.5 seconds."""
+        job, _ = await self.house.jobs.submit(self.bob, spec)
+        lease = await self.house.lease(job.id, node_id)
+        await self.house.report(lease, await self.house.finished(job.id.encode()))
+        return await self.house.jobs.get(self.bob, job.id)
+
+
+@pytest.fixture
+async def market(tmp_path: Path) -> AsyncIterator[Market]:
+    house = await central(tmp_path, clock=HandClock())
+    yield Market(house, await house.accounts.authenticate(house.bob))
+    await house.aclose()
+
+
+async def test_the_cheapest_of_equals_gets_the_job_at_its_price(market: Market) -> None:
+    dear = [await market.house.node(f"dear{n}", pricing=DEAR) for n in range(3)]
+    cheap = await market.house.node("cheap", pricing=CHEAP)
+    job = await market.place(market.spec())
+    assert (job.node_id, job.estimated_cost_units) == (cheap, ONE // 10)
+    estimate, verdicts = await market.house.jobs.plan(market.bob, market.spec())
+    # One slot of two is taken there: the others are not its equals any more.
+    assert verdicts[0].node_id in dear
+    assert estimate.cost_units == verdicts[0].quote.units == ONE
+
+
+async def test_max_price_is_a_hard_limit_that_is_explained_in_figures(market: Market) -> None:
+    await market.house.node("dear", pricing=DEAR)
+    job = await market.place(market.spec("0.5"))
+    assert job.node_id is None
+    assert job.reason == "none of 1 node can take it: 1 asks 1 CYXWIZ, above max_price 0.5"
+    document = await market.house.api.explain_job(Call(market.bob, job.id))
+    (verdict,) = document["nodes"]
+    assert (verdict["feasible"], verdict["reason"]) == (False, "asks 1 CYXWIZ, above max_price 0.5")
+    assert verdict["quote"] == {
+        "total": "1",
+        "total_units": ONE,
+        "lines": [{"what": "1 hours", "amount": "1", "amount_units": ONE}],
+    }
+    assert (await market.place(market.spec("1"))).node_id is not None
+
+
+async def test_a_job_under_a_limit_does_not_speak_for_one_without(market: Market) -> None:
+    node_id = await market.house.node("dear", pricing=DEAR)
+    await market.house.jobs.submit(market.bob, market.spec("0.5"))
+    assert (await market.place(market.spec("0.6", 60.0))).node_id == node_id
+
+
+async def test_what_a_job_cost_is_by_the_nodes_prices_and_never_past_its_limit(market: Market) -> None:
+    hourly = await market.house.node(
+        "hourly", pricing=NodePricing(3600 * ONE, minimum_charge_units=0, minimum_minutes=0)
+    )
+    epochs = await market.house.node("epochs", pricing=replace(CHEAP, billing=Billing.PER_EPOCH))
+    tariff = await market.house.node("tariff")
+    assert (await market.run(market.spec(), hourly)).actual_cost_units == 5 * ONE // 2
+    assert (await market.run(market.spec("2"), hourly)).actual_cost_units == 2 * ONE
+    assert (await market.run(market.spec(), epochs)).actual_cost_units == 4 * ONE // 100
+    assert (await market.run(market.spec(), tariff)).actual_cost_units == 25_250
+
+
+async def test_free_work_for_somebody_else_is_thanked(market: Market) -> None:
+    node_id = await market.house.node("free", pricing=replace(CHEAP, free_tier=True, free_tier_minutes=5))
+    assert (await market.run(market.spec(), node_id)).actual_cost_units == 0
+    entries = await market.house.store.read(lambda tx: tx.reputation_entries(node_id, 9))
+    assert [entry.kind for entry in entries] == [Kind.FREE_WORK, Kind.SUCCESS]
+
+
+async def test_prices_are_stored_with_the_time_from_which_they_hold(market: Market) -> None:
+    hello = pb.Hello(name="rig", pricing=pricing_to(CHEAP))
+    hello.hardware.cpu_cores = 1
+    said = _registration(hello, "127.0.0.1").pricing
+    assert said == CHEAP
+    assert _registration(pb.Hello(name="rig"), "").pricing is None
+    node_id = await market.house.node("rig", pricing=said)
+    document = await market.house.api.get_node(Call(market.bob, node_id))
+    assert document["pricing"]["set_by"] == "node"
+    assert (document["pricing"]["per_hour"], document["price_per_hour"]) == ("0.1", 0.1)
+    assert document["pricing"]["updated_at"] == "2030-01-01T00:00:00.000Z"
+    bare = await market.house.api.get_node(Call(market.bob, await market.house.node("bare")))
+    assert (bare["pricing"]["set_by"], bare["pricing"]["per_hour"]) == ("tariff", "0.09")
