@@ -161,6 +161,8 @@ class Jobs:
                 raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
             if self._payments is not None and self.price(spec):
                 rate = self._tariff.units_per_second(gpu=needs_gpu(spec), ram_bytes=spec.resources.ram_bytes)
+                # Without a cap of its own it may cost what is locked for it: dearer nodes don't get it.
+                submitted = replace(submitted, spec=replace(submitted.spec, max_price_units=self.price(spec)))
                 submitted = self._payments.open(tx, submitted, self.price(spec), rate * spec.resources.nodes)
             tx.add_job(submitted)
             if key:
