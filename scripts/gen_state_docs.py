@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from generated import ROOT, settle
 
-from cyxwiz.domain.states import TABLES, JobState, LeaseState, NodeState
+from cyxwiz.domain.states import LIVE_RESERVATION_STATES, TABLES, JobState, LeaseState, NodeState, ReservationState
 
 TARGET = ROOT / "docs" / "states.md"
 
@@ -32,6 +32,10 @@ ABOUT = {
         "Whether a node counts as there. What people see as `status` also says `draining` (online and cordoned) and"
         " `busy` (online with every slot taken); those two follow from other fields and are no states."
     ),
+    "reservation": (
+        "A node kept for one owner. On the wire one that only one side has ended is `RESERVATION_COMPLETING`; that"
+        " follows from other fields and is no state."
+    ),
 }
 
 STATES: Mapping[str, Mapping[str, str]] = {
@@ -54,6 +58,14 @@ STATES: Mapping[str, Mapping[str, str]] = {
         "offline": "Not heard for the time-out, never heard yet, or gone on purpose.",
         "online": "Heard within the time-out.",
         "banned": "Gets no jobs and may not connect until the ban ends.",
+    },
+    "reservation": {
+        "pending": "The node is kept; its engine has not been heard yet.",
+        "active": "The node is kept, and its engine was heard.",
+        "completed": "Both sides ended it. Final.",
+        "cancelled": "Its owner gave the node back before the time was over. Final.",
+        "expired": "Its time is over. Final.",
+        "failed": "The node went away while it was needed, or the money was not there. Final.",
     },
 }
 
@@ -84,12 +96,20 @@ TRIGGERS: Mapping[str, Mapping[str, str]] = {
         "ban": "An admin banned it.",
         "unban": "The ban is over and the node came back.",
     },
+    "reservation": {
+        "connect": "The engine's first heartbeat.",
+        "complete": "The engine and the node said that it is over.",
+        "cancel": "The owner released it.",
+        "expire": "The last minute that was reserved is over.",
+        "fail": "The node was lost under a connected engine or a job, or the amount could not be locked.",
+    },
 }
 
 FINAL = {
     "job": frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}),
     "lease": frozenset({LeaseState.ENDED}),
     "node": frozenset[NodeState](),
+    "reservation": frozenset(ReservationState) - LIVE_RESERVATION_STATES,
 }
 
 

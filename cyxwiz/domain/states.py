@@ -61,6 +61,23 @@ class NodeTrigger(StrEnum):
     UNBAN = "unban"
 
 
+class ReservationState(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    FAILED = "failed"
+
+
+class ReservationTrigger(StrEnum):
+    CONNECT = "connect"  # its engine was heard for the first time
+    COMPLETE = "complete"  # both sides say that it is over
+    CANCEL = "cancel"  # its owner gave the node back
+    EXPIRE = "expire"  # its time is over
+    FAIL = "fail"  # the node went away, or the money was not there
+
+
 _J, _T = JobState, JobTrigger
 JOB: Mapping[tuple[JobState, JobTrigger], JobState] = {
     (_J.PENDING, _T.LEASE): _J.ASSIGNED,
@@ -109,15 +126,30 @@ NODE: Mapping[tuple[NodeState, NodeTrigger], NodeState] = {
     (_N.BANNED, _O.UNBAN): _N.OFFLINE,
 }
 
+_R, _V = ReservationState, ReservationTrigger
+RESERVATION: Mapping[tuple[ReservationState, ReservationTrigger], ReservationState] = {
+    (_R.PENDING, _V.CONNECT): _R.ACTIVE,
+    (_R.PENDING, _V.COMPLETE): _R.COMPLETED,
+    (_R.PENDING, _V.CANCEL): _R.CANCELLED,
+    (_R.PENDING, _V.EXPIRE): _R.EXPIRED,
+    (_R.PENDING, _V.FAIL): _R.FAILED,
+    (_R.ACTIVE, _V.COMPLETE): _R.COMPLETED,
+    (_R.ACTIVE, _V.CANCEL): _R.CANCELLED,
+    (_R.ACTIVE, _V.EXPIRE): _R.EXPIRED,
+    (_R.ACTIVE, _V.FAIL): _R.FAILED,
+}
+
 TABLES: Mapping[str, tuple[Mapping[Any, StrEnum], StrEnum]] = {
     "job": (JOB, JobState.PENDING),
     "lease": (LEASE, LeaseState.OFFERED),
     "node": (NODE, NodeState.OFFLINE),
+    "reservation": (RESERVATION, ReservationState.PENDING),
 }
 
 TERMINAL_JOB_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
 HELD_JOB_STATES = frozenset({JobState.ASSIGNED, JobState.RUNNING})
 LIVE_LEASE_STATES = frozenset({LeaseState.OFFERED, LeaseState.ACTIVE})
+LIVE_RESERVATION_STATES = frozenset({ReservationState.PENDING, ReservationState.ACTIVE})
 
 
 _S = TypeVar("_S", bound=StrEnum)

@@ -114,4 +114,5 @@ def test_the_sets_of_states_do_not_overlap() -> None:
         "job": "pending",
         "lease": "offered",
         "node": "offline",
+        "reservation": "pending",
     }
