@@ -17,6 +17,7 @@ from cyxwiz.scheduler.gangs import Patience
 from cyxwiz.scheduler.loops.housekeeper import Housekeeper
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.loops.reaper import LeaseReaper
+from cyxwiz.scheduler.loops.reservations import ReservationKeeper
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.api import Api
@@ -27,6 +28,9 @@ from cyxwiz.services.legacy import LegacyNodes
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.reports import Reporting
+from cyxwiz.services.reservation_funds import NoFunds
+from cyxwiz.services.reservation_reports import ReservationReports
+from cyxwiz.services.reservations import Reservations
 from cyxwiz.services.secrets import Secrets, load_secrets
 from cyxwiz.services.watch import Watch
 
@@ -47,6 +51,8 @@ class Core:
     watch: Watch
     gateway: NodeGateway
     legacy: LegacyNodes
+    reservations: Reservations
+    reservation_reports: ReservationReports
     api: Api
     weights: Weights
 
@@ -66,6 +72,7 @@ class Core:
             ),
             LeaseReaper(self.store, self.clock, self.nodes),
             Housekeeper(self.store, keep_events=keep),
+            ReservationKeeper(self.reservations),
         ]
 
 
@@ -91,6 +98,8 @@ async def build_core(
     liveness = Liveness(clock, section.node_heartbeat_timeout_ms / 1000)
     nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
     jobs = Jobs(store, clock, accounts, liveness, tariff, weights, max_pending_per_user=section.max_pending_per_user)
+    fee_percent = config.blockchain.platform_fee_percent
+    reservations = Reservations(store, clock, accounts, liveness, jobs, NoFunds(), fee_percent=fee_percent)
     reporting = Reporting(policy, tariff)
     watch = Watch(store, bus, accounts, poll_seconds=poll)
     gateway = NodeGateway(
@@ -107,5 +116,20 @@ async def build_core(
     legacy = LegacyNodes(store, nodes, reporting, open_mode=accounts.open)
     api = Api(store, clock, jobs, nodes, accounts, watch)
     return Core(
-        config, store, bus, clock, secrets, accounts, liveness, nodes, jobs, watch, gateway, legacy, api, weights
+        config,
+        store,
+        bus,
+        clock,
+        secrets,
+        accounts,
+        liveness,
+        nodes,
+        jobs,
+        watch,
+        gateway,
+        legacy,
+        reservations,
+        ReservationReports(store, reservations),
+        api,
+        weights,
     )

@@ -145,7 +145,7 @@ def explain(spec: JobSpec, candidates: Iterable[Candidate], weights: Weights) ->
 
 def _need(spec: JobSpec) -> tuple[object, ...]:
     r = spec.resources
-    asks = (spec.type, spec.script is not None, bool(spec.requirements), spec.network)
+    asks = (spec.type, spec.script is not None, bool(spec.requirements), spec.network, spec.reservation_id)
     return (r.device, r.vram_bytes, r.ram_bytes, r.regions, *asks)
 
 

@@ -341,7 +341,11 @@ def _next(items: Any, tail: Tail) -> int:
 
 def job_cursor(job: Job) -> str:
     """Where the next page begins: stable while new jobs arrive."""
-    return f"{job.created_at.isoformat()}~{job.id}"
+    return place_cursor(job.created_at, job.id)
+
+
+def place_cursor(at: datetime, ident: str) -> str:
+    return f"{at.isoformat()}~{ident}"
 
 
 def parse_cursor(text: str) -> tuple[datetime, JobId]:

@@ -125,14 +125,7 @@ class Jobs:
         digest = _digest(spec)
         if len(key) > MAX_KEY:
             raise CyxError(Code.INVALID, f"idempotency-key: at most {MAX_KEY} characters", {"field": "idempotency-key"})
-        job = Job(
-            id=JobId(new_id()),
-            owner_id=actor.id,
-            spec=spec,
-            created_at=self._clock.now(),
-            estimated_cost_units=self.estimate(spec).cost_units,
-            reason="waiting for the scheduler",
-        )
+        job = self.new(actor.id, spec)
 
         def unit(tx: Tx) -> tuple[Job, bool]:
             if key and (seen := tx.remembered(f"submit:{actor.id}", key)):
@@ -142,15 +135,9 @@ class Jobs:
                 if first is None:
                     raise not_found("job", seen[1])
                 return first, False
-            submitted = replace(job, spec=resolve(tx, spec, actor.id))
-            if tx.count_pending(actor.id, self._max_pending) >= self._max_pending:
-                raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
-            tx.add_job(submitted)
+            submitted = self.take(tx, job, actor.name)
             if key:
                 tx.remember(f"submit:{actor.id}", key, digest, job.id)
-            tx.emit(JobSubmitted(job.id, actor.id, spec.name), private_to=actor.id)
-            record(tx, actor.name, "job.submit", f"job:{job.id}")
-            tx.hint(QUEUE)
             return submitted, True
 
         try:
@@ -159,6 +146,28 @@ class Jobs:
             if not key or error.code is not Code.EXISTS:
                 raise
         return await self._store.write(unit)  # the same key came twice at a time: the other one was first
+
+    def new(self, owner_id: UserId, spec: JobSpec, job_id: JobId | None = None) -> Job:
+        """A job that nobody has stored yet."""
+        return Job(
+            id=job_id or JobId(new_id()),
+            owner_id=owner_id,
+            spec=spec,
+            created_at=self._clock.now(),
+            estimated_cost_units=self.estimate(spec).cost_units,
+            reason="waiting for the scheduler",
+        )
+
+    def take(self, tx: Tx, job: Job, by: str) -> Job:
+        """Stores a new job and wakes the scheduler. Raises EXHAUSTED, and what `resolve` refuses."""
+        submitted = replace(job, spec=resolve(tx, job.spec, job.owner_id))
+        if tx.count_pending(job.owner_id, self._max_pending) >= self._max_pending:
+            raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
+        tx.add_job(submitted)
+        tx.emit(JobSubmitted(job.id, job.owner_id, job.spec.name), private_to=job.owner_id)
+        record(tx, by, "job.submit", f"job:{job.id}")
+        tx.hint(QUEUE)
+        return submitted
 
     async def plan(self, actor: Principal, spec: JobSpec) -> tuple[Estimate, Sequence[Verdict]]:
         """What a submit would meet: the price and every node's answer. Stores nothing."""

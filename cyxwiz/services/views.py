@@ -82,6 +82,7 @@ def job(item: Job) -> Json:
         "strategy": str(spec.strategy) if spec.resources.nodes > 1 else None,
         "labels": dict(spec.labels),
         "network": spec.network,
+        "reservation_id": spec.reservation_id or None,
         "requirements": f"sha256:{spec.requirements}" if spec.requirements else None,
         "weights": _weights(spec.weights),
         **money("estimated_cost", item.estimated_cost_units),
