@@ -28,6 +28,7 @@ from cyxwiz.services.legacy import LegacyNodes
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.reports import Reporting
+from cyxwiz.services.reservation_commands import ReservationCommands
 from cyxwiz.services.reservation_funds import NoFunds
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
@@ -110,6 +111,7 @@ async def build_core(
         accounts,
         secrets,
         reporting,
+        ReservationCommands(store, jobs, reservations),
         poll_seconds=poll,
         nonce=nonce or (lambda: os.urandom(32)),
     )

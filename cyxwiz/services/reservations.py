@@ -183,11 +183,7 @@ class Reservations:
         if node.load:
             raise conflict(f"Node {node_id} runs {node.load} jobs: only an idle node can be reserved", load=node.load)
         if spec is not None:
-            # As it will be: kept for this job's reservation, with nothing running on it.
-            kept = replace(node, reservation_id=spec.reservation_id)
-            reason = why_not(spec, candidate(kept, (), node.uptime(tx.now)))
-            if reason is not None:
-                raise conflict(f"Node {node_id} can't take this job: {reason}", reason=reason)
+            refuse_unfit(tx, node, spec)
         return node
 
     async def _open(self, actor: Principal, made: Reservation, spec: JobSpec | None) -> None:
@@ -442,6 +438,14 @@ class Reservations:
             )
 
         return await self._store.write(unit)
+
+
+def refuse_unfit(tx: Tx, node: Node, spec: JobSpec) -> None:
+    """Raises CONFLICT for a job that the node can't take even when it is kept for it and nothing else runs there."""
+    kept = replace(node, reservation_id=spec.reservation_id)
+    reason = why_not(spec, candidate(kept, (), node.uptime(tx.now)))
+    if reason is not None:
+        raise conflict(f"Node {node.id} can't take this job: {reason}", reason=reason)
 
 
 def both_ended(tx: Tx, reservation: Reservation, by: str) -> Reservation:
