@@ -159,9 +159,9 @@ async def central(
     policy = RetryPolicy.of(config.scheduler)
     nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
     jobs = Jobs(store, clock, accounts, liveness, tariff, Weights(), max_pending_per_user=1000)
-    reservations = Reservations(store, clock, accounts, liveness, jobs, funds or NoFunds(), fee_percent=10)
     blobs = FileBlobStore(folder / "blobs", clock)
-    api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, accounts, poll_seconds=1.0))
+    reservations = Reservations(store, clock, accounts, liveness, jobs, funds or NoFunds(), fee_percent=10)
+    api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, accounts, poll_seconds=1.0), reservations)
     guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
     made: list[Central] = []
     app = build(

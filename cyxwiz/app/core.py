@@ -116,7 +116,7 @@ async def build_core(
         nonce=nonce or (lambda: os.urandom(32)),
     )
     legacy = LegacyNodes(store, nodes, reporting, open_mode=accounts.open)
-    api = Api(store, clock, jobs, nodes, accounts, watch)
+    api = Api(store, clock, jobs, nodes, accounts, watch, reservations)
     return Core(
         config,
         store,

@@ -22,6 +22,7 @@ from cyxwiz.client import blobs, connection
 from cyxwiz.client.errors import is_passing, rebuild
 from cyxwiz.client.jobfile import code_files, read_job, weights_file
 from cyxwiz.client.patience import Patience
+from cyxwiz.client.reservations import ReservationCalls
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ext.v1 import blobs_pb2_grpc, client_pb2, client_pb2_grpc
 
@@ -32,7 +33,7 @@ ENDED = ("completed", "failed", "cancelled")
 FROM_START = "0.0.0"
 
 
-class Client:
+class Client(ReservationCalls):
     """A connection to central.
 
     Args:

@@ -15,14 +15,16 @@ from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
 from cyxwiz.domain.ids import JobId, parse_node_id, parse_user_id
 from cyxwiz.domain.job import Job, JobType
 from cyxwiz.domain.node import Node
+from cyxwiz.domain.reservation import MAX_MINUTES, MIN_MINUTES
 from cyxwiz.domain.states import JobState, NodeState
 from cyxwiz.ports.clock import Clock
-from cyxwiz.ports.store import JobQuery, NodeQuery, Store
+from cyxwiz.ports.store import JobQuery, NodeQuery, ReservationQuery, Store
 from cyxwiz.services import views
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.nodes import Nodes
+from cyxwiz.services.reservations import MAX_WALLET, Reservations
 from cyxwiz.services.validation import first_problem
 from cyxwiz.services.views import Json
 from cyxwiz.services.watch import Cursor, Watch, stats_document
@@ -58,6 +60,22 @@ class JobList(Paging):
 class NodeList(Paging):
     status: Literal["online", "offline", "banned"] | None = None
     region: str = Field("", max_length=64)
+
+
+class ReservationList(Paging):
+    active: bool = False
+    user_id: str | None = None
+
+
+class NewReservation(Args):
+    node_id: str = Field(max_length=64)
+    duration_minutes: int = Field(ge=MIN_MINUTES, le=MAX_MINUTES)
+    wallet: str = Field("", max_length=MAX_WALLET)
+    job: dict[str, Any] | None = None
+
+
+class Extension(Args):
+    additional_minutes: int = Field(ge=1, le=MAX_MINUTES)
 
 
 class Tail(Args):
@@ -149,13 +167,23 @@ class Call:
 class Api:
     """The use cases as documents. Methods whose names end a public door need a caller unless they say otherwise."""
 
-    def __init__(self, store: Store, clock: Clock, jobs: Jobs, nodes: Nodes, accounts: Accounts, watch: Watch) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        jobs: Jobs,
+        nodes: Nodes,
+        accounts: Accounts,
+        watch: Watch,
+        reservations: Reservations,
+    ) -> None:
         self._store = store
         self._clock = clock
         self.jobs = jobs
         self.nodes = nodes
         self.accounts = accounts
         self.watch = watch
+        self.reservations = reservations
 
     # jobs
 
@@ -235,6 +263,40 @@ class Api:
         cursor = call.read(WatchFrom).cursor
         async for update in self.watch.job(call.caller, call.id, Cursor.parse(cursor) if cursor else None):
             yield views.update(update)
+
+    # reservations
+
+    async def list_reservations(self, call: Call) -> Json:
+        args, actor, now = call.read(ReservationList), call.caller, self._clock.now()
+        query = ReservationQuery(
+            owner_id=parse_user_id(args.user_id) if args.user_id else None,
+            at=now if args.active else None,
+            offset=args.offset,
+            limit=args.limit,
+        )
+        found = await self.reservations.list(actor, query)
+        return views.page(
+            "reservations", found, lambda each: views.reservation(each, now), args.page, args.limit
+        )  # fmt: skip
+
+    async def create_reservation(self, call: Call) -> Json:
+        args, actor = call.read(NewReservation), call.caller
+        spec = parse_jobfile(args.job) if args.job is not None else None
+        made = await self.reservations.reserve(
+            actor, args.node_id, args.wallet, args.duration_minutes, spec, call.idempotency_key
+        )
+        return views.reserved(made, self._clock.now())
+
+    async def get_reservation(self, call: Call) -> Json:
+        return views.reservation(await self.reservations.get(call.caller, call.id), self._clock.now())
+
+    async def extend_reservation(self, call: Call) -> Json:
+        await self.reservations.extend(call.caller, call.id, call.read(Extension).additional_minutes)
+        return await self.get_reservation(call)
+
+    async def release_reservation(self, call: Call) -> Json:
+        await self.reservations.release(call.caller, call.id, call.read(Reason).reason)
+        return await self.get_reservation(call)
 
     # nodes
 
