@@ -48,6 +48,11 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
         await getattr(client, act)(JOB)
     for act in ("revoke_node_token", "disable_user", "revoke_key"):
         await getattr(client, act)(JOB)
+    for act in ("reservation", "release_reservation"):
+        await getattr(client, act)(JOB)
+    await client.reservations(active=True)
+    await client.reserve(JOB, 60, {"name": "x"})
+    await client.extend_reservation(JOB, 5)
     await client.create_node_token(2, 60.0)
     await client.create_user("bob")
     await client.login("bob", "secret-word")
