@@ -8,7 +8,15 @@ from enum import StrEnum
 
 from generated import ROOT, settle
 
-from cyxwiz.domain.states import TABLES, JobState, LeaseState, NodeState, PaymentState
+from cyxwiz.domain.states import (
+    LIVE_RESERVATION_STATES,
+    TABLES,
+    JobState,
+    LeaseState,
+    NodeState,
+    PaymentState,
+    ReservationState,
+)
 
 TARGET = ROOT / "docs" / "states.md"
 
@@ -32,6 +40,10 @@ ABOUT = {
     "node": (
         "Whether a node counts as there. What people see as `status` also says `draining` (online and cordoned) and"
         " `busy` (online with every slot taken); those two follow from other fields and are no states."
+    ),
+    "reservation": (
+        "A node kept for one owner. On the wire one that only one side has ended is `RESERVATION_COMPLETING`; that"
+        " follows from other fields and is no state."
     ),
 }
 
@@ -63,6 +75,14 @@ STATES: Mapping[str, Mapping[str, str]] = {
         "completed": "Over: the node has its pay, the platform its share, the client the rest.",
         "refunded": "Over: the client has all of it.",
         "failed": "Over: it was never locked.",
+    },
+    "reservation": {
+        "pending": "The node is kept; its engine has not been heard yet.",
+        "active": "The node is kept, and its engine was heard.",
+        "completed": "Both sides ended it. Final.",
+        "cancelled": "Its owner gave the node back before the time was over. Final.",
+        "expired": "Its time is over. Final.",
+        "failed": "The node went away while it was needed, or the money was not there. Final.",
     },
 }
 
@@ -100,6 +120,13 @@ TRIGGERS: Mapping[str, Mapping[str, str]] = {
         "refund": "The job is over and nothing was earned.",
         "fail": "The job is over and the ledger holds nothing for it.",
     },
+    "reservation": {
+        "connect": "The engine's first heartbeat.",
+        "complete": "The engine and the node said that it is over.",
+        "cancel": "The owner released it.",
+        "expire": "The last minute that was reserved is over.",
+        "fail": "The node was lost under a connected engine or a job, or the amount could not be locked.",
+    },
 }
 
 FINAL = {
@@ -107,6 +134,7 @@ FINAL = {
     "lease": frozenset({LeaseState.ENDED}),
     "node": frozenset[NodeState](),
     "payment": frozenset({PaymentState.COMPLETED, PaymentState.REFUNDED, PaymentState.FAILED}),
+    "reservation": frozenset(ReservationState) - LIVE_RESERVATION_STATES,
 }
 
 

@@ -28,6 +28,7 @@ from cyxwiz.transports.grpc.jobs import JobServicer
 from cyxwiz.transports.grpc.legacy_push import LegacyPusher
 from cyxwiz.transports.grpc.link import NodeLinkServicer
 from cyxwiz.transports.grpc.nodes import DiscoveryServicer, JobStatusServicer, NodeServicer
+from cyxwiz.transports.grpc.reservations import ReservationServicer
 from cyxwiz.transports.grpc.server import GrpcServer, Servicers
 
 CHEAP = ("auth.argon2_memory_kib=8", "auth.argon2_time_cost=1")
@@ -108,6 +109,7 @@ def servicers(core: Core, blobs: FileBlobStore) -> Servicers:
         nodes=NodeServicer(core.store, core.clock, core.nodes, core.legacy, core.accounts),
         job_status=JobStatusServicer(core.legacy),
         discovery=DiscoveryServicer(core.clock, core.nodes),
+        reservations=ReservationServicer(core.reservations, core.reservation_reports, core.legacy, core.clock),
         link=NodeLinkServicer(core.gateway, local_token=LOCAL_TOKEN),
         blobs=BlobServicer(blobs, core.jobs, max_bytes=core.config.server.max_upload_bytes),
         events=EventServicer(core.watch),

@@ -31,6 +31,9 @@ from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes, Registration
 from cyxwiz.services.reports import Reporting, token_to
 from cyxwiz.services.reputation import Reputation, rules_of
+from cyxwiz.services.reservation_funds import NoFunds, ReservationFunds
+from cyxwiz.services.reservation_reports import ReservationReports
+from cyxwiz.services.reservations import Reservations
 from cyxwiz.services.secrets import load_secrets
 from cyxwiz.services.watch import Watch
 from cyxwiz.store.blobs import FileBlobStore
@@ -64,6 +67,8 @@ class Central:
     guard: Guard
     app: FastAPI
     admin: str
+    reservations: Reservations
+    reservation_reports: ReservationReports
     ready: bool = True
     alice: str = ""
     bob: str = ""
@@ -137,7 +142,9 @@ def progress(epoch: int, epochs: int = 4, **metrics: float) -> pb.Progress:
     return pb.Progress(epoch=epoch, epochs=epochs, progress=epoch / epochs, epoch_ended=True, metrics=metrics)
 
 
-async def central(folder: Path, *, clock: Clock | None = None, **overrides: Any) -> Central:
+async def central(
+    folder: Path, *, clock: Clock | None = None, funds: ReservationFunds | None = None, **overrides: Any
+) -> Central:
     """`overrides` are sections of the configuration: `server={"max_request_bytes": 2048}`."""
     sections: dict[str, Any] = {"auth": {"argon2_memory_kib": 8, "argon2_time_cost": 1}}
     for name, values in overrides.items():
@@ -155,7 +162,8 @@ async def central(folder: Path, *, clock: Clock | None = None, **overrides: Any)
     nodes = Nodes(store, liveness, policy, reputation, open_mode=accounts.open)
     jobs = Jobs(store, clock, accounts, liveness, tariff, Weights(), reputation, max_pending_per_user=1000)
     blobs = FileBlobStore(folder / "blobs", clock)
-    api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, accounts, poll_seconds=1.0))
+    reservations = Reservations(store, clock, accounts, liveness, jobs, funds or NoFunds(), fee_percent=10)
+    api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, accounts, poll_seconds=1.0), reservations)
     guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
     made: list[Central] = []
     app = build(
@@ -170,8 +178,22 @@ async def central(folder: Path, *, clock: Clock | None = None, **overrides: Any)
         registry=CollectorRegistry(),
         routers=[websockets(api, guard)],
     )
-    reporting = Reporting(policy, tariff, reputation)
-    found = Central(clock, bus, store, accounts, jobs, nodes, reporting, blobs, api, guard, app, admin)
+    found = Central(
+        clock,
+        bus,
+        store,
+        accounts,
+        jobs,
+        nodes,
+        Reporting(policy, tariff, reputation),
+        blobs,
+        api,
+        guard,
+        app,
+        admin,
+        reservations,
+        ReservationReports(store, reservations),
+    )
     made.append(found)
     found.alice = await found.user("alice", Role.OPERATOR, "alice-password")
     found.bob = await found.user("bob")

@@ -148,6 +148,7 @@ async def _grpc_door(
     from cyxwiz.transports.grpc.jobs import JobServicer
     from cyxwiz.transports.grpc.link import NodeLinkServicer
     from cyxwiz.transports.grpc.nodes import DiscoveryServicer, JobStatusServicer, NodeServicer
+    from cyxwiz.transports.grpc.reservations import ReservationServicer
     from cyxwiz.transports.grpc.server import GrpcServer, Servicers, server_credentials
 
     config, server = core.config, core.config.server
@@ -157,6 +158,7 @@ async def _grpc_door(
         nodes=NodeServicer(core.store, core.clock, core.nodes, core.legacy, core.accounts),
         job_status=JobStatusServicer(core.legacy),
         discovery=DiscoveryServicer(core.clock, core.nodes),
+        reservations=ReservationServicer(core.reservations, core.reservation_reports, core.legacy, core.clock),
         link=NodeLinkServicer(core.gateway, local_token=local_token),
         blobs=BlobServicer(blobs, core.jobs, max_bytes=server.max_upload_bytes),
         events=EventServicer(core.watch),

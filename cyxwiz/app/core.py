@@ -19,6 +19,7 @@ from cyxwiz.scheduler.loops.housekeeper import Housekeeper
 from cyxwiz.scheduler.loops.pardoner import Pardoner
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.loops.reaper import LeaseReaper
+from cyxwiz.scheduler.loops.reservations import ReservationKeeper
 from cyxwiz.scheduler.loops.settler import Settler
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services.accounts import Accounts
@@ -32,6 +33,10 @@ from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.payments import Payments, Terms
 from cyxwiz.services.reports import Reporting
 from cyxwiz.services.reputation import Reputation, rules_of
+from cyxwiz.services.reservation_commands import ReservationCommands
+from cyxwiz.services.reservation_funds import NoFunds
+from cyxwiz.services.reservation_reports import ReservationReports
+from cyxwiz.services.reservations import Reservations
 from cyxwiz.services.secrets import Secrets, load_secrets
 from cyxwiz.services.watch import Watch
 
@@ -52,6 +57,8 @@ class Core:
     watch: Watch
     gateway: NodeGateway
     legacy: LegacyNodes
+    reservations: Reservations
+    reservation_reports: ReservationReports
     api: Api
     weights: Weights
     payments: Payments | None
@@ -78,6 +85,7 @@ class Core:
             ),
             Pardoner(self.nodes),
             *([Settler(self.payments, self.bus, poll_seconds=self.poll_seconds)] if self.payments else []),
+            ReservationKeeper(self.reservations),
         ]
 
 
@@ -122,6 +130,8 @@ async def build_core(
         max_pending_per_user=section.max_pending_per_user,
         payments=payments,
     )
+    fee_percent = config.blockchain.platform_fee_percent
+    reservations = Reservations(store, clock, accounts, liveness, jobs, NoFunds(), fee_percent=fee_percent)
     reporting = Reporting(policy, tariff, reputation)
     watch = Watch(store, bus, accounts, poll_seconds=poll)
     gateway = NodeGateway(
@@ -132,11 +142,12 @@ async def build_core(
         accounts,
         secrets,
         reporting,
+        ReservationCommands(store, jobs, reservations),
         poll_seconds=poll,
         nonce=nonce or (lambda: os.urandom(32)),
     )
     legacy = LegacyNodes(store, nodes, reporting, open_mode=accounts.open)
-    api = Api(store, clock, jobs, nodes, accounts, watch, payments)
+    api = Api(store, clock, jobs, nodes, accounts, watch, reservations, payments)
     return Core(
         config,
         store,
@@ -150,6 +161,8 @@ async def build_core(
         watch,
         gateway,
         legacy,
+        reservations,
+        ReservationReports(store, reservations),
         api,
         weights,
         payments,

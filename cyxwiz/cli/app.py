@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cyxwiz.cli import accounts, blobs, demo, jobs, localnet, nodes, process, simulate
+from cyxwiz.cli import accounts, blobs, demo, jobs, localnet, nodes, process, reservations, simulate
 from cyxwiz.cli.arguments import OUTPUTS, Options
 from cyxwiz.cli.process import COMPLETE, know_shells
 from cyxwiz.cli.session import INTERRUPTED, TERMINATED, Session, fail, unexpected
@@ -49,6 +49,7 @@ process.add_to(app)
 demo.add_to(app)
 jobs.add_to(app)
 nodes.add_to(app)
+reservations.add_to(app)
 blobs.add_to(app)
 accounts.add_to(app)
 localnet.add_to(app)

@@ -24,6 +24,7 @@ from cyxwiz.client.jobfile import code_files, read_job, weights_file
 from cyxwiz.client.market import Market
 from cyxwiz.client.money import MoneyCalls
 from cyxwiz.client.patience import Patience
+from cyxwiz.client.reservations import ReservationCalls
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ext.v1 import blobs_pb2_grpc, client_pb2, client_pb2_grpc
 
@@ -34,7 +35,7 @@ ENDED = ("completed", "failed", "cancelled")
 FROM_START = "0.0.0"
 
 
-class Client(Market, MoneyCalls):
+class Client(Market, MoneyCalls, ReservationCalls):
     """A connection to central.
 
     Args:

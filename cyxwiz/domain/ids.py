@@ -14,6 +14,7 @@ from cyxwiz.domain.errors import invalid
 JobId = NewType("JobId", str)
 NodeId = NewType("NodeId", str)
 UserId = NewType("UserId", str)
+ReservationId = NewType("ReservationId", str)
 
 
 _source: ContextVar[Callable[[], uuid.UUID]] = ContextVar("id_source", default=uuid.uuid4)
@@ -54,6 +55,10 @@ def parse_job_id(text: str) -> JobId:
 
 def parse_node_id(text: str) -> NodeId:
     return NodeId(parse_uuid("node", text))
+
+
+def parse_reservation_id(text: str) -> ReservationId:
+    return ReservationId(parse_uuid("reservation", text))
 
 
 def parse_user_id(text: str) -> UserId:

@@ -136,6 +136,7 @@ class JobSpec:
     weights: Weights | None = None  # of the model that is evaluated or asked
     requirements: str = ""  # SHA-256 of the lock file of its packages
     network: bool = False  # whether its script asks for the network
+    reservation_id: str = ""  # it runs on the node of that reservation, or not at all
 
 
 @dataclass(frozen=True, slots=True)

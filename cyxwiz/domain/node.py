@@ -123,6 +123,7 @@ class Node:
     pricing: NodePricing | None = None  # None: its owner has set no prices
     extras: Mapping[str, object] = field(default_factory=dict[str, object])
     load: int = 0  # live leases; derived, not stored
+    reservation_id: str = ""  # of the reservation that keeps it for one owner now; derived, not stored
     version_number: int = 0
 
     @property
@@ -145,12 +146,12 @@ class Node:
 
     @property
     def status(self) -> str:
-        """For people: offline, online, busy, draining or banned."""
+        """For people: offline, online, busy (all slots taken, or reserved), draining or banned."""
         if self.state is not NodeState.ONLINE:
             return str(self.state)
         if self.cordoned:
             return "draining"
-        return "busy" if self.load >= self.max_concurrent_jobs else "online"
+        return "busy" if self.load >= self.max_concurrent_jobs or self.reservation_id else "online"
 
     def banned(self, now: datetime) -> bool:
         """Whether it is shut out now: a ban may have an end."""

@@ -78,6 +78,23 @@ class PaymentTrigger(StrEnum):
     FAIL = "fail"
 
 
+class ReservationState(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    FAILED = "failed"
+
+
+class ReservationTrigger(StrEnum):
+    CONNECT = "connect"  # its engine was heard for the first time
+    COMPLETE = "complete"  # both sides say that it is over
+    CANCEL = "cancel"  # its owner gave the node back
+    EXPIRE = "expire"  # its time is over
+    FAIL = "fail"  # the node went away, or the money was not there
+
+
 _J, _T = JobState, JobTrigger
 JOB: Mapping[tuple[JobState, JobTrigger], JobState] = {
     (_J.PENDING, _T.LEASE): _J.ASSIGNED,
@@ -137,17 +154,32 @@ PAYMENT: Mapping[tuple[PaymentState, PaymentTrigger], PaymentState] = {
     (_P.STREAMING, _Q.SETTLE): _P.COMPLETED,
 }
 
+_R, _V = ReservationState, ReservationTrigger
+RESERVATION: Mapping[tuple[ReservationState, ReservationTrigger], ReservationState] = {
+    (_R.PENDING, _V.CONNECT): _R.ACTIVE,
+    (_R.PENDING, _V.COMPLETE): _R.COMPLETED,
+    (_R.PENDING, _V.CANCEL): _R.CANCELLED,
+    (_R.PENDING, _V.EXPIRE): _R.EXPIRED,
+    (_R.PENDING, _V.FAIL): _R.FAILED,
+    (_R.ACTIVE, _V.COMPLETE): _R.COMPLETED,
+    (_R.ACTIVE, _V.CANCEL): _R.CANCELLED,
+    (_R.ACTIVE, _V.EXPIRE): _R.EXPIRED,
+    (_R.ACTIVE, _V.FAIL): _R.FAILED,
+}
+
 TABLES: Mapping[str, tuple[Mapping[Any, StrEnum], StrEnum]] = {
     "job": (JOB, JobState.PENDING),
     "lease": (LEASE, LeaseState.OFFERED),
     "node": (NODE, NodeState.OFFLINE),
     "payment": (PAYMENT, PaymentState.PENDING),
+    "reservation": (RESERVATION, ReservationState.PENDING),
 }
 
 TERMINAL_JOB_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
 HELD_JOB_STATES = frozenset({JobState.ASSIGNED, JobState.RUNNING})
 OPEN_PAYMENT_STATES = frozenset({PaymentState.PENDING, PaymentState.LOCKED, PaymentState.STREAMING})
 LIVE_LEASE_STATES = frozenset({LeaseState.OFFERED, LeaseState.ACTIVE})
+LIVE_RESERVATION_STATES = frozenset({ReservationState.PENDING, ReservationState.ACTIVE})
 
 
 _S = TypeVar("_S", bound=StrEnum)

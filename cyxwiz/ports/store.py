@@ -9,11 +9,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from cyxwiz.domain.account import ApiKey, JoinToken, User
 from cyxwiz.domain.events import Event, StoredEvent
-from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
+from cyxwiz.domain.ids import JobId, NodeId, ReservationId, Token, UserId
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint
 from cyxwiz.domain.node import LoadSample, Node
 from cyxwiz.domain.payment import Movement, Payment
 from cyxwiz.domain.reputation import ReputationEntry
+from cyxwiz.domain.reservation import Reservation
 from cyxwiz.domain.states import JobState, NodeState, PaymentState
 
 T = TypeVar("T")
@@ -38,14 +39,36 @@ class JobQuery:
     types: frozenset[JobType] = frozenset()
     node_id: NodeId | None = None
     name_contains: str = ""
+    reservation_id: ReservationId | None = None
     offset: int = 0
     limit: int = 100
     after: tuple[datetime, JobId] | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class ReservationQuery:
+    """Newest first. `at`: only those that are live then. `after` as in JobQuery, by start."""
+
+    owner_id: UserId | None = None
+    wallet: str = ""
+    at: datetime | None = None
+    offset: int = 0
+    limit: int = 100
+    after: tuple[datetime, ReservationId] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedJobs:
+    """The jobs of a reservation: those that have not ended, and what is known of those that were completed."""
+
+    open: Sequence[Job]
+    completed: int
+    last_completed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeQuery:
-    """By name, then id. A node's `load` is filled in."""
+    """By name, then id. A node's `load` and `reservation_id` are filled in."""
 
     owner_id: UserId | None = None
     states: frozenset[NodeState] = frozenset()
@@ -275,6 +298,24 @@ class Tx(Protocol):
         ...
 
     def prune_reputation(self, before: datetime) -> int: ...
+    # reservations. EXISTS where a node would have two that are live.
+    def add_reservation(self, reservation: Reservation) -> None: ...
+    def reservation(self, reservation_id: ReservationId) -> Reservation | None: ...
+    def save_reservation(self, reservation: Reservation) -> Reservation: ...
+    def reservations(self, query: ReservationQuery) -> Page[Reservation]: ...
+    def reservation_of(self, node_id: NodeId) -> Reservation | None:
+        """The node's live one; its time may be over already."""
+        ...
+
+    def live_reservations(self) -> Sequence[Reservation]:
+        """By start. Not locked."""
+        ...
+
+    def unsettled_reservations(self, limit: int) -> Sequence[Reservation]:
+        """Ended ones whose money is still owed, oldest end first. Not locked."""
+        ...
+
+    def reserved_jobs(self, reservation_id: ReservationId) -> ReservedJobs: ...
 
     # accounts
     def add_user(self, user: User) -> None: ...

@@ -44,8 +44,9 @@ class Candidate:
 
     @property
     def open(self) -> bool:
-        """Whether any job at all could be placed on it."""
-        return self.node.state is NodeState.ONLINE and self.connected and not self.node.cordoned and self.free_slots > 0
+        """Whether any job could be placed on it, but those of its reservation, which are served first of all."""
+        free = not self.node.cordoned and not self.node.reservation_id and self.free_slots > 0
+        return self.node.state is NodeState.ONLINE and self.connected and free
 
 
 def fitting_gpus(spec: JobSpec, candidate: Candidate) -> tuple[DeviceInfo, ...]:
@@ -68,6 +69,8 @@ def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
         return f"reputation below {PROBATION:g}"
     if node.state is not NodeState.ONLINE or not candidate.connected:
         return "offline"
+    if spec.reservation_id != node.reservation_id:
+        return "reserved" if node.reservation_id and not spec.reservation_id else "not the reserved node"
     if node.cordoned:
         return "draining"
     if candidate.closed:

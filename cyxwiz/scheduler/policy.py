@@ -172,7 +172,7 @@ def _need(spec: JobSpec) -> tuple[object, ...]:
     # What a price depends on matters only to a job that has a limit.
     limit = spec.max_price_units
     cap = (limit, spec.epochs, spec.expected_seconds, r.max_duration_seconds) if limit else ()
-    asks = (spec.type, spec.script is not None, bool(spec.requirements), spec.network, *cap)
+    asks = (spec.type, spec.script is not None, bool(spec.requirements), spec.network, spec.reservation_id, *cap)
     return (r.device, r.vram_bytes, r.ram_bytes, r.regions, *asks)
 
 

@@ -167,11 +167,25 @@ class Accounts:
     def node_session(self, node_id: NodeId) -> str:
         return self._issue("node", node_id, NODE_SESSION)
 
-    def p2p_token(self, user: str, job_id: str, node_id: NodeId, *, legacy: bool) -> tuple[str, int]:
-        """(token, Unix seconds at which it expires): lets `user` reach `job_id` on `node_id` directly."""
+    def p2p_token(
+        self,
+        user: str,
+        job_id: str,
+        node_id: NodeId,
+        *,
+        legacy: bool,
+        reservation_id: str = "",
+        seconds: int | None = None,
+    ) -> tuple[str, int]:
+        """(token, Unix seconds at which it expires): lets `user` reach `job_id` on `node_id` directly.
+
+        With a reservation it reaches all of its jobs. `seconds`: how long it is good, instead of p2p_token_seconds.
+        """
         now = int(self._clock.now().timestamp())
-        expires = now + self._auth.p2p_token_seconds
+        expires = now + (self._auth.p2p_token_seconds if seconds is None else seconds)
         claims = {"iss": P2P_ISSUER, "sub": user, "job_id": job_id, "node_id": node_id, "iat": now, "exp": expires}
+        if reservation_id:
+            claims["reservation_id"] = reservation_id
         return jwt.encode(claims, self._secrets.p2p_for(node_id, legacy=legacy), algorithm="HS256"), expires
 
     # log-in

@@ -15,9 +15,10 @@ from cyxwiz.domain.ids import JobId, parse_node_id, parse_user_id
 from cyxwiz.domain.job import Job, JobType
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.reputation import MAX_NOTE
+from cyxwiz.domain.reservation import MAX_MINUTES, MIN_MINUTES
 from cyxwiz.domain.states import JobState, NodeState
 from cyxwiz.ports.clock import Clock
-from cyxwiz.ports.store import JobQuery, NodeQuery, Store
+from cyxwiz.ports.store import JobQuery, NodeQuery, ReservationQuery, Store
 from cyxwiz.services import views
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.call import Args, Call, Paging
@@ -26,6 +27,7 @@ from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.money_api import MoneyApi
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.payments import Payments
+from cyxwiz.services.reservations import MAX_WALLET, Reservations
 from cyxwiz.services.views import Json
 from cyxwiz.services.watch import Cursor, Watch, stats_document
 
@@ -45,6 +47,22 @@ class JobList(Paging):
 class NodeList(Paging):
     status: Literal["online", "offline", "banned"] | None = None
     region: str = Field("", max_length=64)
+
+
+class ReservationList(Paging):
+    active: bool = False
+    user_id: str | None = None
+
+
+class NewReservation(Args):
+    node_id: str = Field(max_length=64)
+    duration_minutes: int = Field(ge=MIN_MINUTES, le=MAX_MINUTES)
+    wallet: str = Field("", max_length=MAX_WALLET)
+    job: dict[str, Any] | None = None
+
+
+class Extension(Args):
+    additional_minutes: int = Field(ge=1, le=MAX_MINUTES)
 
 
 class Tail(Args):
@@ -122,6 +140,7 @@ class Api(MoneyApi):
         nodes: Nodes,
         accounts: Accounts,
         watch: Watch,
+        reservations: Reservations,
         payments: Payments | None = None,
     ) -> None:
         self._store = store
@@ -131,6 +150,7 @@ class Api(MoneyApi):
         self.accounts = accounts
         self.watch = watch
         self.payments = payments
+        self.reservations = reservations
 
     # jobs
 
@@ -210,6 +230,40 @@ class Api(MoneyApi):
         cursor = call.read(WatchFrom).cursor
         async for update in self.watch.job(call.caller, call.id, Cursor.parse(cursor) if cursor else None):
             yield views.update(update)
+
+    # reservations
+
+    async def list_reservations(self, call: Call) -> Json:
+        args, actor, now = call.read(ReservationList), call.caller, self._clock.now()
+        query = ReservationQuery(
+            owner_id=parse_user_id(args.user_id) if args.user_id else None,
+            at=now if args.active else None,
+            offset=args.offset,
+            limit=args.limit,
+        )
+        found = await self.reservations.list(actor, query)
+        return views.page(
+            "reservations", found, lambda each: views.reservation(each, now), args.page, args.limit
+        )  # fmt: skip
+
+    async def create_reservation(self, call: Call) -> Json:
+        args, actor = call.read(NewReservation), call.caller
+        spec = parse_jobfile(args.job) if args.job is not None else None
+        made = await self.reservations.reserve(
+            actor, args.node_id, args.wallet, args.duration_minutes, spec, call.idempotency_key
+        )
+        return views.reserved(made, self._clock.now())
+
+    async def get_reservation(self, call: Call) -> Json:
+        return views.reservation(await self.reservations.get(call.caller, call.id), self._clock.now())
+
+    async def extend_reservation(self, call: Call) -> Json:
+        await self.reservations.extend(call.caller, call.id, call.read(Extension).additional_minutes)
+        return await self.get_reservation(call)
+
+    async def release_reservation(self, call: Call) -> Json:
+        await self.reservations.release(call.caller, call.id, call.read(Reason).reason)
+        return await self.get_reservation(call)
 
     # nodes
 
@@ -327,7 +381,11 @@ def _next(items: Any, tail: Tail) -> int:
 
 def job_cursor(job: Job) -> str:
     """Where the next page begins: stable while new jobs arrive."""
-    return f"{job.created_at.isoformat()}~{job.id}"
+    return place_cursor(job.created_at, job.id)
+
+
+def place_cursor(at: datetime, ident: str) -> str:
+    return f"{at.isoformat()}~{ident}"
 
 
 def parse_cursor(text: str) -> tuple[datetime, JobId]:

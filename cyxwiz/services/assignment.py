@@ -39,6 +39,7 @@ def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
         weights=spec.weights.sha256 if spec.weights is not None else "",
         requirements=tx.model(job.id) if spec.requirements else "",
         network=spec.network,
+        reservation_id=spec.reservation_id,
     )
 
 

@@ -35,6 +35,7 @@ from cyxwiz.services.pricing import pricing_of
 from cyxwiz.services.relay import Relay, RelayLink
 from cyxwiz.services.rendezvous import Rendezvous
 from cyxwiz.services.reports import Reporting, held, instant, token_of, token_to
+from cyxwiz.services.reservation_commands import ReservationCommands
 from cyxwiz.services.secrets import Secrets
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class NodeGateway:
         accounts: Accounts,
         secrets: Secrets,
         reporting: Reporting,
+        reserved: ReservationCommands,
         *,
         poll_seconds: float,
         nonce: Callable[[], bytes] = lambda: os.urandom(32),
@@ -87,6 +89,7 @@ class NodeGateway:
         self._accounts = accounts
         self._secrets = secrets
         self._reporting = reporting
+        self._reserved = reserved
         self._rendezvous = Rendezvous(store)
         self._poll = poll_seconds
         self._nonce = nonce
@@ -406,7 +409,10 @@ class NodeGateway:
     async def _command(self, session: _Session, command: pb.OwnerCommand) -> None:
         answer = pb.OwnerAnswer(number=command.number)
         try:
-            await self._store.write(lambda tx: obey(tx, session.node, command))
+            if command.reservation_id:
+                answer.job_id = await self._reserved.obey(session.node, command)
+            else:
+                await self._store.write(lambda tx: obey(tx, session.node, command))
         except CyxError as error:
             answer.code, answer.message = str(error.code), error.message
         await session.send(pb.CentralMessage(answer=answer))

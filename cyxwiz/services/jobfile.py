@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
-from cyxwiz.domain.ids import JobId
+from cyxwiz.domain.ids import JobId, parse_reservation_id
 from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources, Strategy
 from cyxwiz.domain.lockfile import check_lock
 from cyxwiz.domain.money import parse_cyxwiz
@@ -32,6 +32,7 @@ from cyxwiz.graph import (
 )
 from cyxwiz.ports.store import Tx
 from cyxwiz.services.definition import Lock, Model, Part, Steps, definition_of
+from cyxwiz.services.reserved_jobs import check_reserved
 from cyxwiz.services.validation import first_problem
 
 MAX_MODEL_BYTES = 8 << 20
@@ -132,6 +133,7 @@ class JobFile(Part):
     checkpoint: _Checkpoint = _Checkpoint()
     verify: _Verify = _Verify()
     strategy: Literal["ddp", "fsdp", "local_sgd", "diloco"] = "ddp"
+    reservation: str = Field("", max_length=64)
     labels: dict[Annotated[str, Field(max_length=100)], Annotated[str, Field(max_length=200)]] = Field(
         default_factory=dict, max_length=50
     )
@@ -181,6 +183,7 @@ def parse_jobfile(data: object) -> JobSpec:
         labels=file.labels,
         checkpoint_every=file.checkpoint.every,
         strategy=Strategy(file.strategy),
+        reservation_id=parse_reservation_id(file.reservation) if file.reservation else "",
     )
     check_spec(spec)
     return spec
@@ -293,8 +296,9 @@ def resolve(tx: Tx, spec: JobSpec, owner_id: str) -> JobSpec:
 
     Raises:
         CyxError: NOT_FOUND for a blob or a job that is not there or somebody else's; CONFLICT for a job without a
-            result; INVALID for one whose result has no such file, or no file of weights.
+            result; INVALID for one whose result has no such file, or no file of weights. As `check_reserved`.
     """
+    check_reserved(tx, spec, owner_id)
     for path, sha256 in spec.script.files.items() if spec.script is not None else ():
         _check_owned(tx, sha256, owner_id, f"model.files: {path} ({sha256}) is not stored here; upload it first")
     if (digest := blob_digest(spec.dataset_uri)) is not None:

@@ -139,14 +139,7 @@ class Jobs:
         digest = _digest(spec)
         if len(key) > MAX_KEY:
             raise CyxError(Code.INVALID, f"idempotency-key: at most {MAX_KEY} characters", {"field": "idempotency-key"})
-        job = Job(
-            id=JobId(new_id()),
-            owner_id=actor.id,
-            spec=spec,
-            created_at=self._clock.now(),
-            estimated_cost_units=self.estimate(spec).cost_units,
-            reason="waiting for the scheduler",
-        )
+        job = self.new(actor.id, spec)
 
         def unit(tx: Tx) -> tuple[Job, bool]:
             if key and (seen := tx.remembered(f"submit:{actor.id}", key)):
@@ -156,20 +149,9 @@ class Jobs:
                 if first is None:
                     raise not_found("job", seen[1])
                 return first, False
-            submitted = replace(job, spec=resolve(tx, spec, actor.id))
-            if tx.count_pending(actor.id, self._max_pending) >= self._max_pending:
-                raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
-            if self._payments is not None and self.price(spec):
-                rate = self._tariff.units_per_second(gpu=needs_gpu(spec), ram_bytes=spec.resources.ram_bytes)
-                # Without a cap of its own it may cost what is locked for it: dearer nodes don't get it.
-                submitted = replace(submitted, spec=replace(submitted.spec, max_price_units=self.price(spec)))
-                submitted = self._payments.open(tx, submitted, self.price(spec), rate * spec.resources.nodes)
-            tx.add_job(submitted)
+            submitted = self.take(tx, job, actor.name)
             if key:
                 tx.remember(f"submit:{actor.id}", key, digest, job.id)
-            tx.emit(JobSubmitted(job.id, actor.id, spec.name), private_to=actor.id)
-            record(tx, actor.name, "job.submit", f"job:{job.id}")
-            tx.hint(QUEUE)
             return submitted, True
 
         if self._payments is not None and not (key and await self._remembered(actor, key)):
@@ -183,6 +165,34 @@ class Jobs:
 
     async def _remembered(self, actor: Principal, key: str) -> bool:
         return await self._store.read(lambda tx: tx.remembered(f"submit:{actor.id}", key) is not None)
+
+    def new(self, owner_id: UserId, spec: JobSpec, job_id: JobId | None = None) -> Job:
+        """A job that nobody has stored yet."""
+        return Job(
+            id=job_id or JobId(new_id()),
+            owner_id=owner_id,
+            spec=spec,
+            created_at=self._clock.now(),
+            estimated_cost_units=self.estimate(spec).cost_units,
+            reason="waiting for the scheduler",
+        )
+
+    def take(self, tx: Tx, job: Job, by: str) -> Job:
+        """Stores a new job and wakes the scheduler. Raises EXHAUSTED, and what `resolve` refuses."""
+        submitted = replace(job, spec=resolve(tx, job.spec, job.owner_id))
+        if tx.count_pending(job.owner_id, self._max_pending) >= self._max_pending:
+            raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
+        spec = submitted.spec
+        if self._payments is not None and not spec.reservation_id and (price := self.price(spec)):
+            rate = self._tariff.units_per_second(gpu=needs_gpu(spec), ram_bytes=spec.resources.ram_bytes)
+            # Without a cap of its own it may cost what is locked for it: dearer nodes don't get it.
+            submitted = replace(submitted, spec=replace(spec, max_price_units=price))
+            submitted = self._payments.open(tx, submitted, price, rate * spec.resources.nodes)
+        tx.add_job(submitted)
+        tx.emit(JobSubmitted(job.id, job.owner_id, job.spec.name), private_to=job.owner_id)
+        record(tx, by, "job.submit", f"job:{job.id}")
+        tx.hint(QUEUE)
+        return submitted
 
     async def plan(self, actor: Principal, spec: JobSpec) -> tuple[Estimate, Sequence[Verdict]]:
         """What a submit would meet: the price and every node's answer. Stores nothing."""

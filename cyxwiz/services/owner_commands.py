@@ -32,13 +32,13 @@ def obey(tx: Tx, node: Node, command: pb.OwnerCommand) -> None:
         if job.ended:
             raise conflict(f"Job cannot be cancelled: it is {job.state}", state=str(job.state))
         if command.keep_checkpoint:
-            _keep_checkpoint(tx, job)
+            keep_checkpoint(tx, job)
         leases.cancel(tx, job, by, command.reason[:500] or "cancelled by its owner")
     action = pb.OwnerCommand.Action.Name(command.action).lower()
     record(tx, f"node:{node.id}", f"job.{action}", f"job:{job.id}", over="p2p")
 
 
-def _keep_checkpoint(tx: Tx, job: Job) -> None:
+def keep_checkpoint(tx: Tx, job: Job) -> None:
     """The last checkpoint's blob becomes the owner's: it outlives the job, and they may fetch it."""
     newest = tx.checkpoints(job.id, 1)
     info = tx.blob(newest[0].sha256) if newest and newest[0].kept else None

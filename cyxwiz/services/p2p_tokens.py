@@ -19,12 +19,16 @@ _TEXTS = ("sub", "job_id", "node_id")
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a token says: `owner_id` may reach `job_id` on `node_id` until `expires_at` (Unix seconds)."""
+    """What a token says: `owner_id` may reach `job_id` on `node_id` until `expires_at` (Unix seconds).
+
+    With a reservation it is for all of the jobs of that one, which the node knows.
+    """
 
     owner_id: str
     job_id: str
     node_id: str
     expires_at: int
+    reservation_id: str = ""
 
 
 def refused() -> CyxError:
@@ -55,9 +59,10 @@ def check(token: str, secret: bytes, node_id: str, clock: Clock, job_id: str = "
     except (jwt.PyJWTError, ValueError):
         raise refused() from None
     expires = claims["exp"]
-    if not all(isinstance(claims.get(name), str) for name in _TEXTS) or not isinstance(expires, int):
+    reserved = claims.get("reservation_id", "")
+    if not all(isinstance(each, str) for each in (*map(claims.get, _TEXTS), reserved)) or not isinstance(expires, int):
         raise refused()
-    found = Claims(claims["sub"], claims["job_id"], claims["node_id"], expires)
+    found = Claims(claims["sub"], claims["job_id"], claims["node_id"], expires, reserved)
     if found.node_id != node_id or (job_id and found.job_id != job_id) or expires <= clock.now().timestamp():
         raise refused()
     return found

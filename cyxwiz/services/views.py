@@ -18,6 +18,7 @@ from cyxwiz.scheduler.policy import Verdict
 from cyxwiz.services.accounts import TokenPair
 from cyxwiz.services.jobs import Estimate, Explanation, Receipt
 from cyxwiz.services.reputation import Account
+from cyxwiz.services.reservations import Look, Pass
 from cyxwiz.services.watch import JobUpdate, Note
 
 T = TypeVar("T")
@@ -85,6 +86,7 @@ def job(item: Job) -> Json:
         "strategy": str(spec.strategy) if spec.resources.nodes > 1 else None,
         "labels": dict(spec.labels),
         "network": spec.network,
+        "reservation_id": spec.reservation_id or None,
         "requirements": f"sha256:{spec.requirements}" if spec.requirements else None,
         "weights": _weights(spec.weights),
         **money("estimated_cost", item.estimated_cost_units),
@@ -305,6 +307,7 @@ def node(item: Node, now: datetime, closed: str = "") -> Json:
         "name": item.name,
         "status": item.status,
         "closed_reason": closed or None,
+        "reserved": bool(item.reservation_id),
         "region": item.region,
         "reputation": round(item.reputation, 6),
         "tier": str(tier(item.standing.score)),
@@ -358,6 +361,47 @@ def reputation(item: Account) -> Json:
             for line in item.lines
         ],
     }
+
+
+def reservation(item: Look, now: datetime) -> Json:
+    one = item.reservation
+    division = one.settlement if one.ended_at is not None else None
+    return {
+        "id": one.id,
+        "status": str(one.state),
+        "ending": one.ending,
+        "node_id": one.node_id,
+        "node_name": item.node.name if item.node is not None else None,
+        "user_id": one.owner_id,
+        "wallet": one.user_wallet,
+        "started_at": instant(one.started_at),
+        "ends_at": instant(one.ends_at),
+        "ended_at": instant(one.ended_at),
+        "reason": one.end_reason,
+        "duration_minutes": one.minutes,
+        "remaining_seconds": int(one.remaining(now).total_seconds()),
+        "used_seconds": one.used_seconds if division is not None else one.used(now).total_seconds(),
+        "engine_connected": one.connected(now),
+        "current_job_id": item.current_job_id or None,
+        "progress": item.progress,
+        "metrics": dict(item.metrics),
+        "jobs_completed": item.jobs_completed,
+        **money("price_per_hour", one.rate_units_per_hour),
+        **money("escrow", one.escrow_units),
+        **money("paid", division.paid if division is not None else 0),
+        **money("fee", division.fee if division is not None else 0),
+        **money("refunded", division.refunded if division is not None else 0),
+        "charged": one.charged,
+        "settled": one.settled_at is not None,
+        "escrow_account": one.escrow_account or None,
+        "payment_tx_hash": one.payment_tx_hash or None,
+        "refund_tx_hash": one.refund_tx_hash or None,
+    }
+
+
+def reserved(item: Pass, now: datetime) -> Json:
+    p2p = {"node_endpoint": item.endpoint or None, "auth_token": item.token, "expires_at": item.expires_at}
+    return {**reservation(item.look, now), "p2p": p2p}
 
 
 def load_sample(item: LoadSample) -> Json:

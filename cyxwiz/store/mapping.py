@@ -146,6 +146,7 @@ def from_job(job: Job) -> dict[str, Any]:
         "name": job.spec.name,
         "type": job.spec.type.value,
         "urgency": urgency(job),
+        "reservation_id": job.spec.reservation_id,
         "spec": from_spec(job.spec),
         "created_at": job.created_at,
         **from_job_progress(job),
@@ -153,8 +154,8 @@ def from_job(job: Job) -> dict[str, Any]:
 
 
 def urgency(job: Job) -> int:
-    """0 is the most urgent."""
-    return _TOP_RANK - job.spec.priority.rank
+    """0 is the most urgent; a job with a node of its own is before all, as it is in nobody's way."""
+    return -1 if job.spec.reservation_id else _TOP_RANK - job.spec.priority.rank
 
 
 def to_lease(row: Any) -> Lease:
@@ -335,7 +336,7 @@ _SAMPLE_PLAIN = [
 ]
 
 
-def to_node(row: Any, devices: Sequence[Any], load: int) -> Node:
+def to_node(row: Any, devices: Sequence[Any], load: int, reservation_id: str = "") -> Node:
     return Node(
         **{name: getattr(row, name) for name in _NODE_PLAIN},
         state=NodeState(row.state),
@@ -351,6 +352,7 @@ def to_node(row: Any, devices: Sequence[Any], load: int) -> Node:
         pricing=_to_pricing(row.pricing) if row.pricing else None,
         extras=row.extras,
         load=load,
+        reservation_id=reservation_id,
     )
 
 

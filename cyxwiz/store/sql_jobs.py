@@ -175,6 +175,8 @@ class Jobs(Unit):
             matching = matching.where(jobs.c.type.in_(sorted(kind.value for kind in query.types)))
         if query.node_id is not None:
             matching = matching.where(jobs.c.node_id == query.node_id)
+        if query.reservation_id is not None:
+            matching = matching.where(jobs.c.reservation_id == query.reservation_id, jobs.c.reservation_id != "")
         if query.name_contains:
             matching = matching.where(jobs.c.name.icontains(query.name_contains, autoescape=True))
         total, capped = self._total(matching)

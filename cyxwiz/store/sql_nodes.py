@@ -17,6 +17,7 @@ from cyxwiz.domain.states import NodeState
 from cyxwiz.ports.store import NodeQuery, Page
 from cyxwiz.store import mapping
 from cyxwiz.store.sql_jobs import IS_LIVE, leases
+from cyxwiz.store.sql_reservations import KEPT, reservations
 from cyxwiz.store.sql_unit import Unit, lookup, table
 from cyxwiz.store.tables import NodeDeviceRow, NodeMetricRow, NodeRow
 
@@ -48,8 +49,11 @@ _FLEET = select(nodes).order_by(*_IN_ORDER)
 _FLEET_DEVICES = select(devices).order_by(devices.c.node_id, devices.c.position)
 _DEVICES_OF = select(devices).where(devices.c.node_id == bindparam("node_id")).order_by(devices.c.position)
 _DROP_DEVICES = delete(devices).where(devices.c.node_id == bindparam("at_id"))
-_LOAD_OF = select(func.count()).select_from(leases).where(IS_LIVE, leases.c.node_id == bindparam("node_id"))
+_LOAD = select(func.count()).select_from(leases).where(IS_LIVE, leases.c.node_id == bindparam("node_id"))
+_KEPT_FOR = select(reservations.c.id).where(KEPT, reservations.c.node_id == bindparam("node_id"))
+_USE_OF = select(_LOAD.scalar_subquery().label("load"), _KEPT_FOR.scalar_subquery().label("reservation_id"))
 _LOADS = select(leases.c.node_id, func.count().label("load")).where(IS_LIVE).group_by(leases.c.node_id)
+_KEPT = select(reservations.c.node_id, reservations.c.id).where(KEPT)
 _PRUNE_SAMPLES = delete(samples).where(samples.c.at < bindparam("before"))
 
 
@@ -135,10 +139,12 @@ class Nodes(Unit):
         for device in owned:
             by_node[device.node_id].append(device)
         loads: dict[str, int] = {row.node_id: row.load for row in self._run(_LOADS)}
-        return [mapping.to_node(row, by_node[row.id], loads.get(row.id, 0)) for row in rows]
+        kept: dict[str, str] = {row.node_id: row.id for row in self._run(_KEPT, {"now": self.now})}
+        return [mapping.to_node(row, by_node[row.id], loads.get(row.id, 0), kept.get(row.id, "")) for row in rows]
 
     def _whole(self, row: Row[Any] | None) -> Node | None:
         if row is None:
             return None
         owned = self._run(_DEVICES_OF, {"node_id": row.id}).all()
-        return mapping.to_node(row, owned, self._run(_LOAD_OF, {"node_id": row.id}).scalar_one())
+        use = self._run(_USE_OF, {"node_id": row.id, "now": self.now}).one()
+        return mapping.to_node(row, owned, use.load, use.reservation_id or "")

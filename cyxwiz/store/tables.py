@@ -192,12 +192,14 @@ class JobRow(Row, table=True):
         Index("ix_jobs_created_at_id", "created_at", "id"),
         _partial("ix_jobs_node_id_created_at", "node_id", "created_at", where="node_id IS NOT NULL"),
         _partial("ix_jobs_state_not_before", "state", "not_before", where="not_before IS NOT NULL"),
+        _partial("ix_jobs_reservation_id_state", "reservation_id", "state", where="reservation_id <> ''"),
     )
     id: str = Field(primary_key=True)
     owner_id: str
     name: str
     type: str
     urgency: int  # 0 is the most urgent, so that one ascending index serves the queue
+    reservation_id: str = Field(sa_column_kwargs={"server_default": ""})
     spec: dict[str, Any] = Field(sa_type=Json)
     created_at: datetime = Field(sa_type=Instant)
     state: str

@@ -112,6 +112,7 @@ def test_every_trigger_is_used() -> None:
         (states.JOB, states.JobTrigger),
         (states.LEASE, states.LeaseTrigger),
         (states.NODE, states.NodeTrigger),
+        (states.RESERVATION, states.ReservationTrigger),
     ):
         assert {trigger for _, trigger in table} == set(triggers)
 

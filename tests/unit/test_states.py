@@ -115,4 +115,5 @@ def test_the_sets_of_states_do_not_overlap() -> None:
         "lease": "offered",
         "node": "offline",
         "payment": "pending",
+        "reservation": "pending",
     }

@@ -29,7 +29,9 @@ from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import LinkSession
 from cyxwiz.ports.clock import Clock
 from cyxwiz.protocol.execution_pb2 import TrainingUpdate
+from cyxwiz.protocol.job_pb2 import JobConfig
 from cyxwiz.runtime.tasks import Tasks, spawn
+from cyxwiz.services.p2p_tokens import Claims
 
 if TYPE_CHECKING:
     from cyxwiz.compute.runs import Record
@@ -45,7 +47,7 @@ FINISHED = "finished.json"
 
 class Hub:
     def __init__(self, node_id: str, clock: Clock, *, max_data_bytes: int) -> None:
-        self.sessions = Sessions(node_id, clock)
+        self.sessions = Sessions(node_id, clock, self._in_reservation)
         self.relayed = Relayed()
         self._clock = clock
         self._max_data_bytes = max_data_bytes
@@ -84,16 +86,11 @@ class Hub:
         self, job: LiveJob, action: pb.OwnerCommand.Action, reason: str = "", *, keep_checkpoint: bool = False
     ) -> None:
         """Has central pause, resume or cancel the job. Raises central's refusal, UNAVAILABLE without a connection."""
-        record, link = job.record, self._link
+        record = job.record
         if record is None:
             raise conflict(f"Job {job.job_id} is over on this node: ask central")
-        if link is None:
-            raise CyxError(Code.UNAVAILABLE, "This node has no connection to central, which alone decides about jobs")
-        number = next(self._numbers)
-        waiting = self._answers[number] = asyncio.get_running_loop().create_future()
         assign = record.assign
         command = pb.OwnerCommand(
-            number=number,
             job_id=assign.job_id,
             token=assign.token,
             action=action,
@@ -101,23 +98,55 @@ class Hub:
             keep_checkpoint=keep_checkpoint,
         )
         pausing, job.pausing = job.pausing, job.pausing or action == pb.OwnerCommand.PAUSE
-        try:
-            await link.send(pb.NodeMessage(command=command))
-            async with asyncio.timeout(ANSWER_SECONDS):
-                answer = await waiting
-            if answer.code:
-                job.pausing = pausing
-                raise CyxError(_code(answer.code), answer.message)
-        except TimeoutError:
-            raise CyxError(Code.TIMEOUT, f"Central did not answer within {ANSWER_SECONDS:.0f} s") from None
-        finally:
-            del self._answers[number]
+        answer = await self._ask(command)
+        if answer.code:
+            job.pausing = pausing
+            raise CyxError(_code(answer.code), answer.message)
         if action == pb.OwnerCommand.CANCEL and job.standing is Standing.PAUSED:  # no lease is left to end
             job.tell(updates.stopped_of(job.job_id, self.now_ms(), job.epoch))
             job.stand(Standing.DONE)
         if action == pb.OwnerCommand.RESUME:
             job.pausing = False
             spawn(self._expect_back(job), name=f"expect {job.job_id}", group=self._tasks)
+
+    async def _ask(self, command: pb.OwnerCommand) -> pb.OwnerAnswer:
+        """Central's answer. Raises UNAVAILABLE without a connection, TIMEOUT."""
+        link = self._link
+        if link is None:
+            raise CyxError(Code.UNAVAILABLE, "This node has no connection to central, which alone decides about jobs")
+        command.number = next(self._numbers)
+        waiting = self._answers[command.number] = asyncio.get_running_loop().create_future()
+        try:
+            await link.send(pb.NodeMessage(command=command))
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await waiting
+        except TimeoutError:
+            raise CyxError(Code.TIMEOUT, f"Central did not answer within {ANSWER_SECONDS:.0f} s") from None
+        finally:
+            del self._answers[command.number]
+
+    async def start_job(self, reservation_id: str, config: JobConfig) -> str:
+        """Has central take a further job of a reservation of this node; its id. Raises central's refusal."""
+        data = config.SerializeToString()
+        command = pb.OwnerCommand(action=pb.OwnerCommand.START, reservation_id=reservation_id, config=data)
+        answer = await self._ask(command)
+        if answer.code:
+            raise CyxError(_code(answer.code), answer.message)
+        return answer.job_id
+
+    async def end_reservation(self, reservation_id: str) -> None:
+        """Tells central that the client of a reservation is done with it. Raises central's refusal."""
+        command = pb.OwnerCommand(action=pb.OwnerCommand.END_RESERVATION, reservation_id=reservation_id)
+        answer = await self._ask(command)
+        if answer.code:
+            raise CyxError(_code(answer.code), answer.message)
+
+    def _in_reservation(self, claims: Claims, job_id: str) -> bool:
+        """Whether a job on this node belongs to the reservation of a token."""
+        job = self._jobs.get(job_id)
+        if job is None or not claims.reservation_id:
+            return False
+        return (job.reservation_id, job.owner_id) == (claims.reservation_id, claims.owner_id)
 
     async def acknowledged(self, job: LiveJob) -> bool:
         """Waits until central has every report of the job so far; whether it came to that."""
@@ -146,8 +175,8 @@ class Hub:
         if job is None or job.standing in (Standing.DONE, Standing.AWAY):
             job = self._jobs[assign.job_id] = LiveJob(assign.job_id, assign.owner_id)
         job.idle_since = self._clock.monotonic()
-        job.record, job.pausing = record, False
-        job.owner_id = assign.owner_id
+        job.record, job.pausing, job.closing = record, False, False
+        job.owner_id, job.reservation_id = assign.owner_id, assign.reservation_id
         if assign.dataset_uri.startswith(REMOTE):
             job.remote = RemoteData(job, self._clock, batch=assign.batch_size, max_bytes=self._max_data_bytes)
         job.stand(Standing.HERE)
@@ -208,8 +237,21 @@ class Hub:
             (record.directory / FINISHED).write_text(_kept(record.assign, report))
         except OSError as error:
             log.warning("the result of job %s is not found again after a restart: %s", job.job_id, error)
-        job.tell(updates.complete_of(report))
-        job.stand(Standing.DONE)
+        if job.reservation_id:
+            job.closing = True
+            spawn(self._complete_when_known(job, report), name=f"complete {job.job_id}", group=self._tasks)
+        else:
+            job.tell(updates.complete_of(report))
+            job.stand(Standing.DONE)
+
+    async def _complete_when_known(self, job: LiveJob, report: pb.Report) -> None:
+        """Whoever is told that the last job is complete may end the reservation at once, and central cancels what has
+        not ended by its books: so it is told when central has the result, or can't be asked."""
+        record = job.record
+        await self.acknowledged(job)
+        if job.record is record and job.standing is Standing.HERE:
+            job.tell(updates.complete_of(report))
+            job.stand(Standing.DONE)
 
     def _set_aside(self, job: LiveJob, reason: str) -> None:
         if job.pausing:
@@ -238,7 +280,7 @@ class Hub:
     def lost(self, record: Record) -> None:
         """The run is over without a last report: its clients learn it here."""
         job = self._jobs.get(record.assign.job_id)
-        if job is not None and job.record is record and job.standing is Standing.HERE:
+        if job is not None and job.record is record and job.standing is Standing.HERE and not job.closing:
             self._away(job, "Its run ended on this node")
 
     def recall(self, directories: Sequence[Path]) -> None:
@@ -247,13 +289,14 @@ class Hub:
             try:
                 kept = json.loads((directory / FINISHED).read_text())
                 report, owner = json_format.ParseDict(kept["report"], pb.Report()), str(kept["owner_id"])
+                reservation = str(kept.get("reservation_id", ""))
                 weights = report.finished.artefacts[0]
                 size = (directory / "out" / weights.name).stat().st_size
             except (OSError, ValueError, LookupError, TypeError, json_format.ParseError):
                 continue  # no result there, or not all of it
             if size != weights.size:
                 continue
-            job = self._jobs[report.job_id] = LiveJob(report.job_id, owner, standing=Standing.DONE)
+            job = self._jobs[report.job_id] = LiveJob(report.job_id, owner, reservation, standing=Standing.DONE)
             job.epoch = report.finished.epochs_completed
             job.weights = Weights(directory / "out" / weights.name, weights.sha256, weights.size)
             job.tell(updates.complete_of(report))
@@ -275,6 +318,9 @@ class Hub:
         return sum(gpu.memory_total_bytes or 0 for gpu in self.hardware.gpus) if self.hardware is not None else 0
 
     # what clients ask
+
+    def knows(self, job_id: str) -> bool:
+        return job_id in self._jobs
 
     async def find(self, job_id: str, *, wait: bool = False) -> LiveJob:
         """A job on this node; with `wait` one that central is about to give it. Raises NOT_FOUND."""
@@ -317,7 +363,8 @@ class Hub:
 
 def _kept(assign: pb.Assign, report: pb.Report) -> str:
     """A result's report with its owner, to be found after a restart."""
-    return json.dumps({"owner_id": assign.owner_id, "report": json_format.MessageToDict(report)})
+    kept = {"owner_id": assign.owner_id, "reservation_id": assign.reservation_id}
+    return json.dumps({**kept, "report": json_format.MessageToDict(report)})
 
 
 def _sound(value: Any) -> bool:

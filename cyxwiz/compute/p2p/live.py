@@ -48,6 +48,7 @@ class Weights:
 class LiveJob:
     job_id: str
     owner_id: str
+    reservation_id: str = ""
     record: Record | None = None
     standing: Standing = Standing.HERE
     epoch: int = 0
@@ -56,6 +57,7 @@ class LiveJob:
     checkpoint: str = ""  # sha256 of the last one that central has
     checkpoints: int = 0
     weights: Weights | None = None
+    closing: bool = False  # its end is told once central has it
     pausing: bool = False  # its owner asked for it over this node
     idle_since: float = 0.0  # by the clock: when it was last seen to run or to be read
     remote: RemoteData | None = None

@@ -27,6 +27,7 @@ from cyxwiz.ports.execution import Headers
 from cyxwiz.ports.executor import PREEMPT_SECONDS
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import execution_pb2 as pb
+from cyxwiz.protocol.job_pb2 import JobConfig
 from cyxwiz.runtime.tasks import Tasks, spawn
 
 log = logging.getLogger(__name__)
@@ -106,9 +107,11 @@ class ExecutionService:
         )
 
     async def _send_job(self, request: pb.SendJobRequest, headers: Headers) -> pb.SendJobResponse:
-        """Attaches to the job that central assigned: central's is the configuration that counts."""
+        """Attaches to the job that central assigned: central's is the configuration that counts. In a reservation a job
+        that central does not have yet is submitted to it."""
         try:
-            self._hub.sessions.admit(headers, request.job_id, connected=True)
+            session = self._hub.sessions.admit(headers, request.job_id, connected=True)
+            await self._started(session, request.config, request.job_id, request.dataset_uri)
             job = await self._hub.find(request.job_id, wait=True)
             if job.standing is Standing.AWAY:
                 raise not_found("job", request.job_id)
@@ -126,13 +129,34 @@ class ExecutionService:
         )
 
     async def _start_new_job(self, request: pb.StartNewJobRequest, headers: Headers) -> pb.StartNewJobResponse:
-        """Lets the session reach the owner's next job, once central has given it to this node."""
+        """Lets the session reach the owner's next job, once central has given it to this node. In a reservation the
+        job is submitted with this call, where central does not have it yet; one without a free slot waits."""
         session = self._hub.sessions.admit(headers, headers.job_id or self._hub.sessions.job_of(headers))
+        started = ""
         try:
-            await self._next_job(session, request.job_id or request.job_config.job_id, wait=True)
+            if request.reservation_id not in ("", session.claims.reservation_id):
+                raise invalid("reservation_id: is not the one that this token is for", field="reservation_id")
+            asked = request.job_id or request.job_config.job_id
+            started = await self._started(session, request.job_config, asked)
+            await self._next_job(session, started or asked, wait=True)
         except CyxError as error:
-            return pb.StartNewJobResponse(accepted=False, message=error.message)
-        return pb.StartNewJobResponse(accepted=True, message="go on with this job")
+            if not started or error.code is not Code.NOT_FOUND:
+                return pb.StartNewJobResponse(accepted=False, message=error.message)
+            session.jobs.add(started)
+            return pb.StartNewJobResponse(accepted=True, message=f"job {started} waits for a free slot of this node")
+        return pb.StartNewJobResponse(accepted=True, message=f"go on with job {started or asked}")
+
+    async def _started(self, session: Session, config: JobConfig, job_id: str, dataset_uri: str = "") -> str:
+        """Has central take a further job of the session's reservation; its id. Empty where there is nothing to take: no
+        reservation, a job that is here already, or a config without a model. Raises central's refusal."""
+        reservation_id = session.claims.reservation_id
+        if not reservation_id or not config.model_definition or self._hub.knows(job_id):
+            return ""
+        asked = JobConfig()
+        asked.CopyFrom(config)
+        asked.job_id = job_id
+        asked.dataset_uri = config.dataset_uri or dataset_uri
+        return await self._hub.start_job(reservation_id, asked)
 
     async def _next_job(self, session: Session, job_id: str, *, wait: bool = False) -> LiveJob:
         """A further job of the same owner on this node. Raises INVALID, NOT_FOUND."""
@@ -207,6 +231,8 @@ class ExecutionService:
         try:
             async for update in reader.updates():
                 yield update
+            if reader.dismissed and session.claims.reservation_id:
+                await self._hub.end_reservation(session.claims.reservation_id)
         finally:
             reader.leave()
             if reader.job.remote is not None:
@@ -276,7 +302,8 @@ class ExecutionService:
             self._hub.fail(reader, "BUSY", f"Job {reader.job.job_id} has not ended: its stream goes on")
             return
         try:
-            reader.follow(await self._next_job(session, config.job_id, wait=True))
+            started = await self._started(session, config, config.job_id)
+            reader.follow(await self._next_job(session, started or config.job_id, wait=True))
         except CyxError as error:
             self._hub.fail(reader, str(error.code), error.message)
 

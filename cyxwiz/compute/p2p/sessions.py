@@ -7,6 +7,7 @@ the earlier system do, with their log-in) is known by it after a ConnectToNode t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cyxwiz.domain.errors import Code, CyxError
@@ -19,7 +20,8 @@ MAX_SESSIONS = 10_000
 
 @dataclass(slots=True)
 class Session:
-    """`jobs` are those that the client may reach: the token's, and the owner's next ones that it went on with."""
+    """`jobs` are those that the client may reach: the token's, and the owner's next ones that it went on with. A token
+    of a reservation reaches all jobs of that one."""
 
     claims: Claims
     token: str
@@ -27,9 +29,13 @@ class Session:
 
 
 class Sessions:
-    def __init__(self, node_id: str, clock: Clock) -> None:
+    def __init__(
+        self, node_id: str, clock: Clock, reserved: Callable[[Claims, str], bool] = lambda claims, job_id: False
+    ) -> None:
+        """`reserved`: whether a job belongs to the reservation of a token."""
         self._node_id = node_id
         self._clock = clock
+        self._reserved = reserved
         self._secret = b""
         self._sessions: dict[str, Session] = {}  # by the digest of the credential
 
@@ -40,16 +46,16 @@ class Sessions:
     def connect(self, token: str, job_id: str, authorization: str) -> Session:
         """Opens the session of a token for its job. Raises UNAUTHENTICATED, and UNAVAILABLE before central is met."""
         claims = self._check(token, job_id)
-        if job_id != claims.job_id:
+        if not job_id:
             raise refused()
         self._drop_expired()
         if len(self._sessions) >= MAX_SESSIONS:
             raise CyxError(Code.EXHAUSTED, "Too many sessions are open on this node; try again later")
-        session = Session(claims, token, {claims.job_id})
+        session = Session(claims, token, {claims.job_id, job_id})
         self._sessions[_digest(token)] = session
         other = authorization.partition(" ")[2].strip()
         if other and other != token:
-            self._sessions[_digest(f"{claims.job_id} {other}")] = session
+            self._sessions[_digest(f"{job_id} {other}")] = session
         return session
 
     def admit(self, headers: Headers, job_id: str, *, connected: bool = False) -> Session:
@@ -59,14 +65,14 @@ class Sessions:
         """
         token = bearer(headers.authorization)
         known = self._sessions.get(_digest(token)) or self._sessions.get(_digest(f"{job_id} {token}"))
-        if known is not None and job_id in known.jobs:
+        if known is not None and (job_id in known.jobs or self._reserved(known.claims, job_id)):
             if known.claims.expires_at <= self._clock.now().timestamp():
                 raise refused()
             return known
         if connected:
             raise CyxError(Code.UNAUTHENTICATED, "Not connected: call ConnectToNode with this token first")
         claims = self._check(token, job_id)
-        return Session(claims, token, {claims.job_id})
+        return Session(claims, token, {claims.job_id, job_id})
 
     def job_of(self, headers: Headers) -> str:
         """The job that the call's token is for, where nothing else says it. Raises UNAUTHENTICATED."""
@@ -89,7 +95,10 @@ class Sessions:
     def _check(self, token: str, job_id: str) -> Claims:
         if not self._secret:
             raise CyxError(Code.UNAVAILABLE, "This node has not met its central yet and can check no token")
-        return check(token, self._secret, self._node_id, self._clock, job_id)
+        claims = check(token, self._secret, self._node_id, self._clock)
+        if job_id and job_id != claims.job_id and not self._reserved(claims, job_id):
+            raise refused()
+        return claims
 
     def _drop_expired(self) -> None:
         now = self._clock.now().timestamp()

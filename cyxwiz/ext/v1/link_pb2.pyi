@@ -166,7 +166,7 @@ class Welcome(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., node_id: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ..., lease_timeout_ms: _Optional[int] = ..., session_token: _Optional[str] = ..., p2p_secret: _Optional[bytes] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ...) -> None: ...
 
 class Assign(_message.Message):
-    __slots__ = ("job_id", "token", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device", "ram_bytes", "vram_bytes", "max_duration_seconds", "name", "resume", "checkpoint_every", "script", "weights", "requirements", "network", "gang", "owner_id")
+    __slots__ = ("job_id", "token", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device", "ram_bytes", "vram_bytes", "max_duration_seconds", "name", "resume", "checkpoint_every", "script", "weights", "requirements", "network", "gang", "owner_id", "reservation_id")
     class HyperparametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +196,7 @@ class Assign(_message.Message):
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     GANG_FIELD_NUMBER: _ClassVar[int]
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
+    RESERVATION_ID_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     token: Token
     job_type: str
@@ -218,7 +219,8 @@ class Assign(_message.Message):
     network: bool
     gang: Gang
     owner_id: str
-    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., job_type: _Optional[str] = ..., model: _Optional[str] = ..., dataset_uri: _Optional[str] = ..., hyperparameters: _Optional[_Mapping[str, str]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., ram_bytes: _Optional[int] = ..., vram_bytes: _Optional[int] = ..., max_duration_seconds: _Optional[float] = ..., name: _Optional[str] = ..., resume: _Optional[_Union[Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[str] = ..., script: _Optional[_Union[Script, _Mapping]] = ..., weights: _Optional[str] = ..., requirements: _Optional[str] = ..., network: _Optional[bool] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ..., owner_id: _Optional[str] = ...) -> None: ...
+    reservation_id: str
+    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., job_type: _Optional[str] = ..., model: _Optional[str] = ..., dataset_uri: _Optional[str] = ..., hyperparameters: _Optional[_Mapping[str, str]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., ram_bytes: _Optional[int] = ..., vram_bytes: _Optional[int] = ..., max_duration_seconds: _Optional[float] = ..., name: _Optional[str] = ..., resume: _Optional[_Union[Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[str] = ..., script: _Optional[_Union[Script, _Mapping]] = ..., weights: _Optional[str] = ..., requirements: _Optional[str] = ..., network: _Optional[bool] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ..., owner_id: _Optional[str] = ..., reservation_id: _Optional[str] = ...) -> None: ...
 
 class Gang(_message.Message):
     __slots__ = ("rank", "world", "strategy")
@@ -582,35 +584,45 @@ class RelayEnd(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...
 
 class OwnerCommand(_message.Message):
-    __slots__ = ("number", "job_id", "token", "action", "reason", "keep_checkpoint")
+    __slots__ = ("number", "job_id", "token", "action", "reason", "keep_checkpoint", "reservation_id", "config")
     class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PAUSE: _ClassVar[OwnerCommand.Action]
         RESUME: _ClassVar[OwnerCommand.Action]
         CANCEL: _ClassVar[OwnerCommand.Action]
+        START: _ClassVar[OwnerCommand.Action]
+        END_RESERVATION: _ClassVar[OwnerCommand.Action]
     PAUSE: OwnerCommand.Action
     RESUME: OwnerCommand.Action
     CANCEL: OwnerCommand.Action
+    START: OwnerCommand.Action
+    END_RESERVATION: OwnerCommand.Action
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     KEEP_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    RESERVATION_ID_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
     number: int
     job_id: str
     token: Token
     action: OwnerCommand.Action
     reason: str
     keep_checkpoint: bool
-    def __init__(self, number: _Optional[int] = ..., job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., action: _Optional[_Union[OwnerCommand.Action, str]] = ..., reason: _Optional[str] = ..., keep_checkpoint: _Optional[bool] = ...) -> None: ...
+    reservation_id: str
+    config: bytes
+    def __init__(self, number: _Optional[int] = ..., job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., action: _Optional[_Union[OwnerCommand.Action, str]] = ..., reason: _Optional[str] = ..., keep_checkpoint: _Optional[bool] = ..., reservation_id: _Optional[str] = ..., config: _Optional[bytes] = ...) -> None: ...
 
 class OwnerAnswer(_message.Message):
-    __slots__ = ("number", "code", "message")
+    __slots__ = ("number", "code", "message", "job_id")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
     number: int
     code: str
     message: str
-    def __init__(self, number: _Optional[int] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    job_id: str
+    def __init__(self, number: _Optional[int] = ..., code: _Optional[str] = ..., message: _Optional[str] = ..., job_id: _Optional[str] = ...) -> None: ...

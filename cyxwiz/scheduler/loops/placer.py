@@ -116,6 +116,9 @@ class Placer(Service):
             if node is None or node.status not in ("online", "busy") or node.load >= node.max_concurrent_jobs:
                 tx.hint(leases.QUEUE)
                 return
+            if node.reservation_id != job.spec.reservation_id:  # somebody was faster, or its time is over
+                tx.hint(leases.QUEUE)
+                return
         job = replace(job, estimated_cost_units=placement.cost_units)
         lease = leases.issue(tx, job, *placement.node_ids)
         node = nodes[0]

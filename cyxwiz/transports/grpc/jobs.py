@@ -19,18 +19,15 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2 as pb
 from cyxwiz.protocol import job_pb2_grpc
 from cyxwiz.services.api import job_cursor, parse_cursor
+from cyxwiz.services.jobconfig import TYPES, count_of, enum_of, spec_of
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.watch import JobUpdate, Watch
 from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import (
     STATES_OF,
-    TYPES,
     assignment_to,
-    count_of,
-    enum_of,
     error_to,
     seconds_to,
-    spec_of,
     status_to,
 )
 

@@ -5,37 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from cyxwiz import wire
 from cyxwiz.domain.errors import Code, CyxError, invalid
-from cyxwiz.domain.job import Device, Job, JobSpec, JobType, Priority, Resources
+from cyxwiz.domain.job import Device, Job
 from cyxwiz.domain.money import UNITS_PER_CYXWIZ
 from cyxwiz.domain.node import P2P_SERVICE, Hardware, LoadSample, Node
 from cyxwiz.domain.states import JobState, NodeState
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2 as job_pb
 from cyxwiz.protocol import node_pb2 as node_pb
-from cyxwiz.services.definition import parse_definition
 from cyxwiz.services.hardware import DEVICE_FROM_WIRE, device_of, device_to
-from cyxwiz.services.jobfile import epochs_of
+from cyxwiz.services.jobconfig import TYPES
 from cyxwiz.services.jobs import Assignment
 from cyxwiz.services.nodes import Registration
-from cyxwiz.services.pricing import pricing_of, pricing_to, states_prices, units_of
+from cyxwiz.services.pricing import pricing_of, pricing_to, states_prices
 
-DEFAULT_EPOCHS = 10
-DEFAULT_BATCH = 32
-GIB = 2**30
-
-TYPES = {
-    job_pb.JOB_TYPE_UNKNOWN: JobType.TRAINING,
-    job_pb.JOB_TYPE_TRAINING: JobType.TRAINING,
-    job_pb.JOB_TYPE_INFERENCE: JobType.INFERENCE,
-    job_pb.JOB_TYPE_EVALUATION: JobType.EVALUATION,
-    job_pb.JOB_TYPE_PREPROCESSING: JobType.PREPROCESSING,
-}
 TYPE_TO = {kind: number for number, kind in TYPES.items() if number}
-PRIORITIES = dict(enumerate(Priority))
 STATUS_TO = {
     JobState.PENDING: common.STATUS_PENDING,
     JobState.ASSIGNED: common.STATUS_IN_PROGRESS,
@@ -76,61 +62,7 @@ def error_to(error: CyxError) -> common.Error:
     return common.Error(code=wire.CODES[error.code].grpc, message=error.message, details=str(error.code))
 
 
-def enum_of(table: Mapping[Any, object], number: int, field: str) -> object:
-    if number not in table:
-        raise invalid(f"{field}: {number} is not one of {', '.join(str(each) for each in table)}", field=field)
-    return table[number]
-
-
-def count_of(value: int, default: int, field: str) -> int:
-    """Proto3 cannot tell 0 from unset: 0 is the default, a negative number INVALID."""
-    if value < 0:
-        raise invalid(f"{field}: must not be negative, not {value}", field=field)
-    return value or default
-
-
 # jobs
-
-
-def spec_of(config: job_pb.JobConfig) -> JobSpec:
-    """A job as the wire contract describes it. A `seed` among the hyperparameters is the job's seed."""
-    hyperparameters = dict(config.hyperparameters)
-    seed = hyperparameters.pop("seed", "0")
-    try:
-        seed_number = int(seed)
-        if not -(2**63) <= seed_number < 2**63:
-            raise ValueError
-    except ValueError:
-        raise invalid(f"hyperparameters.seed: {seed[:40]!r} is no 64-bit integer", field="seed") from None
-    device = Device(str(enum_of(DEVICE_FROM_WIRE, config.required_device, "required_device")))
-    memory = count_of(config.estimated_memory, 0, "estimated_memory")
-    on_gpu = device not in (Device.ANY, Device.CPU)
-    resources = Resources(
-        device=device,
-        vram_bytes=memory if on_gpu else 0,
-        ram_bytes=memory if memory and not on_gpu else GIB,
-    )
-    definition = parse_definition(config.model_definition)
-    kind = JobType(str(enum_of(TYPES, config.job_type, "job_type")))
-    return JobSpec(
-        name="",
-        type=kind,
-        priority=Priority(str(enum_of(PRIORITIES, config.priority, "priority"))),
-        model=definition.model,
-        script=definition.script,
-        weights=definition.weights,
-        requirements=definition.requirements,
-        network=definition.network,
-        hyperparameters=hyperparameters,
-        dataset_uri=config.dataset_uri,
-        batch_size=count_of(config.batch_size, DEFAULT_BATCH, "batch_size"),
-        epochs=epochs_of(kind, count_of(config.epochs, DEFAULT_EPOCHS, "epochs")),
-        seed=seed_number,
-        resources=resources,
-        expected_seconds=float(count_of(config.estimated_duration, 0, "estimated_duration")),
-        max_price_units=units_of(config.payment_amount, "payment_amount"),
-        payment_address=config.payment_address[:200],
-    )
 
 
 def status_to(job: Job) -> job_pb.JobStatus:

@@ -18,13 +18,12 @@ from cyxwiz.protocol import node_pb2 as pb
 from cyxwiz.protocol import node_pb2_grpc
 from cyxwiz.services.accounts import JOIN_PREFIX, Accounts
 from cyxwiz.services.hardware import DEVICE_FROM_WIRE
+from cyxwiz.services.jobconfig import count_of, enum_of
 from cyxwiz.services.legacy import LegacyNodes, Outcome
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.pricing import BILLING
 from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import (
-    count_of,
-    enum_of,
     hardware_of_info,
     info_to,
     point_to,

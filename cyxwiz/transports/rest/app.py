@@ -26,6 +26,7 @@ from cyxwiz.transports.rest import (
     routes_money,
     routes_nodes,
     routes_page,
+    routes_reservations,
     routes_system,
 )
 from cyxwiz.transports.rest.request import Door
@@ -57,6 +58,7 @@ def build(
         *routes_system.operations(api, gauges if config.metrics.enabled else None, ready),
         *routes_jobs.operations(api, guard, streams),
         *routes_nodes.operations(api),
+        *routes_reservations.operations(api),
         *blob_door.operations(),
         *routes_accounts.operations(api),
         *routes_money.operations(api),

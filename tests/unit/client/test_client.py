@@ -53,6 +53,11 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
     await client.top_up(JOB, "1.5")
     await client.grant(JOB, "1.5")
     await client.complain_about_node(JOB, JOB, "late")
+    for act in ("reservation", "release_reservation"):
+        await getattr(client, act)(JOB)
+    await client.reservations(active=True)
+    await client.reserve(JOB, 60, {"name": "x"})
+    await client.extend_reservation(JOB, 5)
     await client.create_node_token(2, 60.0)
     await client.create_user("bob")
     await client.login("bob", "secret-word")

@@ -1,0 +1,90 @@
+"""The wire contract's `JobConfig` as a job: what every door that takes one makes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources
+from cyxwiz.domain.money import MAX_UNITS, UNITS_PER_CYXWIZ
+from cyxwiz.protocol import job_pb2 as job_pb
+from cyxwiz.services.definition import parse_definition
+from cyxwiz.services.hardware import DEVICE_FROM_WIRE
+from cyxwiz.services.jobfile import epochs_of
+
+DEFAULT_EPOCHS = 10
+DEFAULT_BATCH = 32
+GIB = 2**30
+
+TYPES = {
+    job_pb.JOB_TYPE_UNKNOWN: JobType.TRAINING,
+    job_pb.JOB_TYPE_TRAINING: JobType.TRAINING,
+    job_pb.JOB_TYPE_INFERENCE: JobType.INFERENCE,
+    job_pb.JOB_TYPE_EVALUATION: JobType.EVALUATION,
+    job_pb.JOB_TYPE_PREPROCESSING: JobType.PREPROCESSING,
+}
+PRIORITIES = dict(enumerate(Priority))
+
+
+def enum_of(table: Mapping[Any, object], number: int, field: str) -> object:
+    if number not in table:
+        raise invalid(f"{field}: {number} is not one of {', '.join(str(each) for each in table)}", field=field)
+    return table[number]
+
+
+def count_of(value: int, default: int, field: str) -> int:
+    """Proto3 cannot tell 0 from unset: 0 is the default, a negative number INVALID."""
+    if value < 0:
+        raise invalid(f"{field}: must not be negative, not {value}", field=field)
+    return value or default
+
+
+def spec_of(config: job_pb.JobConfig) -> JobSpec:
+    """A job as the wire contract describes it. A `seed` among the hyperparameters is the job's seed."""
+    hyperparameters = dict(config.hyperparameters)
+    seed = hyperparameters.pop("seed", "0")
+    try:
+        seed_number = int(seed)
+        if not -(2**63) <= seed_number < 2**63:
+            raise ValueError
+    except ValueError:
+        raise invalid(f"hyperparameters.seed: {seed[:40]!r} is no 64-bit integer", field="seed") from None
+    device = Device(str(enum_of(DEVICE_FROM_WIRE, config.required_device, "required_device")))
+    memory = count_of(config.estimated_memory, 0, "estimated_memory")
+    on_gpu = device not in (Device.ANY, Device.CPU)
+    resources = Resources(
+        device=device,
+        vram_bytes=memory if on_gpu else 0,
+        ram_bytes=memory if memory and not on_gpu else GIB,
+    )
+    definition = parse_definition(config.model_definition)
+    kind = JobType(str(enum_of(TYPES, config.job_type, "job_type")))
+    return JobSpec(
+        name="",
+        type=kind,
+        priority=Priority(str(enum_of(PRIORITIES, config.priority, "priority"))),
+        model=definition.model,
+        script=definition.script,
+        weights=definition.weights,
+        requirements=definition.requirements,
+        network=definition.network,
+        hyperparameters=hyperparameters,
+        dataset_uri=config.dataset_uri,
+        batch_size=count_of(config.batch_size, DEFAULT_BATCH, "batch_size"),
+        epochs=epochs_of(kind, count_of(config.epochs, DEFAULT_EPOCHS, "epochs")),
+        seed=seed_number,
+        resources=resources,
+        expected_seconds=float(count_of(config.estimated_duration, 0, "estimated_duration")),
+        max_price_units=units_of(config.payment_amount, "payment_amount"),
+        payment_address=config.payment_address[:200],
+    )
+
+
+def units_of(amount: float, field: str) -> int:
+    """Units for an amount that travels as a double, rounded to the nearest unit."""
+    if not math.isfinite(amount) or amount < 0 or amount > MAX_UNITS / UNITS_PER_CYXWIZ:
+        raise invalid(f"{field}: must be from 0 to {MAX_UNITS // UNITS_PER_CYXWIZ} CYXWIZ, not {amount}", field=field)
+    return int((Decimal(repr(amount)) * UNITS_PER_CYXWIZ).to_integral_value())
