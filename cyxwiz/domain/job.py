@@ -23,6 +23,7 @@ from cyxwiz.domain.states import (
     LeaseTrigger,
     advance,
 )
+from cyxwiz.domain.verification import CheckSpec, Mode
 from cyxwiz.domain.weights import Weights
 
 
@@ -136,6 +137,9 @@ class JobSpec:
     weights: Weights | None = None  # of the model that is evaluated or asked
     requirements: str = ""  # SHA-256 of the lock file of its packages
     network: bool = False  # whether its script asks for the network
+    verify: Mode = Mode.NONE
+    copies: int = 2  # with Mode.QUORUM: how many nodes do it
+    check: CheckSpec | None = None  # of a hidden job that checks another one's work
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +254,7 @@ class Checkpoint:
     sha256: str
     size: int
     kept: bool = True
+    link: str = ""  # digest of its link of the proof
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from cyxwiz.domain.node import Node
 from cyxwiz.domain.states import JobState, NodeState
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery, NodeQuery, Store
-from cyxwiz.services import views
+from cyxwiz.services import proof_views, views
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.jobs import Jobs
@@ -226,7 +226,12 @@ class Api:
         return {"job_id": call.id, "logs": [views.log_line(line) for line in lines], "next_after": _next(lines, tail)}
 
     async def get_job_result(self, call: Call) -> Json:
-        return views.result(await self.jobs.result(call.caller, call.id))
+        found = await self.jobs.result(call.caller, call.id)
+        proof = await self.jobs.proof(call.caller, call.id)
+        return {**views.result(found), **proof_views.of_result(proof.proof, proof.verification)}
+
+    async def get_job_proof(self, call: Call) -> Json:
+        return proof_views.document(await self.jobs.proof(call.caller, call.id))
 
     async def get_job_receipt(self, call: Call) -> Json:
         return views.receipt(await self.jobs.receipt(call.caller, call.id))

@@ -28,6 +28,7 @@ from cyxwiz.services.audit import record
 from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
+from cyxwiz.services.proofs import ProofSeen, seen
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
 
 MAX_KEY = 200
@@ -210,6 +211,11 @@ class Jobs:
     async def logs(self, actor: Principal, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
         parsed = parse_job_id(job_id)
         return await self._store.read(lambda tx: tx.logs(owned(tx, actor, parsed).id, after, limit))
+
+    async def proof(self, actor: Principal, job_id: str) -> ProofSeen:
+        """The chain of its run so far, and what its node has signed."""
+        parsed = parse_job_id(job_id)
+        return await self._store.read(lambda tx: seen(tx, owned(tx, actor, parsed)))
 
     async def result(self, actor: Principal, job_id: str) -> JobResult:
         parsed = parse_job_id(job_id)

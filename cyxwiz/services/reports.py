@@ -16,7 +16,7 @@ from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import BlobInfo, Tx
 from cyxwiz.scheduler.feasible import needs_gpu
-from cyxwiz.services import leases
+from cyxwiz.services import leases, proofs
 from cyxwiz.services.leases import RetryPolicy
 
 MAX_LOG_WORD = 64  # of a line's level, and of its source
@@ -89,6 +89,8 @@ class Reporting:
             )
             count_outcome(tx, lease.node_id, failed=failed.retryable and _own_fault(lease, failed))
             lease = ended(tx, lease)
+        elif kind == "link":
+            proofs.take_link(tx, job, lease, report.link)
         elif kind == "checkpoint":
             self._checkpoint(tx, job, lease, report.checkpoint, at)
         elif kind == "preempted":
@@ -157,6 +159,7 @@ class Reporting:
         progress = finite(report.progress, "progress")
         if not 0.0 <= progress <= 1.0 or not 1 <= report.epoch <= job.spec.epochs + 1 or report.step >= 2**32:
             raise invalid("checkpoint: its progress, epoch or step is out of bounds", field="checkpoint")
+        proofs.check_checkpoint(tx, job, lease, report)
         known = tx.checkpoints(job.id, KEPT_CHECKPOINTS)
         number = known[0].number + 1 if known else 1
         tx.add_checkpoint(
@@ -173,6 +176,7 @@ class Reporting:
                 report.threads,
                 report.sha256,
                 report.size,
+                link=report.link,
             ),
         )
         for old in known[KEPT_CHECKPOINTS - 1 :]:
@@ -206,6 +210,7 @@ class Reporting:
             if info is None:
                 raise CyxError(Code.CONFLICT, f"Artefact {artefact.name!r} was not uploaded whole: {artefact.sha256}")
             tx.add_blob(BlobInfo(info.sha256, info.size, info.created_at), job.owner_id)
+        proof = proofs.check_result(tx, job, lease, report)
         files = tuple(ResultFile(a.name, a.sha256, a.size) for a in report.artefacts)
         seconds = max(0.0, finite(report.compute_seconds, "compute_seconds"))
         job = self.complete(
@@ -219,6 +224,7 @@ class Reporting:
             metrics=check_metrics(report.final_metrics),
             seconds=seconds,
         )
+        tx.add_proof(proof)
         return job, ended(tx, lease)
 
     def complete(
