@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cyxwiz.cli import accounts, blobs, demo, jobs, nodes, process, simulate
+from cyxwiz.cli import accounts, blobs, demo, jobs, nodes, process, replay, simulate
 from cyxwiz.cli.arguments import OUTPUTS, Options
 from cyxwiz.cli.process import COMPLETE, know_shells
 from cyxwiz.cli.session import INTERRUPTED, TERMINATED, Session, fail, unexpected
@@ -52,6 +52,7 @@ nodes.add_to(app)
 blobs.add_to(app)
 accounts.add_to(app)
 simulate.add_to(app)
+replay.add_to(app)
 
 
 def run_command(options: Options, args: Sequence[str], wrong: str | None = None) -> int:
