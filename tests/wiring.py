@@ -31,6 +31,7 @@ from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes, Registration
 from cyxwiz.services.reports import Reporting, token_to
 from cyxwiz.services.secrets import load_secrets
+from cyxwiz.services.verification import verifying_of
 from cyxwiz.services.watch import Watch
 from cyxwiz.store.blobs import FileBlobStore
 from cyxwiz.store.memory import MemoryStore
@@ -155,6 +156,8 @@ async def central(folder: Path, *, clock: Clock | None = None, **overrides: Any)
     blobs = FileBlobStore(folder / "blobs", clock)
     api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, accounts, poll_seconds=1.0))
     guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
+    secrets = await load_secrets(store, config.auth)
+    reporting = Reporting(policy, tariff, verifying_of(config.verify, policy, secrets))
     made: list[Central] = []
     app = build(
         api,
@@ -168,7 +171,7 @@ async def central(folder: Path, *, clock: Clock | None = None, **overrides: Any)
         registry=CollectorRegistry(),
         routers=[websockets(api, guard)],
     )
-    found = Central(clock, bus, store, accounts, jobs, nodes, Reporting(policy, tariff), blobs, api, guard, app, admin)
+    found = Central(clock, bus, store, accounts, jobs, nodes, reporting, blobs, api, guard, app, admin)
     made.append(found)
     found.alice = await found.user("alice", Role.OPERATOR, "alice-password")
     found.bob = await found.user("bob")

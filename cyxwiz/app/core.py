@@ -17,6 +17,7 @@ from cyxwiz.scheduler.gangs import Patience
 from cyxwiz.scheduler.loops.housekeeper import Housekeeper
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.loops.reaper import LeaseReaper
+from cyxwiz.scheduler.loops.verifier import Verifier
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.api import Api
@@ -28,6 +29,7 @@ from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.reports import Reporting
 from cyxwiz.services.secrets import Secrets, load_secrets
+from cyxwiz.services.verification import verifying_of
 from cyxwiz.services.watch import Watch
 
 
@@ -47,6 +49,7 @@ class Core:
     watch: Watch
     gateway: NodeGateway
     legacy: LegacyNodes
+    reporting: Reporting
     api: Api
     weights: Weights
 
@@ -66,6 +69,7 @@ class Core:
             ),
             LeaseReaper(self.store, self.clock, self.nodes),
             Housekeeper(self.store, keep_events=keep),
+            Verifier(self.store, self.reporting),
         ]
 
 
@@ -91,7 +95,7 @@ async def build_core(
     liveness = Liveness(clock, section.node_heartbeat_timeout_ms / 1000)
     nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
     jobs = Jobs(store, clock, accounts, liveness, tariff, weights, max_pending_per_user=section.max_pending_per_user)
-    reporting = Reporting(policy, tariff)
+    reporting = Reporting(policy, tariff, verifying_of(config.verify, policy, secrets))
     watch = Watch(store, bus, accounts, poll_seconds=poll)
     gateway = NodeGateway(
         store,
@@ -107,5 +111,19 @@ async def build_core(
     legacy = LegacyNodes(store, nodes, reporting, open_mode=accounts.open)
     api = Api(store, clock, jobs, nodes, accounts, watch)
     return Core(
-        config, store, bus, clock, secrets, accounts, liveness, nodes, jobs, watch, gateway, legacy, api, weights
+        config,
+        store,
+        bus,
+        clock,
+        secrets,
+        accounts,
+        liveness,
+        nodes,
+        jobs,
+        watch,
+        gateway,
+        legacy,
+        reporting,
+        api,
+        weights,
     )

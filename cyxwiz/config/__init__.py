@@ -25,6 +25,7 @@ from cyxwiz.config.sections import (
     Section,
     Server,
     Tls,
+    VerifySection,
 )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "Section",
     "Server",
     "Tls",
+    "VerifySection",
     "default_data_dir",
     "load",
     "without_password",

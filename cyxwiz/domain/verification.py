@@ -119,6 +119,7 @@ class Verification:
     held: Mapping[str, Any] = field(default_factory=dict[str, Any])
     checks: tuple[CheckRun, ...] = ()
     rejected: int = 0  # results of this job that were refused
+    refused: tuple[str, ...] = ()  # the nodes that gave them
     outcome: Outcome = Outcome.OPEN
     reason: str = ""
 

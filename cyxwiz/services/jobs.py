@@ -397,6 +397,8 @@ def _needs(tx: Tx, job_id: JobId, sha256: str) -> bool:
         return True
     if job.spec.weights is not None and job.spec.weights.sha256 == sha256:
         return True
+    if (check := job.spec.check) is not None and sha256 in (check.resume, check.claim, check.result):
+        return True
     saved = [checkpoint.sha256 for checkpoint in tx.checkpoints(job_id, KEPT_CHECKPOINTS) if checkpoint.kept]
     return sha256 in saved or blob_digest(job.spec.dataset_uri) == sha256
 

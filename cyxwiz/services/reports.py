@@ -13,11 +13,13 @@ from cyxwiz.domain.ids import JobId, NodeId, Token
 from cyxwiz.domain.job import Checkpoint, Intent, Job, JobResult, Lease, LogLine, MetricPoint, Phase, ResultFile
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
+from cyxwiz.domain.verification import Mode
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import BlobInfo, Tx
 from cyxwiz.scheduler.feasible import needs_gpu
 from cyxwiz.services import leases, proofs
 from cyxwiz.services.leases import RetryPolicy
+from cyxwiz.services.verification import Verifying
 
 MAX_LOG_WORD = 64  # of a line's level, and of its source
 MAX_LOG_MESSAGE = 16_384
@@ -33,6 +35,7 @@ class Reporting:
 
     policy: RetryPolicy
     tariff: Tariff
+    verifying: Verifying
 
     def apply(self, tx: Tx, node_id: NodeId, boot_id: str, reports: Sequence[pb.Report]) -> int:
         """Applies one lease's reports, in order; returns the highest seq committed.
@@ -179,7 +182,8 @@ class Reporting:
                 link=report.link,
             ),
         )
-        for old in known[KEPT_CHECKPOINTS - 1 :]:
+        spot = job.spec.verify is Mode.SPOT
+        for old in self.verifying.surplus(tx, job) if spot else known[KEPT_CHECKPOINTS - 1 :]:
             release(tx, job.id, old)
         event = JobCheckpointed(job.id, job.owner_id, lease.node_id, number, report.epoch, report.step)
         tx.emit(event, private_to=job.owner_id)
@@ -209,8 +213,14 @@ class Reporting:
             info = _uploaded(tx, lease.node_id, artefact.sha256, artefact.size)
             if info is None:
                 raise CyxError(Code.CONFLICT, f"Artefact {artefact.name!r} was not uploaded whole: {artefact.sha256}")
-            tx.add_blob(BlobInfo(info.sha256, info.size, info.created_at), job.owner_id)
         proof = proofs.check_result(tx, job, lease, report)
+        if job.spec.check is not None:
+            self.verifying.judged(tx, self, job, lease, report, proof)
+        elif job.spec.verify is not Mode.NONE and self.verifying.hold(tx, job, lease, report, proof) is not None:
+            job = tx.job(job.id) or job
+            return job, ended(tx, lease)
+        for artefact in report.artefacts:
+            tx.add_blob(BlobInfo(artefact.sha256, artefact.size, tx.now), job.owner_id)
         files = tuple(ResultFile(a.name, a.sha256, a.size) for a in report.artefacts)
         seconds = max(0.0, finite(report.compute_seconds, "compute_seconds"))
         job = self.complete(
@@ -246,7 +256,8 @@ class Reporting:
         if job.spec.max_price_units:
             cost = min(cost, job.spec.max_price_units)
         tx.add_result(JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now))
-        leases.end_group(tx, lease, "completed")
+        if lease.state is not LeaseState.ENDED:  # as it is once the result was held to be verified
+            leases.end_group(tx, lease, "completed")
         job = tx.save_job(
             job.move(
                 JobTrigger.COMPLETE,
@@ -262,7 +273,9 @@ class Reporting:
                 reason="",
             )
         )
-        for checkpoint in tx.checkpoints(job.id, KEPT_CHECKPOINTS):
+        for checkpoint in (
+            self.verifying.kept(tx, job) if job.spec.verify is Mode.SPOT else tx.checkpoints(job.id, KEPT_CHECKPOINTS)
+        ):
             release(tx, job.id, checkpoint)
         tx.emit(JobCompleted(job.id, job.owner_id, lease.node_id, hashed), private_to=job.owner_id)
         count_outcome(tx, lease.node_id, completed=True, seconds=seconds)
@@ -289,8 +302,12 @@ def release(tx: Tx, job_id: JobId, checkpoint: Checkpoint) -> None:
     """Its bytes may go, after a while in which a node may still be fetching them."""
     if checkpoint.kept:
         tx.release_checkpoint(job_id, checkpoint.number)
-        due = tx.now + RELEASED_STAY
-        tx.add_outbox(DROP_BLOB, f"{job_id}:{checkpoint.number}", {"sha256": checkpoint.sha256}, due)
+        release_blob(tx, f"{job_id}:{checkpoint.number}", checkpoint.sha256)
+
+
+def release_blob(tx: Tx, key: str, sha256: str) -> None:
+    """Its bytes may go, after a while; they stay if somebody came to own or need them."""
+    tx.add_outbox(DROP_BLOB, key, {"sha256": sha256}, tx.now + RELEASED_STAY)
 
 
 def held(tx: Tx, node_id: NodeId, job_id: JobId, token: Token) -> tuple[Job, Lease]:

@@ -33,6 +33,7 @@ _LAST = select(links).where(_OF_JOB).order_by(links.c.number.desc()).limit(1)
 _LINK = select(links).where(_OF_JOB, links.c.link == bindparam("link")).order_by(links.c.number.desc()).limit(1)
 _DROP_LINKS = delete(links).where(_OF_JOB, links.c.number > bindparam("above"))
 _PROOF = lookup(select(proofs).where(proofs.c.job_id == bindparam("job_id")))
+_DROP_PROOF = delete(proofs).where(proofs.c.job_id == bindparam("job_id"))
 _VERIFICATION = lookup(select(verifications).where(verifications.c.job_id == bindparam("job_id")))
 _OPEN = select(verifications).where(text(f"verifications.{OPEN}")).order_by(verifications.c.since)
 _DROP_VERIFICATION = delete(verifications).where(verifications.c.job_id == bindparam("job_id"))
@@ -77,6 +78,9 @@ class Proofs(Unit):
 
     def add_proof(self, proof: JobProof) -> None:
         self._run(_ADD_PROOF, asdict(proof))
+
+    def drop_proof(self, job_id: JobId) -> None:
+        self._run(_DROP_PROOF, {"job_id": job_id})
 
     def proof(self, job_id: JobId) -> JobProof | None:
         row = self._one(_PROOF, job_id=job_id)
@@ -130,4 +134,5 @@ def _to_verification(row: Any) -> Verification:
         CheckRun(**{**each, "job_id": JobId(each["job_id"]), "verdict": Verdict(each["verdict"])})
         for each in data["checks"]
     )
+    data["refused"] = tuple(data["refused"])
     return Verification(job_id=JobId(row.job_id), since=row.since, **data)
