@@ -265,7 +265,7 @@ class Verifying:
         assert claim is not None
         files = cast("list[dict[str, Any]]", item.held["files"])
         worker = tx.node(item.node_id)
-        busy = [item.node_id, *(each.node_id for each in item.checks if each.node_id)]
+        busy = [item.node_id, *item.refused, *(each.node_id for each in item.checks if each.node_id)]
         nodes = [node for each in dict.fromkeys(busy) if (node := tx.node(NodeId(each))) is not None]
         environment = json.loads(claim.environment)
         check = CheckSpec(

@@ -66,7 +66,7 @@ async def test_a_result_comes_with_a_signed_chain(server: Central, tmp_path: Pat
     verify_links(document, stored, {agent._identity.node_id: key})
     steps = [each["step"] for each in document["links"]]
     assert steps == sorted(steps)
-    assert len(steps) > 3
+    assert len(steps) >= 2
     assert document["links"][-1]["kind"] == "result"
     assert shown["chain_head"] == document["links"][-1]["link"]
     assert shown["node_public_key"] == key.hex()

@@ -6,7 +6,7 @@ from cyxwiz.ports.store import Store
 from cyxwiz.scheduler.loops.periodic import Periodic
 from cyxwiz.services.reports import Reporting
 
-LONGEST_PERIOD = 5.0
+LONGEST_PERIOD = 1.0
 
 
 class Verifier(Periodic):
