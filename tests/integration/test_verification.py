@@ -19,13 +19,16 @@ from safetensors.torch import save_file
 
 from cyxwiz.compute.agent import Agent
 from cyxwiz.compute.chain import definition_of, weights_digest, weights_of_file
+from cyxwiz.compute.executor import ProcessExecutor
+from cyxwiz.compute.sandbox.choose import choose
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.job import Job, Phase
 from cyxwiz.domain.proof import Kind, extend, genesis, loss_bits
 from cyxwiz.domain.states import JobState
 from cyxwiz.domain.verification import Validity
-from cyxwiz.ports.executor import Checkpointed, Finished, Linked, Report, Work
+from cyxwiz.ports.executor import Check, Checkpointed, Finished, Linked, Report, Work
 from cyxwiz.ports.store import JobQuery
+from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.services.verification import CHECKER
 from tests.central import Central, central
 from tests.fakes import artefact, hardware
@@ -33,6 +36,7 @@ from tests.integration.test_link import admin, until
 from tests.integration.test_proofs import ONE_CORE, proof, result, submit
 from tests.nodes import local_link, node
 from tests.training import InlineExecutor
+from tests.unit.compute.test_train import job as training
 
 FLAGS = ("scheduler.node_heartbeat_timeout_ms=5000", "verify.same_owner=true")
 SPOT, QUORUM = {"mode": "spot"}, {"mode": "quorum", "n": 3}
@@ -329,3 +333,33 @@ def test_the_digest_of_a_link_is_that_of_the_file(tmp_path: Path) -> None:
     save_file({f"model/{name}": value for name, value in weights.items()}, tmp_path / "checkpoint.safetensors")
     digests = {weights_digest(weights_of_file(tmp_path / f"{name}.safetensors")) for name in ("result", "checkpoint")}
     assert digests == {weights_digest(weights)}
+
+
+async def test_a_check_in_a_child_of_its_own(tmp_path: Path) -> None:
+    """What is compared reaches the child's cell, and what it finds comes back."""
+    executor = ProcessExecutor(SystemClock(), choose("auto", tmp_path / "sandbox"), warm_children=0)
+
+    async def run(name: str, **changes: Any) -> list[Report]:
+        fields = {"epochs": 2, "checkpoint_every": "10 steps", "work_dir": tmp_path / name, **changes}
+        started = await executor.start(training(tmp_path, **fields))
+        return [report async for report in started.reports()]
+
+    try:
+        whole = await run("whole")
+        links = [each for each in whole if isinstance(each, Linked)]
+        saved = [each for each in whole if isinstance(each, Checkpointed)]
+        end = whole[-1]
+        assert isinstance(end, Finished), end
+        result_file, point = end.artefacts[0].path, saved[0]
+        check = Check(point.step, 1, links[-1].weights, claim=point.file.path, result=result_file)
+        checked = await run("checked", check=check, checkpoint_every="none")
+        spoiled(result_file)
+        found_out = await run("found out", check=check, checkpoint_every="none")
+    finally:
+        await executor.aclose()
+    (link,) = [each for each in checked if isinstance(each, Linked)]
+    assert (link.step, link.weights) == (point.step, links[0].weights)
+    for reports, matches in ((checked, 1.0), (found_out, 0.0)):
+        last = reports[-1]
+        assert isinstance(last, Finished), last
+        assert last.final_metrics == {"max_abs": 0.0, "max_rel": 0.0, "result_matches": matches}
