@@ -154,6 +154,10 @@ class Tx(Protocol):
         """The newest, newest first."""
         ...
 
+    def kept_checkpoints(self, job_id: JobId) -> Sequence[Checkpoint]:
+        """All whose bytes are there, newest first."""
+        ...
+
     def release_checkpoint(self, job_id: JobId, number: int) -> None:
         """Its bytes are not needed any more; the row stays."""
         ...

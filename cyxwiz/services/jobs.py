@@ -16,6 +16,7 @@ from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobSpec, Lease, LogLin
 from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.states import JobState
+from cyxwiz.domain.verification import Outcome
 from cyxwiz.graph import blob_digest
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import BlobInfo, JobQuery, Page, Store, Tx
@@ -349,7 +350,10 @@ class Jobs:
             job = owned(tx, actor, parsed)
             if not job.ended:
                 raise conflict(f"Job {job.id} is {job.state}: cancel it first", state=str(job.state))
-            for checkpoint in tx.checkpoints(job.id, KEPT_CHECKPOINTS):
+            verification = tx.verification(job.id)
+            if verification is not None and verification.outcome is Outcome.OPEN:
+                raise conflict(f"The checks of job {job.id} are still being ended: try again in a moment")
+            for checkpoint in tx.kept_checkpoints(job.id):
                 release(tx, job.id, checkpoint)
             tx.delete_job(job.id)
             tx.emit(JobDeleted(job.id, job.owner_id), private_to=job.owner_id)

@@ -214,12 +214,10 @@ class Reporting:
             if info is None:
                 raise CyxError(Code.CONFLICT, f"Artefact {artefact.name!r} was not uploaded whole: {artefact.sha256}")
         proof = proofs.check_result(tx, job, lease, report)
-        if job.spec.check is not None:
-            self.verifying.judged(tx, self, job, lease, report, proof)
-        elif job.spec.verify is not Mode.NONE and self.verifying.hold(tx, job, lease, report, proof) is not None:
-            job = tx.job(job.id) or job
-            return job, ended(tx, lease)
-        for artefact in report.artefacts:
+        check = job.spec.check
+        if job.spec.verify is not Mode.NONE and self.verifying.hold(tx, job, lease, report, proof) is not None:
+            return tx.job(job.id) or job, ended(tx, lease)
+        for artefact in report.artefacts if check is None else ():
             tx.add_blob(BlobInfo(artefact.sha256, artefact.size, tx.now), job.owner_id)
         files = tuple(ResultFile(a.name, a.sha256, a.size) for a in report.artefacts)
         seconds = max(0.0, finite(report.compute_seconds, "compute_seconds"))
@@ -235,6 +233,8 @@ class Reporting:
             seconds=seconds,
         )
         tx.add_proof(proof)
+        if check is not None:
+            self.verifying.judged(tx, self, job, lease, report)
         return job, ended(tx, lease)
 
     def complete(
@@ -273,9 +273,7 @@ class Reporting:
                 reason="",
             )
         )
-        for checkpoint in (
-            self.verifying.kept(tx, job) if job.spec.verify is Mode.SPOT else tx.checkpoints(job.id, KEPT_CHECKPOINTS)
-        ):
+        for checkpoint in tx.kept_checkpoints(job.id):
             release(tx, job.id, checkpoint)
         tx.emit(JobCompleted(job.id, job.owner_id, lease.node_id, hashed), private_to=job.owner_id)
         count_outcome(tx, lease.node_id, completed=True, seconds=seconds)

@@ -20,7 +20,7 @@ from cyxwiz.config import VerifySection
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.events import JobVerified, NodeWorkRefused
 from cyxwiz.domain.ids import JobId, NodeId, UserId, new_id
-from cyxwiz.domain.job import Checkpoint, Device, Job, Lease, Phase, Priority, ResultFile
+from cyxwiz.domain.job import Checkpoint, Device, Intent, Job, Lease, Phase, Priority, ResultFile
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.proof import is_digest
 from cyxwiz.domain.states import JobState
@@ -50,7 +50,6 @@ from cyxwiz.services.secrets import Secrets
 CHECKER = UserId("00000000-0000-4000-8000-00000000000c")  # whose the hidden jobs are: nobody signs in as it
 MOST_CHECKS = 8  # of one result, failed ones included
 MOST_REFUSED = 2  # results of one job: then it fails
-ALL_CHECKPOINTS = 100_000
 
 
 class Slasher(Protocol):
@@ -136,14 +135,10 @@ class Verifying:
 
     # checkpoints
 
-    def kept(self, tx: Tx, job: Job) -> list[Checkpoint]:
-        """All whose bytes are there, the newest first."""
-        return [each for each in tx.checkpoints(job.id, ALL_CHECKPOINTS) if each.kept]
-
     def surplus(self, tx: Tx, job: Job) -> list[Checkpoint]:
         """Of a job that will be checked by intervals: the checkpoint to let go, once too many are kept. It is drawn, so
         that no node knows which intervals stay apart; those at which another node took over stay."""
-        kept = self.kept(tx, job)
+        kept = tx.kept_checkpoints(job.id)
         if len(kept) <= self.rules.keep_checkpoints:
             return []
         inner = [old for newer, old in pairwise(kept) if newer.token == old.token]
@@ -165,7 +160,7 @@ class Verifying:
         streak = tx.validity(node_id).streak
         start, end, wanted = 0, 0, job.spec.copies - 1
         if job.spec.verify is Mode.SPOT:
-            points = sorted(each.number for each in self.kept(tx, job) if each.link)
+            points = sorted(each.number for each in tx.kept_checkpoints(job.id) if each.link)
             start, end = interval(points, drawn(self.secret, "which", job.id, proof.head))
             wanted = 1
         worker = self._worker(tx, job, lease, end)
@@ -189,7 +184,13 @@ class Verifying:
         tx.add_proof(proof)
         leases.end(tx, lease, "done: its result is being verified")
         job = tx.save_job(
-            replace(job, phase=Phase.VERIFYING, progress=1.0, reason="its result is being verified by another node")
+            replace(
+                job,
+                phase=Phase.VERIFYING,
+                intent=Intent.RUN,
+                progress=1.0,
+                reason="its result is being verified by another node",
+            )
         )
         self._settle(tx, None, job, item)
         tx.hint(f"job:{job.id}", "progress")
@@ -197,14 +198,12 @@ class Verifying:
 
     def _worker(self, tx: Tx, job: Job, lease: Lease, end: int) -> NodeId:
         """Who did the interval that ends there."""
-        found = [each for each in self.kept(tx, job) if each.number == end] if end else []
+        found = [each for each in tx.kept_checkpoints(job.id) if each.number == end] if end else []
         return found[0].node_id if found else lease.node_id
 
     # a check
 
-    def judged(
-        self, tx: Tx, completes: Completes, check: Job, lease: Lease, report: pb.Finished, proof: JobProof
-    ) -> None:
+    def judged(self, tx: Tx, completes: Completes, check: Job, lease: Lease, report: pb.Finished) -> None:
         """A check has come to its end: what it found counts, if its result still waits."""
         spec = check.spec.check
         assert spec is not None
@@ -237,7 +236,7 @@ class Verifying:
         """The link whose weights are in question."""
         if not item.end:
             return tx.last_link(job.id)
-        found = [each for each in self.kept(tx, job) if each.number == item.end]
+        found = [each for each in tx.kept_checkpoints(job.id) if each.number == item.end]
         return tx.link(job.id, found[0].link) if found else None
 
     def _settle(self, tx: Tx, completes: Completes | None, job: Job, item: Verification) -> None:
@@ -258,7 +257,7 @@ class Verifying:
 
     def _begin(self, tx: Tx, job: Job, item: Verification, *, show_claim: bool) -> Verification:
         """Adds the hidden job of one more check."""
-        by_number = {each.number: each for each in self.kept(tx, job)}
+        by_number = {each.number: each for each in tx.kept_checkpoints(job.id)}
         start, end = by_number.get(item.start), by_number.get(item.end)
         last, claim = tx.last_link(job.id), self._claim(tx, job, item)
         assert last is not None
@@ -374,18 +373,23 @@ class Verifying:
 
         tx.drop_proof(job.id)
         tx.drop_links(job.id, 0)
-        for checkpoint in self.kept(tx, job):
+        for checkpoint in tx.kept_checkpoints(job.id):
             release(tx, job.id, checkpoint)
         for file in cast("list[dict[str, Any]]", item.held.get("files", [])):
             if is_digest(file["sha256"]):
                 release_blob(tx, f"{job.id}:{item.token}:{file['name']}", file["sha256"])
 
     def close(self, tx: Tx, item: Verification) -> None:
-        """Ends the checks that nobody waits for any more."""
+        """Ends the checks that nobody waits for any more; what they made is not needed now."""
+        from cyxwiz.services.reports import release_blob
+
         for each in item.checks:
             check = tx.job(each.job_id)
             if check is not None and not check.ended and each.verdict is Verdict.OPEN:
                 leases.cancel(tx, check, "central", "its result is not waited for any more")
+            made = tx.result(each.job_id)
+            for file in made.files if made is not None else ():
+                release_blob(tx, f"{each.job_id}:{file.name}", file.sha256)
 
     def _blame(self, tx: Tx, job: Job, item: Verification, node_id: NodeId, why: str) -> None:
         checks = [asdict(each) for each in item.checks]
