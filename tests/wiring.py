@@ -35,6 +35,7 @@ from cyxwiz.services.reservation_funds import NoFunds, ReservationFunds
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
 from cyxwiz.services.secrets import load_secrets
+from cyxwiz.services.verification import verifying_of
 from cyxwiz.services.watch import Watch
 from cyxwiz.store.blobs import FileBlobStore
 from cyxwiz.store.memory import MemoryStore
@@ -165,6 +166,8 @@ async def central(
     reservations = Reservations(store, clock, accounts, liveness, jobs, funds or NoFunds(), fee_percent=10)
     api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, accounts, poll_seconds=1.0), reservations)
     guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
+    secrets = await load_secrets(store, config.auth)
+    reporting = Reporting(policy, tariff, reputation, verifying_of(config.verify, policy, secrets, reputation))
     made: list[Central] = []
     app = build(
         api,
@@ -185,7 +188,7 @@ async def central(
         accounts,
         jobs,
         nodes,
-        Reporting(policy, tariff, reputation),
+        reporting,
         blobs,
         api,
         guard,

@@ -21,6 +21,7 @@ from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.loops.reaper import LeaseReaper
 from cyxwiz.scheduler.loops.reservations import ReservationKeeper
 from cyxwiz.scheduler.loops.settler import Settler
+from cyxwiz.scheduler.loops.verifier import Verifier
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.api import Api
@@ -38,6 +39,7 @@ from cyxwiz.services.reservation_funds import NoFunds
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
 from cyxwiz.services.secrets import Secrets, load_secrets
+from cyxwiz.services.verification import verifying_of
 from cyxwiz.services.watch import Watch
 
 
@@ -59,6 +61,7 @@ class Core:
     legacy: LegacyNodes
     reservations: Reservations
     reservation_reports: ReservationReports
+    reporting: Reporting
     api: Api
     weights: Weights
     payments: Payments | None
@@ -86,6 +89,7 @@ class Core:
             Pardoner(self.nodes),
             *([Settler(self.payments, self.bus, poll_seconds=self.poll_seconds)] if self.payments else []),
             ReservationKeeper(self.reservations),
+            Verifier(self.store, self.reporting),
         ]
 
 
@@ -132,7 +136,8 @@ async def build_core(
     )
     fee_percent = config.blockchain.platform_fee_percent
     reservations = Reservations(store, clock, accounts, liveness, jobs, NoFunds(), fee_percent=fee_percent)
-    reporting = Reporting(policy, tariff, reputation)
+    verifying = verifying_of(config.verify, policy, secrets, reputation)
+    reporting = Reporting(policy, tariff, reputation, verifying)
     watch = Watch(store, bus, accounts, poll_seconds=poll)
     gateway = NodeGateway(
         store,
@@ -163,6 +168,7 @@ async def build_core(
         legacy,
         reservations,
         ReservationReports(store, reservations),
+        reporting,
         api,
         weights,
         payments,

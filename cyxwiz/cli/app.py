@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cyxwiz.cli import accounts, blobs, demo, jobs, localnet, nodes, process, reservations, simulate
+from cyxwiz.cli import accounts, blobs, demo, jobs, localnet, nodes, process, replay, reservations, simulate
 from cyxwiz.cli.arguments import OUTPUTS, Options
 from cyxwiz.cli.process import COMPLETE, know_shells
 from cyxwiz.cli.session import INTERRUPTED, TERMINATED, Session, fail, unexpected
@@ -54,6 +54,7 @@ blobs.add_to(app)
 accounts.add_to(app)
 localnet.add_to(app)
 simulate.add_to(app)
+replay.add_to(app)
 
 
 def run_command(options: Options, args: Sequence[str], wrong: str | None = None) -> int:

@@ -254,12 +254,19 @@ def result(document: Json) -> None:
             ("hash", document["model_weights_hash"]),
             ("metrics", document["final_metrics"]),
             ("compute", f"{document['total_compute_seconds']:.3g} s"),
+            ("chain", document["chain_head"]),
+            ("signed by", document["node_public_key"]),
+            ("verification", _verified(document["verification"])),
         )
     )
     table(
         ("File", "Size", "SHA-256"),
         ((each["name"], size(each["size"]), each["sha256"]) for each in document["files"]),
     )
+
+
+def _verified(verification: Json | None) -> str | None:
+    return None if verification is None else f"{verification['outcome']}: {verification['reason']}"
 
 
 def receipt(document: Json) -> None:

@@ -251,6 +251,9 @@ class Client(Market, MoneyCalls, ReservationCalls):
     async def result(self, job_id: str) -> Json:
         return await self._read("GetJobResult", job_id)
 
+    async def proof(self, job_id: str) -> Json:
+        return await self._read("GetJobProof", job_id)
+
     async def receipt(self, job_id: str) -> Json:
         return await self._read("GetJobReceipt", job_id)
 

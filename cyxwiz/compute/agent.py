@@ -26,7 +26,7 @@ from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, 
 from cyxwiz.compute.uploads import Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token, new_id
-from cyxwiz.domain.node import Hardware, LoadSample
+from cyxwiz.domain.node import SIGNS, Hardware, LoadSample
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import CentralLink, LinkSession
 from cyxwiz.ports.clock import Clock
@@ -93,7 +93,7 @@ class Agent(Service):
         self._packages = None if packages is None else Packages(folder, packages, executor, clock)
         limits = Limits(threads, settings.data_roots, sizes, settings.gang_address)
         self._runner = Runner(
-            executor, journal, self._files, self._data, clock, limits, self._p2p, self._tell, self._packages
+            executor, journal, self._files, self._data, clock, limits, identity, self._p2p, self._tell, self._packages
         )
         self._beat_at = self._round_trip = 0.0
         self._heard_at = 0.0
@@ -276,7 +276,7 @@ class Agent(Service):
         return pb.Hello(
             protocol_min=PROTOCOL,
             protocol_max=PROTOCOL,
-            features=self._settings.features,
+            features=[*self._settings.features, SIGNS],
             node_id=self._identity.node_id,
             public_key=self._identity.public_key,
             boot_id=self._boot_id,

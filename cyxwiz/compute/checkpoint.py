@@ -12,7 +12,8 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,15 +129,15 @@ def below(state: State, prefix: str) -> dict[str, Tensor]:
     return _below(state.tensors, prefix)
 
 
-def write(path: Path, state: State, job: str) -> Artefact:
-    """`job` is `fingerprint` of what is trained."""
+def write(path: Path, state: State, job: str, link: str = "") -> Artefact:
+    """`job` is `fingerprint` of what is trained, `link` the digest of the proof's link for this state."""
     place = state.place
     meta = {
         "version": VERSION,
         "job": job,
         "threads": state.threads,
         "place": [place.epoch, place.batch, place.step, place.progress],
-        "figures": state.figures,
+        "figures": {**state.figures, "proof": {"link": link}} if link else state.figures,
     }
     return write_tensors(path, state.tensors, {"format": "pt", _META: json.dumps(meta)})
 
@@ -167,29 +168,55 @@ class Saver:
     While one is being written no other is due: training never waits, but for `save(wait=True)`.
     """
 
-    def __init__(self, folder: Path, job: str, every: Every, send: Callable[[Report], None]) -> None:
-        self._folder, self._job, self._every, self._send = folder, job, every, send
+    def __init__(
+        self,
+        folder: Path,
+        job: str,
+        every: Every,
+        send: Callable[[Report], None],
+        prove: Callable[[State], str] | None = None,
+        steps: Sequence[int] = (),
+    ) -> None:
+        """`prove` makes the link of a state. With `steps`, states are taken at just these, proved, and not written."""
+        self._folder, self._job, self._every, self._send, self._prove = folder, job, every, send, prove
+        self._steps = deque(sorted(set(steps)))
+        self._only_proves = bool(steps)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._saved_step = 0
         self._saved_epoch = 0
         self.next_time = time.perf_counter() + every.count if every.unit is Unit.SECOND else float("inf")
         self.next_step = every.count if every.unit is Unit.STEP else float("inf")
+        self._after(0)
+
+    def _after(self, step: int) -> None:
+        """With `steps`: the next one above `step` is due next."""
+        if self._only_proves:
+            while self._steps and self._steps[0] <= step:
+                self._steps.popleft()
+            self.next_step, self.next_time = (self._steps[0] if self._steps else float("inf")), float("inf")
 
     def resumed(self, place: Place) -> None:
         """Counts from a checkpoint that was read."""
         self._saved_step, self._saved_epoch = place.step, place.epoch - 1
         if self._every.unit is Unit.STEP:
             self.next_step = place.step + self._every.count
+        self._after(place.step)
 
     @property
     def busy(self) -> bool:
         """Whether one is being written: no other would be."""
-        return self._thread is not None and self._thread.is_alive()
+        return not self._only_proves and self._thread is not None and self._thread.is_alive()
+
+    def proves_at(self, step: int) -> bool:
+        """Whether a link is wanted at the job's last step, which no checkpoint is due at."""
+        return self._only_proves and step >= self.next_step
 
     def due_after(self, epoch: int) -> bool:
         """Whether one is due at the end of an epoch."""
-        return self._every.unit is Unit.EPOCH and epoch - self._saved_epoch >= self._every.count
+        return (
+            not self._only_proves and self._every.unit is Unit.EPOCH and epoch - self._saved_epoch >= self._every.count
+        )
 
     def save(self, take: Callable[[], State], *, wait: bool = False) -> None:
         """Takes a state and has it written; skipped while another is being written, unless it must `wait`."""
@@ -204,17 +231,22 @@ class Saver:
             self.next_time = time.perf_counter() + self._every.count
         if self._every.unit is Unit.STEP:
             self.next_step = state.place.step + self._every.count
+        self._after(state.place.step)
         if wait:
             self.finish()
 
     def _write(self, state: State) -> None:
         try:
             place = state.place
+            link = self._prove(state) if self._prove is not None else ""
+            if self._only_proves:
+                return
             path = self._folder / f"step-{place.step:012d}.safetensors"
-            artefact = write(path, state, self._job)
+            artefact = write(path, state, self._job, link)
             for older in sorted(self._folder.glob("*.safetensors"))[:-2]:
                 older.unlink()  # the node has it, or has a newer one
-            self._send(Checkpointed((artefact,), place.epoch, place.batch, place.step, place.progress, state.threads))
+            where = (place.epoch, place.batch, place.step, place.progress)
+            self._send(Checkpointed((artefact,), *where, state.threads, link))
         except OSError as error:  # a full disk: the job can do without this one
             self._send(Logged("warning", f"a checkpoint could not be written: {error}", "node"))
         except BaseException as error:

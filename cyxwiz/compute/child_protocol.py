@@ -23,11 +23,13 @@ from cyxwiz.ports.executor import (
     Artefact,
     Asked,
     Cancelled,
+    Check,
     Checkpointed,
     Failed,
     Finished,
     FirstStep,
     Gang,
+    Linked,
     Logged,
     Preempted,
     Progressed,
@@ -187,7 +189,14 @@ _REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
         Checkpointed,
         {
             "artefacts": _artefacts, "epoch": _whole, "batch": _whole, "step": _whole, "progress": _number,
-            "threads": _whole,
+            "threads": _whole, "link": _text,
+        },
+    ),
+    "linked": (
+        Linked,
+        {
+            "kind": _whole, "step": _whole, "loss": _number, "weights": _text, "link": _text, "data": _text,
+            "environment": _text,
         },
     ),
     "asked": (Asked, {"id": _whole, "kind": _text, "key": _text, "value": _bytes}),
@@ -242,10 +251,17 @@ def _plain(value: Any) -> Any:
 _WORK_FIELDS = (
     "job_id", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device",
     "threads", "max_duration_seconds", "memory_bytes", "network", "checkpoint_every",
-    "install",
+    "chain_id", "fixed", "install",
 )  # fmt: skip
 # Files and folders of the node that a child reads: the executor lays them out where the child sees them.
 INPUTS = ("dataset_path", "resume", "source", "weights", "packages")
+
+
+CHECKED = ("claim", "result")  # of a `Check`, as well
+
+
+def _check_paths(check: Check) -> dict[str, str | None]:
+    return {name: None if (path := getattr(check, name)) is None else str(path) for name in CHECKED}
 
 
 def encode_work(work: Work) -> bytes:
@@ -255,6 +271,8 @@ def encode_work(work: Work) -> bytes:
     script = work.script
     fields["script"] = script and {"entry": script.entry, "files": dict(script.files), "args": list(script.args)}
     fields["gang"] = None if work.gang is None else asdict(work.gang)
+    fields["link_steps"] = list(work.link_steps)
+    fields["check"] = None if work.check is None else {**asdict(work.check), **_check_paths(work.check)}
     for name in INPUTS:
         path = getattr(work, name)
         fields[name] = None if path is None else str(path)
@@ -269,6 +287,10 @@ def to_work(frame: Frame) -> Work:
     if fields["script"] is not None:
         fields["script"] = Script(**{**fields["script"], "args": tuple(fields["script"]["args"])})
     fields["gang"] = None if fields["gang"] is None else Gang(**fields["gang"])
+    fields["link_steps"] = tuple(fields["link_steps"])
+    if (check := fields["check"]) is not None:
+        paths = {name: None if check[name] is None else Path(check[name]) for name in CHECKED}
+        fields["check"] = Check(**{**check, **paths})
     for name in INPUTS:
         fields[name] = None if fields[name] is None else Path(fields[name])
     return Work(**fields)

@@ -19,12 +19,15 @@ from cyxwiz.compute.tally import Tally
 from cyxwiz.compute.wishes import change
 from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.proof import Kind
 from cyxwiz.graph import Graph, Hyperparameters, Part
 from cyxwiz.ports.executor import FirstStep, Logged, Progressed, Report, Work
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from cyxwiz.compute.chain import Chain
 
 REPORT_SECONDS = 0.5
 _VALIDATION_BATCH = 4096
@@ -35,6 +38,10 @@ Send = Callable[[Report], None]
 
 class Stopped(Exception):
     """The job was told to stop; if it was preempted, after a checkpoint."""
+
+
+class Halted(Exception):
+    """The run has come to the step at which a check ends."""
 
 
 @dataclass(slots=True)
@@ -56,6 +63,7 @@ class Plan:
     fingerprint: str
     resumed: State | None
     team: Alone = field(default_factory=Alone)
+    chain: Chain | None = None  # of whoever speaks for the job
 
 
 class Course:
@@ -84,7 +92,10 @@ class Course:
         self._reported = time.perf_counter()
         self._trained_seconds = 0.0
         self._trained_epochs = 0
-        self._step = 0
+        self.step = 0
+        self._last: Tensor | None = None  # loss of the last batch
+        self._last_loss = 0.0  # as a checkpoint had it
+        self._halt = plan.work.check.stop_step if plan.work.check is not None else 0
         self._stepped = False  # in this run
         self._save_wanted = False  # by the job's owner
         self._inside: dict[str, Any] | None = None  # figures of the epoch that a checkpoint was taken in
@@ -93,7 +104,8 @@ class Course:
         self.history: dict[str, list[float]] = {}
         self.first_epoch = 1
         every = parse_every(plan.work.checkpoint_every)
-        self.saver = Saver(plan.work.work_dir / "checkpoints", plan.fingerprint, every, send)
+        steps = (self._halt,) if self._halt else plan.work.link_steps
+        self.saver = Saver(plan.work.work_dir / "checkpoints", plan.fingerprint, every, send, self._prove, steps)
         if plan.resumed is not None:
             self._restore(plan.resumed)
 
@@ -105,6 +117,8 @@ class Course:
             self._run_epoch(epoch)
         if self._best.exhausted:
             self._send(Logged("info", f"stopped after epoch {epoch}: {self._best.why}"))
+        if self.saver.proves_at(self.step):
+            self._save(epoch + 1, 0, {})
         self.saver.finish()
         self._plan.team.settle()
         if self._plan.hyper.keep_best and self._best.weights is not None:
@@ -145,10 +159,11 @@ class Course:
         self._report(epoch, self._batches, metrics, ended=True)
         self._shuffle_before = self._shuffle.get_state()
         saver, now = self.saver, time.perf_counter()
-        due = saver.due_after(epoch) or now >= saver.next_time or self._step >= saver.next_step
+        due = saver.due_after(epoch) or now >= saver.next_time or self.step >= saver.next_step
         due = due and not saver.busy
         if epoch < plan.work.epochs and plan.team.agree(False, due, now=True):
             self._save(epoch + 1, 0, {})
+            self._halt_if_there()
 
     def _train(self, epoch: int, inside: dict[str, Any] | None, started: float) -> Tally:
         import torch
@@ -190,15 +205,16 @@ class Course:
                 self._cast.step(optimizer)
                 optimizer.zero_grad(set_to_none=True)
                 schedule.step_batch()
-                self._step += 1
-                team.stepped(self._step)
+                self.step += 1
+                team.stepped(self.step)
+            self._last = loss
             if len(own):
                 tally.add(loss, outputs)
             if not self._stepped:
                 self._stepped = True
                 self._send(FirstStep())
             now = time.perf_counter()
-            due = batch < self._batches and (now >= saver.next_time or self._step >= saver.next_step)
+            due = batch < self._batches and (now >= saver.next_time or self.step >= saver.next_step)
             if orders.given and stepping:
                 self._heed()
             due = (due or self._save_wanted) and not saver.busy
@@ -277,6 +293,8 @@ class Course:
         for wish in self._orders.take():
             if wish.order == "checkpoint":
                 self._save_wanted = True
+            elif self._plan.work.fixed:
+                self._send(Logged("error", "a job whose work is verified can't be changed while it runs"))
             elif self._plan.team.world > 1:
                 self._send(Logged("error", "what several nodes train together can't be changed while it runs"))
             else:
@@ -294,6 +312,24 @@ class Course:
         self._save(epoch, batch, inside, wait=stopping)
         if stopping:
             raise Stopped
+        self._halt_if_there()
+
+    def _halt_if_there(self) -> None:
+        if self._halt and self.step >= self._halt:
+            self.saver.finish()
+            raise Halted
+
+    @property
+    def last_loss(self) -> float:
+        """Of the last batch: what the proof's links have, as it is the same however often a job was moved."""
+        return self._last_loss if self._last is None else float(self._last.detach())
+
+    def _prove(self, state: State) -> str:
+        chain = self._plan.chain
+        if chain is None:
+            return ""
+        weights = checkpoint.below(state, "model/")
+        return chain.add(Kind.CHECKPOINT, state.place.step, state.figures["last_loss"], weights)
 
     def _save(self, epoch: int, batch: int, inside: dict[str, Any], *, wait: bool = False) -> None:
         """`inside`: what was counted of the epoch so far. The generators are those of now, but for the sampler's, which
@@ -302,7 +338,7 @@ class Course:
 
         plan = self._plan
         batches = (epoch - 1) * self._batches + batch
-        place = Place(epoch, batch, self._step, batches / (self._batches * plan.work.epochs))
+        place = Place(epoch, batch, self.step, batches / (self._batches * plan.work.epochs))
 
         def take() -> State:
             random = {
@@ -320,6 +356,7 @@ class Course:
                 "precision": self._cast.state_dict(),
                 "best": self._best.figures(),
                 "inside": inside,
+                "last_loss": self.last_loss,
             }
             extra = {f"best/{name}": value for name, value in (self._best.weights or {}).items()}
             extra |= plan.team.tensors()
@@ -353,7 +390,10 @@ class Course:
         self._schedule.load_state_dict(figures["schedule"])
         self._cast.load_state_dict(figures["precision"])
         self._best.load(figures["best"], checkpoint.below(state, "best/"))
-        self._step, self.first_epoch = place.step, place.epoch
+        self.step, self.first_epoch = place.step, place.epoch
+        self._last_loss = float(figures.get("last_loss", 0.0))  # what saved it may be older
+        if plan.chain is not None:
+            plan.chain.resume(figures.get("proof"))
         self._inside = {**figures["inside"], "batch": place.batch} if place.batch else None
         self.saver.resumed(place)
         self._send(Logged("info", f"going on from a checkpoint: epoch {place.epoch}, step {place.step}"))

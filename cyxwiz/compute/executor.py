@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from cyxwiz.compute.child_protocol import (
+    CHECKED,
     INPUTS,
     MAX_FRAME,
     Frame,
@@ -204,6 +205,9 @@ def _as_seen(work: Work, child: Child) -> Work:
     for name in INPUTS:
         if (path := getattr(work, name)) is not None:
             changes[name] = slot.place(path, name)
+    if work.check is not None:
+        given = {name: path for name in CHECKED if (path := getattr(work.check, name)) is not None}
+        changes["check"] = replace(work.check, **{name: slot.place(path, name) for name, path in given.items()})
     if work.device.startswith("cuda"):
         changes["device"] = "cuda:0"  # the only one that it sees
     return replace(work, **changes)

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from cyxwiz.compute.data.fetch import Data, DataCache
 from cyxwiz.compute.gather import gathered
+from cyxwiz.compute.identity import Identity
 from cyxwiz.compute.p2p.hub import Hub
 from cyxwiz.compute.packages import Environment, Packages
+from cyxwiz.compute.signing import Signer
 from cyxwiz.compute.uploads import CheckpointUploads, Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
@@ -24,12 +26,14 @@ from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.executor import (
     Asked,
+    Check,
     Checkpointed,
     Executor,
     Failed,
     Finished,
     FirstStep,
     Gang,
+    Linked,
     Logged,
     Outcome,
     Preempted,
@@ -65,6 +69,7 @@ class Record:
     data: Data | None = None  # what was fetched for it
     asked: dict[int, pb.NodeMessage] = field(default_factory=dict[int, pb.NodeMessage])  # not answered yet
     environment: Environment | None = None  # of its script
+    signer: Signer | None = None
     _acked_at_beat: int = -1
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # a report was appended or acknowledged
 
@@ -133,6 +138,7 @@ class Runner:
         data: DataCache,
         clock: Clock,
         limits: Limits,
+        identity: Identity,
         p2p: Hub,
         tell: Callable[[pb.NodeMessage], Awaitable[None]],
         packages: Packages | None = None,
@@ -146,6 +152,7 @@ class Runner:
         self._data = data
         self._clock = clock
         self._limits = limits
+        self._identity = identity
         self._packages = packages
         self._gpus = _Gpus(limits.gpus)
 
@@ -194,6 +201,10 @@ class Runner:
                 continue
             if isinstance(report, Asked):
                 await self._ask(record, report)
+                continue
+            if isinstance(report, Linked):  # a chain that lacks one is worth nothing
+                await self._write(record, [*messages, self._linked(record, report)], ends=False, lasting=True)
+                messages = []
                 continue
             if isinstance(report, Preempted) or (isinstance(report, Failed) and report.retryable):
                 await self._write(record, messages, ends=False)
@@ -256,6 +267,9 @@ class Runner:
                 gang=self._gang(assign),
                 network=assign.network,
                 weights=await self._fetch_weights(record),
+                chain_id=assign.chain_id,
+                fixed=assign.fixed,
+                check=await self._fetch_check(record),
                 packages=record.environment.path if record.environment is not None else None,
             )
         )
@@ -289,6 +303,17 @@ class Runner:
         await self._files.fetch(record.assign.weights, path, lambda: record.dropped)
         return path
 
+    async def _fetch_check(self, record: Record) -> Check | None:
+        """What a check compares with, fetched; None for a run that checks nothing."""
+        if not record.assign.HasField("check"):
+            return None
+        check, found = record.assign.check, dict[str, Path]()
+        for name, sha256 in (("claim", check.claim), ("result", check.result)):
+            if sha256:
+                found[name] = record.directory / name
+                await self._files.fetch(sha256, found[name], lambda: record.dropped)
+        return Check(check.stop_step, check.threads, check.result_weights, found.get("claim"), found.get("result"))
+
     async def _fetch_script(self, record: Record) -> Script | None:
         """Lays the script's files out below the run's folder; None for a job without one."""
         if not record.assign.HasField("script"):
@@ -307,8 +332,9 @@ class Runner:
         await asyncio.gather(*(one(name, sha256) for name, sha256 in script.files.items()))
         return script
 
-    async def _write(self, record: Record, messages: list[pb.Report], *, ends: bool) -> None:
-        """Journals reports. On a full disk a curve may lose points, the end is tried until it is written."""
+    async def _write(self, record: Record, messages: list[pb.Report], *, ends: bool, lasting: bool = False) -> None:
+        """Journals reports. On a full disk a curve may lose points; the end, or a `lasting` one, is tried until it is
+        written."""
         while messages:
             try:
                 appended = await self._journal.append(messages, ends=ends)
@@ -316,7 +342,7 @@ class Runner:
                 if error.code is Code.STALE:
                     return
                 log.warning("reports of job %s are not journalled: %s", record.assign.job_id, error.message)
-                if not ends:
+                if not ends and (not lasting or record.dropped):
                     return
                 messages = messages[-1:]
                 await self._clock.sleep(FULL_DISK_WAIT_SECONDS)
@@ -341,8 +367,19 @@ class Runner:
                 step=saved.step,
                 progress=min(1.0, max(0.0, saved.progress)),
                 threads=saved.threads,
+                link=saved.link,
             )
         )
+        return message
+
+    def _signer(self, record: Record) -> Signer:
+        if record.signer is None:
+            record.signer = Signer(self._identity, record.assign)
+        return record.signer
+
+    def _linked(self, record: Record, link: Linked) -> pb.Report:
+        message = self._report(record)
+        message.link.CopyFrom(self._signer(record).link(link))
         return message
 
     def _failed(self, record: Record, error: CyxError) -> pb.Report:
@@ -371,6 +408,7 @@ class Runner:
                 epochs_completed=report.epochs_completed,
                 compute_seconds=report.compute_seconds,
             )
+            self._signer(record).sign(finished, finished.final_metrics)
             message.finished.CopyFrom(finished)
             return [uploading, message]
         elif isinstance(report, Failed):

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from cyxwiz.compute import checkpoint
 from cyxwiz.compute.artefacts import artefact
 from cyxwiz.compute.build import build
-from cyxwiz.compute.course import Course, Plan, Send, Stopped
+from cyxwiz.compute.chain import Chain, distances, weights_digest, weights_of_file
+from cyxwiz.compute.course import Course, Halted, Plan, Send, Stopped
 from cyxwiz.compute.data.dataset import Dataset
 from cyxwiz.compute.datasets import load
 from cyxwiz.compute.devices import device_of
@@ -27,6 +28,7 @@ from cyxwiz.compute.gang.team import Alone
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.samples import CLASS_LOSSES, split
 from cyxwiz.domain.errors import invalid, unsupported
+from cyxwiz.domain.proof import Kind
 from cyxwiz.graph import (
     Part,
     check_fits,
@@ -73,15 +75,39 @@ def _train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
     began = time.perf_counter()
     plan, dataset, scaling = _prepare(work, send)
     plan.team = _team(plan, send, orders)
+    if plan.team.leads:
+        plan.chain = Chain(work, dataset, plan.threads, plan.device, send)
     course = Course(plan, send, orders, began)
-    epochs = course.run()
+    try:
+        epochs = course.run()
+    except Halted:
+        trained = _trained(plan, dataset, scaling, course, course.first_epoch)
+        return _checked(plan, trained, _files(plan, trained, alone=True), began)
     metrics = course.final_metrics()
     if plan.team.sharded:
         plan.model = _gathered(plan, dataset)
     if not plan.team.leads:
         return Preempted(time.perf_counter() - began)
     trained = _trained(plan, dataset, scaling, course, epochs)
-    return Finished(_files(plan, trained), metrics, epochs, time.perf_counter() - began)
+    files = _files(plan, trained, alone=work.check is not None)
+    if plan.chain is not None:
+        plan.chain.add(Kind.RESULT, course.step, course.last_loss, trained.weights())
+    if work.check is not None:
+        return _checked(plan, trained, files, began)
+    return Finished(files, metrics, epochs, time.perf_counter() - began)
+
+
+def _checked(plan: Plan, trained: Trained, files: tuple[Artefact, ...], began: float) -> Finished:
+    """The outcome of a check: the weights that it came to, and how far the claimed ones are from them."""
+    check = plan.work.check
+    assert check is not None
+    metrics: dict[str, float] = {}
+    if check.claim is not None:
+        metrics |= distances(trained.weights(), weights_of_file(check.claim))
+    if check.result is not None and check.result_weights:
+        matches = weights_digest(weights_of_file(check.result)) == check.result_weights
+        metrics["result_matches"] = float(matches)
+    return Finished(files, metrics, plan.work.epochs, time.perf_counter() - began)
 
 
 def _team(plan: Plan, send: Send, orders: Orders) -> Alone:
@@ -134,6 +160,8 @@ def _prepare(work: Work, send: Send) -> tuple[Plan, Dataset, dict[str, object]]:
     resumed = checkpoint.read(work.resume, _fingerprint(work)) if work.resume is not None else None
     # Sums depend on how many threads take part: who goes on takes as many as who began.
     threads = resumed.threads if resumed is not None and device.type == "cpu" else max(1, work.threads)
+    if work.check is not None and work.check.threads:
+        threads = work.check.threads
     torch.set_num_threads(threads)
     dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path)
     features = features_of(dataset.shape)
@@ -213,8 +241,8 @@ def _trained(plan: Plan, dataset: Dataset, scaling: dict[str, object], course: C
     )
 
 
-def _files(plan: Plan, trained: Trained) -> tuple[Artefact, ...]:
-    """`out/model.safetensors`, then what `export` asks for, and a card that says what it is."""
+def _files(plan: Plan, trained: Trained, *, alone: bool) -> tuple[Artefact, ...]:
+    """`out/model.safetensors`, and unless it stays `alone` what `export` asks for, and a card that says what it is."""
     import torch
 
     from cyxwiz.compute.export import export, write_safetensors
@@ -223,6 +251,8 @@ def _files(plan: Plan, trained: Trained) -> tuple[Artefact, ...]:
         raise invalid("Training diverged: the final weights are no numbers; lower the learning rate.")
     folder = plan.work.work_dir / "out"
     weights = write_safetensors(trained, folder / "model.safetensors")
+    if alone:
+        return (weights,)
     plan.model.eval()
     others = export(trained, plan.hyper.export, folder)
     return (weights, *(artefact(path) for path in others))

@@ -27,6 +27,7 @@ from cyxwiz.config.sections import (
     Section,
     Server,
     Tls,
+    VerifySection,
     sections,
     settings_of,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Section",
     "Server",
     "Tls",
+    "VerifySection",
     "default_data_dir",
     "load",
     "sections",

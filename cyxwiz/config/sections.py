@@ -386,6 +386,24 @@ class ReputationSection(Section):
     )
 
 
+class VerifySection(Section):
+    wait_seconds: float = Field(
+        default=3600.0, ge=0, le=30 * 86400, description="Wait for a node that can check a result; then: unverified."
+    )
+    keep_checkpoints: int = Field(
+        default=16, ge=2, le=1000, description="Checkpoints kept of a job that is checked by one interval."
+    )
+    same_owner: bool = Field(
+        default=False, description="Whether a node may check the work of another one of its own owner."
+    )
+    cpu_max_abs: float = Field(
+        default=1e-4, ge=0, le=1e6, description="CPUs of two classes: weights may differ so far."
+    )
+    cpu_max_rel: float = Field(default=1e-3, ge=0, le=1e6, description="Or so far, by the largest of their tensor.")
+    gpu_max_abs: float = Field(default=1e-3, ge=0, le=1e6, description="As cpu_max_abs, where a GPU takes part.")
+    gpu_max_rel: float = Field(default=1e-2, ge=0, le=1e6, description="As cpu_max_rel, where a GPU takes part.")
+
+
 class RateLimit(Section):
     enabled: bool = Field(default=True, description="Whether callers are limited at all.")
     requests_per_second: int = Field(default=2000, ge=1, description="Requests of one caller a second.")
@@ -420,6 +438,7 @@ class Config(Section):
     ledger: Ledger = Ledger()
     node: NodeSection = NodeSection()
     reputation: ReputationSection = ReputationSection()
+    verify: VerifySection = VerifySection()
     rate_limit: RateLimit = RateLimit()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()

@@ -116,6 +116,13 @@ class JobCompleted(JobEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class JobVerified(JobEvent):
+    kind: ClassVar[str] = "job.verified"
+    outcome: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class JobFailed(JobEvent):
     kind: ClassVar[str] = "job.failed"
     code: str = ""
@@ -186,6 +193,13 @@ class NodeUnbanned(NodeEvent):
 class NodeHardwareChanged(NodeEvent):
     kind: ClassVar[str] = "node.hardware"
     changes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWorkRefused(NodeEvent):
+    kind: ClassVar[str] = "node.work_refused"
+    reason: str = ""
+    evidence_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from cyxwiz.domain.states import (
     LeaseTrigger,
     advance,
 )
+from cyxwiz.domain.verification import CheckSpec, Mode
 from cyxwiz.domain.weights import Weights
 
 
@@ -137,6 +138,9 @@ class JobSpec:
     requirements: str = ""  # SHA-256 of the lock file of its packages
     network: bool = False  # whether its script asks for the network
     reservation_id: str = ""  # it runs on the node of that reservation, or not at all
+    verify: Mode = Mode.NONE
+    copies: int = 2  # with Mode.QUORUM: how many nodes do it
+    check: CheckSpec | None = None  # of a hidden job that checks another one's work
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +255,7 @@ class Checkpoint:
     sha256: str
     size: int
     kept: bool = True
+    link: str = ""  # digest of its link of the proof
 
 
 @dataclass(frozen=True, slots=True)

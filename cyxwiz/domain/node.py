@@ -22,6 +22,7 @@ JOB_TYPES = "job_types"  # the feature of a node that evaluates, infers and prep
 REQUIREMENTS = "requirements"  # of one that installs the packages of a script
 NETWORK = "network"  # of one that gives scripts the network
 SCRIPTS = "scripts"  # the feature of a node that runs the code of others, in a sandbox
+SIGNS = "signs"  # of one that signs its links and results
 GANG = "gang:"  # how the feature begins that names the network in which a node's gangs meet
 
 

@@ -23,6 +23,17 @@ class Gang:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """What a run that checks another one's work does besides: where it stops, and what it compares its weights with."""
+
+    stop_step: int = 0  # 0: it runs to its end
+    threads: int = 0  # of the run that is checked; 0: those of a checkpoint, or the node's own
+    result_weights: str = ""  # the digest that the weights of the file `result` must have; empty: nothing to look at
+    claim: Path | None = None  # the weights to be compared with: a checkpoint, or a result's file
+    result: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """Everything a child process needs to run one job.
 
@@ -53,6 +64,10 @@ class Work:
     gang: Gang | None = None
     weights: Path | None = None  # the file of the trained model that is evaluated or asked
     packages: Path | None = None  # the folder of the script's packages
+    chain_id: str = ""  # the job that the proof's chain is of; empty: this one
+    fixed: bool = False  # nothing about it may be changed while it runs
+    link_steps: tuple[int, ...] = ()  # a replay: links at these steps, and no checkpoints
+    check: Check | None = None  # it re-runs a part of another's work
     install: bool = False  # no job: the node itself wants the packages of `source` installed, from the index `model`
 
 
@@ -111,8 +126,22 @@ class Artefact:
 
 
 @dataclass(frozen=True, slots=True)
+class Linked:
+    """A link of the run's proof (`domain.proof`): digests in hex, `environment` as JSON."""
+
+    kind: int
+    step: int
+    loss: float
+    weights: str
+    link: str
+    data: str
+    environment: str
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpointed:
-    """A saved state, durable in the job's own folder. `epoch` goes on from batch `batch`; `step` optimizer steps in."""
+    """A saved state, durable in the job's own folder. `epoch` goes on from batch `batch`; `step` optimizer steps in.
+    `link` is the digest of the link that was told for it before, empty for a run without a chain."""
 
     artefacts: tuple[Artefact, ...]  # one file
     epoch: int
@@ -120,6 +149,7 @@ class Checkpointed:
     step: int
     progress: float
     threads: int
+    link: str = ""
 
     @property
     def file(self) -> Artefact:
@@ -159,7 +189,7 @@ class Preempted:
 
 
 Outcome = Finished | Failed | Cancelled | Preempted
-Report = Started | FirstStep | Progressed | Logged | Checkpointed | Asked | Outcome
+Report = Started | FirstStep | Progressed | Logged | Linked | Checkpointed | Asked | Outcome
 
 
 class Run(Protocol):

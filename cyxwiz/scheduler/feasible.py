@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import REMOTE, Device, JobSpec, JobType
 from cyxwiz.domain.money import format_cyxwiz
-from cyxwiz.domain.node import JOB_TYPES, NETWORK, P2P_SERVICE, REQUIREMENTS, SCRIPTS, DeviceInfo, Node
+from cyxwiz.domain.node import JOB_TYPES, NETWORK, P2P_SERVICE, REQUIREMENTS, SCRIPTS, SIGNS, DeviceInfo, Node
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.pricing import Quote
 from cyxwiz.domain.reputation import HIGHEST, PROBATION
 from cyxwiz.domain.states import NodeState
+from cyxwiz.domain.verification import Mode
 from cyxwiz.scheduler.price import needs_gpu, needs_of, price
 
 FREE = Tariff(0, 1.0, 0.0)
@@ -75,6 +76,13 @@ def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
         return "draining"
     if candidate.closed:
         return f"closed: {candidate.closed}"
+    if (spec.verify is not Mode.NONE or spec.check is not None) and SIGNS not in node.features:
+        return "signs no results"
+    if (check := spec.check) is not None:
+        if node.id in check.not_nodes:
+            return "did the work that is checked"
+        if node.owner_id in check.not_owners:
+            return "belongs to whose work is checked"
     if resources.regions and node.region not in resources.regions:
         return f"not in {', '.join(resources.regions)}"
     if spec.script is not None and SCRIPTS not in node.features:

@@ -32,6 +32,8 @@ class Snapshot:
     weights: Weights = DEFAULT_WEIGHTS
     # Nodes on which a job already failed, was refused or was lost: taken only if no other node fits.
     avoid: Mapping[JobId, frozenset[NodeId]] = field(default_factory=dict[JobId, frozenset[NodeId]])
+    # Nodes that may not have the job again.
+    barred: Mapping[JobId, frozenset[NodeId]] = field(default_factory=dict[JobId, frozenset[NodeId]])
     waited: Mapping[JobId, float] = field(default_factory=dict[JobId, float])  # seconds that each gang has waited
     patience: Patience = DEFAULT_PATIENCE
 
@@ -126,13 +128,14 @@ def plan(snapshot: Snapshot) -> Plan:
                 candidates[each.id] = _less(each, job.spec) if fits else replace(each, free_slots=0)
             waiting[job.id] = gangs.reason(job.spec, snapshot.candidates, kept and keeps)
             continue
-        need = _need(job.spec)
+        barred = snapshot.barred.get(job.id, frozenset())
+        need = (*_need(job.spec), barred)
         if need in hopeless:
             waiting[job.id] = hopeless[need]
             continue
-        fitting = [c for c in candidates.values() if why_not(job.spec, c) is None]
+        fitting = [c for c in candidates.values() if c.id not in barred and why_not(job.spec, c) is None]
         if not fitting:
-            waiting[job.id] = hopeless[need] = _reason(job.spec, candidates.values())
+            waiting[job.id] = hopeless[need] = _reason(job.spec, candidates.values(), barred)
             continue
         avoided = snapshot.avoid.get(job.id, frozenset())
         choice = best(job.spec, [c for c in fitting if c.id not in avoided] or fitting, snapshot.weights)
@@ -173,7 +176,8 @@ def _need(spec: JobSpec) -> tuple[object, ...]:
     limit = spec.max_price_units
     cap = (limit, spec.epochs, spec.expected_seconds, r.max_duration_seconds) if limit else ()
     asks = (spec.type, spec.script is not None, bool(spec.requirements), spec.network, spec.reservation_id, *cap)
-    return (r.device, r.vram_bytes, r.ram_bytes, r.regions, *asks)
+    check = (spec.check.not_nodes, spec.check.not_owners) if spec.check is not None else None
+    return (r.device, r.vram_bytes, r.ram_bytes, r.regions, *asks, spec.verify, check)
 
 
 def _less(c: Candidate, spec: JobSpec) -> Candidate:
@@ -188,8 +192,8 @@ def _less(c: Candidate, spec: JobSpec) -> Candidate:
     )
 
 
-def _reason(spec: JobSpec, candidates: Iterable[Candidate]) -> str:
-    reasons = Counter(why_not(spec, c) or "" for c in candidates)
+def _reason(spec: JobSpec, candidates: Iterable[Candidate], barred: frozenset[NodeId]) -> str:
+    reasons = Counter(why_not(spec, c) or ("gave a wrong result of it" if c.id in barred else "") for c in candidates)
     if not reasons:
         return "no node has joined yet"
     total = sum(reasons.values())

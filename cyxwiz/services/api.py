@@ -19,7 +19,7 @@ from cyxwiz.domain.reservation import MAX_MINUTES, MIN_MINUTES
 from cyxwiz.domain.states import JobState, NodeState
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery, NodeQuery, ReservationQuery, Store
-from cyxwiz.services import views
+from cyxwiz.services import proof_views, views
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.call import Args, Call, Paging
 from cyxwiz.services.jobfile import parse_jobfile
@@ -221,7 +221,12 @@ class Api(MoneyApi):
         return {"job_id": call.id, "logs": [views.log_line(line) for line in lines], "next_after": _next(lines, tail)}
 
     async def get_job_result(self, call: Call) -> Json:
-        return views.result(await self.jobs.result(call.caller, call.id))
+        found = await self.jobs.result(call.caller, call.id)
+        proof = await self.jobs.proof(call.caller, call.id)
+        return {**views.result(found), **proof_views.of_result(proof.proof, proof.verification)}
+
+    async def get_job_proof(self, call: Call) -> Json:
+        return proof_views.document(await self.jobs.proof(call.caller, call.id))
 
     async def get_job_receipt(self, call: Call) -> Json:
         return views.receipt(await self.jobs.receipt(call.caller, call.id))

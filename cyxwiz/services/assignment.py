@@ -6,9 +6,11 @@ from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.job import Checkpoint, Job, JobSpec, Lease
 from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import LeaseState
+from cyxwiz.domain.verification import CheckSpec, Mode
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Tx
 from cyxwiz.services.reports import token_to
+from cyxwiz.services.verification import machine_of
 
 
 def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
@@ -31,7 +33,7 @@ def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
         vram_bytes=spec.resources.vram_bytes,
         max_duration_seconds=max(1.0, spec.resources.max_duration_seconds - job.compute_seconds),
         name=spec.name,
-        resume=_checkpoint(saved[0]) if saved and saved[0].kept else None,
+        resume=_checkpoint(saved[0]) if saved and saved[0].kept else _checked_from(spec),
         checkpoint_every=str(parse_every(spec.checkpoint_every)),
         script=_script(spec.script),
         gang=_gang(spec, lease),
@@ -40,6 +42,28 @@ def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
         requirements=tx.model(job.id) if spec.requirements else "",
         network=spec.network,
         reservation_id=spec.reservation_id,
+        chain_id=spec.check.parent if spec.check is not None else "",
+        check=_check(tx, spec.check, lease) if spec.check is not None else None,
+        fixed=spec.verify is not Mode.NONE,
+    )
+
+
+def _checked_from(spec: JobSpec) -> pb.Checkpoint | None:
+    """Where a check begins."""
+    return pb.Checkpoint(sha256=spec.check.resume) if spec.check is not None and spec.check.resume else None
+
+
+def _check(tx: Tx, check: CheckSpec, lease: Lease) -> pb.Check:
+    """What is to be compared is shown only to a node of other hardware: on the same one its digest must be equal, and
+    who has not seen it can't copy it."""
+    node = tx.node(lease.node_id)
+    shown = check.show_claim or node is None or machine_of(node) != check.machine
+    return pb.Check(
+        stop_step=check.stop_step,
+        threads=check.threads,
+        claim=check.claim if shown else "",
+        result=check.result,
+        result_weights=check.result_weights,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
-from cyxwiz.domain.job import Intent, Job, Lease
+from cyxwiz.domain.job import Intent, Job, Lease, Phase
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.reputation import Kind, ReputationEvent
 from cyxwiz.domain.states import HELD_JOB_STATES, JobState, LeaseState, NodeState
@@ -287,7 +287,7 @@ class NodeGateway:
             job, lease = tx.job(key[0]), tx.lease(*key)
             if job is None or lease is None or job.token != lease.group:
                 reason, message = pb.Cancel.STALE, "another node has this job now"
-            elif job.state is JobState.COMPLETED and not lease.rank:
+            elif (job.state is JobState.COMPLETED or job.phase is Phase.VERIFYING) and not lease.rank:
                 return pb.CentralMessage(ack=pb.Ack(job_id=key[0], token=token, seq=lease.last_seq))
             else:
                 reason = pb.Cancel.STALE if lease.state is LeaseState.EXPIRED else pb.Cancel.CANCELLED

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from cyxwiz.domain.checkpoint import parse_every
-from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
+from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, unsupported
 from cyxwiz.domain.ids import JobId, parse_reservation_id
-from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources, Strategy
+from cyxwiz.domain.job import REMOTE, Device, JobSpec, JobType, Priority, Resources, Strategy
 from cyxwiz.domain.lockfile import check_lock
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.script import check_script
+from cyxwiz.domain.verification import MAX_COPIES, Mode
 from cyxwiz.domain.weights import Weights, is_model
 from cyxwiz.graph import (
     blob_digest,
@@ -112,7 +113,8 @@ class _Checkpoint(Part):
 
 
 class _Verify(Part):
-    mode: Literal["none"] = "none"
+    mode: Literal["none", "spot", "quorum"] = "none"
+    n: int = Field(2, ge=2, le=MAX_COPIES)
 
 
 class JobFile(Part):
@@ -131,7 +133,7 @@ class JobFile(Part):
     resources: _Resources = Field(default_factory=lambda: _Resources.model_validate({}))
     payment: _Payment = _Payment()
     checkpoint: _Checkpoint = _Checkpoint()
-    verify: _Verify = _Verify()
+    verify: _Verify = Field(default_factory=lambda: _Verify.model_validate({}))
     strategy: Literal["ddp", "fsdp", "local_sgd", "diloco"] = "ddp"
     reservation: str = Field("", max_length=64)
     labels: dict[Annotated[str, Field(max_length=100)], Annotated[str, Field(max_length=200)]] = Field(
@@ -184,6 +186,8 @@ def parse_jobfile(data: object) -> JobSpec:
         checkpoint_every=file.checkpoint.every,
         strategy=Strategy(file.strategy),
         reservation_id=parse_reservation_id(file.reservation) if file.reservation else "",
+        verify=Mode(file.verify.mode),
+        copies=file.verify.n,
     )
     check_spec(spec)
     return spec
@@ -207,6 +211,7 @@ def check_spec(spec: JobSpec) -> None:
         )
     _check_gang(spec)
     parse_every(spec.checkpoint_every)
+    _check_verify(spec)
     if spec.script is not None:
         _check_script(spec)
         return
@@ -245,6 +250,23 @@ def _check_gang(spec: JobSpec) -> None:
             f"batch_size: {spec.batch_size} is shared by the {resources.nodes} nodes; take at least one sample each",
             field="batch_size",
         )
+
+
+def _check_verify(spec: JobSpec) -> None:
+    """Only what can be done again, and alone, can be checked."""
+    if spec.verify is Mode.NONE:
+        return
+    if not 2 <= spec.copies <= MAX_COPIES:
+        raise invalid(f"verify.n: must be from 2 to {MAX_COPIES}, not {spec.copies}", field="verify.n")
+    why = ""
+    if spec.type is not JobType.TRAINING or spec.script is not None:
+        why = "only the training of a declared model makes a proof that can be checked"
+    elif spec.resources.nodes > 1:
+        why = "a job of several nodes can't be done again by one"
+    elif spec.dataset_uri.startswith(REMOTE):
+        why = "data that their owner streams are there for one node only"
+    if why:
+        raise unsupported(f"verify.mode: {spec.verify}: {why}; leave it out, or take mode = none", field="verify.mode")
 
 
 def _check_script(spec: JobSpec) -> None:

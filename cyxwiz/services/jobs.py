@@ -16,6 +16,7 @@ from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobSpec, Lease, LogLin
 from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.states import JobState
+from cyxwiz.domain.verification import Outcome
 from cyxwiz.graph import blob_digest
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import BlobInfo, JobQuery, Page, Store, Tx
@@ -30,6 +31,7 @@ from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.payments import Payments
+from cyxwiz.services.proofs import ProofSeen, seen
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
 from cyxwiz.services.reputation import Reputation
 
@@ -250,6 +252,11 @@ class Jobs:
         parsed = parse_job_id(job_id)
         return await self._store.read(lambda tx: tx.logs(owned(tx, actor, parsed).id, after, limit))
 
+    async def proof(self, actor: Principal, job_id: str) -> ProofSeen:
+        """The chain of its run so far, and what its node has signed."""
+        parsed = parse_job_id(job_id)
+        return await self._store.read(lambda tx: seen(tx, owned(tx, actor, parsed)))
+
     async def result(self, actor: Principal, job_id: str) -> JobResult:
         parsed = parse_job_id(job_id)
 
@@ -382,7 +389,10 @@ class Jobs:
             job = owned(tx, actor, parsed)
             if not job.ended:
                 raise conflict(f"Job {job.id} is {job.state}: cancel it first", state=str(job.state))
-            for checkpoint in tx.checkpoints(job.id, KEPT_CHECKPOINTS):
+            verification = tx.verification(job.id)
+            if verification is not None and verification.outcome is Outcome.OPEN:
+                raise conflict(f"The checks of job {job.id} are still being ended: try again in a moment")
+            for checkpoint in tx.kept_checkpoints(job.id):
                 release(tx, job.id, checkpoint)
             tx.delete_job(job.id)
             tx.emit(JobDeleted(job.id, job.owner_id), private_to=job.owner_id)
@@ -429,6 +439,8 @@ def _needs(tx: Tx, job_id: JobId, sha256: str) -> bool:
     if job.spec.script is not None and sha256 in job.spec.script.files.values():
         return True
     if job.spec.weights is not None and job.spec.weights.sha256 == sha256:
+        return True
+    if (check := job.spec.check) is not None and sha256 in (check.resume, check.claim, check.result):
         return True
     saved = [checkpoint.sha256 for checkpoint in tx.checkpoints(job_id, KEPT_CHECKPOINTS) if checkpoint.kept]
     return sha256 in saved or blob_digest(job.spec.dataset_uri) == sha256

@@ -88,7 +88,7 @@ def issue(tx: Tx, job: Job, *node_ids: NodeId) -> Lease:
             node_id=node_id,
             token=lease.token,
             attempts=job.attempts + 1,
-            progress=saved[0].progress if saved else 0.0,
+            progress=saved[0].progress if saved and saved[0].kept else 0.0,
             phase=Phase.STARTING,
             not_before=None,
             reason="",
@@ -233,6 +233,8 @@ def pause(tx: Tx, job: Job, by: str) -> Job:
         CyxError: CONFLICT for a job that has ended or is paused, or whose node knows no checkpoints.
     """
     lease = tx.lease(job.id, job.token) if job.token else None
+    if job.phase is Phase.VERIFYING:
+        raise conflict(f"Job {job.id} is done: its result is being verified")
     if job.state is JobState.RUNNING and lease is not None:
         if job.intent is Intent.PAUSE:
             return job
@@ -283,6 +285,11 @@ def yielded(tx: Tx, job: Job, lease: Lease, reason: str) -> Job:
     """The node stopped with a checkpoint, asked to or for its owner's sake: the job goes on elsewhere or waits."""
     end_group(tx, lease, f"preempted: {reason}"[:500])
     return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason)
+
+
+def refused(tx: Tx, job: Job, node_id: NodeId, reason: str) -> Job:
+    """The result that was held of it was refused: it begins again."""
+    return _requeue(tx, job, JobTrigger.RETRY, node_id, reason, retry_count=job.retry_count + 1)
 
 
 def _paused(tx: Tx, job: Job, by: str) -> Job:

@@ -20,6 +20,7 @@ from cyxwiz.domain.job import Intent, Job, Phase
 from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, after, look
 from cyxwiz.domain.states import JobState, PaymentState
+from cyxwiz.domain.verification import Mode
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Ledger, LedgerInfo
 from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery, Store, Tx
@@ -99,7 +100,8 @@ class Payments:
             fee_bps=self._terms.fee_bps,
             client=self.ledger.client_account(job.owner_id),
             rate=rate,
-            interval_seconds=self._terms.interval_seconds,
+            # A result that is still to be verified earns nothing on the way.
+            interval_seconds=self._terms.interval_seconds if job.spec.verify is Mode.NONE else 0,
             created_at=tx.now,
             deadline=tx.now + timedelta(days=self._terms.open_days),
             member=member,

@@ -14,12 +14,14 @@ from cyxwiz.domain.job import Checkpoint, Intent, Job, JobResult, Lease, LogLine
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.reputation import Kind, ReputationEvent, fault, good_metrics
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
+from cyxwiz.domain.verification import Mode
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import BlobInfo, Tx
-from cyxwiz.services import leases
+from cyxwiz.services import leases, proofs
 from cyxwiz.services.leases import RetryPolicy
 from cyxwiz.services.pricing import cost_of
 from cyxwiz.services.reputation import Reputation
+from cyxwiz.services.verification import Verifying
 
 MAX_LOG_WORD = 64  # of a line's level, and of its source
 MAX_LOG_MESSAGE = 16_384
@@ -36,6 +38,7 @@ class Reporting:
     policy: RetryPolicy
     tariff: Tariff
     reputation: Reputation
+    verifying: Verifying
 
     def apply(self, tx: Tx, node_id: NodeId, boot_id: str, reports: Sequence[pb.Report]) -> int:
         """Applies one lease's reports, in order; returns the highest seq committed.
@@ -92,6 +95,8 @@ class Reporting:
             )
             self.failed(tx, lease, failed.code, failed.message, failed.retryable)
             lease = ended(tx, lease)
+        elif kind == "link":
+            proofs.take_link(tx, job, lease, report.link)
         elif kind == "checkpoint":
             self._checkpoint(tx, job, lease, report.checkpoint, at)
         elif kind == "preempted":
@@ -160,6 +165,7 @@ class Reporting:
         progress = finite(report.progress, "progress")
         if not 0.0 <= progress <= 1.0 or not 1 <= report.epoch <= job.spec.epochs + 1 or report.step >= 2**32:
             raise invalid("checkpoint: its progress, epoch or step is out of bounds", field="checkpoint")
+        proofs.check_checkpoint(tx, job, lease, report)
         known = tx.checkpoints(job.id, KEPT_CHECKPOINTS)
         number = known[0].number + 1 if known else 1
         tx.add_checkpoint(
@@ -176,9 +182,11 @@ class Reporting:
                 report.threads,
                 report.sha256,
                 report.size,
+                link=report.link,
             ),
         )
-        for old in known[KEPT_CHECKPOINTS - 1 :]:
+        spot = job.spec.verify is Mode.SPOT
+        for old in self.verifying.surplus(tx, job) if spot else known[KEPT_CHECKPOINTS - 1 :]:
             release(tx, job.id, old)
         event = JobCheckpointed(job.id, job.owner_id, lease.node_id, number, report.epoch, report.step)
         tx.emit(event, private_to=job.owner_id)
@@ -208,7 +216,12 @@ class Reporting:
             info = _uploaded(tx, lease.node_id, artefact.sha256, artefact.size)
             if info is None:
                 raise CyxError(Code.CONFLICT, f"Artefact {artefact.name!r} was not uploaded whole: {artefact.sha256}")
-            tx.add_blob(BlobInfo(info.sha256, info.size, info.created_at), job.owner_id)
+        proof = proofs.check_result(tx, job, lease, report)
+        check = job.spec.check
+        if job.spec.verify is not Mode.NONE and self.verifying.hold(tx, job, lease, report, proof) is not None:
+            return tx.job(job.id) or job, ended(tx, lease)
+        for artefact in report.artefacts if check is None else ():
+            tx.add_blob(BlobInfo(artefact.sha256, artefact.size, tx.now), job.owner_id)
         files = tuple(ResultFile(a.name, a.sha256, a.size) for a in report.artefacts)
         seconds = max(0.0, finite(report.compute_seconds, "compute_seconds"))
         job = self.complete(
@@ -222,6 +235,9 @@ class Reporting:
             metrics=check_metrics(report.final_metrics),
             seconds=seconds,
         )
+        tx.add_proof(proof)
+        if check is not None:
+            self.verifying.judged(tx, self, job, lease, report)
         return job, ended(tx, lease)
 
     def complete(
@@ -241,7 +257,8 @@ class Reporting:
         group = leases.members(tx, lease)
         cost = cost_of(tx, job, group, self.tariff, total)
         tx.add_result(JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now))
-        leases.end_group(tx, lease, "completed")
+        if lease.state is not LeaseState.ENDED:  # as it is once the result was held to be verified
+            leases.end_group(tx, lease, "completed")
         job = tx.save_job(
             job.move(
                 JobTrigger.COMPLETE,
@@ -257,7 +274,7 @@ class Reporting:
                 reason="",
             )
         )
-        for checkpoint in tx.checkpoints(job.id, KEPT_CHECKPOINTS):
+        for checkpoint in tx.kept_checkpoints(job.id):
             release(tx, job.id, checkpoint)
         tx.emit(JobCompleted(job.id, job.owner_id, lease.node_id, hashed), private_to=job.owner_id)
         first = tx.metrics(job.id, 0, 1)
@@ -295,8 +312,12 @@ def release(tx: Tx, job_id: JobId, checkpoint: Checkpoint) -> None:
     """Its bytes may go, after a while in which a node may still be fetching them."""
     if checkpoint.kept:
         tx.release_checkpoint(job_id, checkpoint.number)
-        due = tx.now + RELEASED_STAY
-        tx.add_outbox(DROP_BLOB, f"{job_id}:{checkpoint.number}", {"sha256": checkpoint.sha256}, due)
+        release_blob(tx, f"{job_id}:{checkpoint.number}", checkpoint.sha256)
+
+
+def release_blob(tx: Tx, key: str, sha256: str) -> None:
+    """Its bytes may go, after a while; they stay if somebody came to own or need them."""
+    tx.add_outbox(DROP_BLOB, key, {"sha256": sha256}, tx.now + RELEASED_STAY)
 
 
 def held(tx: Tx, node_id: NodeId, job_id: JobId, token: Token) -> tuple[Job, Lease]:

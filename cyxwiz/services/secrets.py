@@ -19,6 +19,11 @@ class Secrets:
     admin: str
     custody: str  # of the keys that are kept for users on a chain
 
+    @property
+    def verify(self) -> bytes:
+        """What is drawn with, when results are checked: HKDF-SHA256 of a root that no node has a part of."""
+        return HKDF(SHA256(), 32, salt=None, info=b"cyxwiz-verify-v1").derive(self.admin.encode())
+
     def p2p_for(self, node_id: str, *, legacy: bool) -> bytes:
         """The secret shared with one node: HKDF-SHA256 of the root and the node's id, so that none can forge another's.
 

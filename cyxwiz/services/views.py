@@ -107,6 +107,7 @@ def _weights(weights: Weights | None) -> Json | None:
 
 
 def result(item: JobResult) -> Json:
+    """Without what vouches for it: `proof_views.of_result`."""
     return {
         "job_id": item.job_id,
         "node_id": item.node_id,

@@ -34,6 +34,7 @@ from cyxwiz.domain.node import DeviceInfo, Hardware, LoadSample, Node
 from cyxwiz.domain.pricing import Billing, NodePricing
 from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
+from cyxwiz.domain.verification import CheckSpec, Mode
 from cyxwiz.domain.weights import Weights
 from cyxwiz.ports.store import AuditEntry, BlobInfo, OutboxEntry
 
@@ -53,11 +54,20 @@ def to_spec(data: Mapping[str, Any]) -> JobSpec:
             "weights": Weights(**data["weights"]) if data.get("weights") else None,
             "priority": Priority(data["priority"]),
             "strategy": Strategy(data.get("strategy", Strategy.DDP)),
+            "verify": Mode(data.get("verify", Mode.NONE)),
+            "check": _to_check(data.get("check")),
             "resources": Resources(
                 **{**resources, "device": Device(resources["device"]), "regions": tuple(resources["regions"])}
             ),
         }
     )
+
+
+def _to_check(data: Mapping[str, Any] | None) -> CheckSpec | None:
+    if data is None:
+        return None
+    lists = {name: tuple(data[name]) for name in ("not_nodes", "not_owners")}
+    return CheckSpec(**{**data, **lists})
 
 
 def _to_script(data: Mapping[str, Any] | None) -> Script | None:
@@ -76,6 +86,7 @@ def from_spec(spec: JobSpec) -> dict[str, Any]:
         "script": _from_script(spec.script),
         "weights": asdict(spec.weights) if spec.weights is not None else None,
         "labels": dict(spec.labels),
+        "check": asdict(spec.check) if spec.check is not None else None,
     }
 
 
@@ -239,6 +250,7 @@ def to_checkpoint(row: Any) -> Checkpoint:
         sha256=row.sha256,
         size=row.size,
         kept=row.kept,
+        link=row.link,
     )
 
 

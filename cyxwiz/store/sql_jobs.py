@@ -113,6 +113,11 @@ _CHECKPOINTS = (
     .order_by(checkpoints.c.number.desc())
     .limit(bindparam("most"))
 )
+_KEPT = (
+    select(checkpoints)
+    .where(checkpoints.c.job_id == bindparam("job_id"), checkpoints.c.kept.is_(True))
+    .order_by(checkpoints.c.number.desc())
+)
 _RELEASE = (
     update(checkpoints)
     .where(checkpoints.c.job_id == bindparam("at_job_id"), checkpoints.c.number == bindparam("at_number"))
@@ -276,6 +281,9 @@ class Jobs(Unit):
 
     def checkpoints(self, job_id: JobId, limit: int) -> Sequence[Checkpoint]:
         return [mapping.to_checkpoint(row) for row in self._run(_CHECKPOINTS, {"job_id": job_id, "most": limit})]
+
+    def kept_checkpoints(self, job_id: JobId) -> Sequence[Checkpoint]:
+        return [mapping.to_checkpoint(row) for row in self._run(_KEPT, {"job_id": job_id})]
 
     def release_checkpoint(self, job_id: JobId, number: int) -> None:
         self._run(_RELEASE, {"at_job_id": job_id, "at_number": number})

@@ -292,6 +292,7 @@ class JobCheckpointRow(Row, table=True):
     sha256: str
     size: int = Field(sa_type=BigInteger)
     kept: bool
+    link: str = Field(sa_column_kwargs={"server_default": ""})
 
 
 class JobResultRow(Row, table=True):
@@ -520,3 +521,6 @@ class SettingRow(Row, table=True):
     __tablename__ = "settings"
     name: str = Field(primary_key=True)
     value: str
+
+
+import cyxwiz.store.tables_proof  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]  they stand on Row

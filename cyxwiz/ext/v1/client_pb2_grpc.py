@@ -104,6 +104,11 @@ class ClientServiceStub:
                 request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
                 response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
                 _registered_method=True)
+        self.GetJobProof = channel.unary_unary(
+                '/cyxwiz.ext.v1.ClientService/GetJobProof',
+                request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+                response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+                _registered_method=True)
         self.GetJobCheckpoints = channel.unary_unary(
                 '/cyxwiz.ext.v1.ClientService/GetJobCheckpoints',
                 request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
@@ -358,6 +363,12 @@ class ClientServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetJobReceipt(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJobProof(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -637,6 +648,11 @@ def add_ClientServiceServicer_to_server(servicer, server):
             ),
             'GetJobReceipt': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJobReceipt,
+                    request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
+                    response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
+            ),
+            'GetJobProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJobProof,
                     request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
                     response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
             ),
@@ -1187,6 +1203,33 @@ class ClientService:
             request,
             target,
             '/cyxwiz.ext.v1.ClientService/GetJobReceipt',
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJobProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cyxwiz.ext.v1.ClientService/GetJobProof',
             cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
             cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
             options,

@@ -15,7 +15,7 @@ class WatchRequest(_message.Message):
     def __init__(self, topics: _Optional[_Iterable[str]] = ..., after: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("seq", "at_ms", "kind", "job_submitted", "job_assigned", "job_started", "job_requeued", "job_revived", "job_completed", "job_failed", "job_cancelled", "job_deleted", "job_checkpointed", "job_payment", "job_funds_low", "job_paused", "job_resumed", "node_joined", "node_came_online", "node_went_offline", "node_cordoned", "node_uncordoned", "node_banned", "node_hardware_changed", "node_unbanned", "job_progress", "job_log", "stats", "reset", "lagged")
+    __slots__ = ("seq", "at_ms", "kind", "job_submitted", "job_assigned", "job_started", "job_requeued", "job_revived", "job_completed", "job_failed", "job_cancelled", "job_deleted", "job_checkpointed", "job_payment", "job_funds_low", "job_paused", "job_resumed", "node_joined", "node_came_online", "node_went_offline", "node_cordoned", "node_uncordoned", "node_banned", "node_hardware_changed", "node_unbanned", "job_verified", "node_work_refused", "job_progress", "job_log", "stats", "reset", "lagged")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,8 @@ class Event(_message.Message):
     NODE_BANNED_FIELD_NUMBER: _ClassVar[int]
     NODE_HARDWARE_CHANGED_FIELD_NUMBER: _ClassVar[int]
     NODE_UNBANNED_FIELD_NUMBER: _ClassVar[int]
+    JOB_VERIFIED_FIELD_NUMBER: _ClassVar[int]
+    NODE_WORK_REFUSED_FIELD_NUMBER: _ClassVar[int]
     JOB_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     JOB_LOG_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
@@ -71,12 +73,14 @@ class Event(_message.Message):
     node_banned: NodeBanned
     node_hardware_changed: NodeHardwareChanged
     node_unbanned: NodeUnbanned
+    job_verified: JobVerified
+    node_work_refused: NodeWorkRefused
     job_progress: JobProgress
     job_log: JobLog
     stats: Stats
     reset: Reset
     lagged: Lagged
-    def __init__(self, seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_assigned: _Optional[_Union[JobAssigned, _Mapping]] = ..., job_started: _Optional[_Union[JobStarted, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_revived: _Optional[_Union[JobRevived, _Mapping]] = ..., job_completed: _Optional[_Union[JobCompleted, _Mapping]] = ..., job_failed: _Optional[_Union[JobFailed, _Mapping]] = ..., job_cancelled: _Optional[_Union[JobCancelled, _Mapping]] = ..., job_deleted: _Optional[_Union[JobDeleted, _Mapping]] = ..., job_checkpointed: _Optional[_Union[JobCheckpointed, _Mapping]] = ..., job_payment: _Optional[_Union[JobPayment, _Mapping]] = ..., job_funds_low: _Optional[_Union[JobFundsLow, _Mapping]] = ..., job_paused: _Optional[_Union[JobPaused, _Mapping]] = ..., job_resumed: _Optional[_Union[JobResumed, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_came_online: _Optional[_Union[NodeCameOnline, _Mapping]] = ..., node_went_offline: _Optional[_Union[NodeWentOffline, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_uncordoned: _Optional[_Union[NodeUncordoned, _Mapping]] = ..., node_banned: _Optional[_Union[NodeBanned, _Mapping]] = ..., node_hardware_changed: _Optional[_Union[NodeHardwareChanged, _Mapping]] = ..., node_unbanned: _Optional[_Union[NodeUnbanned, _Mapping]] = ..., job_progress: _Optional[_Union[JobProgress, _Mapping]] = ..., job_log: _Optional[_Union[JobLog, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., lagged: _Optional[_Union[Lagged, _Mapping]] = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_assigned: _Optional[_Union[JobAssigned, _Mapping]] = ..., job_started: _Optional[_Union[JobStarted, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_revived: _Optional[_Union[JobRevived, _Mapping]] = ..., job_completed: _Optional[_Union[JobCompleted, _Mapping]] = ..., job_failed: _Optional[_Union[JobFailed, _Mapping]] = ..., job_cancelled: _Optional[_Union[JobCancelled, _Mapping]] = ..., job_deleted: _Optional[_Union[JobDeleted, _Mapping]] = ..., job_checkpointed: _Optional[_Union[JobCheckpointed, _Mapping]] = ..., job_payment: _Optional[_Union[JobPayment, _Mapping]] = ..., job_funds_low: _Optional[_Union[JobFundsLow, _Mapping]] = ..., job_paused: _Optional[_Union[JobPaused, _Mapping]] = ..., job_resumed: _Optional[_Union[JobResumed, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_came_online: _Optional[_Union[NodeCameOnline, _Mapping]] = ..., node_went_offline: _Optional[_Union[NodeWentOffline, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_uncordoned: _Optional[_Union[NodeUncordoned, _Mapping]] = ..., node_banned: _Optional[_Union[NodeBanned, _Mapping]] = ..., node_hardware_changed: _Optional[_Union[NodeHardwareChanged, _Mapping]] = ..., node_unbanned: _Optional[_Union[NodeUnbanned, _Mapping]] = ..., job_verified: _Optional[_Union[JobVerified, _Mapping]] = ..., node_work_refused: _Optional[_Union[NodeWorkRefused, _Mapping]] = ..., job_progress: _Optional[_Union[JobProgress, _Mapping]] = ..., job_log: _Optional[_Union[JobLog, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., lagged: _Optional[_Union[Lagged, _Mapping]] = ...) -> None: ...
 
 class JobSubmitted(_message.Message):
     __slots__ = ("job_id", "owner_id", "name")
@@ -255,6 +259,30 @@ class NodeUncordoned(_message.Message):
     node_id: str
     name: str
     def __init__(self, node_id: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class JobVerified(_message.Message):
+    __slots__ = ("job_id", "owner_id", "outcome", "reason")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    OWNER_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    owner_id: str
+    outcome: str
+    reason: str
+    def __init__(self, job_id: _Optional[str] = ..., owner_id: _Optional[str] = ..., outcome: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class NodeWorkRefused(_message.Message):
+    __slots__ = ("node_id", "name", "reason", "evidence_hash")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_HASH_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    name: str
+    reason: str
+    evidence_hash: str
+    def __init__(self, node_id: _Optional[str] = ..., name: _Optional[str] = ..., reason: _Optional[str] = ..., evidence_hash: _Optional[str] = ...) -> None: ...
 
 class NodeBanned(_message.Message):
     __slots__ = ("node_id", "name", "until")

@@ -166,7 +166,7 @@ class Welcome(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., node_id: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ..., lease_timeout_ms: _Optional[int] = ..., session_token: _Optional[str] = ..., p2p_secret: _Optional[bytes] = ..., acks: _Optional[_Iterable[_Union[Ack, _Mapping]]] = ...) -> None: ...
 
 class Assign(_message.Message):
-    __slots__ = ("job_id", "token", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device", "ram_bytes", "vram_bytes", "max_duration_seconds", "name", "resume", "checkpoint_every", "script", "weights", "requirements", "network", "gang", "owner_id", "reservation_id")
+    __slots__ = ("job_id", "token", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device", "ram_bytes", "vram_bytes", "max_duration_seconds", "name", "resume", "checkpoint_every", "script", "weights", "requirements", "network", "gang", "chain_id", "check", "fixed", "owner_id", "reservation_id")
     class HyperparametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +195,9 @@ class Assign(_message.Message):
     REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     GANG_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    FIXED_FIELD_NUMBER: _ClassVar[int]
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
     RESERVATION_ID_FIELD_NUMBER: _ClassVar[int]
     job_id: str
@@ -218,9 +221,12 @@ class Assign(_message.Message):
     requirements: str
     network: bool
     gang: Gang
+    chain_id: str
+    check: Check
+    fixed: bool
     owner_id: str
     reservation_id: str
-    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., job_type: _Optional[str] = ..., model: _Optional[str] = ..., dataset_uri: _Optional[str] = ..., hyperparameters: _Optional[_Mapping[str, str]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., ram_bytes: _Optional[int] = ..., vram_bytes: _Optional[int] = ..., max_duration_seconds: _Optional[float] = ..., name: _Optional[str] = ..., resume: _Optional[_Union[Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[str] = ..., script: _Optional[_Union[Script, _Mapping]] = ..., weights: _Optional[str] = ..., requirements: _Optional[str] = ..., network: _Optional[bool] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ..., owner_id: _Optional[str] = ..., reservation_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., job_type: _Optional[str] = ..., model: _Optional[str] = ..., dataset_uri: _Optional[str] = ..., hyperparameters: _Optional[_Mapping[str, str]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., ram_bytes: _Optional[int] = ..., vram_bytes: _Optional[int] = ..., max_duration_seconds: _Optional[float] = ..., name: _Optional[str] = ..., resume: _Optional[_Union[Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[str] = ..., script: _Optional[_Union[Script, _Mapping]] = ..., weights: _Optional[str] = ..., requirements: _Optional[str] = ..., network: _Optional[bool] = ..., gang: _Optional[_Union[Gang, _Mapping]] = ..., chain_id: _Optional[str] = ..., check: _Optional[_Union[Check, _Mapping]] = ..., fixed: _Optional[bool] = ..., owner_id: _Optional[str] = ..., reservation_id: _Optional[str] = ...) -> None: ...
 
 class Gang(_message.Message):
     __slots__ = ("rank", "world", "strategy")
@@ -231,6 +237,20 @@ class Gang(_message.Message):
     world: int
     strategy: str
     def __init__(self, rank: _Optional[int] = ..., world: _Optional[int] = ..., strategy: _Optional[str] = ...) -> None: ...
+
+class Check(_message.Message):
+    __slots__ = ("stop_step", "threads", "claim", "result", "result_weights")
+    STOP_STEP_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    RESULT_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    stop_step: int
+    threads: int
+    claim: str
+    result: str
+    result_weights: str
+    def __init__(self, stop_step: _Optional[int] = ..., threads: _Optional[int] = ..., claim: _Optional[str] = ..., result: _Optional[str] = ..., result_weights: _Optional[str] = ...) -> None: ...
 
 class RendezvousAsk(_message.Message):
     __slots__ = ("job_id", "token", "id", "kind", "key", "value")
@@ -378,7 +398,7 @@ class Farewell(_message.Message):
     def __init__(self, message: _Optional[str] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("job_id", "token", "seq", "at_ms", "started", "first_step", "progress", "logs", "finished", "failed", "cancelled", "uploading", "checkpoint", "preempted")
+    __slots__ = ("job_id", "token", "seq", "at_ms", "started", "first_step", "progress", "logs", "finished", "failed", "cancelled", "uploading", "checkpoint", "preempted", "link")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -393,6 +413,7 @@ class Report(_message.Message):
     UPLOADING_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     PREEMPTED_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     token: Token
     seq: int
@@ -407,7 +428,8 @@ class Report(_message.Message):
     uploading: Uploading
     checkpoint: Checkpoint
     preempted: Preempted
-    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., first_step: _Optional[_Union[FirstStep, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., logs: _Optional[_Union[Logs, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., cancelled: _Optional[_Union[Ended, _Mapping]] = ..., uploading: _Optional[_Union[Uploading, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., preempted: _Optional[_Union[Preempted, _Mapping]] = ...) -> None: ...
+    link: Link
+    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., started: _Optional[_Union[Started, _Mapping]] = ..., first_step: _Optional[_Union[FirstStep, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., logs: _Optional[_Union[Logs, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., cancelled: _Optional[_Union[Ended, _Mapping]] = ..., uploading: _Optional[_Union[Uploading, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., preempted: _Optional[_Union[Preempted, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ()
@@ -472,8 +494,28 @@ class LogLine(_message.Message):
     message: str
     def __init__(self, at_ms: _Optional[int] = ..., level: _Optional[str] = ..., source: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
+class Link(_message.Message):
+    __slots__ = ("kind", "step", "loss", "weights", "link", "data", "environment", "signature")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    kind: int
+    step: int
+    loss: float
+    weights: str
+    link: str
+    data: str
+    environment: str
+    signature: bytes
+    def __init__(self, kind: _Optional[int] = ..., step: _Optional[int] = ..., loss: _Optional[float] = ..., weights: _Optional[str] = ..., link: _Optional[str] = ..., data: _Optional[str] = ..., environment: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
 class Checkpoint(_message.Message):
-    __slots__ = ("sha256", "size", "epoch", "batch", "step", "progress", "threads")
+    __slots__ = ("sha256", "size", "epoch", "batch", "step", "progress", "threads", "link")
     SHA256_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -481,6 +523,7 @@ class Checkpoint(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
     sha256: str
     size: int
     epoch: int
@@ -488,7 +531,8 @@ class Checkpoint(_message.Message):
     step: int
     progress: float
     threads: int
-    def __init__(self, sha256: _Optional[str] = ..., size: _Optional[int] = ..., epoch: _Optional[int] = ..., batch: _Optional[int] = ..., step: _Optional[int] = ..., progress: _Optional[float] = ..., threads: _Optional[int] = ...) -> None: ...
+    link: str
+    def __init__(self, sha256: _Optional[str] = ..., size: _Optional[int] = ..., epoch: _Optional[int] = ..., batch: _Optional[int] = ..., step: _Optional[int] = ..., progress: _Optional[float] = ..., threads: _Optional[int] = ..., link: _Optional[str] = ...) -> None: ...
 
 class Preempted(_message.Message):
     __slots__ = ("reason", "compute_seconds")
@@ -499,7 +543,7 @@ class Preempted(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., compute_seconds: _Optional[float] = ...) -> None: ...
 
 class Finished(_message.Message):
-    __slots__ = ("artefacts", "final_metrics", "epochs_completed", "compute_seconds")
+    __slots__ = ("artefacts", "final_metrics", "epochs_completed", "compute_seconds", "statement", "signature", "environment")
     class FinalMetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -511,11 +555,17 @@ class Finished(_message.Message):
     FINAL_METRICS_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_COMPLETED_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     artefacts: _containers.RepeatedCompositeFieldContainer[Artefact]
     final_metrics: _containers.ScalarMap[str, float]
     epochs_completed: int
     compute_seconds: float
-    def __init__(self, artefacts: _Optional[_Iterable[_Union[Artefact, _Mapping]]] = ..., final_metrics: _Optional[_Mapping[str, float]] = ..., epochs_completed: _Optional[int] = ..., compute_seconds: _Optional[float] = ...) -> None: ...
+    statement: bytes
+    signature: bytes
+    environment: str
+    def __init__(self, artefacts: _Optional[_Iterable[_Union[Artefact, _Mapping]]] = ..., final_metrics: _Optional[_Mapping[str, float]] = ..., epochs_completed: _Optional[int] = ..., compute_seconds: _Optional[float] = ..., statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., environment: _Optional[str] = ...) -> None: ...
 
 class Artefact(_message.Message):
     __slots__ = ("name", "sha256", "size")

@@ -19,6 +19,7 @@ from cyxwiz.scheduler.policy import DEFAULT_PATIENCE, Placement, Plan, Snapshot,
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
 from cyxwiz.services.jobs import Jobs
+from cyxwiz.services.verification import barred
 
 log = logging.getLogger(__name__)
 BATCH = 200
@@ -95,10 +96,11 @@ class Placer(Service):
         if candidates is None:
             candidates = self._jobs.candidates(tx) if jobs else ()
         avoid = {job.id: _shunned(tx, job) for job in jobs if job.attempts}
+        never = {job.id: nodes for job in jobs if job.attempts and (nodes := barred(tx, job))}
         waited = {job.id: _waited(tx, job) for job in jobs if job.spec.resources.nodes > 1}
         due_at = tx.next_due_at()
         wait = self._poll if due_at is None else min(self._poll, max(0.01, (due_at - tx.now).total_seconds()))
-        return Snapshot(jobs, candidates, self._weights, avoid, waited, self._patience), wait
+        return Snapshot(jobs, candidates, self._weights, avoid, never, waited, self._patience), wait
 
     def _apply(self, tx: Tx, snapshot: Snapshot, decided: Plan) -> None:
         """Carries the plan out as far as the world still is as the snapshot saw it."""

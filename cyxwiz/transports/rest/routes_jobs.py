@@ -131,6 +131,14 @@ def operations(api: Api, guard: Guard, streams: Streams) -> list[Operation]:
         Operation("GET", f"{path}/result", "Its result", "Result", api.get_job_result, refuses=(*_OWN, Code.CONFLICT)),
         Operation(
             "GET",
+            f"{path}/proof",
+            "The chain of its run, and what nodes signed",
+            "Proof",
+            api.get_job_proof,
+            refuses=_OWN,
+        ),
+        Operation(
+            "GET",
             f"{path}/receipt",
             "What was used, and its price",
             "Receipt",

@@ -62,6 +62,20 @@ _QUOTE = record(
     total=MONEY, total_units=WHOLE, lines=many(record(what=TEXT, amount=TEXT, amount_units={"type": "integer"}))
 )
 _VERDICT = record(node_id=UUID, name=TEXT, feasible=FLAG, reason=maybe(TEXT), score=NUMBER, terms=NUMBERS, quote=_QUOTE)
+_PROOF: dict[str, Schema] = {
+    "chain_head": {**maybe(SHA256), "description": "of the proof's chain; null: the run made none"},
+    "signature": {**maybe(TEXT), "description": "of the statement, by the node's Ed25519 key; base64"},
+    "node_public_key": {**maybe(TEXT), "description": "hex"},
+    "statement": {**maybe(TEXT), "description": "what the node signed, JSON; see the guide to verification"},
+    "verification": maybe(
+        record(
+            mode=one_of("spot", "quorum"),
+            outcome=one_of("open", "verified", "trusted", "unverified", "rejected"),
+            reason=TEXT,
+            checks=many(record(node_id=maybe(TEXT), verdict=TEXT, figures=NUMBERS)),
+        )
+    ),
+}
 
 DOCUMENTS: dict[str, Schema] = {
     "Error": record(
@@ -175,6 +189,7 @@ DOCUMENTS: dict[str, Schema] = {
     "JobLogs": record(job_id=UUID, logs=many(ref("LogLine")), next_after=WHOLE),
     "LogLine": record(offset=WHOLE, at=TIME, level=TEXT, source=TEXT, message=TEXT),
     "Result": record(
+        (),
         job_id=UUID,
         node_id=UUID,
         model_weights_uri=TEXT,
@@ -184,6 +199,34 @@ DOCUMENTS: dict[str, Schema] = {
         total_compute_seconds=NUMBER,
         files=many(_FILE),
         accepted_at=TIME,
+        **_PROOF,
+    ),
+    "Proof": record(
+        (),
+        job_id=UUID,
+        job_type=TEXT,
+        definition=record(model=TEXT, dataset_uri=TEXT, hyperparameters=TEXTS, epochs=WHOLE, batch_size=WHOLE),
+        definition_sha256=SHA256,
+        data_sha256=maybe(SHA256),
+        genesis=maybe(SHA256),
+        seed={"type": "integer"},
+        links=many(
+            record(
+                number=WHOLE,
+                kind=one_of("checkpoint", "result"),
+                step=WHOLE,
+                loss=NUMBER,
+                weights=SHA256,
+                link=SHA256,
+                node_id=UUID,
+                token=TEXT,
+                environment=ANYTHING,
+                signature=TEXT,
+                at=TIME,
+            )
+        ),
+        environment=maybe(ANYTHING),
+        **_PROOF,
     ),
     "Receipt": record(
         job_id=UUID,

@@ -1,0 +1,191 @@
+"""`cyxwiz replay JOB`: does a job again on this machine, and compares its chain link by link.
+
+Exit status 0: every link is equal; 1: one differs, and its step is named, or the job could not be done again. What is
+run is a declared model by this program's own trainer in a child: no code comes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Callable
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cyxwiz.cli import show
+from cyxwiz.cli.session import session
+from cyxwiz.domain.errors import Code, CyxError, conflict, unsupported
+from cyxwiz.domain.proof import Kind, Link, check_chain, definition_digest, genesis, loss_bits
+
+if TYPE_CHECKING:
+    from cyxwiz.client import Client
+    from cyxwiz.ports.executor import Work
+
+Json = dict[str, Any]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(replay)
+
+
+def replay(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="the job's id")],
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as the job had")] = 0,
+) -> None:
+    """Do a job again here, and compare its proof link by link."""
+    here = session(context)
+
+    async def work(client: Client) -> Json:
+        document = await client.proof(job)
+        expected = links_of(document)
+        with tempfile.TemporaryDirectory(prefix="cyxwiz-replay-") as folder:
+            got = await run_again(client, document, expected, Path(folder), threads, here.note)
+        return compared(document, expected, got)
+
+    found = here.ask(work)
+    here.show(found, _table)
+    if not found["equal"]:
+        raise typer.Exit(1)
+
+
+def links_of(document: Json) -> list[Link]:
+    """The chain of a job's proof, whole in itself.
+
+    Raises:
+        CyxError: CONFLICT for a job without a chain, or that has not ended; INVALID for a chain that does not hold.
+    """
+    links = [
+        Link(
+            Kind.RESULT if each["kind"] == "result" else Kind.CHECKPOINT,
+            each["step"],
+            loss_bits(each["loss"]),
+            each["weights"],
+            each["link"],
+        )
+        for each in document["links"]
+    ]
+    if not links or links[-1].kind is not Kind.RESULT:
+        raise conflict(f"Job {document['job_id']} has no whole chain to compare with: it has {len(links)} links")
+    definition = definition_digest(**document["definition"])
+    check_chain(genesis(document["job_id"], document["seed"], definition, document["data_sha256"]), links)
+    return links
+
+
+async def run_again(
+    client: Client, document: Json, expected: list[Link], folder: Path, threads: int, note: Callable[[str], None]
+) -> Json:
+    """Runs the job until its end or the first link that differs: its links, its data's digest, its environment."""
+    from cyxwiz.compute.executor import ProcessExecutor
+    from cyxwiz.compute.sandbox.sandbox import Sandbox
+    from cyxwiz.ports.executor import Failed, Linked
+    from cyxwiz.runtime.clock import SystemClock
+
+    got: list[Link] = []
+    told: Json = {"links": got, "data": "", "environment": {}}
+    async with AsyncExitStack() as stack:
+        clock = SystemClock()
+        executor = ProcessExecutor(clock, Sandbox("none", folder / "sandbox"), warm_children=0)
+        stack.push_async_callback(executor.aclose)
+        run = await executor.start(await _work(stack, client, document, expected, folder, threads))
+        async with aclosing(run.reports()) as reports:  # type: ignore[type-var]
+            async for report in reports:
+                if isinstance(report, Failed):
+                    raise CyxError(Code(report.code), f"The replay failed: {report.message}")
+                if not isinstance(report, Linked):
+                    continue
+                link = Link(Kind(report.kind), report.step, loss_bits(report.loss), report.weights, report.link)
+                told["data"], told["environment"] = report.data, json.loads(report.environment)
+                got.append(link)
+                note(f"step {link.step}: {link.link[:16]}")
+                if link != expected[len(got) - 1 : len(got)][0]:
+                    break
+        await run.cancel()
+    return told
+
+
+async def _work(
+    stack: AsyncExitStack, client: Client, document: Json, expected: list[Link], folder: Path, threads: int
+) -> Work:
+    from cyxwiz.compute.data.fetch import DataCache
+    from cyxwiz.compute.data.settings import FetchSettings
+    from cyxwiz.ports.executor import Work
+    from cyxwiz.runtime.clock import SystemClock
+
+    definition, told = document["definition"], document["links"][0]["environment"]
+    uri: str = definition["dataset_uri"]
+    if uri.startswith("remote:"):
+        raise unsupported("A job on data that its owner streams can't be replayed: they are stored nowhere.")
+
+    async def pull(sha256: str, path: Path) -> None:
+        await client.pull_blob(sha256, path)
+
+    cache = DataCache(folder / "cache", FetchSettings(), SystemClock(), pull)
+    stack.push_async_callback(cache.aclose)
+    data = await cache.hold(uri)
+    return Work(
+        job_id=document["job_id"],
+        job_type=document["job_type"],
+        model=definition["model"],
+        dataset_uri=uri,
+        hyperparameters=definition["hyperparameters"],
+        epochs=definition["epochs"],
+        batch_size=definition["batch_size"],
+        seed=document["seed"],
+        device="cuda:0" if told.get("device") == "cuda" and await asyncio.to_thread(_has_gpu) else "cpu",
+        threads=threads or int(told.get("threads", 1)),
+        work_dir=folder / "work",
+        dataset_path=data.path if data is not None else None,
+        link_steps=tuple(link.step for link in expected if link.kind is Kind.CHECKPOINT),
+    )
+
+
+def _has_gpu() -> bool:
+    from cyxwiz.compute.devices import device_of
+
+    try:
+        device_of("cuda:0")
+    except CyxError:
+        return False
+    return True
+
+
+def compared(document: Json, expected: list[Link], told: Json) -> Json:
+    """What the replay found. `first_difference` is the step of the first link that differs; None: all are equal."""
+    from cyxwiz.domain.proof import first_difference
+
+    got: list[Link] = told["links"]
+    step = first_difference(expected, got)
+    index = next((number for number, pair in enumerate(zip(expected, got, strict=False)) if pair[0] != pair[1]), None)
+    return {
+        "job_id": document["job_id"],
+        "equal": step is None,
+        "links": len(expected),
+        "first_difference": step,
+        "differs_in": None if index is None else _differs(document, expected[index], got[index], told),
+        "environment": told["environment"],
+        "job_environment": document["links"][index or 0]["environment"],
+    }
+
+
+def _differs(document: Json, one: Link, other: Link, told: Json) -> list[str]:
+    found = [name for name in ("kind", "step", "loss", "weights") if getattr(one, name) != getattr(other, name)]
+    if told["data"] != document["data_sha256"]:
+        found.insert(0, "data")
+    return found or ["link"]
+
+
+def _table(document: Json) -> None:
+    if document["equal"]:
+        print(f"equal: all {document['links']} links, to the result")
+        return
+    differs = ", ".join(document["differs_in"] or ["a link is missing"])
+    print(f"differs first at step {document['first_difference']}: {differs}")
+    for name in sorted(document["environment"]):
+        ours, theirs = document["environment"][name], document["job_environment"].get(name)
+        if ours != theirs:
+            print(f"  {name}: {show.plain(str(ours))} here, {show.plain(str(theirs))} there")

@@ -1,0 +1,54 @@
+"""What a node signs of its runs: each link of a proof, and what it says of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cyxwiz.compute.identity import Identity
+from cyxwiz.domain.ids import Token
+from cyxwiz.domain.proof import Statement, environment_digest, signed_link, signed_result
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.executor import Linked
+
+
+@dataclass(slots=True)
+class Signer:
+    """Signs for one lease. It keeps the last link, which the result's statement names."""
+
+    identity: Identity
+    assign: pb.Assign
+    _last: Linked | None = field(default=None)
+
+    @property
+    def _token(self) -> str:
+        return str(Token(self.assign.token.epoch, self.assign.token.counter))
+
+    def link(self, link: Linked) -> pb.Link:
+        self._last = link
+        signature = self.identity.key.sign(signed_link(self.assign.job_id, self._token, link.link))
+        return pb.Link(
+            kind=link.kind,
+            step=link.step,
+            loss=link.loss,
+            weights=link.weights,
+            link=link.link,
+            data=link.data,
+            environment=link.environment,
+            signature=signature,
+        )
+
+    def sign(self, finished: pb.Finished, metrics: Mapping[str, float]) -> None:
+        """Adds the statement and its signature to a result that is about to be reported."""
+        environment = self._last.environment if self._last is not None else "{}"
+        statement = Statement(
+            job_id=self.assign.job_id,
+            token=self._token,
+            files={artefact.name: artefact.sha256 for artefact in finished.artefacts},
+            metrics=metrics,
+            head=self._last.link if self._last is not None else "",
+            seed=self.assign.seed,
+            environment=environment_digest(environment),
+        ).encode()
+        finished.statement, finished.environment = statement, environment
+        finished.signature = self.identity.key.sign(signed_result(statement))
