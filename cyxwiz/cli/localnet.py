@@ -25,12 +25,8 @@ def add_to(app: typer.Typer) -> None:
 
 def localnet(
     context: typer.Context,
-    port: Annotated[
-        int, typer.Option(min=0, max=65534, help="for HTTP; WebSocket has the next one; 0: free ones")
-    ] = 8899,
-    host: Annotated[
-        str, typer.Option(help="where to listen; others than this machine may use the faucet too")
-    ] = LOOPBACK[0],
+    port: Annotated[int, typer.Option(min=0, max=65534, help="HTTP; WebSocket has the next; 0: free ones")] = 8899,
+    host: Annotated[str, typer.Option(help="beyond this machine, others may use the faucet too")] = "127.0.0.1",
     ready_file: Annotated[Path | None, typer.Option(metavar="PATH", help="gets a JSON object once it serves")] = None,
 ) -> None:
     """Run a local Solana cluster until SIGTERM or Ctrl-C. What it answered is there after any end of the process."""

@@ -16,6 +16,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from cyxwiz.domain.errors import CyxError, conflict, forbidden, invalid
+from cyxwiz.runtime.files import sync_directory
 
 KEY_BYTES = 64
 MAX_FILE_BYTES = 4096
@@ -120,7 +121,7 @@ def save_key(key: Key, path: Path) -> None:
             os.link(partial, path)  # unlike a rename it never replaces a key that is there
         finally:
             partial.unlink()
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except FileExistsError:
         raise conflict(f"key file {path}: exists already; a key is never overwritten, choose another name") from None
     except OSError as error:
@@ -137,11 +138,3 @@ def load_or_make_key(path: Path) -> Key:
             if not path.exists():  # else another process was faster, and its key is the one
                 raise
     return load_key(path)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_BYTES = 1232
+SHARED_SECONDS = 0.4  # that a blockhash is used for all who sign
 EXPLANATIONS = 5  # times to ask for the logs of one that failed
 _PASSING = frozenset({Code.UNAVAILABLE, Code.TIMEOUT, Code.EXHAUSTED, Code.INTERNAL})  # of an rpc: asked again later
 _REFUSED = frozenset({Code.INVALID, Code.FUNDS, Code.UNSUPPORTED})
@@ -234,6 +235,8 @@ class Sender:
         self._rpc = rpc
         self._clock = clock
         self._policy = policy or SendPolicy()
+        self._latest: tuple[Hash, int] | None = None
+        self._latest_at = 0.0
 
     async def send(self, intent: Intent, *, record: Record, signed: Sequence[Signed] = ()) -> Landed | Failed:
         """Sends it until it is final. It may be cancelled at any time, and called again with what was recorded.
@@ -268,10 +271,9 @@ class Sender:
                         continue
                     await record(new.signature, new.raw, new.last_valid_block_height)
                     made.append(new)
-                    sent_at = refused = None
+                    sent_at, refused = self._clock.monotonic(), await self._broadcast(new)
                 case Broadcast():
-                    sent_at = self._clock.monotonic()
-                    refused = await self._broadcast(action.signed)
+                    sent_at, refused = self._clock.monotonic(), await self._broadcast(action.signed)
                 case Wait():
                     await self._clock.sleep(action.seconds)
 
@@ -307,7 +309,7 @@ class Sender:
                 return None
             if answer[0] is not None:
                 return Failed(answer[0])
-        latest = await self._ask(self._rpc.latest_blockhash)
+        latest = await self._blockhash()
         if latest is None:
             return None
         blockhash, last = latest
@@ -316,6 +318,13 @@ class Sender:
         if any(each.signature == new.signature for each in made):
             return None  # a node that is far behind: its blockhash is over already
         return new
+
+    async def _blockhash(self) -> tuple[Hash, int] | None:
+        """A recent blockhash; those who sign within a moment share it."""
+        now = self._clock.monotonic()
+        if self._latest is None or now - self._latest_at > SHARED_SECONDS:
+            self._latest, self._latest_at = await self._ask(self._rpc.latest_blockhash), now
+        return self._latest
 
     async def _explained(self, failed: Failed) -> Failed:
         """With what the logs of the one that landed say, if they can be had."""

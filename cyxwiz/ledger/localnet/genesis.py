@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from cyxwiz.domain.money import UNITS_PER_CYXWIZ
 from cyxwiz.ledger.instructions import staking
 from cyxwiz.ledger.keys import Key, load_or_make_key
 from cyxwiz.ledger.programs import Program, binary, local_id
-from cyxwiz.runtime.files import write_private
+from cyxwiz.runtime.files import sync_directory, write_private
 
 log = logging.getLogger(__name__)
 
@@ -209,11 +208,7 @@ def _begin(directory: Path, path: Path, now_ms: int) -> None:
         digests[str(program)] = hashlib.sha256(body).hexdigest()
     # The last of all: a directory without it is begun again, with the keys that are there.
     write_private(path, json.dumps({"version": VERSION, "created_ms": now_ms, "programs": digests}, indent=2))
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(directory)
 
 
 def _keys(directory: Path) -> Keys:

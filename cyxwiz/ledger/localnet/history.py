@@ -15,6 +15,7 @@ from cyxwiz.ledger.localnet.timeline import VALID_SLOTS
 from cyxwiz.ledger.localnet.transactions import price_of, signature_of
 from cyxwiz.ledger.localnet.vm import Outcome
 
+MAX_PRICE = 2**64 - 1
 KEPT_DETAILS = 20_000  # about 100 MB
 
 
@@ -36,6 +37,21 @@ class Details:
     outcome: Outcome
 
 
+class _Prices:
+    """The least that was offered in a slot, by anybody and for each account that was written."""
+
+    __slots__ = ("by_address", "least")
+
+    def __init__(self) -> None:
+        self.least = MAX_PRICE
+        self.by_address: dict[Pubkey, int] = {}
+
+    def add(self, price: int, written: Iterable[Pubkey]) -> None:
+        self.least = min(self.least, price)
+        for address in written:
+            self.by_address[address] = min(price, self.by_address.get(address, price))
+
+
 class History:
     """Statuses are kept for ever (a few hundred bytes each); details, and what is found by address, of the latest
     `kept` transactions.
@@ -46,7 +62,7 @@ class History:
         self._statuses: dict[Signature, Status] = {}
         self._details: OrderedDict[Signature, Details] = OrderedDict()
         self._by_address: dict[Pubkey, deque[Signature]] = {}
-        self._prices: deque[tuple[int, int, frozenset[Pubkey]]] = deque()  # slot, price, what it wrote
+        self._prices: OrderedDict[int, _Prices] = OrderedDict()  # by slot
 
     def __len__(self) -> int:
         return len(self._statuses)
@@ -57,9 +73,9 @@ class History:
         self._details[signature] = Details(transaction, slot, unix, outcome)
         for address in set(outcome.keys.addresses):
             self._by_address.setdefault(address, deque()).append(signature)
-        self._prices.append((slot, price_of(transaction), frozenset(outcome.keys.writable_addresses())))
-        while self._prices[0][0] + VALID_SLOTS < slot:
-            self._prices.popleft()
+        self._prices.setdefault(slot, _Prices()).add(price_of(transaction), outcome.keys.writable_addresses())
+        while next(iter(self._prices)) + VALID_SLOTS < slot:
+            self._prices.popitem(last=False)
         if len(self._details) > self._kept:
             self._forget()
 
@@ -93,10 +109,12 @@ class History:
         return found
 
     def lowest_prices(self, addresses: Iterable[Pubkey], slot: int) -> list[tuple[int, int]]:
-        """(slot, the least that was offered there), of the last slots with transactions that wrote all `addresses`."""
-        wanted = set(addresses)
-        lowest: dict[int, int] = {}
-        for at, price, written in self._prices:
-            if slot - VALID_SLOTS < at <= slot and wanted <= written:
-                lowest[at] = min(price, lowest.get(at, price))
-        return sorted(lowest.items())
+        """(slot, price) of the last slots with transactions: what was enough there to write all of `addresses`, which
+        is the most of the least that each of them took, and at least the least of the slot.
+        """
+        wanted = list(addresses)
+        return [
+            (at, max([prices.least, *(prices.by_address.get(each, 0) for each in wanted)]))
+            for at, prices in self._prices.items()
+            if slot - VALID_SLOTS < at <= slot
+        ]

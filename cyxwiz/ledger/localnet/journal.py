@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
+from cyxwiz.runtime.files import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class FileJournal:
                 os.ftruncate(self._fd, 0)
                 self._write(_HEADER.pack(MAGIC, VERSION, self._salt), 0)
                 if new:
-                    _sync_directory(path.parent)
+                    sync_directory(path.parent)
             else:
                 self._salt = self._read_header()
             self._end = _HEADER.size
@@ -197,11 +198,3 @@ def _split(body: bytes) -> Iterator[bytes]:
         (length,) = _LENGTH.unpack_from(body, offset)
         yield body[offset + 4 : offset + 4 + length]
         offset += 4 + length
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,6 +25,7 @@ from cyxwiz.runtime.tasks import Tasks, spawn
 MAX_BODY_BYTES = 1 << 20
 MAX_CONNECTIONS = 4000
 BACKLOG = 512
+CLOSE_SECONDS = 1.0
 TRIES = 20  # of finding two free ports in a row
 _CORS = (
     (b"access-control-allow-origin", b"*"),
@@ -82,11 +83,13 @@ class _App:
         try:
             sending = spawn(_send_all(peer, send), name="localnet's sender", group=tasks)
             reading = spawn(_read_all(peer, receive), name="localnet's reader", group=tasks)
-            await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if (sending.done() and not reading.done()) or peer.slow:
+            cut = spawn(peer.cut.wait(), name="localnet's slow reader", group=tasks)
+            await asyncio.wait({sending, reading, cut}, return_when=asyncio.FIRST_COMPLETED)
+            if peer.slow or not reading.done():
                 code = _POLICY_VIOLATION if peer.slow else _GOING_AWAY
-                with contextlib.suppress(RuntimeError):  # it is closed already
-                    await send({"type": "websocket.close", "code": code})
+                with contextlib.suppress(RuntimeError, TimeoutError):  # it is closed already, or takes nothing
+                    async with asyncio.timeout(CLOSE_SECONDS):
+                        await send({"type": "websocket.close", "code": code})
         finally:
             peer.close()
             self._peers.discard(peer)

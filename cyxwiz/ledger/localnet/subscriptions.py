@@ -48,7 +48,7 @@ class Peer:
         self._signatures: dict[int, Signature] = {}
         self._accounts: dict[int, _Account] = {}
         self._later: list[str] = []
-        self.slow = False
+        self.cut = asyncio.Event()  # the reader is too far behind
         table: dict[str, Callable[[list[Any]], Awaitable[Any]]] = Methods(chain).table()
         table |= {
             "signatureSubscribe": self._signature_subscribe,
@@ -74,12 +74,16 @@ class Peer:
         if self.slow:
             raise TooSlow
 
+    @property
+    def slow(self) -> bool:
+        return self.cut.is_set()
+
     def close(self) -> None:
         self._unwatch()
 
     def _put(self, text: str) -> None:
         if self.outgoing.full():
-            self.slow = True
+            self.cut.set()
             if self.outgoing.get_nowait() is not None:
                 self.outgoing.put_nowait(None)  # the end, in the place of what cannot be told completely
             return

@@ -22,6 +22,7 @@ from solders.signature import Signature
 from solders.system_program import TransferParams, transfer
 from solders.token import ID as TOKEN_PROGRAM
 from solders.transaction import VersionedTransaction
+from websockets.asyncio.client import connect
 
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.ledger import base58
@@ -29,6 +30,7 @@ from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.localnet.chain import Chain
 from cyxwiz.ledger.localnet.server import MAX_BODY_BYTES, LocalnetServer
+from cyxwiz.ledger.localnet.subscriptions import MAX_SUBSCRIPTIONS, MAX_WAITING, Peer, TooSlow
 from cyxwiz.ledger.localnet.transactions import decode
 from cyxwiz.ledger.programs import Program, local_id
 from tests.ledger import ADA, BOB, SOL, payment
@@ -313,3 +315,32 @@ def test_base_58_goes_both_ways(data: bytes) -> None:
     assert base58.decode(base58.encode(data)) == data
     if len(data) == 32:
         assert base58.encode(data) == str(Pubkey(data))
+
+
+async def test_rubbish_on_a_websocket_gets_errors(server: LocalnetServer) -> None:
+    bad: list[str | bytes] = ["", "{", b"\xff\xfe", "[]", json.dumps(call("accountSubscribe", ["short"]))]
+    bad += [json.dumps(call("signatureUnsubscribe", [77])), json.dumps(call("logsSubscribe", ["all"]))]
+    codes = (-32700, -32700, -32700, -32600, -32602, -32602, -32601)
+    async with connect(server.websocket_url) as socket, asyncio.timeout(10):
+        for text, code in zip(bad, codes, strict=True):
+            await socket.send(text)
+            assert json.loads(await socket.recv())["error"]["code"] == code
+        await socket.send(json.dumps(call("getHealth")))
+        assert json.loads(await socket.recv())["result"] == "ok"
+
+
+async def test_subscriptions_are_bounded_and_a_slow_reader_is_cut_off(chain: Chain) -> None:
+    peer = Peer(chain)
+    for number in range(MAX_SUBSCRIPTIONS + 1):
+        await peer.take(json.dumps(call("accountSubscribe", [ADDRESS])))
+        answer = json.loads(peer.outgoing.get_nowait() or "")
+        assert ("error" in answer) == (number == MAX_SUBSCRIPTIONS)
+    await chain.airdrop(ADA.pubkey, SOL)
+    assert peer.outgoing.qsize() == MAX_SUBSCRIPTIONS
+    await chain.airdrop(ADA.pubkey, SOL)
+    assert peer.slow
+    with pytest.raises(TooSlow):
+        await peer.take(json.dumps(call()))
+    assert peer.outgoing.qsize() <= MAX_WAITING
+    peer.close()
+    assert chain._watchers == []

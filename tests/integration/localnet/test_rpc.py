@@ -80,11 +80,19 @@ async def test_the_faucet_gives_sol(rpc: JsonRpc) -> None:
 
 async def test_recent_fees_are_those_that_were_offered_there(rpc: JsonRpc, chain: Chain) -> None:
     assert await rpc.recent_priority_fee([BOB.pubkey]) == 0
-    give = transfer(TransferParams(from_pubkey=ADA.pubkey, to_pubkey=BOB.pubkey, lamports=SOL))
-    await rpc.send(bytes(signed([set_compute_unit_price(777), give], [ADA], chain.latest_blockhash()[0])))
-    assert await rpc.recent_priority_fee([BOB.pubkey]) == 777
-    assert await rpc.recent_priority_fee([BOB.pubkey, ADA.pubkey]) == 777
-    assert await rpc.recent_priority_fee([Key.new().pubkey]) == 0
+    await chain.advance(1)  # a slot of its own
+
+    async def offer(to: Pubkey, price: int) -> None:
+        give = transfer(TransferParams(from_pubkey=ADA.pubkey, to_pubkey=to, lamports=SOL))
+        await rpc.send(bytes(signed([set_compute_unit_price(price), give], [ADA], chain.latest_blockhash()[0])))
+
+    other = Key.new().pubkey
+    for to, price in ((BOB.pubkey, 777), (BOB.pubkey, 888), (other, 555)):
+        await offer(to, price)
+    prices = dict(chain.lowest_prices([BOB.pubkey]))
+    assert max(prices.values()) == 777
+    assert max(price for _, price in chain.lowest_prices([BOB.pubkey, ADA.pubkey])) == 777
+    assert await rpc.recent_priority_fee([BOB.pubkey]) in prices.values()
 
 
 async def test_refusals_have_codes_that_say_what_to_do(rpc: JsonRpc, chain: Chain) -> None:
