@@ -21,6 +21,7 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery, NodeQuery, Store
 from cyxwiz.services import views
 from cyxwiz.services.accounts import Accounts
+from cyxwiz.services.budgets import Budgets
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.nodes import Nodes
@@ -114,6 +115,10 @@ class NewUser(Args):
     role: Literal["user", "operator", "admin"] = "user"
 
 
+class NewBudget(Args):
+    amount: str = Field(max_length=80)
+
+
 class NewKey(Args):
     name: str = Field("key", max_length=100)
 
@@ -162,6 +167,7 @@ class Api:
         self.jobs = jobs
         self.nodes = nodes
         self.accounts = accounts
+        self.budgets = Budgets(store)
         self.watch = watch
 
     # jobs
@@ -336,6 +342,12 @@ class Api:
 
     async def disable_user(self, call: Call) -> Json:
         return views.user(await self.accounts.disable_user(call.caller, call.id))
+
+    async def set_user_budget(self, call: Call) -> Json:
+        return views.budget(await self.budgets.set(call.caller, call.id, call.read(NewBudget).amount))
+
+    async def get_user_budget(self, call: Call) -> Json:
+        return views.budget(await self.budgets.get(call.caller, call.id))
 
     async def create_key(self, call: Call) -> Json:
         key, text = await self.accounts.create_key(call.caller, call.read(NewKey).name)

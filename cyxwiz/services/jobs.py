@@ -26,6 +26,7 @@ from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.audit import record
+from cyxwiz.services.budgets import keep_cost, reserve
 from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
@@ -149,6 +150,7 @@ class Jobs:
             submitted = replace(job, spec=resolve(tx, spec, actor.id))
             if tx.count_pending(actor.id, self._max_pending) >= self._max_pending:
                 raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
+            reserve(tx, actor.id, job.estimated_cost_units)
             tx.add_job(submitted)
             if key:
                 tx.remember(f"submit:{actor.id}", key, digest, job.id)
@@ -354,6 +356,7 @@ class Jobs:
                 raise conflict(f"Job {job.id} is {job.state}: cancel it first", state=str(job.state))
             for checkpoint in tx.checkpoints(job.id, KEPT_CHECKPOINTS):
                 release(tx, job.id, checkpoint)
+            keep_cost(tx, job)
             tx.delete_job(job.id)
             tx.emit(JobDeleted(job.id, job.owner_id), private_to=job.owner_id)
             record(tx, actor.name, "job.delete", f"job:{job.id}")
