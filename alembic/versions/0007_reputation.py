@@ -1,4 +1,4 @@
-"""Reputation: what moved it, and each node's strikes and bans. Prices in units: nodes say theirs as they connect."""
+"""Reputation: what moved it, strikes and bans; budgets; prices in units, which nodes say again as they connect."""
 
 import sqlalchemy as sa
 
@@ -47,8 +47,27 @@ def upgrade() -> None:
         postgresql_where=sa.text("kind = 'complaint'"),
     )
 
+    op.create_table(
+        "budgets",
+        sa.Column("user_id", sa.String(), nullable=False),
+        sa.Column("amount_units", sa.BigInteger(), nullable=False),
+        sa.Column("set_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("user_id", name="pk_budgets"),
+    )
+    op.create_table(
+        "deleted_costs",
+        sa.Column("user_id", sa.String(), nullable=False),
+        sa.Column("month", Instant(), nullable=False),
+        sa.Column("units", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("user_id", "month", name="pk_deleted_costs"),
+    )
+    op.create_index("ix_jobs_owner_id_completed_at", "jobs", ["owner_id", "completed_at"])
+
 
 def downgrade() -> None:
+    op.drop_index("ix_jobs_owner_id_completed_at", "jobs")
+    op.drop_table("deleted_costs")
+    op.drop_table("budgets")
     op.execute(sa.update(NODES).values(pricing=None))
     op.drop_table("reputation_events")
     for name in ("bans", "strikes", "reputation_at"):

@@ -104,6 +104,20 @@ def disable_user(context: typer.Context, user: Annotated[str, typer.Argument(hel
     here.show(here.ask(lambda client: client.disable_user(user)), show.record)
 
 
+@users.command("budget")
+def user_budget(
+    context: typer.Context,
+    user: Annotated[str, typer.Argument(help="name or id")],
+    amount: Annotated[str | None, typer.Argument(help="CYXWIZ a month, or none; left out: show it")] = None,
+) -> None:
+    """Set or show what a user's jobs may cost a month."""
+    here = session(context)
+    if amount is None:
+        here.show(here.ask(lambda client: client.user_budget(user)), show.record)
+    else:
+        here.show(here.ask(lambda client: client.set_user_budget(user, amount)), show.record)
+
+
 @keys.command("create")
 def create_key(
     context: typer.Context, name: Annotated[str, typer.Option(help="what it is for, for your own memory")] = "key"

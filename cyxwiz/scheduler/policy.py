@@ -153,9 +153,10 @@ def best(spec: JobSpec, candidates: Sequence[Candidate], weights: Weights) -> Ca
     scored = [(score(spec, each, weights), each) for each in candidates]
     highest = max(value for value, _ in scored)
     equals = [(value, each) for value, each in scored if value >= highest - EQUAL]
-    if len(equals) == 1:
-        return equals[0][1]
-    return min(equals, key=lambda found: (found[1].quote(spec).units, -found[0], found[1].id))[1]
+    # Nodes that ask the same are quoted once: mostly, nobody has set prices.
+    asked = {each.node.pricing: each for _, each in equals}
+    costs = {pricing: each.quote(spec).units if len(asked) > 1 else 0 for pricing, each in asked.items()}
+    return min(equals, key=lambda found: (costs[found[1].node.pricing], -found[0], found[1].id))[1]
 
 
 def explain(spec: JobSpec, candidates: Iterable[Candidate], weights: Weights) -> Sequence[Verdict]:

@@ -21,6 +21,7 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery, NodeQuery, ReservationQuery, Store
 from cyxwiz.services import proof_views, views
 from cyxwiz.services.accounts import Accounts
+from cyxwiz.services.budgets import Budgets
 from cyxwiz.services.call import Args, Call, Paging
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.jobs import Jobs
@@ -117,6 +118,10 @@ class NewUser(Args):
     role: Literal["user", "operator", "admin"] = "user"
 
 
+class NewBudget(Args):
+    amount: str = Field(max_length=80)
+
+
 class NewKey(Args):
     name: str = Field("key", max_length=100)
 
@@ -148,6 +153,7 @@ class Api(MoneyApi):
         self.jobs = jobs
         self.nodes = nodes
         self.accounts = accounts
+        self.budgets = Budgets(store)
         self.watch = watch
         self.payments = payments
         self.reservations = reservations
@@ -363,6 +369,12 @@ class Api(MoneyApi):
 
     async def disable_user(self, call: Call) -> Json:
         return views.user(await self.accounts.disable_user(call.caller, call.id))
+
+    async def set_user_budget(self, call: Call) -> Json:
+        return views.budget(await self.budgets.set(call.caller, call.id, call.read(NewBudget).amount))
+
+    async def get_user_budget(self, call: Call) -> Json:
+        return views.budget(await self.budgets.get(call.caller, call.id))
 
     async def create_key(self, call: Call) -> Json:
         key, text = await self.accounts.create_key(call.caller, call.read(NewKey).name)

@@ -27,6 +27,7 @@ from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.audit import record
+from cyxwiz.services.budgets import keep_cost, reserve
 from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
@@ -184,6 +185,7 @@ class Jobs:
         submitted = replace(job, spec=resolve(tx, job.spec, job.owner_id))
         if tx.count_pending(job.owner_id, self._max_pending) >= self._max_pending:
             raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
+        reserve(tx, job.owner_id, job.estimated_cost_units)
         spec = submitted.spec
         if self._payments is not None and not spec.reservation_id and (price := self.price(spec)):
             rate = self._tariff.units_per_second(gpu=needs_gpu(spec), ram_bytes=spec.resources.ram_bytes)
@@ -394,6 +396,7 @@ class Jobs:
                 raise conflict(f"The checks of job {job.id} are still being ended: try again in a moment")
             for checkpoint in tx.kept_checkpoints(job.id):
                 release(tx, job.id, checkpoint)
+            keep_cost(tx, job)
             tx.delete_job(job.id)
             tx.emit(JobDeleted(job.id, job.owner_id), private_to=job.owner_id)
             record(tx, actor.name, "job.delete", f"job:{job.id}")

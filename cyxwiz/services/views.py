@@ -16,6 +16,7 @@ from cyxwiz.domain.weights import Weights
 from cyxwiz.ports.store import Page
 from cyxwiz.scheduler.policy import Verdict
 from cyxwiz.services.accounts import TokenPair
+from cyxwiz.services.budgets import Budget
 from cyxwiz.services.jobs import Estimate, Explanation, Receipt
 from cyxwiz.services.reputation import Account
 from cyxwiz.services.reservations import Look, Pass
@@ -426,6 +427,19 @@ def user(item: User) -> Json:
         "role": str(item.role),
         "disabled": item.disabled,
         "created_at": instant(item.created_at),
+    }
+
+
+def budget(item: Budget) -> Json:
+    left = item.left_units
+    return {
+        "user_id": item.user.id,
+        "name": item.user.name,
+        "month": item.month.strftime("%Y-%m"),
+        "budget": None if item.amount_units is None else format_cyxwiz(item.amount_units),
+        "reserved": format_cyxwiz(item.reserved_units),
+        "spent": format_cyxwiz(item.spent_units),
+        "left": None if left is None else format_cyxwiz(left),
     }
 
 

@@ -189,6 +189,7 @@ class JobRow(Row, table=True):
     __table_args__ = (
         Index("ix_jobs_state_urgency_created_at_id", "state", "urgency", "created_at", "id"),
         Index("ix_jobs_owner_id_created_at_id", "owner_id", "created_at", "id"),
+        Index("ix_jobs_owner_id_completed_at", "owner_id", "completed_at"),
         Index("ix_jobs_created_at_id", "created_at", "id"),
         _partial("ix_jobs_node_id_created_at", "node_id", "created_at", where="node_id IS NOT NULL"),
         _partial("ix_jobs_state_not_before", "state", "not_before", where="not_before IS NOT NULL"),

@@ -9,8 +9,10 @@ import pytest
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.events import JobCompleted, JobStarted, JobSubmitted, NodeJoined
-from cyxwiz.domain.ids import NodeId
+from cyxwiz.domain.ids import NodeId, UserId
+from cyxwiz.domain.money import MAX_UNITS
 from cyxwiz.domain.reputation import Cause, Kind, ReputationEntry
+from cyxwiz.domain.states import JobState
 from cyxwiz.ports.store import JobQuery, Store, Tx
 from tests.contract.conftest import Backend, HandClock
 from tests.contract.make import OWNER, START, job, node
@@ -128,3 +130,29 @@ async def test_what_moved_a_reputation_is_kept_in_order_and_a_complaint_once(sto
     assert caught.value.code is Code.EXISTS
     assert await store.write(lambda tx: tx.prune_reputation(clock.now())) == 2
     assert list(await store.read(lambda tx: tx.reputation_entries(rig.id, 9))) == [complaint]
+
+
+async def test_budgets_and_what_a_month_costs(store: Store, clock: HandClock) -> None:
+    month = START
+    given = [
+        job(estimated_cost_units=3, actual_cost_units=0),
+        job(estimated_cost_units=MAX_UNITS, state=JobState.RUNNING),
+        job(state=JobState.COMPLETED, actual_cost_units=MAX_UNITS, completed_at=START + HOUR),
+        job(state=JobState.COMPLETED, actual_cost_units=5, completed_at=START + HOUR),
+        job(state=JobState.COMPLETED, actual_cost_units=7, completed_at=START - HOUR, estimated_cost_units=9),
+        job(owner_id=UserId("other"), estimated_cost_units=11),
+    ]
+    await store.write(lambda tx: [tx.add_job(each) for each in given])
+    assert await store.read(lambda tx: tx.budget(OWNER)) is None
+    await store.write(lambda tx: tx.set_budget(OWNER, 1))
+    await store.write(lambda tx: tx.set_budget(OWNER, MAX_UNITS))
+    assert await store.write(lambda tx: tx.budget(OWNER)) == MAX_UNITS
+    assert await store.read(lambda tx: tx.costs_since(OWNER, month)) == (MAX_UNITS + 3, MAX_UNITS + 5)
+    for units in (13, 17):
+        await store.write(lambda tx: tx.add_deleted_cost(UserId("other"), month, units))  # noqa: B023
+    assert await store.read(lambda tx: tx.costs_since(UserId("other"), month)) == (11, 30)
+    await store.write(lambda tx: tx.add_deleted_cost(UserId("other"), month, MAX_UNITS))
+    assert await store.read(lambda tx: tx.costs_since(UserId("other"), month)) == (11, MAX_UNITS)
+    assert await store.read(lambda tx: tx.costs_since(UserId("other"), START + HOUR)) == (11, 0)
+    await store.write(lambda tx: tx.set_budget(OWNER, None))
+    assert await store.read(lambda tx: tx.budget(OWNER)) is None

@@ -431,6 +431,20 @@ async def test_what_nobody_foresaw_is_internal_with_an_id(
     assert error["details"]["id"] in caplog.text
 
 
+# budgets
+
+
+async def test_budgets(house: Central, alice: httpx.AsyncClient, admin: httpx.AsyncClient) -> None:
+    refused(await alice.post("/api/users/alice/budget", json={"amount": "1"}), "FORBIDDEN")
+    refused(await admin.post("/api/users/alice/budget", json={"amount": 1}), "INVALID")
+    assert (await admin.post("/api/users/alice/budget", json={"amount": "0.001"})).json()["left"] == "0.001"
+    refused(await alice.post("/api/jobs", json=JOB), "FUNDS")
+    seen = (await alice.get("/api/users/alice/budget")).json()
+    assert (seen["budget"], seen["reserved"], seen["spent"]) == ("0.001", "0", "0")
+    assert (await admin.post("/api/users/alice/budget", json={"amount": "none"})).json()["left"] is None
+    assert (await alice.post("/api/jobs", json=JOB)).status_code == 201
+
+
 # nodes
 
 

@@ -239,6 +239,16 @@ class ClientServiceStub:
                 request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
                 response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
                 _registered_method=True)
+        self.SetUserBudget = channel.unary_unary(
+                '/cyxwiz.ext.v1.ClientService/SetUserBudget',
+                request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+                response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+                _registered_method=True)
+        self.GetUserBudget = channel.unary_unary(
+                '/cyxwiz.ext.v1.ClientService/GetUserBudget',
+                request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+                response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+                _registered_method=True)
         self.CreateKey = channel.unary_unary(
                 '/cyxwiz.ext.v1.ClientService/CreateKey',
                 request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
@@ -530,6 +540,18 @@ class ClientServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetUserBudget(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUserBudget(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateKey(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -783,6 +805,16 @@ def add_ClientServiceServicer_to_server(servicer, server):
             ),
             'DisableUser': grpc.unary_unary_rpc_method_handler(
                     servicer.DisableUser,
+                    request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
+                    response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
+            ),
+            'SetUserBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUserBudget,
+                    request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
+                    response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
+            ),
+            'GetUserBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUserBudget,
                     request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
                     response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
             ),
@@ -1932,6 +1964,60 @@ class ClientService:
             request,
             target,
             '/cyxwiz.ext.v1.ClientService/DisableUser',
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetUserBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cyxwiz.ext.v1.ClientService/SetUserBudget',
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUserBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cyxwiz.ext.v1.ClientService/GetUserBudget',
             cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
             cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
             options,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cyxwiz.domain.errors import Code
-from cyxwiz.services.api import Api, Credentials, LogoutTokens, NewKey, NewUser, Paging, RefreshToken
+from cyxwiz.services.api import Api, Credentials, LogoutTokens, NewBudget, NewKey, NewUser, Paging, RefreshToken
 from cyxwiz.transports.rest.request import Access, Operation
 
 
@@ -50,6 +50,15 @@ def operations(api: Api) -> list[Operation]:
             refuses=(Code.EXISTS,),
         ),
         Operation("POST", "/api/users/{id}/disable", "Disable a user, by id or name (admin)", "User", api.disable_user),
+        Operation(
+            "POST",
+            "/api/users/{id}/budget",
+            "Set what a user's jobs may cost a month, by id or name; none: no limit (admin)",
+            "Budget",
+            api.set_user_budget,
+            body=NewBudget,
+        ),
+        Operation("GET", "/api/users/{id}/budget", "A user's budget, and what is left", "Budget", api.get_user_budget),
         Operation("GET", "/api/keys", "Your API keys", "Keys", api.list_keys, query=Paging),
         Operation(
             "POST",

@@ -440,6 +440,15 @@ DOCUMENTS: dict[str, Schema] = {
     "JoinTokens": page("tokens", "JoinToken"),
     "User": record(("disabled", "created_at"), id=UUID, name=TEXT, role=TEXT, disabled=FLAG, created_at=TIME),
     "Users": page("users", "User"),
+    "Budget": record(
+        user_id=UUID,
+        name=TEXT,
+        month=TEXT,
+        budget=maybe(MONEY),
+        reserved=MONEY,
+        spent=MONEY,
+        left=maybe(MONEY),
+    ),
     "Tokens": record(
         access_token=TEXT, refresh_token=TEXT, token_type=one_of("Bearer"), expires_in=WHOLE, user=ref("User")
     ),

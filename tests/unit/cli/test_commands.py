@@ -146,6 +146,8 @@ def test_an_interrupt_is_quiet(fake: FakeCentral, capsys: Any, monkeypatch: pyte
         ("users", "create", "bob", "--no-password"),
         ("users", "list"),
         ("users", "disable", "bob"),
+        ("users", "budget", "bob"),
+        ("users", "budget", "bob", "5"),
         ("keys", "create", "--name", "ci"),
         ("keys", "list"),
         ("keys", "revoke", "k"),

@@ -60,6 +60,8 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
     await client.extend_reservation(JOB, 5)
     await client.create_node_token(2, 60.0)
     await client.create_user("bob")
+    await client.set_user_budget("bob", "5")
+    await client.user_budget("bob")
     await client.login("bob", "secret-word")
     await client.refresh()
     await client.logout()
