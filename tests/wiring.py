@@ -15,9 +15,11 @@ from cyxwiz.config import Config
 from cyxwiz.domain.account import Role
 from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.domain.job import Device, Lease
+from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.node import DeviceInfo, Hardware
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ledger.credits import CreditsLedger
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import BlobInfo
 from cyxwiz.runtime.clock import SystemClock
@@ -29,8 +31,12 @@ from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.leases import RetryPolicy
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes, Registration
+from cyxwiz.services.payments import Payments, Terms
+from cyxwiz.services.platform import PlatformKey
+from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reports import Reporting, token_to
 from cyxwiz.services.secrets import load_secrets
+from cyxwiz.services.wallets import Wallets
 from cyxwiz.services.watch import Watch
 from cyxwiz.store.blobs import FileBlobStore
 from cyxwiz.store.memory import MemoryStore
@@ -136,24 +142,33 @@ def progress(epoch: int, epochs: int = 4, **metrics: float) -> pb.Progress:
     return pb.Progress(epoch=epoch, epochs=epochs, progress=epoch / epochs, epoch_ended=True, metrics=metrics)
 
 
-async def central(folder: Path, *, clock: Clock | None = None, **overrides: Any) -> Central:
-    """`overrides` are sections of the configuration: `server={"max_request_bytes": 2048}`."""
+async def central(folder: Path, *, clock: Clock | None = None, charged: bool = False, **overrides: Any) -> Central:
+    """`charged`: by credits; nothing settles but by `payments.drive`. `overrides` are sections of the configuration:
+    `server={"max_request_bytes": 2048}`."""
     sections: dict[str, Any] = {"auth": {"argon2_memory_kib": 8, "argon2_time_cost": 1}}
     for name, values in overrides.items():
         sections[name] = {**sections.get(name, {}), **values}
     config = Config.model_validate(sections)
     clock, bus = clock or SystemClock(), LocalBus()
     store = MemoryStore(clock, bus)
-    accounts = Accounts(store, clock, config.auth, await load_secrets(store, config.auth))
+    secrets = await load_secrets(store, config.auth)
+    accounts = Accounts(store, clock, config.auth, secrets)
     admin = await accounts.bootstrap() or ""
     liveness = Liveness(clock, config.scheduler.node_heartbeat_timeout_ms / 1000)
     pricing = config.pricing
     tariff = Tariff(pricing.base_rate, pricing.gpu_multiplier, pricing.ram_factor_per_gb)
     policy = RetryPolicy.of(config.scheduler)
     nodes = Nodes(store, liveness, policy, open_mode=accounts.open)
-    jobs = Jobs(store, clock, accounts, liveness, tariff, Weights(), max_pending_per_user=1000)
+    ledger = CreditsLedger(store, welcome_units=parse_cyxwiz(config.ledger.welcome)) if charged else None
+    payments = Payments(store, clock, ledger, Terms(1000, 60, 30)) if ledger else None
+    jobs = Jobs(store, clock, accounts, liveness, tariff, Weights(), max_pending_per_user=1000, payments=payments)
+    platform = PlatformKey(secrets.platform)
+    receipts = Receipts(store, platform, ledger.info if ledger else None, fee_bps=1000)
+    wallets = Wallets(store, clock, accounts, secrets, platform, allow_signup=config.auth.allow_signup)
     blobs = FileBlobStore(folder / "blobs", clock)
-    api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, accounts, poll_seconds=1.0))
+    api = Api(
+        store, clock, jobs, nodes, accounts, Watch(store, bus, accounts, poll_seconds=1.0), receipts, wallets, payments
+    )
     guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
     made: list[Central] = []
     app = build(

@@ -29,8 +29,11 @@ from cyxwiz.services.legacy import LegacyNodes
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.payments import Payments, Terms
+from cyxwiz.services.platform import PlatformKey
+from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reports import Reporting
 from cyxwiz.services.secrets import Secrets, load_secrets
+from cyxwiz.services.wallets import Wallets
 from cyxwiz.services.watch import Watch
 
 
@@ -127,7 +130,10 @@ async def build_core(
         nonce=nonce or (lambda: os.urandom(32)),
     )
     legacy = LegacyNodes(store, nodes, reporting, open_mode=accounts.open)
-    api = Api(store, clock, jobs, nodes, accounts, watch, payments)
+    platform = PlatformKey(secrets.platform)
+    receipts = Receipts(store, platform, ledger.info if ledger else None, fee_bps=_terms(config).fee_bps)
+    wallets = Wallets(store, clock, accounts, secrets, platform, allow_signup=config.auth.allow_signup)
+    api = Api(store, clock, jobs, nodes, accounts, watch, receipts, wallets, payments)
     return Core(
         config,
         store,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cyxwiz.cli import accounts, blobs, demo, jobs, nodes, process, simulate
+from cyxwiz.cli import accounts, blobs, demo, jobs, nodes, process, receipts, simulate, wallet
 from cyxwiz.cli.arguments import OUTPUTS, Options
 from cyxwiz.cli.process import COMPLETE, know_shells
 from cyxwiz.cli.session import INTERRUPTED, TERMINATED, Session, fail, unexpected
@@ -50,6 +50,8 @@ demo.add_to(app)
 jobs.add_to(app)
 nodes.add_to(app)
 blobs.add_to(app)
+wallet.add_to(app)
+receipts.add_to(app)
 accounts.add_to(app)
 simulate.add_to(app)
 

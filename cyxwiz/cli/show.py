@@ -75,7 +75,7 @@ def record(document: Json) -> None:
     pairs((name.replace("_", " "), value) for name, value in document.items() if value is not None)
 
 
-def _paged(document: Json, name: str) -> None:
+def paged(document: Json, name: str) -> None:
     count = len(document[name])
     if document["total"] > count:
         more = "+" if document.get("total_capped") else ""
@@ -120,7 +120,7 @@ def jobs(document: Json) -> None:
             for each in document["jobs"]
         ),
     )
-    _paged(document, "jobs")
+    paged(document, "jobs")
 
 
 def job(document: Json) -> None:
@@ -252,23 +252,6 @@ def result(document: Json) -> None:
     )
 
 
-def receipt(document: Json) -> None:
-    node_name = f"{document['node_name']} ({document['node_id']})" if document["node_id"] else None
-    pairs(
-        (
-            ("job", f"{document['name']} ({document['job_id']})"),
-            ("status", document["status"]),
-            ("node", node_name),
-            ("device", "GPU" if document["gpu"] else "CPU"),
-            ("compute", f"{document['compute_seconds']:.3g} s"),
-            ("data set", f"{document['dataset_uri']}, seed {document['seed']}"),
-            ("weights", document["model_weights_hash"]),
-            ("price", f"{document['price']} CYXWIZ" + ("" if document["charged"] else ", not charged yet")),
-            ("note", document["note"]),
-        )
-    )
-
-
 # --- nodes and accounts
 
 
@@ -290,7 +273,7 @@ def nodes(document: Json) -> None:
             for each in document["nodes"]
         ),
     )
-    _paged(document, "nodes")
+    paged(document, "nodes")
 
 
 def node(document: Json) -> None:
@@ -338,7 +321,7 @@ def tokens(document: Json) -> None:
             for each in document["tokens"]
         ),
     )
-    _paged(document, "tokens")
+    paged(document, "tokens")
 
 
 def users(document: Json) -> None:
@@ -349,7 +332,7 @@ def users(document: Json) -> None:
             for each in document["users"]
         ),
     )
-    _paged(document, "users")
+    paged(document, "users")
 
 
 def keys(document: Json) -> None:
@@ -360,4 +343,4 @@ def keys(document: Json) -> None:
             for each in document["keys"]
         ),
     )
-    _paged(document, "keys")
+    paged(document, "keys")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-from cyxwiz.domain.account import ApiKey, JoinToken, User
+from cyxwiz.domain.account import ApiKey, JoinToken, User, UserWallet
 from cyxwiz.domain.events import Event, StoredEvent
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint
@@ -104,7 +104,7 @@ class PaymentQuery:
 
 @dataclass(frozen=True, slots=True)
 class MovementQuery:
-    """Newest first. `account` is either end of it."""
+    """Newest first. `account` is either end of it; with `owner_id` besides, what has to do with either of the two."""
 
     owner_id: UserId | None = None
     payment_id: str = ""
@@ -246,6 +246,10 @@ class Tx(Protocol):
 
     def save_movement(self, movement: Movement) -> None: ...
     def movements(self, query: MovementQuery) -> Page[Movement]: ...
+    def moved(self, since: datetime | None = None) -> tuple[int, int]:
+        """(how many confirmed transactions there are, the units that jobs were paid by them)"""
+        ...
+
     def post(self, key: str, lines: Mapping[str, int], overdraw: frozenset[str] = frozenset()) -> bool:
         """One entry in the platform's own books: units added to each account, in all 0. False if the key is there.
 
@@ -265,6 +269,16 @@ class Tx(Protocol):
     def user_by_name(self, name: str) -> User | None: ...
     def save_user(self, user: User) -> None: ...
     def users(self, offset: int, limit: int) -> Page[User]: ...
+    def add_wallet(self, wallet: UserWallet) -> None:
+        """EXISTS, for the whole unit, when the wallet is linked already."""
+        ...
+
+    def wallet(self, address: str) -> UserWallet | None: ...
+    def wallets_of(self, user_id: UserId) -> Sequence[UserWallet]:
+        """The oldest first."""
+        ...
+
+    def drop_wallet(self, address: str) -> None: ...
     def add_key(self, key: ApiKey) -> None: ...
     def key_by_digest(self, digest: str) -> ApiKey | None: ...
     def key(self, key_id: str) -> ApiKey | None: ...

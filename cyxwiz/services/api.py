@@ -25,7 +25,10 @@ from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.money_api import MoneyApi
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.payments import Payments
+from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.views import Json
+from cyxwiz.services.wallet_api import WalletApi
+from cyxwiz.services.wallets import Wallets
 from cyxwiz.services.watch import Cursor, Watch, stats_document
 
 MAX_POINTS = 10_000
@@ -104,7 +107,7 @@ class Nothing(Args):
     pass
 
 
-class Api(MoneyApi):
+class Api(MoneyApi, WalletApi):
     """The use cases as documents. Methods whose names end a public door need a caller unless they say otherwise."""
 
     def __init__(
@@ -115,6 +118,8 @@ class Api(MoneyApi):
         nodes: Nodes,
         accounts: Accounts,
         watch: Watch,
+        receipts: Receipts,
+        wallets: Wallets,
         payments: Payments | None = None,
     ) -> None:
         self._store = store
@@ -123,6 +128,8 @@ class Api(MoneyApi):
         self.nodes = nodes
         self.accounts = accounts
         self.watch = watch
+        self.receipts = receipts
+        self.wallets = wallets
         self.payments = payments
 
     # jobs
@@ -195,9 +202,6 @@ class Api(MoneyApi):
 
     async def get_job_result(self, call: Call) -> Json:
         return views.result(await self.jobs.result(call.caller, call.id))
-
-    async def get_job_receipt(self, call: Call) -> Json:
-        return views.receipt(await self.jobs.receipt(call.caller, call.id))
 
     async def watch_job(self, call: Call) -> AsyncIterator[Json]:
         cursor = call.read(WatchFrom).cursor

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.ids import new_id, parse_job_id, parse_user_id
+from cyxwiz.domain.ids import new_id, parse_job_id
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.payment import Movement, Payment
 from cyxwiz.domain.states import PaymentState
@@ -23,7 +23,7 @@ class Amount(Args):
 
 
 class Grant(Amount):
-    user_id: str
+    user_id: str = Field(max_length=64, description="or a name")
 
 
 class PaymentList(Paging):
@@ -62,8 +62,8 @@ class MoneyApi:
         args = call.read(Grant)
         units = parse_cyxwiz(args.amount)
         key = call.idempotency_key or new_id()
-        reference = await self._money.grant(call.caller, parse_user_id(args.user_id), units, key)
-        return {"user_id": args.user_id, **views.money("amount", units), "reference": reference}
+        user_id, reference = await self._money.grant(call.caller, args.user_id, units, key)
+        return {"user_id": user_id, **views.money("amount", units), "reference": reference}
 
     @property
     def _money(self) -> Payments:

@@ -24,6 +24,7 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Ledger, LedgerInfo
 from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery, Store, Tx
 from cyxwiz.services import leases
+from cyxwiz.services.accounts import OPEN_USER, find_user
 from cyxwiz.services.audit import record
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ OUT_OF_FUNDS = "its funds run out"  # how the reason of a job begins that was se
 LOW = 0.8  # of what is locked: the owner is told
 CLOSING = timedelta(hours=1)  # before its deadline a payment is ended, as its client could take it back after that
 RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
+MOST = 10_000  # transactions of a payment that are shown
 LOOK_AGAIN = timedelta(seconds=1)
 _NOTHING = Work("", None, ended=False, cost_units=None, progress=0.0, attempt=0, running=False)
 
@@ -199,7 +201,8 @@ class Payments:
             if looked != payment:
                 tx.save_payment(looked)
             return None
-        return tx.save_payment(looked), step, work
+        # Looked at again even if this process ends before the step is written down, and the job never changes.
+        return tx.save_payment(replace(looked, due_at=tx.now + RETRY_MOST)), step, work
 
     def _work(self, tx: Tx, payment: Payment, job: Job | None) -> Work:
         if job is None or tx.now >= payment.deadline - CLOSING:
@@ -308,10 +311,10 @@ class Payments:
         return await self._store.read(lambda tx: tx.payments(query))
 
     async def history(self, actor: Principal, query: MovementQuery) -> Page[Movement]:
-        """What moved on the caller's account; an admin may ask for everything."""
+        """What moved on the caller's account or for its jobs; an admin may ask for everything."""
         actor.require(Role.USER, Role.OPERATOR)
         if not actor.is_admin:
-            query = replace(query, owner_id=None, account=self.ledger.client_account(actor.id))
+            query = replace(query, owner_id=actor.id, account=self.ledger.client_account(actor.id))
         return await self._store.read(lambda tx: tx.movements(query))
 
     async def of_job(self, actor: Principal, job_id: str) -> Sequence[tuple[Payment, Sequence[Movement]]]:
@@ -325,16 +328,19 @@ class Payments:
 
         return await self._store.read(unit)
 
-    async def grant(self, actor: Principal, user_id: UserId, units: int, key: str) -> str:
-        """Gives a user money that the platform makes; for admins."""
+    async def grant(self, actor: Principal, user: str, units: int, key: str) -> tuple[UserId, str]:
+        """Gives a user (name or id) money that the platform makes; for admins. Returns (who it was, the reference)."""
         actor.require(Role.ADMIN)
+        user_id = OPEN_USER.id
+        if user != OPEN_USER.id:
+            user_id = (await self._store.read(lambda tx: find_user(tx, user))).id
         reference = await self.ledger.grant(self.ledger.client_account(user_id), units, key)
 
         def unit(tx: Tx) -> None:
             record(tx, actor.name, "wallet.grant", f"user:{user_id}", units=units, reference=reference)
 
         await self._store.write(unit)
-        return reference
+        return user_id, reference
 
     async def stats(self) -> MoneyStats:
         return await self._store.read(lambda tx: tx.money())
@@ -343,7 +349,7 @@ class Payments:
 def payments_of(tx: Tx, job_id: JobId) -> Sequence[tuple[Payment, Sequence[Movement]]]:
     """A job's payments, each with its movements, oldest first."""
     return [
-        (payment, list(reversed(tx.movements(MovementQuery(payment_id=payment.id)).items)))
+        (payment, list(reversed(tx.movements(MovementQuery(payment_id=payment.id, limit=MOST)).items)))
         for payment in tx.payments_of(job_id)
     ]
 

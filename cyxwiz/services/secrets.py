@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets as random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -17,6 +17,7 @@ class Secrets:
     jwt: str
     p2p: str
     admin: str
+    platform: str = field(default_factory=lambda: random.token_urlsafe(48))  # of `services.platform.PlatformKey`
 
     def p2p_for(self, node_id: str, *, legacy: bool) -> bytes:
         """The secret shared with one node: HKDF-SHA256 of the root and the node's id, so that none can forge another's.
@@ -34,7 +35,10 @@ async def load_secrets(store: Store, auth: Auth) -> Secrets:
             return given or tx.put_setting(f"secret.{name}", random.token_urlsafe(48))
 
         return Secrets(
-            jwt=kept("jwt", auth.jwt_secret), p2p=kept("p2p", auth.p2p_secret), admin=kept("admin", auth.admin_secret)
+            jwt=kept("jwt", auth.jwt_secret),
+            p2p=kept("p2p", auth.p2p_secret),
+            admin=kept("admin", auth.admin_secret),
+            platform=kept("platform", None),
         )
 
     return await store.write(unit)

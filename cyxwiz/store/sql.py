@@ -20,12 +20,13 @@ from cyxwiz.store.sql_facts import Facts
 from cyxwiz.store.sql_jobs import Jobs, jobs
 from cyxwiz.store.sql_money import Money
 from cyxwiz.store.sql_nodes import Nodes, nodes
+from cyxwiz.store.sql_wallets import Wallets
 
 _JOBS_BY_STATE = select(jobs.c.state, func.count()).group_by(jobs.c.state)
 _NODES_BY_STATE = select(nodes.c.state, func.count(), func.sum(nodes.c.compute_seconds)).group_by(nodes.c.state)
 
 
-class SqlTx(Jobs, Nodes, Accounts, Money, Facts):
+class SqlTx(Jobs, Nodes, Accounts, Money, Wallets, Facts):
     """One unit. `flush` must be called before the commit; `hinted` then names the topics to publish after it."""
 
     def stats(self) -> Stats:

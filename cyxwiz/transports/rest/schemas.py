@@ -56,6 +56,11 @@ def page(plural: str, name: str) -> Schema:
     )
 
 
+def _amounts(*names: str) -> dict[str, Schema]:
+    return {key: schema for name in names for key, schema in ((name, MONEY), (f"{name}_units", WHOLE))}
+
+
+_PAYMENT_STATUS = one_of("pending", "locked", "streaming", "completed", "refunded", "failed")
 _FILE = record(name=TEXT, sha256=SHA256, size=WHOLE)
 _STATUS = one_of("pending", "assigned", "running", "paused", "completed", "failed", "cancelled")
 _VERDICT = record(node_id=UUID, name=TEXT, feasible=FLAG, reason=maybe(TEXT), score=NUMBER, terms=NUMBERS)
@@ -182,25 +187,88 @@ DOCUMENTS: dict[str, Schema] = {
         accepted_at=TIME,
     ),
     "Receipt": record(
+        (),
+        version=WHOLE,
         job_id=UUID,
         name=TEXT,
         status=_STATUS,
         node_id=maybe(UUID),
         node_name=maybe(TEXT),
-        compute_seconds=NUMBER,
+        node_public_key=maybe(SHA256),
+        node_version=maybe(TEXT),
         gpu=FLAG,
+        compute_seconds=NUMBER,
+        dataset_uri=TEXT,
+        dataset_sha256=maybe(SHA256),
+        definition_sha256=maybe(SHA256),
+        code_sha256=maybe(SHA256),
+        code_files=TEXTS,
+        requirements_sha256=maybe(SHA256),
+        weights_sha256=maybe(SHA256),
+        hyperparameters=TEXTS,
+        epochs=WHOLE,
+        batch_size=WHOLE,
+        seed={"type": "integer"},
         model_weights_hash=maybe(TEXT),
         files=many(_FILE),
-        dataset_uri=TEXT,
         made_dataset_uri={**maybe(TEXT), "description": "of a preprocessing job: what a later job's dataset names"},
-        seed={"type": "integer"},
+        checkpoints=many(record(number=WHOLE, step=WHOLE, sha256=SHA256, node_id=UUID)),
+        proof={**maybe(ANYTHING), "description": "what the node signed about its run; null where it signed nothing"},
         price=MONEY,
         price_units=WHOLE,
         charged=FLAG,
+        settled={**FLAG, "description": "whether the money has come to its end; only then the receipt is final"},
         note=TEXT,
+        ledger=maybe(ref("LedgerInfo")),
+        **_amounts("amount", "paid", "platform_fee", "node_reward", "refunded"),
+        payments=many(
+            record(
+                id=UUID,
+                status=_PAYMENT_STATUS,
+                member=WHOLE,
+                number=WHOLE,
+                client=TEXT,
+                node=maybe(TEXT),
+                node_id=maybe(UUID),
+                fee_bps=WHOLE,
+                amount_units=WHOLE,
+                paid_units=WHOLE,
+                platform_fee_units=WHOLE,
+                node_reward_units=WHOLE,
+                refunded_units=WHOLE,
+                transactions=many(record(reference=TEXT, kind=TEXT, amount_units=WHOLE, at=TIME)),
+            )
+        ),
         started_at=maybe(TIME),
         completed_at=maybe(TIME),
+        digests={**TEXTS, "description": "SHA-256 of the canonical JSON of each other field"},
+        signature=record(algorithm=one_of("ed25519"), public_key=SHA256, value=TEXT),
     ),
+    "Receipts": page("receipts", "ReceiptLine"),
+    "ReceiptLine": record(
+        (),
+        job_id=UUID,
+        name=TEXT,
+        status=_STATUS,
+        **_amounts("price", "paid", "refunded"),
+        charged=FLAG,
+        settled=FLAG,
+        created_at=TIME,
+        completed_at=maybe(TIME),
+    ),
+    "LedgerInfo": record(
+        backend=TEXT, network=maybe(TEXT), platform=maybe(TEXT), token_mint=maybe(TEXT), program_id=maybe(TEXT)
+    ),
+    "Platform": record(
+        algorithm=one_of("ed25519"),
+        public_key={**SHA256, "description": "in hex"},
+        fee_bps=WHOLE,
+        ledger=maybe(ref("LedgerInfo")),
+    ),
+    "WalletNonceMade": record(nonce=TEXT, message=TEXT, expires_at=TIME),
+    "LinkedWallet": record(wallet_address=TEXT, linked_at=TIME),
+    "LinkedWallets": record(wallets=many(ref("LinkedWallet"))),
+    "UnlinkedWallet": record(wallet_address=TEXT, unlinked=FLAG),
     "Wallet": record(
         address=TEXT,
         backend=TEXT,
@@ -218,7 +286,7 @@ DOCUMENTS: dict[str, Schema] = {
         id=UUID,
         job_id=UUID,
         owner_id=UUID,
-        status=one_of("pending", "locked", "streaming", "completed", "refunded", "failed"),
+        status=_PAYMENT_STATUS,
         funding=one_of("prepaid", "signed"),
         client=TEXT,
         node=maybe(TEXT),
