@@ -18,6 +18,7 @@ from cyxwiz.scheduler.gangs import Patience
 from cyxwiz.scheduler.loops.housekeeper import Housekeeper
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.loops.reaper import LeaseReaper
+from cyxwiz.scheduler.loops.reconciler import Reconciler
 from cyxwiz.scheduler.loops.settler import Settler
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services.accounts import Accounts
@@ -73,7 +74,14 @@ class Core:
             ),
             LeaseReaper(self.store, self.clock, self.nodes),
             Housekeeper(self.store, keep_events=keep),
-            *([Settler(self.payments, self.bus, poll_seconds=self.poll_seconds)] if self.payments else []),
+            *(self._money_loops(self.payments) if self.payments else []),
+        ]
+
+    def _money_loops(self, payments: Payments) -> list[Service]:
+        period = float(self.config.ledger.reconcile_seconds)
+        return [
+            Settler(payments, self.bus, poll_seconds=self.poll_seconds),
+            Reconciler(payments.reconciliation, self.bus, period=period),
         ]
 
 
@@ -133,7 +141,9 @@ async def build_core(
     platform = PlatformKey(secrets.platform)
     receipts = Receipts(store, platform, ledger.info if ledger else None, fee_bps=_terms(config).fee_bps)
     wallets = Wallets(store, clock, accounts, secrets, platform, allow_signup=config.auth.allow_signup)
-    api = Api(store, clock, jobs, nodes, accounts, watch, receipts, wallets, payments)
+    api = Api(
+        store, clock, jobs, nodes, accounts, watch, receipts, wallets, payments, price_usd=config.blockchain.price_usd
+    )
     return Core(
         config,
         store,

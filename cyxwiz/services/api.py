@@ -19,6 +19,7 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery, NodeQuery, Store
 from cyxwiz.services import views
 from cyxwiz.services.accounts import Accounts
+from cyxwiz.services.blockchain_api import BlockchainApi
 from cyxwiz.services.call import Args, Call, Paging
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.jobs import Jobs
@@ -107,7 +108,7 @@ class Nothing(Args):
     pass
 
 
-class Api(MoneyApi, WalletApi):
+class Api(MoneyApi, WalletApi, BlockchainApi):
     """The use cases as documents. Methods whose names end a public door need a caller unless they say otherwise."""
 
     def __init__(
@@ -121,6 +122,8 @@ class Api(MoneyApi, WalletApi):
         receipts: Receipts,
         wallets: Wallets,
         payments: Payments | None = None,
+        *,
+        price_usd: float | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -131,6 +134,7 @@ class Api(MoneyApi, WalletApi):
         self.receipts = receipts
         self.wallets = wallets
         self.payments = payments
+        self.price_usd = price_usd
 
     # jobs
 

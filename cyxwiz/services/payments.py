@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, not_found
@@ -26,7 +27,9 @@ from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery, St
 from cyxwiz.services import leases
 from cyxwiz.services.accounts import OPEN_USER, find_user
 from cyxwiz.services.audit import record
+from cyxwiz.services.reconcile import Reconciliation
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 TOPIC = "payments"  # hint: a ledger may have something to do
 OUT_OF_FUNDS = "its funds run out"  # how the reason of a job begins that was set aside for it
@@ -69,6 +72,7 @@ class Payments:
         self._clock = clock
         self.ledger = ledger
         self._terms = terms
+        self.reconciliation = Reconciliation(store, ledger)
 
     # a job's payments
 
@@ -317,6 +321,22 @@ class Payments:
             query = replace(query, owner_id=actor.id, account=self.ledger.client_account(actor.id))
         return await self._store.read(lambda tx: tx.movements(query))
 
+    async def movements(self, query: MovementQuery) -> Page[Movement]:
+        """For callers who have looked at whose they are."""
+        return await self._store.read(lambda tx: tx.movements(query))
+
+    async def with_movements(self, query: PaymentQuery) -> Page[tuple[Payment, list[Movement]]]:
+        """Payments with what moved of each, oldest first; for admins."""
+
+        def unit(tx: Tx) -> Page[tuple[Payment, list[Movement]]]:
+            page = tx.payments(query)
+            return Page([(each, movements_of(tx, each)) for each in page.items], page.total, page.capped)
+
+        return await self._store.read(unit)
+
+    async def read(self, unit: Callable[[Tx], T]) -> T:
+        return await self._store.read(unit)
+
     async def of_job(self, actor: Principal, job_id: str) -> Sequence[tuple[Payment, Sequence[Movement]]]:
         parsed = parse_job_id(job_id)
 
@@ -348,10 +368,13 @@ class Payments:
 
 def payments_of(tx: Tx, job_id: JobId) -> Sequence[tuple[Payment, Sequence[Movement]]]:
     """A job's payments, each with its movements, oldest first."""
-    return [
-        (payment, list(reversed(tx.movements(MovementQuery(payment_id=payment.id, limit=MOST)).items)))
-        for payment in tx.payments_of(job_id)
-    ]
+    return [(payment, movements_of(tx, payment)) for payment in tx.payments_of(job_id)]
+
+
+def movements_of(tx: Tx, payment: Payment) -> list[Movement]:
+    """Oldest first; of those of one instant, the lock first."""
+    found = tx.movements(MovementQuery(payment_id=payment.id, limit=MOST)).items
+    return sorted(found, key=lambda each: (each.at, each.kind != "lock"))
 
 
 def _tell(tx: Tx, payment: Payment, step: Step, done: Done) -> None:

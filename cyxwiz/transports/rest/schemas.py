@@ -60,6 +60,10 @@ def _amounts(*names: str) -> dict[str, Schema]:
     return {key: schema for name in names for key, schema in ((name, MONEY), (f"{name}_units", WHOLE))}
 
 
+def _sums(name: str) -> dict[str, Schema]:
+    return {f"{name}_sol": maybe(NUMBER), f"{name}_cyxwiz": MONEY, f"{name}_usd": maybe(NUMBER)}
+
+
 _PAYMENT_STATUS = one_of("pending", "locked", "streaming", "completed", "refunded", "failed")
 _FILE = record(name=TEXT, sha256=SHA256, size=WHOLE)
 _STATUS = one_of("pending", "assigned", "running", "paused", "completed", "failed", "cancelled")
@@ -269,6 +273,78 @@ DOCUMENTS: dict[str, Schema] = {
     "LinkedWallet": record(wallet_address=TEXT, linked_at=TIME),
     "LinkedWallets": record(wallets=many(ref("LinkedWallet"))),
     "UnlinkedWallet": record(wallet_address=TEXT, unlinked=FLAG),
+    "BlockchainWallet": record(
+        address=TEXT,
+        network=TEXT,
+        sol_balance=maybe(NUMBER),
+        sol_balance_usd=maybe(NUMBER),
+        cyxwiz_balance=maybe(NUMBER),
+        cyxwiz_balance_units=maybe(WHOLE),
+        cyxwiz_balance_usd=maybe(NUMBER),
+        token_mint=maybe(TEXT),
+        sol_price_usd=maybe(NUMBER),
+        cyxwiz_price_usd=maybe(NUMBER),
+        is_connected=FLAG,
+        rpc_endpoint=maybe(TEXT),
+        program_id=maybe(TEXT),
+    ),
+    "BlockchainTransactions": page("transactions", "BlockchainTransaction"),
+    "BlockchainTransaction": record(
+        id=UUID,
+        tx_type=TEXT,
+        job_id=UUID,
+        amount=WHOLE,
+        amount_sol=maybe(NUMBER),
+        amount_cyxwiz=MONEY,
+        platform_fee=WHOLE,
+        node_reward=WHOLE,
+        status=_PAYMENT_STATUS,
+        escrow_tx_hash=maybe(TEXT),
+        completion_tx_hash=maybe(TEXT),
+        user_wallet=TEXT,
+        node_wallet=maybe(TEXT),
+        created_at=TIME,
+        completed_at=maybe(TIME),
+    ),
+    "BlockchainEscrows": record(
+        escrows=many(
+            record(
+                id=UUID,
+                job_id=UUID,
+                user_wallet=TEXT,
+                node_wallet=maybe(TEXT),
+                amount=WHOLE,
+                amount_sol=maybe(NUMBER),
+                amount_cyxwiz=MONEY,
+                status=_PAYMENT_STATUS,
+                escrow_account=maybe(TEXT),
+                created_at=TIME,
+            )
+        ),
+        total=WHOLE,
+        total_locked_lamports=WHOLE,
+        total_locked_sol=maybe(NUMBER),
+        total_locked_cyxwiz=MONEY,
+    ),
+    "BlockchainStats": record(
+        (),
+        total_transactions=WHOLE,
+        total_volume_lamports=WHOLE,
+        **_sums("total_volume"),
+        platform_fees_collected=WHOLE,
+        **_sums("platform_fees_collected"),
+        node_payouts_total=WHOLE,
+        **_sums("node_payouts_total"),
+        active_escrows_count=WHOLE,
+        active_escrows_value=WHOLE,
+        **_sums("active_escrows"),
+        transactions_24h=WHOLE,
+        volume_24h_lamports=WHOLE,
+        **_sums("volume_24h"),
+        sol_price_usd=maybe(NUMBER),
+        cyxwiz_price_usd=maybe(NUMBER),
+    ),
+    "BlockchainPrices": record(sol_price_usd=maybe(NUMBER), cyxwiz_price_usd=maybe(NUMBER), last_updated=maybe(TIME)),
     "Wallet": record(
         address=TEXT,
         backend=TEXT,
