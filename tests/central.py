@@ -13,6 +13,7 @@ import grpc
 
 from cyxwiz import config as settings
 from cyxwiz.app.core import Core, build_core
+from cyxwiz.app.money import open_ledger
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.ports.store import Store
@@ -30,6 +31,7 @@ from cyxwiz.transports.grpc.link import NodeLinkServicer
 from cyxwiz.transports.grpc.nodes import DiscoveryServicer, JobStatusServicer, NodeServicer
 from cyxwiz.transports.grpc.reservations import ReservationServicer
 from cyxwiz.transports.grpc.server import GrpcServer, Servicers
+from cyxwiz.transports.grpc.wallet import WalletServicer
 
 CHEAP = ("auth.argon2_memory_kib=8", "auth.argon2_time_cost=1")
 DIGITS: dict[str, Any] = {
@@ -66,7 +68,7 @@ class Central:
 
 @contextlib.asynccontextmanager
 async def central(
-    tmp_path: Path, *flags: str, store: Store | None = None, bus: LocalBus | None = None
+    tmp_path: Path, *flags: str, store: Store | None = None, bus: LocalBus | None = None, charged: bool = False
 ) -> AsyncIterator[Central]:
     """Central with its loops and its gRPC door."""
     config = settings.load(
@@ -77,7 +79,8 @@ async def central(
         if store is None:
             store = MemoryStore(clock, bus)
             stack.push_async_callback(store.aclose)
-        core = await build_core(config, store, bus, clock)
+        ledger = await open_ledger(config, store, clock, tmp_path, local=True) if charged else None
+        core = await build_core(config, store, bus, clock, ledger=ledger)
         blobs = FileBlobStore(tmp_path / "blobs", clock)
         key = await core.accounts.bootstrap() or await core.accounts.issue_local_key()
         guard = Guard(core.accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
@@ -115,6 +118,7 @@ def servicers(core: Core, blobs: FileBlobStore) -> Servicers:
         events=EventServicer(core.watch),
         api=core.api,
         relay=core.gateway.relay,
+        wallet=WalletServicer(core.api),
     )
 
 

@@ -15,9 +15,11 @@ from cyxwiz.config import Config
 from cyxwiz.domain.account import Role
 from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.domain.job import Device, Lease
+from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.node import DeviceInfo, Hardware
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ledger.credits import CreditsLedger
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import BlobInfo
 from cyxwiz.runtime.clock import SystemClock
@@ -29,6 +31,9 @@ from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.leases import RetryPolicy
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes, Registration
+from cyxwiz.services.payments import Payments, Terms
+from cyxwiz.services.platform import PlatformKey
+from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reports import Reporting, token_to
 from cyxwiz.services.reputation import Reputation, rules_of
 from cyxwiz.services.reservation_funds import NoFunds, ReservationFunds
@@ -36,6 +41,7 @@ from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
 from cyxwiz.services.secrets import load_secrets
 from cyxwiz.services.verification import verifying_of
+from cyxwiz.services.wallets import Wallets
 from cyxwiz.services.watch import Watch
 from cyxwiz.store.blobs import FileBlobStore
 from cyxwiz.store.memory import MemoryStore
@@ -144,16 +150,23 @@ def progress(epoch: int, epochs: int = 4, **metrics: float) -> pb.Progress:
 
 
 async def central(
-    folder: Path, *, clock: Clock | None = None, funds: ReservationFunds | None = None, **overrides: Any
+    folder: Path,
+    *,
+    clock: Clock | None = None,
+    funds: ReservationFunds | None = None,
+    charged: bool = False,
+    **overrides: Any,
 ) -> Central:
-    """`overrides` are sections of the configuration: `server={"max_request_bytes": 2048}`."""
+    """`charged`: by credits; nothing settles but by `payments.drive`. `overrides` are sections of the configuration:
+    `server={"max_request_bytes": 2048}`."""
     sections: dict[str, Any] = {"auth": {"argon2_memory_kib": 8, "argon2_time_cost": 1}}
     for name, values in overrides.items():
         sections[name] = {**sections.get(name, {}), **values}
     config = Config.model_validate(sections)
     clock, bus = clock or SystemClock(), LocalBus()
     store = MemoryStore(clock, bus)
-    accounts = Accounts(store, clock, config.auth, await load_secrets(store, config.auth))
+    secrets = await load_secrets(store, config.auth)
+    accounts = Accounts(store, clock, config.auth, secrets)
     admin = await accounts.bootstrap() or ""
     liveness = Liveness(clock, config.scheduler.node_heartbeat_timeout_ms / 1000)
     pricing = config.pricing
@@ -161,12 +174,19 @@ async def central(
     policy = RetryPolicy.of(config.scheduler)
     reputation = Reputation(rules_of(config.reputation), policy)
     nodes = Nodes(store, liveness, policy, reputation, open_mode=accounts.open)
-    jobs = Jobs(store, clock, accounts, liveness, tariff, Weights(), reputation, max_pending_per_user=1000)
+    ledger = CreditsLedger(store, welcome_units=parse_cyxwiz(config.ledger.welcome)) if charged else None
+    payments = Payments(store, clock, ledger, Terms(1000, 60, 30)) if ledger else None
+    jobs = Jobs(
+        store, clock, accounts, liveness, tariff, Weights(), reputation, max_pending_per_user=1000, payments=payments
+    )
+    platform = PlatformKey(secrets.platform)
+    receipts = Receipts(store, platform, ledger.info if ledger else None, fee_bps=1000)
+    wallets = Wallets(store, clock, accounts, secrets, platform, allow_signup=config.auth.allow_signup)
     blobs = FileBlobStore(folder / "blobs", clock)
     reservations = Reservations(store, clock, accounts, liveness, jobs, funds or NoFunds(), fee_percent=10)
-    api = Api(store, clock, jobs, nodes, accounts, Watch(store, bus, accounts, poll_seconds=1.0), reservations)
+    watch = Watch(store, bus, accounts, poll_seconds=1.0)
+    api = Api(store, clock, jobs, nodes, accounts, watch, reservations, receipts, wallets, payments)
     guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
-    secrets = await load_secrets(store, config.auth)
     reporting = Reporting(policy, tariff, reputation, verifying_of(config.verify, policy, secrets, reputation))
     made: list[Central] = []
     app = build(

@@ -150,6 +150,7 @@ async def _grpc_door(
     from cyxwiz.transports.grpc.nodes import DiscoveryServicer, JobStatusServicer, NodeServicer
     from cyxwiz.transports.grpc.reservations import ReservationServicer
     from cyxwiz.transports.grpc.server import GrpcServer, Servicers, server_credentials
+    from cyxwiz.transports.grpc.wallet import WalletServicer
 
     config, server = core.config, core.config.server
     keep = timedelta(seconds=config.node.keep_results_seconds)
@@ -164,6 +165,7 @@ async def _grpc_door(
         events=EventServicer(core.watch),
         api=core.api,
         relay=core.gateway.relay,
+        wallet=WalletServicer(core.api),
     )
     addresses = [(server.grpc_address, server_credentials(config.tls, client_certs=_everybody_shows_one(config)))]
     if server.node_grpc_address is not None:

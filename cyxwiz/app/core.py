@@ -19,6 +19,7 @@ from cyxwiz.scheduler.loops.housekeeper import Housekeeper
 from cyxwiz.scheduler.loops.pardoner import Pardoner
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.loops.reaper import LeaseReaper
+from cyxwiz.scheduler.loops.reconciler import Reconciler
 from cyxwiz.scheduler.loops.reservations import ReservationKeeper
 from cyxwiz.scheduler.loops.settler import Settler
 from cyxwiz.scheduler.loops.verifier import Verifier
@@ -32,6 +33,8 @@ from cyxwiz.services.legacy import LegacyNodes
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.payments import Payments, Terms
+from cyxwiz.services.platform import PlatformKey
+from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reports import Reporting
 from cyxwiz.services.reputation import Reputation, rules_of
 from cyxwiz.services.reservation_commands import ReservationCommands
@@ -40,6 +43,7 @@ from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
 from cyxwiz.services.secrets import Secrets, load_secrets
 from cyxwiz.services.verification import verifying_of
+from cyxwiz.services.wallets import Wallets
 from cyxwiz.services.watch import Watch
 
 
@@ -87,9 +91,16 @@ class Core:
                 keep_reputation=timedelta(days=self.config.reputation.event_retention_days),
             ),
             Pardoner(self.nodes),
-            *([Settler(self.payments, self.bus, poll_seconds=self.poll_seconds)] if self.payments else []),
+            *(self._money_loops(self.payments) if self.payments else []),
             ReservationKeeper(self.reservations),
             Verifier(self.store, self.reporting),
+        ]
+
+    def _money_loops(self, payments: Payments) -> list[Service]:
+        period = float(self.config.ledger.reconcile_seconds)
+        return [
+            Settler(payments, self.bus, poll_seconds=self.poll_seconds),
+            Reconciler(payments.reconciliation, self.bus, period=period),
         ]
 
 
@@ -152,7 +163,22 @@ async def build_core(
         nonce=nonce or (lambda: os.urandom(32)),
     )
     legacy = LegacyNodes(store, nodes, reporting, open_mode=accounts.open)
-    api = Api(store, clock, jobs, nodes, accounts, watch, reservations, payments)
+    platform = PlatformKey(secrets.platform)
+    receipts = Receipts(store, platform, ledger.info if ledger else None, fee_bps=_terms(config).fee_bps)
+    wallets = Wallets(store, clock, accounts, secrets, platform, allow_signup=config.auth.allow_signup)
+    api = Api(
+        store,
+        clock,
+        jobs,
+        nodes,
+        accounts,
+        watch,
+        reservations,
+        receipts,
+        wallets,
+        payments,
+        price_usd=config.blockchain.price_usd,
+    )
     return Core(
         config,
         store,

@@ -10,7 +10,20 @@ from typing import Annotated, Any
 
 import typer
 
-from cyxwiz.cli import accounts, blobs, demo, jobs, localnet, nodes, process, replay, reservations, simulate
+from cyxwiz.cli import (
+    accounts,
+    blobs,
+    demo,
+    jobs,
+    localnet,
+    nodes,
+    process,
+    receipts,
+    replay,
+    reservations,
+    simulate,
+    wallet,
+)
 from cyxwiz.cli.arguments import OUTPUTS, Options
 from cyxwiz.cli.process import COMPLETE, know_shells
 from cyxwiz.cli.session import INTERRUPTED, TERMINATED, Session, fail, unexpected
@@ -51,6 +64,8 @@ jobs.add_to(app)
 nodes.add_to(app)
 reservations.add_to(app)
 blobs.add_to(app)
+wallet.add_to(app)
+receipts.add_to(app)
 accounts.add_to(app)
 localnet.add_to(app)
 simulate.add_to(app)

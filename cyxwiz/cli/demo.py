@@ -15,15 +15,19 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cyxwiz.cli import live, show
+from cyxwiz.cli import live, show, show_money
 from cyxwiz.cli.session import Session, session
 from cyxwiz.domain.errors import Code, CyxError
 
+if TYPE_CHECKING:
+    from cyxwiz.client import Client
+
 Json = dict[str, Any]
+SETTLE_SECONDS = 10.0
 ENOUGH = 0.95
 READY_SECONDS = 60
 STOP_SECONDS = 30
@@ -89,7 +93,7 @@ async def _demo(here: Session, directory: Path, epochs: int) -> Json:
             if job["status"] != "completed":
                 error = job["error"] or {}
                 raise CyxError(Code.INTERNAL, f"The job is {job['status']}: {error.get('message', job['reason'])}")
-            result, receipt = await client.result(job["id"]), await client.receipt(job["id"])
+            result, receipt = await client.result(job["id"]), await _settled(client, job["id"])
         accuracy = float(result["final_metrics"].get("val_accuracy", 0.0))
         document = {"passed": accuracy >= ENOUGH, "val_accuracy": accuracy, "job": job, "result": result}
         document["receipt"] = receipt
@@ -160,6 +164,16 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         raise
 
 
+async def _settled(client: Client, job_id: str) -> Json:
+    """The receipt once the money has come to its end, which takes a moment; after `SETTLE_SECONDS` as it is."""
+    for _ in range(int(SETTLE_SECONDS / 0.1)):
+        receipt = await client.receipt(job_id)
+        if receipt["settled"]:
+            return receipt
+        await asyncio.sleep(0.1)  # noqa: TID251  a command has no injected clock
+    return await client.receipt(job_id)
+
+
 def _say(here: Session, text: str) -> None:
     if here.machine:
         here.note(text.strip())
@@ -173,7 +187,7 @@ def _tell(document: Json) -> None:
     print(f"\nResult: {accuracy:.1%} of the held-out digits are recognised{verdict}.")
     print(f"Weights: {result['model_weights_hash']} ({show.size(result['model_size'])})")
     print("\nUsage receipt")
-    show.receipt(document["receipt"])
+    show_money.receipt(document["receipt"])
 
 
 def _by_hand(document: Json) -> None:

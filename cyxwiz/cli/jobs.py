@@ -1,4 +1,4 @@
-"""`cyxwiz submit`, `cyxwiz jobs …` and `cyxwiz receipts …`.
+"""`cyxwiz submit` and `cyxwiz jobs …`.
 
 A command that waits for a job's end succeeds only if the job did.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cyxwiz.cli import live, show
+from cyxwiz.cli import live, show, show_money
 from cyxwiz.cli.p2p import submit_p2p
 from cyxwiz.cli.session import Session, session
 from cyxwiz.domain.errors import Code, CyxError, invalid
@@ -25,13 +25,11 @@ Job = Annotated[str, typer.Argument(metavar="JOB", help="the job's id")]
 PAGE = 1000
 
 jobs = typer.Typer(help="Look at jobs, and end them.", no_args_is_help=True)
-receipts = typer.Typer(help="What jobs used.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:
     app.command()(submit)
     app.add_typer(jobs, name="jobs")
-    app.add_typer(receipts, name="receipts")
 
 
 def submit(
@@ -278,10 +276,15 @@ def delete(context: typer.Context, job: Job) -> None:
 def receipt(context: typer.Context, job: Job) -> None:
     """Show what an ended job used."""
     here = session(context)
-    here.show(here.ask(lambda client: client.receipt(job)), show.receipt)
+    here.show(here.ask(lambda client: client.receipt(job)), show_money.receipt)
 
 
-@receipts.command("show")
-def show_receipt(context: typer.Context, job: Job) -> None:
-    """Show what an ended job used."""
-    receipt(context, job)
+@jobs.command()
+def topup(
+    context: typer.Context,
+    job: Job,
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="CYXWIZ, such as 1.5")],
+) -> None:
+    """Lock more money for a job; one that was set aside for want of it goes on."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.top_up(job, amount)), show.job)

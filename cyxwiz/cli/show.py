@@ -75,7 +75,7 @@ def record(document: Json) -> None:
     pairs((name.replace("_", " "), value) for name, value in document.items() if value is not None)
 
 
-def _paged(document: Json, name: str) -> None:
+def paged(document: Json, name: str) -> None:
     count = len(document[name])
     if document["total"] > count:
         more = "+" if document.get("total_capped") else ""
@@ -120,7 +120,7 @@ def jobs(document: Json) -> None:
             for each in document["jobs"]
         ),
     )
-    _paged(document, "jobs")
+    paged(document, "jobs")
 
 
 def job(document: Json) -> None:
@@ -269,26 +269,6 @@ def _verified(verification: Json | None) -> str | None:
     return None if verification is None else f"{verification['outcome']}: {verification['reason']}"
 
 
-def receipt(document: Json) -> None:
-    node_name = f"{document['node_name']} ({document['node_id']})" if document["node_id"] else None
-    pairs(
-        (
-            ("job", f"{document['name']} ({document['job_id']})"),
-            ("status", document["status"]),
-            ("node", node_name),
-            ("device", "GPU" if document["gpu"] else "CPU"),
-            ("compute", f"{document['compute_seconds']:.3g} s"),
-            ("data set", f"{document['dataset_uri']}, seed {document['seed']}"),
-            ("weights", document["model_weights_hash"]),
-            ("price", f"{document['price']} CYXWIZ" + ("" if document["charged"] else ", not charged yet")),
-            ("note", document["note"]),
-        )
-    )
-
-
-# --- nodes and accounts
-
-
 def nodes(document: Json) -> None:
     table(
         ("ID", "Name", "Status", "Region", "Load", "CPU", "RAM", "GPU", "Reputation"),
@@ -307,7 +287,7 @@ def nodes(document: Json) -> None:
             for each in document["nodes"]
         ),
     )
-    _paged(document, "nodes")
+    paged(document, "nodes")
 
 
 def node(document: Json) -> None:
@@ -395,7 +375,7 @@ def tokens(document: Json) -> None:
             for each in document["tokens"]
         ),
     )
-    _paged(document, "tokens")
+    paged(document, "tokens")
 
 
 def users(document: Json) -> None:
@@ -406,7 +386,7 @@ def users(document: Json) -> None:
             for each in document["users"]
         ),
     )
-    _paged(document, "users")
+    paged(document, "users")
 
 
 def keys(document: Json) -> None:
@@ -417,4 +397,4 @@ def keys(document: Json) -> None:
             for each in document["keys"]
         ),
     )
-    _paged(document, "keys")
+    paged(document, "keys")

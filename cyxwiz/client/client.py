@@ -21,6 +21,7 @@ import grpc
 from cyxwiz.client import blobs, connection
 from cyxwiz.client.errors import is_passing, rebuild
 from cyxwiz.client.jobfile import code_files, read_job, weights_file
+from cyxwiz.client.keypair import Keypair
 from cyxwiz.client.market import Market
 from cyxwiz.client.money import MoneyCalls
 from cyxwiz.client.patience import Patience
@@ -374,6 +375,15 @@ class Client(Market, MoneyCalls, ReservationCalls):
     async def login(self, name: str, password: str, *, keep: bool = False) -> Json:
         """Logs in and goes on as that user. `keep` leaves the tokens in the data directory for later programs."""
         answer = await self._ask("Login", "", {"name": name, "password": password})
+        path = self._kept_path() if keep else None
+        if path is not None:
+            connection.keep_session(path, {**answer, **connection.where(self._target)})
+        self._use(answer, path)
+        return answer
+
+    async def wallet_login(self, keypair: Keypair, *, keep: bool = False) -> Json:
+        """Logs in as the user of a wallet; as `login`."""
+        answer = await self._ask("WalletLogin", "", await self._proof(keypair, "login"))
         path = self._kept_path() if keep else None
         if path is not None:
             connection.keep_session(path, {**answer, **connection.where(self._target)})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
+
+from cyxwiz.client.keypair import Keypair
 
 Json = dict[str, Any]
 
@@ -35,6 +38,36 @@ class MoneyCalls:
         """Locks more money for a job. Returns the job. Raises FUNDS when the balance is too low."""
         return await self._ask("TopUpJob", job_id, {"amount": amount})
 
-    async def grant(self, user_id: str, amount: str) -> Json:
-        """Gives a user money that the platform makes; for admins."""
-        return await self._ask("GrantFunds", "", {"user_id": user_id, "amount": amount})
+    async def grant(self, user: str, amount: str) -> Json:
+        """Gives a user (name or id) money that the platform makes; for admins."""
+        key = str(uuid.uuid4())
+        return await self._ask("GrantFunds", "", {"user_id": user, "amount": amount}, key=key, safe=True)
+
+    # receipts
+
+    async def platform(self) -> Json:
+        """The platform's public key, by which receipts are checked; no credentials are needed."""
+        return await self._read("GetPlatform")
+
+    async def receipts(self, page: int = 1, limit: int = 20) -> Json:
+        """Your ended jobs with what they cost, the newest first."""
+        return await self._read("ListReceipts", page=page, limit=limit)
+
+    # wallets
+
+    async def wallets(self) -> Json:
+        """The wallets that are linked to you."""
+        return await self._read("ListWallets")
+
+    async def link_wallet(self, keypair: Keypair) -> Json:
+        """Links the wallet to you: it shows that it holds its key by signing a nonce."""
+        return await self._ask("LinkWallet", "", await self._proof(keypair, "link"))
+
+    async def unlink_wallet(self, address: str) -> Json:
+        return await self._ask("UnlinkWallet", address)
+
+    async def _proof(self, keypair: Keypair, purpose: str) -> Json:
+        given = {"wallet_address": keypair.address, "purpose": purpose}
+        asked = await self._ask("WalletNonce", "", given)
+        signature = keypair.sign(str(asked["message"]).encode()).hex()
+        return {"wallet_address": keypair.address, "nonce": asked["nonce"], "signature": signature}

@@ -187,6 +187,9 @@ class Blockchain(Section):
     platform_fee_percent: int = Field(
         default=10, ge=0, le=50, description="The platform's share of what is paid out, with every ledger."
     )
+    price_usd: float | None = Field(
+        default=None, ge=0, le=10**9, description="What one CYXWIZ is worth, shown to admins; unset: not known."
+    )
 
 
 class PricingSection(Section):
@@ -209,6 +212,9 @@ class Ledger(Section):
     )
     stream_interval_seconds: int = Field(
         default=60, ge=1, le=86400, description="How often a running job's accepted progress is paid for."
+    )
+    reconcile_seconds: int = Field(
+        default=300, ge=1, le=86400, description="How often the payments are compared with what the ledger holds."
     )
     open_days: int = Field(
         default=30, ge=1, le=365, description="After so many days a client takes back by itself what was not paid out."

@@ -45,6 +45,15 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class UserWallet:
+    """A wallet whose key its user has shown to hold; `address` is the public key in base58."""
+
+    address: str
+    user_id: UserId
+    linked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     id: UserId
     name: str

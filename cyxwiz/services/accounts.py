@@ -9,6 +9,7 @@ user exists: every bad log-in gets one answer, at one pace.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Mapping
@@ -200,7 +201,7 @@ class Accounts:
         if user is None or not usable or not matches:
             raise _unauthenticated("Wrong name or password")
         await self._store.write(lambda tx: record(tx, user.name, "login", f"user:{user.id}"))
-        return self._pair(user)
+        return self.pair(user)
 
     def _verify(self, hashed: str, password: str) -> bool:
         try:
@@ -208,7 +209,8 @@ class Accounts:
         except argon2.exceptions.VerificationError:
             return False
 
-    def _pair(self, user: User) -> TokenPair:
+    def pair(self, user: User) -> TokenPair:
+        """Tokens for a user who has proved to be that one."""
         access = self._issue("access", user.id, timedelta(seconds=self._auth.access_token_seconds))
         refresh = self._issue("refresh", user.id, timedelta(seconds=self._auth.refresh_token_seconds))
         return TokenPair(access, refresh, self._auth.access_token_seconds, user)
@@ -223,7 +225,7 @@ class Accounts:
                 raise _unauthenticated("This refresh token was used already or its user is disabled; log in again")
             return user
 
-        return self._pair(await self._store.write(unit))
+        return self.pair(await self._store.write(unit))
 
     async def logout(self, token: str, refresh_token: str = "") -> None:
         """Voids an access token and, if given, its refresh token. API keys live on until they are revoked."""
@@ -332,9 +334,7 @@ class Accounts:
         actor.require(Role.ADMIN)
 
         def unit(tx: Tx) -> User:
-            user = tx.user_by_name(name_or_id) or _by_id(tx, name_or_id)
-            if user is None:
-                raise not_found("user", name_or_id)
+            user = find_user(tx, name_or_id)
             if user.id == actor.id:
                 raise forbidden("You can't disable yourself")
             user = replace(user, disabled=True)
@@ -468,11 +468,15 @@ def _expiry(tx: Tx, claims: Mapping[str, Any]) -> Any:
     return tx.now + timedelta(seconds=max(0, claims["exp"] - tx.now.timestamp()))
 
 
-def _by_id(tx: Tx, text: str) -> User | None:
-    try:
-        return tx.user(parse_user_id(text))
-    except CyxError:
-        return None
+def find_user(tx: Tx, name_or_id: str) -> User:
+    """Raises NOT_FOUND."""
+    user = tx.user_by_name(name_or_id)
+    if user is None:
+        with contextlib.suppress(CyxError):
+            user = tx.user(parse_user_id(name_or_id))
+    if user is None:
+        raise not_found("user", name_or_id)
+    return user
 
 
 def _check_name(name: str) -> None:

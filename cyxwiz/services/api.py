@@ -21,6 +21,7 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery, NodeQuery, ReservationQuery, Store
 from cyxwiz.services import proof_views, views
 from cyxwiz.services.accounts import Accounts
+from cyxwiz.services.blockchain_api import BlockchainApi
 from cyxwiz.services.budgets import Budgets
 from cyxwiz.services.call import Args, Call, Paging
 from cyxwiz.services.jobfile import parse_jobfile
@@ -28,8 +29,11 @@ from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.money_api import MoneyApi
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.payments import Payments
+from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reservations import MAX_WALLET, Reservations
 from cyxwiz.services.views import Json
+from cyxwiz.services.wallet_api import WalletApi
+from cyxwiz.services.wallets import Wallets
 from cyxwiz.services.watch import Cursor, Watch, stats_document
 
 MAX_POINTS = 10_000
@@ -134,7 +138,7 @@ class Nothing(Args):
     pass
 
 
-class Api(MoneyApi):
+class Api(MoneyApi, WalletApi, BlockchainApi):
     """The use cases as documents. Methods whose names end a public door need a caller unless they say otherwise."""
 
     def __init__(
@@ -146,7 +150,11 @@ class Api(MoneyApi):
         accounts: Accounts,
         watch: Watch,
         reservations: Reservations,
+        receipts: Receipts,
+        wallets: Wallets,
         payments: Payments | None = None,
+        *,
+        price_usd: float | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -155,8 +163,11 @@ class Api(MoneyApi):
         self.accounts = accounts
         self.budgets = Budgets(store)
         self.watch = watch
+        self.receipts = receipts
+        self.wallets = wallets
         self.payments = payments
         self.reservations = reservations
+        self.price_usd = price_usd
 
     # jobs
 
@@ -233,9 +244,6 @@ class Api(MoneyApi):
 
     async def get_job_proof(self, call: Call) -> Json:
         return proof_views.document(await self.jobs.proof(call.caller, call.id))
-
-    async def get_job_receipt(self, call: Call) -> Json:
-        return views.receipt(await self.jobs.receipt(call.caller, call.id))
 
     async def watch_job(self, call: Call) -> AsyncIterator[Json]:
         cursor = call.read(WatchFrom).cursor

@@ -66,16 +66,6 @@ class Explanation:
     ahead: int  # jobs that are served before it
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What was used and what it would cost; nothing is charged without a ledger."""
-
-    job: Job
-    result: JobResult | None
-    node: Node | None
-    gpu: bool
-
-
 class Jobs:
     def __init__(
         self,
@@ -268,19 +258,6 @@ class Jobs:
             if result is None:
                 raise conflict(f"Job {job.id} has no result: it is {job.state}", state=str(job.state))
             return result
-
-        return await self._store.read(unit)
-
-    async def receipt(self, actor: Principal, job_id: str) -> Receipt:
-        parsed = parse_job_id(job_id)
-
-        def unit(tx: Tx) -> Receipt:
-            job = owned(tx, actor, parsed)
-            if not job.ended:
-                raise conflict(f"Job {job.id} is {job.state}: a receipt is written at its end", state=str(job.state))
-            result = tx.result(job.id)
-            node = tx.node(result.node_id) if result else None
-            return Receipt(job, result, node, needs_gpu(job.spec))
 
         return await self._store.read(unit)
 

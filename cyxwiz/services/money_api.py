@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.ids import new_id, parse_job_id, parse_user_id
+from cyxwiz.domain.ids import new_id, parse_job_id
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.payment import Movement, Payment
 from cyxwiz.domain.states import PaymentState
@@ -23,7 +23,7 @@ class Amount(Args):
 
 
 class Grant(Amount):
-    user_id: str
+    user_id: str = Field(max_length=64, description="or a name")
 
 
 class PaymentList(Paging):
@@ -37,7 +37,7 @@ class MoneyApi:
     payments: Payments | None
 
     async def get_wallet(self, call: Call) -> Json:
-        return wallet(await self._money.wallet(call.caller))
+        return wallet(await self.money.wallet(call.caller))
 
     async def list_payments(self, call: Call) -> Json:
         args = call.read(PaymentList)
@@ -47,26 +47,26 @@ class MoneyApi:
             offset=args.offset,
             limit=args.limit,
         )
-        return views.page("payments", await self._money.payments(call.caller, query), payment, args.page, args.limit)
+        return views.page("payments", await self.money.payments(call.caller, query), payment, args.page, args.limit)
 
     async def list_transactions(self, call: Call) -> Json:
         args = call.read(Paging)
-        found = await self._money.history(call.caller, MovementQuery(offset=args.offset, limit=args.limit))
+        found = await self.money.history(call.caller, MovementQuery(offset=args.offset, limit=args.limit))
         return views.page("transactions", found, movement, args.page, args.limit)
 
     async def top_up_job(self, call: Call) -> Json:
         units = parse_cyxwiz(call.read(Amount).amount)
-        return views.job(await self._money.top_up(call.caller, call.id, units))
+        return views.job(await self.money.top_up(call.caller, call.id, units))
 
     async def grant_funds(self, call: Call) -> Json:
         args = call.read(Grant)
         units = parse_cyxwiz(args.amount)
         key = call.idempotency_key or new_id()
-        reference = await self._money.grant(call.caller, parse_user_id(args.user_id), units, key)
-        return {"user_id": args.user_id, **views.money("amount", units), "reference": reference}
+        user_id, reference = await self.money.grant(call.caller, args.user_id, units, key)
+        return {"user_id": user_id, **views.money("amount", units), "reference": reference}
 
     @property
-    def _money(self) -> Payments:
+    def money(self) -> Payments:
         if self.payments is None:
             raise CyxError(
                 Code.UNSUPPORTED, 'Nothing is charged here: ledger.backend is "none"; an operator sets another one'

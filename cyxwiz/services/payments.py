@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, not_found
@@ -25,14 +26,18 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Ledger, LedgerInfo
 from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery, Store, Tx
 from cyxwiz.services import leases
+from cyxwiz.services.accounts import OPEN_USER, find_user
 from cyxwiz.services.audit import record
+from cyxwiz.services.reconcile import Reconciliation
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 TOPIC = "payments"  # hint: a ledger may have something to do
 OUT_OF_FUNDS = "its funds run out"  # how the reason of a job begins that was set aside for it
 LOW = 0.8  # of what is locked: the owner is told
 CLOSING = timedelta(hours=1)  # before its deadline a payment is ended, as its client could take it back after that
 RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
+MOST = 10_000  # transactions of a payment that are shown
 LOOK_AGAIN = timedelta(seconds=1)
 _NOTHING = Work("", None, ended=False, cost_units=None, progress=0.0, attempt=0, running=False)
 
@@ -68,6 +73,7 @@ class Payments:
         self._clock = clock
         self.ledger = ledger
         self._terms = terms
+        self.reconciliation = Reconciliation(store, ledger)
 
     # a job's payments
 
@@ -201,7 +207,8 @@ class Payments:
             if looked != payment:
                 tx.save_payment(looked)
             return None
-        return tx.save_payment(looked), step, work
+        # Looked at again even if this process ends before the step is written down, and the job never changes.
+        return tx.save_payment(replace(looked, due_at=tx.now + RETRY_MOST)), step, work
 
     def _work(self, tx: Tx, payment: Payment, job: Job | None) -> Work:
         if job is None or tx.now >= payment.deadline - CLOSING:
@@ -310,11 +317,27 @@ class Payments:
         return await self._store.read(lambda tx: tx.payments(query))
 
     async def history(self, actor: Principal, query: MovementQuery) -> Page[Movement]:
-        """What moved on the caller's account; an admin may ask for everything."""
+        """What moved on the caller's account or for its jobs; an admin may ask for everything."""
         actor.require(Role.USER, Role.OPERATOR)
         if not actor.is_admin:
-            query = replace(query, owner_id=None, account=self.ledger.client_account(actor.id))
+            query = replace(query, owner_id=actor.id, account=self.ledger.client_account(actor.id))
         return await self._store.read(lambda tx: tx.movements(query))
+
+    async def movements(self, query: MovementQuery) -> Page[Movement]:
+        """For callers who have looked at whose they are."""
+        return await self._store.read(lambda tx: tx.movements(query))
+
+    async def with_movements(self, query: PaymentQuery) -> Page[tuple[Payment, list[Movement]]]:
+        """Payments with what moved of each, oldest first; for admins."""
+
+        def unit(tx: Tx) -> Page[tuple[Payment, list[Movement]]]:
+            page = tx.payments(query)
+            return Page([(each, movements_of(tx, each)) for each in page.items], page.total, page.capped)
+
+        return await self._store.read(unit)
+
+    async def read(self, unit: Callable[[Tx], T]) -> T:
+        return await self._store.read(unit)
 
     async def of_job(self, actor: Principal, job_id: str) -> Sequence[tuple[Payment, Sequence[Movement]]]:
         parsed = parse_job_id(job_id)
@@ -327,16 +350,19 @@ class Payments:
 
         return await self._store.read(unit)
 
-    async def grant(self, actor: Principal, user_id: UserId, units: int, key: str) -> str:
-        """Gives a user money that the platform makes; for admins."""
+    async def grant(self, actor: Principal, user: str, units: int, key: str) -> tuple[UserId, str]:
+        """Gives a user (name or id) money that the platform makes; for admins. Returns (who it was, the reference)."""
         actor.require(Role.ADMIN)
+        user_id = OPEN_USER.id
+        if user != OPEN_USER.id:
+            user_id = (await self._store.read(lambda tx: find_user(tx, user))).id
         reference = await self.ledger.grant(self.ledger.client_account(user_id), units, key)
 
         def unit(tx: Tx) -> None:
             record(tx, actor.name, "wallet.grant", f"user:{user_id}", units=units, reference=reference)
 
         await self._store.write(unit)
-        return reference
+        return user_id, reference
 
     async def stats(self) -> MoneyStats:
         return await self._store.read(lambda tx: tx.money())
@@ -344,10 +370,13 @@ class Payments:
 
 def payments_of(tx: Tx, job_id: JobId) -> Sequence[tuple[Payment, Sequence[Movement]]]:
     """A job's payments, each with its movements, oldest first."""
-    return [
-        (payment, list(reversed(tx.movements(MovementQuery(payment_id=payment.id)).items)))
-        for payment in tx.payments_of(job_id)
-    ]
+    return [(payment, movements_of(tx, payment)) for payment in tx.payments_of(job_id)]
+
+
+def movements_of(tx: Tx, payment: Payment) -> list[Movement]:
+    """Oldest first; of those of one instant, the lock first."""
+    found = tx.movements(MovementQuery(payment_id=payment.id, limit=MOST)).items
+    return sorted(found, key=lambda each: (each.at, each.kind != "lock"))
 
 
 def _tell(tx: Tx, payment: Payment, step: Step, done: Done) -> None:

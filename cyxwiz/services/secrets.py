@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets as random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -18,6 +18,7 @@ class Secrets:
     p2p: str
     admin: str
     custody: str  # of the keys that are kept for users on a chain
+    platform: str = field(default_factory=lambda: random.token_urlsafe(48))  # of `services.platform.PlatformKey`
 
     @property
     def verify(self) -> bytes:
@@ -44,6 +45,7 @@ async def load_secrets(store: Store, auth: Auth) -> Secrets:
             p2p=kept("p2p", auth.p2p_secret),
             admin=kept("admin", auth.admin_secret),
             custody=kept("custody", None),
+            platform=kept("platform", None),
         )
 
     return await store.write(unit)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from cyxwiz.domain.account import ApiKey, JoinToken, User
-from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint
+from cyxwiz.domain.job import Checkpoint, Job, JobResult, Lease, LogLine, MetricPoint
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import DeviceInfo, LoadSample, Node
 from cyxwiz.domain.pricing import NodePricing, Quote
@@ -17,7 +17,7 @@ from cyxwiz.ports.store import Page
 from cyxwiz.scheduler.policy import Verdict
 from cyxwiz.services.accounts import TokenPair
 from cyxwiz.services.budgets import Budget
-from cyxwiz.services.jobs import Estimate, Explanation, Receipt
+from cyxwiz.services.jobs import Estimate, Explanation
 from cyxwiz.services.reputation import Account
 from cyxwiz.services.reservations import Look, Pass
 from cyxwiz.services.watch import JobUpdate, Note
@@ -141,35 +141,6 @@ def checkpoints(job_id: str, items: Sequence[Checkpoint]) -> Json:
             for item in items
         ],
     }
-
-
-def receipt(item: Receipt) -> Json:
-    entry = item.job
-    return {
-        "job_id": entry.id,
-        "name": entry.spec.name,
-        "status": str(entry.state),
-        "node_id": item.node.id if item.node else None,
-        "node_name": item.node.name if item.node else None,
-        "compute_seconds": entry.compute_seconds,
-        "gpu": item.gpu,
-        "model_weights_hash": item.result.weights_hash if item.result else None,
-        "files": result(item.result)["files"] if item.result else [],
-        "dataset_uri": entry.spec.dataset_uri,
-        "made_dataset_uri": _made_dataset(item),
-        "seed": entry.spec.seed,
-        **money("price", entry.actual_cost_units),
-        "charged": False,
-        "note": "an estimate by the tariff: no ledger is configured, nothing was charged",
-        "started_at": instant(entry.started_at),
-        "completed_at": instant(entry.completed_at),
-    }
-
-
-def _made_dataset(item: Receipt) -> str | None:
-    """What a later job names as its `dataset` to read what this one made; None if it made no data set."""
-    made = item.job.spec.type is JobType.PREPROCESSING and item.result is not None
-    return f"blob://sha256/{item.result.files[0].sha256}" if made and item.result is not None else None
 
 
 def metric(point: MetricPoint) -> Json:

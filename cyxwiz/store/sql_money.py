@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from cyxwiz.domain.errors import Code, CyxError, not_found, stale
@@ -127,14 +127,14 @@ class Money(Unit):
 
     def movements(self, query: MovementQuery) -> Page[Movement]:
         matching = select(movements)
-        if query.owner_id is not None:
+        if query.owner_id is not None and query.account:
+            matching = matching.where(or_(movements.c.owner_id == query.owner_id, _touches(query.account)))
+        elif query.owner_id is not None:
             matching = matching.where(movements.c.owner_id == query.owner_id)
+        elif query.account:
+            matching = matching.where(_touches(query.account))
         if query.payment_id:
             matching = matching.where(movements.c.payment_id == query.payment_id)
-        if query.account:
-            matching = matching.where(
-                or_(movements.c.source == query.account, movements.c.destination == query.account)
-            )
         if query.state:
             matching = matching.where(movements.c.state == query.state)
         if query.kinds:
@@ -143,6 +143,14 @@ class Money(Unit):
         shown = matching.order_by(movements.c.at.desc(), movements.c.reference.desc())
         rows = self._run(shown.limit(query.limit).offset(query.offset))
         return Page([Movement(**row._mapping) for row in rows], total, capped)
+
+    def moved(self, since: datetime | None = None) -> tuple[int, int]:
+        paid = case((movements.c.kind.in_(("pay", "settle")), movements.c.units), else_=0)
+        counted = select(func.count(), func.coalesce(func.sum(paid), 0)).where(movements.c.state == "confirmed")
+        if since is not None:
+            counted = counted.where(movements.c.at >= since)
+        count, units = self._run(counted).one()
+        return int(count), int(units)
 
     def post(self, key: str, lines: Mapping[str, int], overdraw: frozenset[str] = frozenset()) -> bool:
         assert sum(lines.values()) == 0, f"entry {key} is off by {sum(lines.values())}"
@@ -173,6 +181,10 @@ class Money(Unit):
 
 
 _FIELDS = [field.name for field in fields(Payment)]
+
+
+def _touches(account: str) -> ColumnElement[bool]:
+    return or_(movements.c.source == account, movements.c.destination == account)
 
 
 def _to_payment(row: Any) -> Payment:

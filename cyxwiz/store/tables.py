@@ -408,6 +408,16 @@ class UserRow(Row, table=True):
     disabled: bool
 
 
+class UserWalletRow(Row, table=True):
+    """A wallet is one user's; a user may have several."""
+
+    __tablename__ = "user_wallets"
+    __table_args__ = (Index("ix_user_wallets_user_id", "user_id"),)
+    address: str = Field(primary_key=True)
+    user_id: str
+    linked_at: datetime = Field(sa_type=Instant)
+
+
 class ApiKeyRow(Row, table=True):
     __tablename__ = "api_keys"
     __table_args__ = (

@@ -80,7 +80,7 @@ def test_a_job_from_graph_to_nothing(run: Run) -> None:
         ("metrics", "val_accuracy"),
         ("logs", "parameters"),
         ("result", "model.safetensors"),
-        ("receipt", "not charged yet"),
+        ("receipt", "CYXWIZ"),
         ("watch", "completed"),
     ):
         assert shown in run("jobs", verb, job_id).stdout
@@ -268,7 +268,7 @@ def test_the_demo(tmp_path: Path) -> None:
         timeout=110,
         check=True,
     )
-    for said in ("epoch 20/20", "held-out", "Usage receipt", "not charged yet", "by hand", "sha256:"):
+    for said in ("epoch 20/20", "held-out", "Usage receipt", "platform's fee", "by hand", "sha256:"):
         assert said in done.stdout
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 

@@ -35,11 +35,16 @@ PUBLIC = frozenset(
         "/cyxwiz.ext.v1.ClientService/Login",
         "/cyxwiz.ext.v1.ClientService/Refresh",
         "/cyxwiz.ext.v1.ClientService/CreateUser",
+        "/cyxwiz.ext.v1.ClientService/GetPlatform",
+        "/cyxwiz.ext.v1.ClientService/WalletNonce",
+        "/cyxwiz.ext.v1.ClientService/WalletLogin",
     }
 )
 LOGIN = "/cyxwiz.ext.v1.ClientService/Login"
 CREATE_USER = "/cyxwiz.ext.v1.ClientService/CreateUser"
-FRESH = frozenset({LOGIN, "/cyxwiz.ext.v1.ClientService/Refresh"})
+# At the pace of log-ins.
+PACED = frozenset({LOGIN, "/cyxwiz.ext.v1.ClientService/WalletNonce", "/cyxwiz.ext.v1.ClientService/WalletLogin"})
+FRESH = frozenset({*PACED, "/cyxwiz.ext.v1.ClientService/Refresh"})
 # Not counted by their address, behind which many nodes may stand: the gateway keeps one stream a node.
 UNCOUNTED = frozenset({"/cyxwiz.ext.v1.NodeLink/Connect"})
 
@@ -104,7 +109,7 @@ def _name_in(query: client_pb2.Query) -> object:
         args = json.loads(query.json)
     except (ValueError, RecursionError):
         return None
-    return args.get("name") if isinstance(args, dict) else None
+    return args.get("name") or args.get("wallet_address") if isinstance(args, dict) else None
 
 
 class Door(grpc.aio.ServerInterceptor):
@@ -158,7 +163,7 @@ class Door(grpc.aio.ServerInterceptor):
             began, code = time.perf_counter(), "OK"
             try:
                 entered = await self._enter(method, metadata, peer_host(context))
-                if method == LOGIN:
+                if method in PACED:
                     await self._guard.admit_login(entered.peer, _name_in(_decoded(request)))
                 return await inner(_decoded_stream(request) if streams_in else _decoded(request), context)
             except Exception as error:

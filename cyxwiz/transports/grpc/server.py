@@ -17,7 +17,16 @@ from cyxwiz.config import Tls
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ext.v1 import blobs_pb2, blobs_pb2_grpc, client_pb2, events_pb2, events_pb2_grpc, link_pb2, link_pb2_grpc
 from cyxwiz.ports.execution import Execution
-from cyxwiz.protocol import job_pb2, job_pb2_grpc, node_pb2, node_pb2_grpc, reservation_pb2, reservation_pb2_grpc
+from cyxwiz.protocol import (
+    job_pb2,
+    job_pb2_grpc,
+    node_pb2,
+    node_pb2_grpc,
+    reservation_pb2,
+    reservation_pb2_grpc,
+    wallet_pb2,
+    wallet_pb2_grpc,
+)
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.services.api import Api
 from cyxwiz.transports.grpc import client_api, execution
@@ -28,6 +37,7 @@ from cyxwiz.transports.grpc.jobs import JobServicer
 from cyxwiz.transports.grpc.link import NodeLinkServicer
 from cyxwiz.transports.grpc.nodes import DiscoveryServicer, JobStatusServicer, NodeServicer
 from cyxwiz.transports.grpc.reservations import ReservationServicer
+from cyxwiz.transports.grpc.wallet import WalletServicer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,7 @@ class Servicers:
     events: EventServicer
     api: Api
     relay: Execution
+    wallet: WalletServicer
 
     def register(self, server: grpc.aio.Server) -> list[str]:
         """Adds every service; returns their full names."""
@@ -50,6 +61,7 @@ class Servicers:
         node_pb2_grpc.add_JobStatusServiceServicer_to_server(self.job_status, server)
         node_pb2_grpc.add_NodeDiscoveryServiceServicer_to_server(self.discovery, server)
         reservation_pb2_grpc.add_JobReservationServiceServicer_to_server(self.reservations, server)
+        wallet_pb2_grpc.add_WalletServiceServicer_to_server(self.wallet, server)
         link_pb2_grpc.add_NodeLinkServicer_to_server(self.link, server)
         blobs_pb2_grpc.add_BlobServiceServicer_to_server(self.blobs, server)
         events_pb2_grpc.add_EventServiceServicer_to_server(self.events, server)
@@ -60,6 +72,7 @@ class Servicers:
             node_pb2.DESCRIPTOR.services_by_name["JobStatusService"].full_name,
             node_pb2.DESCRIPTOR.services_by_name["NodeDiscoveryService"].full_name,
             reservation_pb2.DESCRIPTOR.services_by_name["JobReservationService"].full_name,
+            wallet_pb2.DESCRIPTOR.services_by_name["WalletService"].full_name,
             link_pb2.DESCRIPTOR.services_by_name["NodeLink"].full_name,
             blobs_pb2.DESCRIPTOR.services_by_name["BlobService"].full_name,
             events_pb2.DESCRIPTOR.services_by_name["EventService"].full_name,

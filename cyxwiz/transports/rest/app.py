@@ -16,12 +16,14 @@ from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store
 from cyxwiz.services.api import Api
+from cyxwiz.services.reconcile import Found
 from cyxwiz.transports.auth import Guard
 from cyxwiz.transports.rest import (
     errors,
     openapi,
     routes_accounts,
     routes_blobs,
+    routes_blockchain,
     routes_jobs,
     routes_money,
     routes_nodes,
@@ -52,7 +54,9 @@ def build(
     `app.state.streams` has the open event streams, which a server ends first when it stops.
     """
     streams, door = Streams(), Door(guard)
-    gauges = routes_system.Gauges(store, registry)
+    gauges = routes_system.Gauges(
+        store, registry, lambda: api.payments.reconciliation.found if api.payments else Found()
+    )
     blob_door = routes_blobs.BlobDoor(blobs, api.jobs, spool=spool, max_bytes=config.server.max_upload_bytes)
     operations = [
         *routes_system.operations(api, gauges if config.metrics.enabled else None, ready),
@@ -62,6 +66,7 @@ def build(
         *blob_door.operations(),
         *routes_accounts.operations(api),
         *routes_money.operations(api),
+        *routes_blockchain.operations(api),
         *routes_page.operations(api, guard, streams),
     ]
     description = openapi.document(operations)

@@ -34,7 +34,7 @@ class Access(Enum):
     STREAM = auto()  # credentials, or a ticket in the query
     LOCAL = auto()  # credentials, unless the caller is on this machine
     SIGN_UP = auto()  # anybody, as the service decides, at a pace of its own
-    LOGIN = auto()  # anybody, at a pace of its own; a name and a password are in the body
+    LOGIN = auto()  # anybody, at a pace of its own; a name or a wallet is in the body
     REFRESH = auto()  # anybody; a token, which can't be guessed, is in the body
     ANYBODY = auto()
 
@@ -100,7 +100,7 @@ class Door:
         if (operation.body if operation.method not in ("GET", "HEAD") else operation.query) in (None, Nothing):
             _refuse_all(args, "query parameter" if args is query else "field")
         if operation.access is Access.LOGIN:
-            await self.guard.admit_login(_peer(request), args.get("name"))
+            await self.guard.admit_login(_peer(request), args.get("name") or args.get("wallet_address"))
         return Call(
             actor,
             ident,

@@ -6,7 +6,8 @@ from cyxwiz.domain.errors import Code
 from cyxwiz.services.api import Api
 from cyxwiz.services.call import Paging
 from cyxwiz.services.money_api import Amount, Grant, PaymentList
-from cyxwiz.transports.rest.request import Operation
+from cyxwiz.services.wallet_api import WalletNonce, WalletProof
+from cyxwiz.transports.rest.request import Access, Operation
 
 
 def operations(api: Api) -> list[Operation]:
@@ -51,4 +52,45 @@ def operations(api: Api) -> list[Operation]:
             status=201,
             refuses=(Code.UNSUPPORTED,),
         ),
+        Operation(
+            "GET", "/api/receipts", "Your ended jobs with what they cost", "Receipts", api.list_receipts, query=Paging
+        ),
+        Operation(
+            "GET",
+            "/api/platform",
+            "The platform's public key, by which receipts are checked",
+            "Platform",
+            api.get_platform,
+            access=Access.ANYBODY,
+        ),
+        Operation(
+            "POST",
+            "/api/auth/wallet/nonce",
+            "A message for a wallet to sign, good for 5 minutes",
+            "WalletNonceMade",
+            api.wallet_nonce,
+            body=WalletNonce,
+            access=Access.LOGIN,
+        ),
+        Operation(
+            "POST",
+            "/api/auth/wallet/login",
+            "Tokens for a signed message",
+            "Tokens",
+            api.wallet_login,
+            body=WalletProof,
+            access=Access.LOGIN,
+        ),
+        Operation("GET", "/api/wallet/links", "The wallets that are linked to you", "LinkedWallets", api.list_wallets),
+        Operation(
+            "POST",
+            "/api/wallet/links",
+            "Link a wallet to you, by a signed message",
+            "LinkedWallet",
+            api.link_wallet,
+            body=WalletProof,
+            status=201,
+            refuses=(Code.EXISTS,),
+        ),
+        Operation("DELETE", "/api/wallet/links/{id}", "Unlink a wallet", "UnlinkedWallet", api.unlink_wallet),
     ]

@@ -14,19 +14,27 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.states import JobState
 from cyxwiz.ports.store import Store
 from cyxwiz.services.api import Api, Call
+from cyxwiz.services.reconcile import Found
 from cyxwiz.transports.rest.request import Access, Operation, reply
 
 
 class Gauges:
     """Figures for Prometheus: jobs and nodes as the store counts them when asked, requests as they pass."""
 
-    def __init__(self, store: Store, registry: CollectorRegistry) -> None:
+    def __init__(self, store: Store, registry: CollectorRegistry, drift: Callable[[], Found]) -> None:
+        self._drift = drift
         self._store = store
         self._registry = registry
         self._jobs = Gauge("cyxwiz_jobs", "Jobs by state", ["state"], registry=registry)
         self._online = Gauge("cyxwiz_nodes_online", "Nodes that are online", registry=registry)
         self._nodes = Gauge("cyxwiz_nodes", "Nodes that have joined", registry=registry)
         self._compute = Gauge("cyxwiz_compute_seconds", "Seconds of compute that jobs have used", registry=registry)
+        self._drifts = Gauge(
+            "cyxwiz_ledger_drift",
+            "Payments that differ from what the ledger holds, their units, and what the books are off by",
+            ["of"],
+            registry=registry,
+        )
         self._requests = Histogram(
             "cyxwiz_http_request_seconds", "Time to answer", ["method", "route", "status"], registry=registry
         )
@@ -42,6 +50,9 @@ class Gauges:
         self._online.set(stats.online_nodes)
         self._nodes.set(stats.total_nodes)
         self._compute.set(stats.compute_seconds)
+        drift = self._drift()
+        for name, value in (("payments", drift.payments), ("units", drift.units), ("books_units", drift.books_units)):
+            self._drifts.labels(name).set(value)
         return Response(generate_latest(self._registry), media_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cyxwiz.client import FROM_START, Client, SyncClient, connection
+from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.errors import Code, CyxError
 from tests.unit.client.server import SERVICE, FakeCentral, job, serving, serving_beside, update
 
@@ -48,7 +49,12 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
         await getattr(client, act)(JOB)
     for act in ("revoke_node_token", "disable_user", "revoke_key"):
         await getattr(client, act)(JOB)
-    for act in ("wallet", "payments", "transactions"):
+    fake.answers["WalletNonce"] = {"nonce": "n", "message": "sign me"}
+    fake.answers["WalletLogin"] = fake.answers["Login"]
+    await client.link_wallet(Keypair(b"\1" * 32))
+    await client.wallet_login(Keypair(b"\1" * 32))
+    await client.unlink_wallet("11111111111111111111111111111111")
+    for act in ("wallet", "payments", "transactions", "platform", "receipts", "wallets"):
         await getattr(client, act)()
     await client.top_up(JOB, "1.5")
     await client.grant(JOB, "1.5")

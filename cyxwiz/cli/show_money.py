@@ -1,0 +1,104 @@
+"""How wallets, transactions and receipts look to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cyxwiz.cli.show import paged, pairs, table, when
+
+Json = Mapping[str, Any]
+
+
+def _cyxwiz(document: Json, name: str) -> str:
+    return f"{document[name]} CYXWIZ"
+
+
+def wallet(document: Json) -> None:
+    linked = [each["wallet_address"] for each in document.get("wallets", ())]
+    pairs(
+        row
+        for row in (
+            ("account", document["address"]),
+            ("balance", _cyxwiz(document, "balance")),
+            ("locked for jobs", _cyxwiz(document, "locked")),
+            ("ledger", document["backend"]),
+            ("network", document["network"]),
+            ("mint", document["token_mint"]),
+            ("wallets", linked or None),
+        )
+        if row[1] is not None
+    )
+
+
+def transactions(document: Json) -> None:
+    table(
+        ("At", "What", "CYXWIZ", "Fee", "From", "To", "Status", "Reference"),
+        (
+            (
+                when(each["at"]),
+                each["kind"],
+                each["amount"],
+                each["platform_fee"],
+                each["source"],
+                each["destination"],
+                each["status"],
+                each["reference"],
+            )
+            for each in document["transactions"]
+        ),
+    )
+    paged(document, "transactions")
+
+
+def granted(document: Json) -> None:
+    pairs((("user", document["user_id"]), ("got", _cyxwiz(document, "amount")), ("reference", document["reference"])))
+
+
+def receipts(document: Json) -> None:
+    table(
+        ("Job", "Name", "Status", "Price", "Paid", "Refunded", "Settled", "Completed"),
+        (
+            (
+                each["job_id"],
+                each["name"],
+                each["status"],
+                each["price"],
+                each["paid"],
+                each["refunded"],
+                each["settled"],
+                when(each["completed_at"]),
+            )
+            for each in document["receipts"]
+        ),
+    )
+    paged(document, "receipts")
+
+
+def receipt(document: Json) -> None:
+    node = f"{document['node_name']} ({document['node_id']})" if document["node_id"] else None
+    pairs(
+        (
+            ("job", f"{document['name']} ({document['job_id']})"),
+            ("status", document["status"]),
+            ("node", node),
+            ("device", "GPU" if document["gpu"] else "CPU"),
+            ("compute", f"{document['compute_seconds']:.3g} s"),
+            ("data set", f"{document['dataset_uri']}, seed {document['seed']}"),
+            ("weights", document["model_weights_hash"]),
+            ("price", _cyxwiz(document, "price") + ("" if document["payments"] else ", not charged")),
+        )
+    )
+    if document["payments"]:
+        pairs(
+            (
+                ("locked", _cyxwiz(document, "amount")),
+                ("paid", _cyxwiz(document, "paid")),
+                ("  to the node", _cyxwiz(document, "node_reward")),
+                ("  platform's fee", _cyxwiz(document, "platform_fee")),
+                ("refunded", _cyxwiz(document, "refunded")),
+            )
+        )
+    pairs((("note", document["note"]),))
+    for payment in document["payments"]:
+        pairs((each["kind"], each["reference"]) for each in payment["transactions"])

@@ -1,0 +1,95 @@
+"""`cyxwiz wallet …`: what you have, where it went, and the wallets that are yours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cyxwiz.cli import show, show_money
+from cyxwiz.cli.session import session
+
+if TYPE_CHECKING:
+    from cyxwiz.client import Client
+
+Json = dict[str, Any]
+Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="CYXWIZ, such as 1.5")]
+KeyFile = Annotated[Path, typer.Argument(metavar="KEYPAIR.json", help="a keypair file as Solana's tools write it")]
+
+app_wallet = typer.Typer(help="Your money and your wallets.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(app_wallet, name="wallet")
+
+
+@app_wallet.command("show")
+def show_wallet(context: typer.Context) -> None:
+    """Show your balance, what is locked for jobs, and your wallets."""
+    here = session(context)
+
+    async def work(client: Client) -> Json:
+        return {**await client.wallet(), **await client.wallets()}
+
+    here.show(here.ask(work), show_money.wallet)
+
+
+@app_wallet.command()
+def history(
+    context: typer.Context,
+    page: Annotated[int, typer.Option(min=1)] = 1,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 20,
+) -> None:
+    """List what moved, the newest first."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.transactions(page, limit)), show_money.transactions)
+
+
+@app_wallet.command()
+def airdrop(context: typer.Context, amount: Amount) -> None:
+    """Give yourself money, where the platform makes it and you are an admin."""
+    here = session(context)
+
+    async def work(client: Client) -> Json:
+        return await client.grant((await client.whoami())["id"], amount)
+
+    here.show(here.ask(work), show_money.granted)
+
+
+@app_wallet.command()
+def grant(
+    context: typer.Context, user: Annotated[str, typer.Argument(metavar="USER", help="name or id")], amount: Amount
+) -> None:
+    """Give a user money, where the platform makes it (for admins)."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.grant(user, amount)), show_money.granted)
+
+
+@app_wallet.command()
+def link(context: typer.Context, keypair: KeyFile) -> None:
+    """Make a wallet yours, by signing with its key; it then signs you in."""
+    from cyxwiz.client.keypair import Keypair
+
+    here = session(context)
+    pair = Keypair.read(keypair)
+    here.show(here.ask(lambda client: client.link_wallet(pair)), show.record)
+
+
+@app_wallet.command()
+def unlink(context: typer.Context, address: Annotated[str, typer.Argument(metavar="ADDRESS")]) -> None:
+    """Let a wallet sign you in no more."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.unlink_wallet(address)), lambda _: print(f"unlinked {address}"))
+
+
+@app_wallet.command()
+def login(context: typer.Context, keypair: KeyFile) -> None:
+    """Log in by a wallet; later commands go on as its user until `cyxwiz logout`."""
+    from cyxwiz.client.keypair import Keypair
+
+    here = session(context)
+    pair = Keypair.read(keypair)
+    answer = here.ask(lambda client: client.wallet_login(pair, keep=True))
+    said = {"user": answer["user"], "expires_in": answer["expires_in"]}
+    here.show(said, lambda document: print(f"logged in as {show.plain(document['user']['name'])}"))

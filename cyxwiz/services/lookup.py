@@ -1,0 +1,29 @@
+"""Whose account a wallet address names, and who may look into it."""
+
+from __future__ import annotations
+
+from cyxwiz.domain.account import Principal, Role
+from cyxwiz.domain.base58 import parse_wallet
+from cyxwiz.domain.errors import forbidden
+from cyxwiz.services.payments import Payments
+from cyxwiz.services.wallets import Wallets
+
+
+async def account_of(payments: Payments, wallets: Wallets, actor: Principal, address: str, *, history: bool) -> str:
+    """The account on the ledger: "", the caller's own and its linked wallets are the caller's.
+
+    On a chain everybody may read every balance; what jobs moved, their owner only, and admins.
+
+    Raises:
+        CyxError: INVALID for what is no wallet address; FORBIDDEN for somebody else's.
+    """
+    actor.require(Role.USER, Role.OPERATOR)
+    own = payments.ledger.client_account(actor.id)
+    if address in ("", own):
+        return own
+    parse_wallet(address)
+    if address in {wallet.address for wallet in await wallets.of(actor.id)}:
+        return own
+    if actor.is_admin or (payments.ledger.info.network and not history):
+        return address
+    raise forbidden(f"The wallet {address} is not yours: `cyxwiz wallet link KEYPAIR.json` links one that is")
