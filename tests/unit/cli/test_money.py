@@ -1,0 +1,126 @@
+"""The money's verbs as a person types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cyxwiz.cli.app import run_command
+from cyxwiz.cli.arguments import split
+from cyxwiz.client.keypair import Keypair
+from cyxwiz.domain.base58 import decode
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.receipt import AMOUNTS, sealed
+from tests.unit.client.server import FakeCentral, job, serving_beside
+
+JOB = job()["id"]
+SEED = b"\3" * 32
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeCentral]:
+    made = FakeCentral()
+    with serving_beside(made) as port:
+        monkeypatch.setenv("CYXWIZ_SERVER", f"127.0.0.1:{port}")
+        monkeypatch.setenv("CYXWIZ_TOKEN", "cyx_test")
+        monkeypatch.setenv("CYXWIZ_DATA_DIR", str(tmp_path / "data"))
+        yield made
+
+
+def cyxwiz(*args: str) -> int:
+    return run_command(*split(args))
+
+
+@pytest.fixture
+def receipt(tmp_path: Path) -> tuple[Path, str]:
+    """(a receipt of a job that cost nothing, the key that signed it)"""
+    key = Ed25519PrivateKey.from_private_bytes(SEED)
+    amounts = {f"{name}{unit}": 0 if unit else "0" for name in ("price", *AMOUNTS) for unit in ("", "_units")}
+    document = {"version": 1, "job_id": JOB, "files": [], "payments": [], "settled": True, "charged": False, **amounts}
+    public = key.public_key().public_bytes_raw().hex()
+    path = tmp_path / "receipt.json"
+    path.write_text(json.dumps(sealed(document, public, key.sign), indent=2))
+    return path, public
+
+
+def test_a_receipt_is_checked_without_a_server(
+    receipt: tuple[Path, str], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYXWIZ_SERVER", "127.0.0.1:1")
+    path, key = receipt
+    assert cyxwiz("receipts", "verify", str(path)) == 0
+    said = capsys.readouterr()
+    assert key in said.out
+    assert "--key" in said.err
+    assert cyxwiz("receipts", "verify", str(path), "--key", key, "--output", "json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["pinned"] is True
+    assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"charged": false', '"charged": true', "charged"),
+        ('"version": 1', '"version": 2', "version"),
+        ("{", "", "JSON"),
+    ],
+)
+def test_a_receipt_that_was_changed_is_refused_by_name(
+    receipt: tuple[Path, str], old: str, new: str, said: str, capsys: Any
+) -> None:
+    path, _ = receipt
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert cyxwiz("receipts", "verify", str(path)) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_another_platforms_key_is_refused(receipt: tuple[Path, str], capsys: Any) -> None:
+    assert cyxwiz("receipts", "verify", str(receipt[0]), "--key", "ab" * 32) == 2
+    assert "pinned" in capsys.readouterr().err
+    assert cyxwiz("receipts", "verify", str(receipt[0]), "--key", "short") == 2
+    assert cyxwiz("receipts", "verify", "none.json") == 2
+
+
+def test_a_key_that_is_there_twice_is_refused(receipt: tuple[Path, str]) -> None:
+    path, _ = receipt
+    path.write_text(path.read_text().replace("{", '{"charged": true,', 1))
+    assert cyxwiz("receipts", "verify", str(path)) == 2
+
+
+def test_too_little_money_is_6(fake: FakeCentral, capsys: Any) -> None:
+    fake.answers["TopUpJob"] = CyxError(Code.FUNDS, "add funds")
+    assert cyxwiz("jobs", "topup", JOB, "5") == 6
+    fake.answers["TopUpJob"] = job()
+    assert cyxwiz("jobs", "topup", JOB, "1.5") == 0
+    assert fake.calls[-1][:3] == ("TopUpJob", JOB, {"amount": "1.5"})
+
+
+def test_an_airdrop_is_a_grant_to_oneself(fake: FakeCentral, capsys: Any) -> None:
+    fake.answers["WhoAmI"] = {"id": JOB, "name": "me", "role": "admin"}
+    fake.answers["GrantFunds"] = {"user_id": JOB, "amount": "5", "amount_units": 5 * 10**9, "reference": "r"}
+    assert cyxwiz("wallet", "airdrop", "5") == 0
+    name, _, args, metadata = fake.calls[-1]
+    assert (name, args) == ("GrantFunds", {"user_id": JOB, "amount": "5"})
+    assert metadata["idempotency-key"]
+    fake.answers["GrantFunds"] = CyxError(Code.FORBIDDEN, "This needs the role admin")
+    assert cyxwiz("wallet", "airdrop", "5") == 4
+
+
+def test_link_signs_what_the_server_says_and_sends_no_secret(fake: FakeCentral, tmp_path: Path, capsys: Any) -> None:
+    pair = Keypair(SEED)
+    path = tmp_path / "id.json"
+    path.write_text(json.dumps([*SEED, *decode(pair.address)]))
+    assert cyxwiz("wallet", "link", str(path)) == 2  # others can read it
+    path.chmod(0o600)
+    fake.answers["WalletNonce"] = {"nonce": "n.1.c", "message": "sign me"}
+    fake.answers["LinkWallet"] = {"wallet_address": pair.address, "linked_at": "2026-01-01T00:00:00.000Z"}
+    assert cyxwiz("wallet", "link", str(path)) == 0
+    sent = fake.calls[-1][2]
+    assert sent == {"wallet_address": pair.address, "nonce": "n.1.c", "signature": pair.sign(b"sign me").hex()}
+    assert SEED.hex() not in json.dumps([each[2] for each in fake.calls])
