@@ -77,28 +77,25 @@ def receipts(document: Json) -> None:
 
 def receipt(document: Json) -> None:
     node = f"{document['node_name']} ({document['node_id']})" if document["node_id"] else None
-    pairs(
-        (
-            ("job", f"{document['name']} ({document['job_id']})"),
-            ("status", document["status"]),
-            ("node", node),
-            ("device", "GPU" if document["gpu"] else "CPU"),
-            ("compute", f"{document['compute_seconds']:.3g} s"),
-            ("data set", f"{document['dataset_uri']}, seed {document['seed']}"),
-            ("weights", document["model_weights_hash"]),
-            ("price", _cyxwiz(document, "price") + ("" if document["payments"] else ", not charged")),
-        )
-    )
-    if document["payments"]:
-        pairs(
-            (
-                ("locked", _cyxwiz(document, "amount")),
-                ("paid", _cyxwiz(document, "paid")),
-                ("  to the node", _cyxwiz(document, "node_reward")),
-                ("  platform's fee", _cyxwiz(document, "platform_fee")),
-                ("refunded", _cyxwiz(document, "refunded")),
-            )
-        )
-    pairs((("note", document["note"]),))
-    for payment in document["payments"]:
-        pairs((each["kind"], each["reference"]) for each in payment["transactions"])
+    payments = document["payments"]
+    rows: list[tuple[str, Any]] = [
+        ("job", f"{document['name']} ({document['job_id']})"),
+        ("status", document["status"]),
+        ("node", node),
+        ("device", "GPU" if document["gpu"] else "CPU"),
+        ("compute", f"{document['compute_seconds']:.3g} s"),
+        ("data set", f"{document['dataset_uri']}, seed {document['seed']}"),
+        ("weights", document["model_weights_hash"]),
+        ("price", _cyxwiz(document, "price") + ("" if payments else ", not charged")),
+    ]
+    if payments:
+        rows += [
+            ("locked", _cyxwiz(document, "amount")),
+            ("paid", _cyxwiz(document, "paid")),
+            ("  to the node", _cyxwiz(document, "node_reward")),
+            ("  platform's fee", _cyxwiz(document, "platform_fee")),
+            ("refunded", _cyxwiz(document, "refunded")),
+        ]
+    rows.append(("note", document["note"]))
+    rows += [(each["kind"], each["reference"]) for payment in payments for each in payment["transactions"]]
+    pairs(rows)
