@@ -56,7 +56,7 @@ async def test_a_reservation_from_its_beginning_to_its_end(
         ({"duration_minutes": 1441}, "INVALID"),
         ({"duration_minutes": "60"}, "INVALID"),
         ({"node_id": "rig"}, "INVALID"),
-        ({"node_id": str(uuid.uuid4())}, "NOT_FOUND"),
+        ({"node_id": "5f0c6e5e-8f1b-4f6e-9d53-0d8a3a6f1c11"}, "NOT_FOUND"),
         ({"bogus": 1}, "INVALID"),
         ({"job": {"epochs": 0}}, "INVALID"),
         ({"job": {**JOB, "resources": {"device": "cuda"}}}, "CONFLICT"),
