@@ -215,7 +215,7 @@ async def central(
         app,
         admin,
         reservations,
-        ReservationReports(store, reservations),
+        ReservationReports(store, reservations, reputation),
     )
     made.append(found)
     found.alice = await found.user("alice", Role.OPERATOR, "alice-password")

@@ -193,7 +193,7 @@ async def build_core(
         gateway,
         legacy,
         reservations,
-        ReservationReports(store, reservations),
+        ReservationReports(store, reservations, reputation),
         reporting,
         api,
         weights,

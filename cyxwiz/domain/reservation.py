@@ -10,11 +10,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from cyxwiz.domain.errors import conflict, invalid
 from cyxwiz.domain.ids import NodeId, ReservationId, UserId
-from cyxwiz.domain.money import MAX_UNITS, UNITS_PER_CYXWIZ
+from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.states import (
     LIVE_RESERVATION_STATES,
@@ -173,10 +172,11 @@ def hourly_rate(node: Node) -> int:
     Raises:
         CyxError: CONFLICT for a price that no amount can hold.
     """
-    price = node.price().per_hour
-    if not math.isfinite(price) or price < 0 or price * 24 > MAX_UNITS / UNITS_PER_CYXWIZ:
-        raise conflict(f"Node {node.id} asks {price} CYXWIZ an hour, which can't be paid: take another node")
-    return int((Decimal(repr(price)) * UNITS_PER_CYXWIZ).to_integral_value())
+    units = node.price().per_hour_units
+    if units * 24 > MAX_UNITS:
+        asked = f"{format_cyxwiz(units)} CYXWIZ an hour"
+        raise conflict(f"Node {node.id} asks {asked}, which can't be paid: take another node")
+    return units
 
 
 def check_amount(rate_units_per_hour: int, minutes: int) -> None:

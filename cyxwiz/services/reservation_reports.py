@@ -11,17 +11,18 @@ from dataclasses import dataclass, replace
 
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, not_found
 from cyxwiz.domain.ids import JobId, NodeId, ReservationId, parse_reservation_id
+from cyxwiz.domain.reputation import Kind, ReputationEvent
 from cyxwiz.domain.reservation import Reservation
 from cyxwiz.domain.states import ReservationState
 from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services.audit import record
 from cyxwiz.services.reports import check_metrics
+from cyxwiz.services.reputation import Reputation
 from cyxwiz.services.reservation_ends import expire
 from cyxwiz.services.reservations import MAX_JOB_ID, Reservations, both_ended
 from cyxwiz.services.reserved_jobs import is_over
 
 MAX_REPORTED = 2000  # jobs of one reservation
-COMPLETED_POINTS, FAILED_POINTS = 0.01, -0.005  # of a reputation from 0 to 1: the earlier system's +1 and -0.5 of 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,10 @@ class Told:
 
 
 class ReservationReports:
-    def __init__(self, store: Store, reservations: Reservations) -> None:
+    def __init__(self, store: Store, reservations: Reservations, reputation: Reputation) -> None:
         self._store = store
         self._reservations = reservations
+        self._reputation = reputation
 
     async def job_ended(
         self, node_id: NodeId, reservation_id: str, job_id: str, success: bool, metrics: Mapping[str, float]
@@ -67,16 +69,9 @@ class ReservationReports:
                 return Told(node.reputation, 0.0, count, "this job was reported before")
             if len(reservation.reported_jobs) >= MAX_REPORTED:
                 raise CyxError(Code.EXHAUSTED, f"At most {MAX_REPORTED} jobs are reported of one reservation")
-            points = COMPLETED_POINTS if success else FAILED_POINTS
-            reputation = min(1.0, max(0.0, node.reputation + points))
-            tx.save_node(
-                replace(
-                    node,
-                    reputation=reputation,
-                    jobs_completed=node.jobs_completed + success,
-                    jobs_failed=node.jobs_failed + (not success),
-                )
-            )
+            kind = Kind.SUCCESS if success else Kind.FAILURE
+            seen = ReputationEvent(kind, note=f"job {job_id} of reservation {parsed}")
+            counted = self._reputation.record(tx, node_id, seen, completed=success, failed=not success) or node
             tx.save_reservation(
                 replace(
                     reservation,
@@ -86,7 +81,7 @@ class ReservationReports:
             )
             action = "reservation.job_completed" if success else "reservation.job_failed"
             record(tx, f"node:{node_id}", action, f"reservation:{parsed}", job=job_id, metrics=told)
-            return Told(reputation, reputation - node.reputation, count + 1, "counted")
+            return Told(counted.reputation, counted.reputation - node.reputation, count + 1, "counted")
 
         return await self._store.write(unit)
 

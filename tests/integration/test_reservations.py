@@ -15,7 +15,7 @@ from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.domain.job import JobSpec
-from cyxwiz.domain.node import Pricing
+from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.reservation import Reservation
 from cyxwiz.domain.states import JobState, ReservationState
 from cyxwiz.ports.store import JobQuery
@@ -95,7 +95,7 @@ async def alice(server: Central) -> Principal:
 
 
 async def rig(server: Central, name: str = "rig") -> NodeId:
-    return await server.node(name, pricing=Pricing(per_hour=PRICE / 1e9))
+    return await server.node(name, pricing=NodePricing(per_hour_units=PRICE))
 
 
 def spec(**given: Any) -> JobSpec:
