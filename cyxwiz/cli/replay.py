@@ -18,8 +18,9 @@ import typer
 
 from cyxwiz.cli import show
 from cyxwiz.cli.session import session
-from cyxwiz.domain.errors import Code, CyxError, conflict, unsupported
-from cyxwiz.domain.proof import Kind, Link, check_chain, definition_digest, genesis, loss_bits
+from cyxwiz.domain.errors import Code, CyxError, unsupported
+from cyxwiz.domain.proof import Kind, Link, loss_bits
+from cyxwiz.domain.proof_document import whole_chain
 
 if TYPE_CHECKING:
     from cyxwiz.client import Client
@@ -42,7 +43,7 @@ def replay(
 
     async def work(client: Client) -> Json:
         document = await client.proof(job)
-        expected = links_of(document)
+        expected = whole_chain(document)
         with tempfile.TemporaryDirectory(prefix="cyxwiz-replay-") as folder:
             got = await run_again(client, document, expected, Path(folder), threads, here.note)
         return compared(document, expected, got)
@@ -51,29 +52,6 @@ def replay(
     here.show(found, _table)
     if not found["equal"]:
         raise typer.Exit(1)
-
-
-def links_of(document: Json) -> list[Link]:
-    """The chain of a job's proof, whole in itself.
-
-    Raises:
-        CyxError: CONFLICT for a job without a chain, or that has not ended; INVALID for a chain that does not hold.
-    """
-    links = [
-        Link(
-            Kind.RESULT if each["kind"] == "result" else Kind.CHECKPOINT,
-            each["step"],
-            loss_bits(each["loss"]),
-            each["weights"],
-            each["link"],
-        )
-        for each in document["links"]
-    ]
-    if not links or links[-1].kind is not Kind.RESULT:
-        raise conflict(f"Job {document['job_id']} has no whole chain to compare with: it has {len(links)} links")
-    definition = definition_digest(**document["definition"])
-    check_chain(genesis(document["job_id"], document["seed"], definition, document["data_sha256"]), links)
-    return links
 
 
 async def run_again(

@@ -2,7 +2,8 @@
 
 A receipt is one JSON object. `signature` is over the canonical JSON of all the rest, by the platform's Ed25519 key.
 `digests` has the SHA-256 of every other field's canonical JSON, so that a check can name the field that was changed.
-`proof` is kept free for what the node itself signs about the run; it is null where there is none.
+`proof` is what the nodes themselves signed about the run (`domain/proof_document.py`); it is null where they signed
+nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, cast
 from cyxwiz.domain.errors import CyxError, invalid
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.payment import fee_of
+from cyxwiz.domain.proof_document import Verified, check_proof
 
 VERSION = 1
 ALGORITHM = "ed25519"
@@ -55,7 +57,7 @@ def sealed(document: Mapping[str, Any], public_key: str, sign: Callable[[bytes],
 
 def check(
     document: Mapping[str, Any],
-    verified: Callable[[bytes, bytes, bytes], bool],
+    verified: Verified,
     *,
     key: str = "",
     files: Mapping[str, str] | None = None,
@@ -70,6 +72,7 @@ def check(
     try:
         _check_signature(document, verified, key)
         _check_money(document)
+        _check_proof(document, verified)
         for file in document["files"] if files is not None else ():
             have = (files or {}).get(file["name"])
             if have != file["sha256"]:
@@ -82,7 +85,7 @@ def check(
         raise invalid(f"This is no receipt of version {VERSION}: {shown}") from None
 
 
-def _check_signature(document: Mapping[str, Any], verified: Callable[[bytes, bytes, bytes], bool], key: str) -> None:
+def _check_signature(document: Mapping[str, Any], verified: Verified, key: str) -> None:
     given = document[SIGNATURE]
     if given["algorithm"] != ALGORITHM:
         raise _wrong("signature", f"its algorithm is {given['algorithm']!r}, not {ALGORITHM}")
@@ -127,6 +130,15 @@ def _check_money(document: Mapping[str, Any]) -> None:
             raise _wrong(name, f"it is {document[name]!r}, and {name}_units is {document[f'{name}_units']}")
     if document["charged"] != (document["paid_units"] > 0):
         raise _wrong("charged", "it does not agree with paid_units")
+
+
+def _check_proof(document: Mapping[str, Any], verified: Verified) -> None:
+    proof = document["proof"]
+    if proof is None:
+        return
+    if (proof["job_id"], proof["seed"]) != (document["job_id"], document["seed"]):
+        raise _wrong("proof", "it is of another job")
+    check_proof(proof, verified, {file["name"]: file["sha256"] for file in document["files"]})
 
 
 def _check_payment(where: str, payment: Mapping[str, Any]) -> None:

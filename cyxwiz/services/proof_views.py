@@ -42,6 +42,7 @@ def document(item: ProofSeen) -> Json:
         "genesis": genesis(item.job.id, spec.seed, item.definition, links[0].data) if links else None,
         "seed": spec.seed,
         "links": [_link(each) for each in links],
+        "nodes": dict(item.keys),
         "environment": _environment(item.proof),
         **of_result(item.proof, item.verification),
     }

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Job, JobSpec, JobType, Lease
 from cyxwiz.domain.node import SIGNS, Node
 from cyxwiz.domain.proof import (
@@ -63,12 +64,16 @@ class ProofSeen:
     links: Sequence[StoredLink]
     proof: JobProof | None
     verification: Verification | None
+    keys: Mapping[NodeId, str]  # public keys in hex of the nodes that signed links
 
 
 def seen(tx: Tx, job: Job) -> ProofSeen:
     model = tx.model(job.id)
     definition = definition_of(tx, job)
-    return ProofSeen(job, model, definition, tx.links(job.id), tx.proof(job.id), tx.verification(job.id))
+    links = tx.links(job.id)
+    nodes = [tx.node(node_id) for node_id in {each.node_id for each in links}]
+    keys = {node.id: node.public_key.hex() for node in nodes if node is not None and node.public_key}
+    return ProofSeen(job, model, definition, links, tx.proof(job.id), tx.verification(job.id), keys)
 
 
 def take_link(tx: Tx, job: Job, lease: Lease, message: pb.Link) -> None:

@@ -18,10 +18,11 @@ from cyxwiz.domain.states import TERMINAL_JOB_STATES
 from cyxwiz.ports.ledger import LedgerInfo
 from cyxwiz.ports.store import JobQuery, Page, Store, Tx
 from cyxwiz.scheduler.feasible import needs_gpu
-from cyxwiz.services import views
+from cyxwiz.services import proof_views, views
 from cyxwiz.services.jobs import owned
 from cyxwiz.services.payments import payments_of
 from cyxwiz.services.platform import PlatformKey
+from cyxwiz.services.proofs import seen
 from cyxwiz.services.views import Json
 
 MAX_CHECKPOINTS = 1000
@@ -59,7 +60,10 @@ class Receipts:
             result = tx.result(job.id)
             node = tx.node(result.node_id) if result else None
             checkpoints = tx.checkpoints(job.id, MAX_CHECKPOINTS)
-            return self._document(job, result, node, list(reversed(checkpoints)), payments_of(tx, job.id))
+            found = self._document(job, result, node, list(reversed(checkpoints)), payments_of(tx, job.id))
+            proof = seen(tx, job)
+            signed = proof.links or (proof.proof is not None and proof.proof.signature)
+            return {**found, "proof": proof_views.document(proof) if signed else None}
 
         document = await self._store.read(unit)
         return sealed(document, self._key.public, self._key.sign)
@@ -86,7 +90,6 @@ class Receipts:
                 {"number": each.number, "step": each.step, "sha256": each.sha256, "node_id": each.node_id}
                 for each in checkpoints
             ],
-            "proof": None,
             **views.money("price", job.actual_cost_units),
             **self._money(paid),
             "started_at": views.instant(job.started_at),
@@ -148,7 +151,7 @@ def _origin(job: Job) -> Json:
     return {
         "dataset_uri": spec.dataset_uri,
         "dataset_sha256": blob if blob != spec.dataset_uri else None,
-        "definition_sha256": hashlib.sha256(spec.model.encode()).hexdigest() if spec.model else None,
+        "model_sha256": hashlib.sha256(spec.model.encode()).hexdigest() if spec.model else None,
         "code_sha256": hashlib.sha256(canonical(script.files)).hexdigest() if script else None,
         "code_files": dict(script.files) if script else {},
         "requirements_sha256": spec.requirements or None,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import hashlib
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cyxwiz.client.receipts import verify_receipt
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.domain.receipt import DIGESTS, SIGNATURE, canonical, sealed
+from cyxwiz.domain.states import JobState
+from tests.central import central as served
 from tests.integration.conftest import client, refused, submit
+from tests.integration.test_link import admin, until
+from tests.integration.test_proofs import ONE_CORE
+from tests.integration.test_proofs import submit as prove
 from tests.integration.test_rest import run_to_end
+from tests.nodes import local_link, node
+from tests.training import InlineExecutor
 from tests.wiring import Central, central
 
 Json = dict[str, Any]
@@ -58,7 +67,7 @@ async def test_a_receipt_tells_what_was_charged_and_checks_out(paid: tuple[Json,
     assert receipt["platform_fee_units"] == receipt["paid_units"] // 10
     assert [each["kind"] for each in receipt["payments"][0]["transactions"]] == ["lock", "settle"]
     assert receipt["node_public_key"] == (b"k" * 32).hex()
-    assert receipt["definition_sha256"]
+    assert receipt["model_sha256"]
     (tmp_path / "model.safetensors").write_bytes(WEIGHTS)
     verify_receipt(receipt, key=key, files=tmp_path)
 
@@ -191,6 +200,52 @@ async def test_files_are_checked_by_their_hashes(paid: tuple[Json, str], tmp_pat
     (tmp_path / "model.safetensors").write_bytes(WEIGHTS + b"x")
     with pytest.raises(CyxError, match=r"^files: model.safetensors has the SHA-256"):
         verify_receipt(receipt, key=key, files=tmp_path)
+
+
+def _sealed_anew(receipt: Json) -> Json:
+    mine = Ed25519PrivateKey.generate()
+    rest = {name: value for name, value in receipt.items() if name not in (SIGNATURE, DIGESTS)}
+    return sealed(rest, mine.public_key().public_bytes_raw().hex(), mine.sign)
+
+
+async def test_a_platform_can_not_sign_what_its_nodes_did_not(tmp_path: Path) -> None:
+    """The receipt of a job that really ran, over two nodes, with what each of them signed."""
+    async with served(tmp_path, "scheduler.node_heartbeat_timeout_ms=3000") as house:
+        actor = await admin(house)
+        async with node(tmp_path / "one", local_link(house), InlineExecutor(), machine=ONE_CORE, name="one") as one:
+            job = await prove(house, epochs=60)
+            while not await house.core.jobs.checkpoints(actor, job.id, 1):
+                await asyncio.sleep(0.01)
+            async with node(tmp_path / "two", local_link(house), InlineExecutor(), machine=ONE_CORE, name="two"):
+                await house.core.nodes.cordon(actor, one._identity.node_id, on=True)
+                await until(house, job, JobState.COMPLETED)
+        receipt = await house.core.api.receipts.of_job(actor, job.id)
+    receipt = json.loads(json.dumps(receipt))
+    assert len(receipt["proof"]["nodes"]) == 2
+    verify_receipt(receipt)
+    verify_receipt(_sealed_anew(receipt))
+
+    def refused(change: Callable[[Json], object], why: str) -> None:
+        forged = copy.deepcopy(receipt)
+        change(forged)
+        with pytest.raises(CyxError, match=why):
+            verify_receipt(_sealed_anew(forged))
+
+    other = receipt["proof"]["links"][0]["node_id"]
+    refused(lambda it: it["proof"]["links"][0].update(weights="0" * 64), "does not follow")
+    refused(lambda it: it["proof"]["links"][1].update(loss=0.5), "does not follow")
+    refused(lambda it: it["proof"]["links"].pop(0), "does not follow")
+    refused(lambda it: it["proof"].update(data_sha256="0" * 64), "does not follow")
+    refused(lambda it: it["proof"]["definition"].update(epochs=1), "does not follow")
+    refused(lambda it: it["proof"]["links"][-1].update(node_id=other), "did not sign the link")
+    refused(lambda it: it["proof"]["links"][0].update(token="9"), "did not sign the link")
+    refused(lambda it: it["proof"]["nodes"].clear(), "did not sign the link")
+    refused(lambda it: it["proof"]["links"].pop(), "head")
+    refused(
+        lambda it: it["proof"].update(statement=it["proof"]["statement"].replace('"files"', '"f"')), "is not signed"
+    )
+    refused(lambda it: it["files"][0].update(sha256="0" * 64), "files")
+    refused(lambda it: it.update(seed=it["seed"] + 1), "another job")
 
 
 def test_canonical_json_is_one_text_for_one_value() -> None:

@@ -27,7 +27,7 @@ ADDRESS, FOREIGN = Keypair(b"\1" * 32).address, Keypair(b"\2" * 32).address
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[Central]:
-    async with central(tmp_path, charged=True) as made:
+    async with central(tmp_path, "ledger.backend=credits", charged=True) as made:
         yield made
 
 

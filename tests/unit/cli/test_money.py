@@ -41,7 +41,8 @@ def receipt(tmp_path: Path) -> tuple[Path, str]:
     """(a receipt of a job that cost nothing, the key that signed it)"""
     key = Ed25519PrivateKey.from_private_bytes(SEED)
     amounts = {f"{name}{unit}": 0 if unit else "0" for name in ("price", *AMOUNTS) for unit in ("", "_units")}
-    document = {"version": 1, "job_id": JOB, "files": [], "payments": [], "settled": True, "charged": False, **amounts}
+    document = {"version": 1, "job_id": JOB, "files": [], "payments": [], "settled": True, "charged": False}
+    document |= {"proof": None, **amounts}
     public = key.public_key().public_bytes_raw().hex()
     path = tmp_path / "receipt.json"
     path.write_text(json.dumps(sealed(document, public, key.sign), indent=2))
