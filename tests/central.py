@@ -108,7 +108,7 @@ def _nothing(tmp_path: Path) -> Path:
 
 def servicers(core: Core, blobs: FileBlobStore) -> Servicers:
     return Servicers(
-        jobs=JobServicer(core.jobs, core.watch, blobs, core.clock, keep=timedelta(hours=24)),
+        jobs=JobServicer(core.jobs, core.watch, blobs, core.clock, keep=timedelta(hours=24), quotes=core.api.quotes),
         nodes=NodeServicer(core.store, core.clock, core.nodes, core.legacy, core.accounts),
         job_status=JobStatusServicer(core.legacy),
         discovery=DiscoveryServicer(core.clock, core.nodes),

@@ -20,7 +20,10 @@ from cyxwiz.domain.node import DeviceInfo, Hardware
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ledger.credits import CreditsLedger
+from cyxwiz.ledger.localnet.chain import Chain
+from cyxwiz.ledger.localnet.ledger import local_ledger
 from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import BlobInfo
 from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.scheduler.rank import Weights
@@ -33,6 +36,7 @@ from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes, Registration
 from cyxwiz.services.payments import Payments, Terms
 from cyxwiz.services.platform import PlatformKey
+from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reports import Reporting, token_to
 from cyxwiz.services.reputation import Reputation, rules_of
@@ -83,6 +87,8 @@ class Central:
     async def aclose(self) -> None:
         self.app.state.streams.close()
         await self.bus.aclose()
+        if self.api.payments is not None:
+            await self.api.payments.ledger.aclose()
         await self.store.aclose()
 
     async def user(self, name: str, role: Role = Role.USER, password: str = "") -> str:
@@ -155,9 +161,11 @@ async def central(
     clock: Clock | None = None,
     funds: ReservationFunds | None = None,
     charged: bool = False,
+    chain: Chain | None = None,
     **overrides: Any,
 ) -> Central:
-    """`charged`: by credits; nothing settles but by `payments.drive`. `overrides` are sections of the configuration:
+    """`charged`: by credits, or on the `chain`, which is closed with the store; nothing settles but by
+    `payments.drive`. `overrides` are sections of the configuration:
     `server={"max_request_bytes": 2048}`."""
     sections: dict[str, Any] = {"auth": {"argon2_memory_kib": 8, "argon2_time_cost": 1}}
     for name, values in overrides.items():
@@ -174,7 +182,11 @@ async def central(
     policy = RetryPolicy.of(config.scheduler)
     reputation = Reputation(rules_of(config.reputation), policy)
     nodes = Nodes(store, liveness, policy, reputation, open_mode=accounts.open)
-    ledger = CreditsLedger(store, welcome_units=parse_cyxwiz(config.ledger.welcome)) if charged else None
+    ledger: Ledger | None = None
+    if chain is not None:
+        ledger = local_ledger(chain, store, clock, custody=b"c" * 32, welcome_units=parse_cyxwiz(config.ledger.welcome))
+    elif charged:
+        ledger = CreditsLedger(store, welcome_units=parse_cyxwiz(config.ledger.welcome))
     payments = Payments(store, clock, ledger, Terms(1000, 60, 30)) if ledger else None
     jobs = Jobs(
         store, clock, accounts, liveness, tariff, Weights(), reputation, max_pending_per_user=1000, payments=payments
@@ -185,7 +197,8 @@ async def central(
     blobs = FileBlobStore(folder / "blobs", clock)
     reservations = Reservations(store, clock, accounts, liveness, jobs, funds or NoFunds(), fee_percent=10)
     watch = Watch(store, bus, accounts, poll_seconds=1.0)
-    api = Api(store, clock, jobs, nodes, accounts, watch, reservations, receipts, wallets, payments)
+    quotes = Quotes(store, clock, jobs, payments, platform) if payments else None
+    api = Api(store, clock, jobs, nodes, accounts, watch, reservations, receipts, wallets, payments, quotes)
     guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
     reporting = Reporting(policy, tariff, reputation, verifying_of(config.verify, policy, secrets, reputation))
     made: list[Central] = []

@@ -155,7 +155,7 @@ async def _grpc_door(
     config, server = core.config, core.config.server
     keep = timedelta(seconds=config.node.keep_results_seconds)
     servicers = Servicers(
-        jobs=JobServicer(core.jobs, core.watch, blobs, core.clock, keep=keep),
+        jobs=JobServicer(core.jobs, core.watch, blobs, core.clock, keep=keep, quotes=core.api.quotes),
         nodes=NodeServicer(core.store, core.clock, core.nodes, core.legacy, core.accounts),
         job_status=JobStatusServicer(core.legacy),
         discovery=DiscoveryServicer(core.clock, core.nodes),

@@ -34,6 +34,7 @@ from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.payments import Payments, Terms
 from cyxwiz.services.platform import PlatformKey
+from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reports import Reporting
 from cyxwiz.services.reputation import Reputation, rules_of
@@ -177,6 +178,7 @@ async def build_core(
         receipts,
         wallets,
         payments,
+        Quotes(store, clock, jobs, payments, platform) if payments is not None else None,
         price_usd=config.blockchain.price_usd,
     )
     return Core(

@@ -206,6 +206,7 @@ def _agent_settings(config: Config, directory: Path, hardware: Hardware, sandbox
     return AgentSettings(
         name=node.name or socket.gethostname(),
         region=node.region,
+        wallet_address=node.wallet_address or "",
         max_concurrent_jobs=node.max_concurrent_jobs or max(1, hardware.cpu_cores // 2),
         join_token=node.join_token or "",
         heartbeat_seconds=node.heartbeat_interval_ms / 1000 if node.heartbeat_interval_ms else None,

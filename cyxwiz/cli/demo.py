@@ -1,7 +1,8 @@
 """`cyxwiz demo`: central and a node in a directory of their own, one job from submit to receipt, and all gone again.
 
 Promised: nothing outside the temporary directory is touched, no port is fixed, the process that was started is ended
-whatever happens. It succeeds only if the model got at least 95 % of the held-out digits right.
+whatever happens. It succeeds only if the model got at least 95 % of the held-out digits right, and the money adds up:
+what the client has less is what the node, which has a wallet of its own here, and the platform have more.
 """
 
 from __future__ import annotations
@@ -74,15 +75,18 @@ def demo(
 
 async def _demo(here: Session, directory: Path, epochs: int) -> Json:
     from cyxwiz.client import FROM_START, Client
+    from cyxwiz.client.keypair import Keypair
 
     # Ended from outside it stops what it started, as on Ctrl-C.
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     _say(here, "Starting central and a node …")
-    async with _started(directory) as ready:
+    node_wallet = Keypair(os.urandom(32)).address  # nobody takes out what comes here: the chain is gone with the demo
+    async with _started(directory, node_wallet) as ready:
         _say(here, f"Central listens on {ready['grpc']} and {ready['rest']}, the node {ready['node_id']} has joined.")
         async with Client(ready["grpc"], data_dir=directory) as client:
+            before = await _balances(client, node_wallet)
             job = await client.submit(digits(epochs))
             _say(here, f"Submitted job {job['id']}.\n")
             with live.JobView(stdout=not here.machine) as view:
@@ -94,9 +98,12 @@ async def _demo(here: Session, directory: Path, epochs: int) -> Json:
                 error = job["error"] or {}
                 raise CyxError(Code.INTERNAL, f"The job is {job['status']}: {error.get('message', job['reason'])}")
             result, receipt = await client.result(job["id"]), await _settled(client, job["id"])
+            balances = show_money.changes(before, await _balances(client, node_wallet))
         accuracy = float(result["final_metrics"].get("val_accuracy", 0.0))
-        document = {"passed": accuracy >= ENOUGH, "val_accuracy": accuracy, "job": job, "result": result}
-        document["receipt"] = receipt
+        adds_up = sum(each["change_units"] for each in balances) == 0 and receipt["settled"]
+        passed = accuracy >= ENOUGH and adds_up
+        document = {"passed": passed, "val_accuracy": accuracy, "job": job, "result": result, "receipt": receipt}
+        document |= {"balances": balances, "balances_add_up": adds_up}
         if not here.machine:
             _tell(document)
         _say(here, "\nStopping …")
@@ -104,11 +111,12 @@ async def _demo(here: Session, directory: Path, epochs: int) -> Json:
 
 
 @asynccontextmanager
-async def _started(directory: Path) -> AsyncIterator[Json]:
+async def _started(directory: Path, node_wallet: str) -> AsyncIterator[Json]:
     """`cyxwiz run --role both` as a process of its own; the addresses that it prints."""
     command = [sys.executable, "-m", "cyxwiz", "run", "--role", "both", "--data-dir", str(directory)]
     command += ["--set", "server.grpc_address=127.0.0.1:0", "--set", "server.rest_address=127.0.0.1:0"]
     command += ["--set", "node.name=demo-node", "--set", "logging.format=text"]
+    command += ["--set", f"node.wallet_address={node_wallet}", "--set", "ledger.stream_interval_seconds=1"]
     package = str(Path(__file__).parents[2])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CYXWIZ_")}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (package, environment.get("PYTHONPATH"))))
@@ -174,6 +182,13 @@ async def _settled(client: Client, job_id: str) -> Json:
     return await client.receipt(job_id)
 
 
+async def _balances(client: Client, node_wallet: str) -> Json:
+    """Units by who has them."""
+    platform = (await client.platform())["ledger"]["platform"]
+    accounts = {"you": "", "the node": node_wallet, "the platform": platform}
+    return {who: (await client.wallet(account))["balance_units"] for who, account in accounts.items()}
+
+
 def _say(here: Session, text: str) -> None:
     if here.machine:
         here.note(text.strip())
@@ -183,11 +198,14 @@ def _say(here: Session, text: str) -> None:
 
 def _tell(document: Json) -> None:
     accuracy, result = document["val_accuracy"], document["result"]
-    verdict = "" if document["passed"] else f", which is less than the {ENOUGH:.0%} it should be"
+    verdict = "" if accuracy >= ENOUGH else f", which is less than the {ENOUGH:.0%} it should be"
     print(f"\nResult: {accuracy:.1%} of the held-out digits are recognised{verdict}.")
     print(f"Weights: {result['model_weights_hash']} ({show.size(result['model_size'])})")
-    print("\nUsage receipt")
+    print("\nReceipt")
     show_money.receipt(document["receipt"])
+    print()
+    show_money.balances(document["balances"])
+    print("The changes add up to nothing." if document["balances_add_up"] else "The money does NOT add up.")
 
 
 def _by_hand(document: Json) -> None:
@@ -198,6 +216,7 @@ def _by_hand(document: Json) -> None:
         ("cyxwiz submit examples/digits.toml --watch", "submits the job and follows it"),
         ("cyxwiz jobs list", "shows its id, such as " + job_id),
         ("cyxwiz jobs result JOB --download model", "fetches the weights, checked"),
-        ("cyxwiz receipts show JOB", "what it used"),
+        ("cyxwiz receipts show JOB", "what it used and what it cost"),
+        ("cyxwiz wallet show", "what you have left"),
     ):
         print(f"  {command:<46} # {what}")

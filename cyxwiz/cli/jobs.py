@@ -43,11 +43,20 @@ def submit(
     sets: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="changes a field")] = None,
     p2p: Annotated[bool, typer.Option("--p2p", help="follow it on its node, and stream remote:// data to it")] = False,
     way: Annotated[str, typer.Option("--p2p-way", help="auto, direct, or relay (over central)")] = "auto",
+    wallet: Annotated[
+        Path | None,
+        typer.Option(metavar="KEYPAIR.json", help="lock its money with this key, in place of your balance's"),
+    ] = None,
 ) -> None:
     """Submit a job."""
+    from cyxwiz.client.keypair import Keypair
+
     here = session(context)
-    if plan and (watch or wait or download or p2p):
-        raise invalid("--plan submits nothing, so there is nothing to watch, wait for or download")
+    if plan and (watch or wait or download or p2p or wallet):
+        raise invalid("--plan submits nothing, so there is nothing to watch, wait for, download or pay")
+    if p2p and wallet:
+        raise invalid("--p2p jobs are paid out of your balance: leave --wallet out")
+    keypair = Keypair.read(wallet) if wallet else None
     given = sets or []
     if p2p:
         submit_p2p(here, file, given, way=way, download=download, key=idempotency_key)
@@ -58,7 +67,7 @@ def submit(
             job = await client.prepare(file, given)
             if plan:
                 return await client.plan(job), False
-            made = await client.submit(job, idempotency_key)
+            made = await client.submit(job, idempotency_key, wallet=keypair)
         except CyxError as error:
             raise _placed(error, file, given) from None
         if str(made["dataset_uri"]).startswith("remote:"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cyxwiz.cli.show import paged, pairs, table, when
+from cyxwiz.domain.money import format_cyxwiz
 
 Json = Mapping[str, Any]
+KINDS = {"pay": "stream", "settle": "release"}  # as people who know escrows call them
 
 
 def _cyxwiz(document: Json, name: str) -> str:
@@ -21,7 +23,7 @@ def wallet(document: Json) -> None:
         for row in (
             ("account", document["address"]),
             ("balance", _cyxwiz(document, "balance")),
-            ("locked for jobs", _cyxwiz(document, "locked")),
+            ("locked for jobs", _cyxwiz(document, "locked") if document["locked"] is not None else None),
             ("ledger", document["backend"]),
             ("network", document["network"]),
             ("mint", document["token_mint"]),
@@ -53,6 +55,29 @@ def transactions(document: Json) -> None:
 
 def granted(document: Json) -> None:
     pairs((("user", document["user_id"]), ("got", _cyxwiz(document, "amount")), ("reference", document["reference"])))
+
+
+def changes(before: Mapping[str, int], after: Mapping[str, int]) -> list[dict[str, Any]]:
+    """What each account had in units, has, and has more or less."""
+    return [
+        {"who": who, "before_units": had, "after_units": after[who], "change_units": after[who] - had}
+        for who, had in before.items()
+    ]
+
+
+def balances(rows: Iterable[Json]) -> None:
+    table(
+        ("Balances (CYXWIZ)", "Before", "After", "Change"),
+        (
+            (
+                row["who"],
+                format_cyxwiz(row["before_units"]),
+                format_cyxwiz(row["after_units"]),
+                ("-" if row["change_units"] < 0 else "+") + format_cyxwiz(abs(row["change_units"])),
+            )
+            for row in rows
+        ),
+    )
 
 
 def receipts(document: Json) -> None:
@@ -97,5 +122,6 @@ def receipt(document: Json) -> None:
             ("refunded", _cyxwiz(document, "refunded")),
         ]
     rows.append(("note", document["note"]))
-    rows += [(each["kind"], each["reference"]) for payment in payments for each in payment["transactions"]]
+    for payment in payments:
+        rows += [(KINDS.get(move["kind"]) or move["kind"], move["reference"]) for move in payment["transactions"]]
     pairs(rows)

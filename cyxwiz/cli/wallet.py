@@ -25,12 +25,16 @@ def add_to(app: typer.Typer) -> None:
 
 
 @app_wallet.command("show")
-def show_wallet(context: typer.Context) -> None:
+def show_wallet(
+    context: typer.Context,
+    address: Annotated[str, typer.Argument(metavar="[ADDRESS]", help="of another account; by default your own")] = "",
+) -> None:
     """Show your balance, what is locked for jobs, and your wallets."""
     here = session(context)
 
     async def work(client: Client) -> Json:
-        return {**await client.wallet(), **await client.wallets()}
+        found = await client.wallet(address)
+        return found if address else {**found, **await client.wallets()}
 
     here.show(here.ask(work), show_money.wallet)
 

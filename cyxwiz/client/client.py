@@ -20,6 +20,7 @@ import grpc
 
 from cyxwiz.client import blobs, connection
 from cyxwiz.client.errors import is_passing, rebuild
+from cyxwiz.client.escrow import pay_with
 from cyxwiz.client.jobfile import code_files, read_job, weights_file
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.client.market import Market
@@ -172,9 +173,16 @@ class Client(Market, MoneyCalls, ReservationCalls):
 
     # jobs
 
-    async def submit(self, job: Mapping[str, Any] | Path | str, idempotency_key: str | None = None) -> Json:
-        """Submits a job (a mapping, or the path of a job file) and gives the job object."""
+    async def submit(
+        self, job: Mapping[str, Any] | Path | str, idempotency_key: str | None = None, *, wallet: Keypair | None = None
+    ) -> Json:
+        """Submits a job (a mapping, or the path of a job file) and gives the job object. A `wallet` locks its money by
+        its own signature, otherwise your balance at the platform pays.
+        """
         document = await self.prepare(job)
+        if wallet is not None:
+            signed = pay_with(wallet, await self.quote(document, wallet.address))
+            document = {**document, "payment": {**document.get("payment", {}), **signed}}
         return await self._ask("SubmitJob", "", document, key=idempotency_key or str(uuid.uuid4()), safe=True)
 
     async def plan(self, job: Mapping[str, Any] | Path | str) -> Json:

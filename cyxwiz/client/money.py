@@ -22,8 +22,13 @@ class MoneyCalls:
     async def _read(self, method: str, ident: str = "", /, **args: Any) -> Json:
         raise NotImplementedError
 
-    async def wallet(self) -> Json:
-        return await self._read("GetWallet")
+    async def wallet(self, address: str = "") -> Json:
+        """Your account on the ledger; on a chain, and for admins, any other."""
+        return await self._read("GetWallet", address=address)
+
+    async def quote(self, job: Mapping[str, Any], wallet_address: str) -> Json:
+        """What a wallet's owner is asked to lock for a prepared job; `client.escrow.pay_with` signs it."""
+        return await self._read("QuoteJob", job=dict(job), wallet_address=wallet_address)
 
     async def payments(
         self, job_id: str | None = None, status: str | None = None, page: int = 1, limit: int = 20

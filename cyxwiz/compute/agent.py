@@ -284,6 +284,7 @@ class Agent(Service):
             name=settings.name,
             version=__version__,
             region=settings.region,
+            wallet_address=settings.wallet_address,
             hardware=hardware_to(self._hardware),
             max_concurrent_jobs=settings.max_concurrent_jobs,
             advertise_host=settings.advertise_host,

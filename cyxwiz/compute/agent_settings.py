@@ -29,5 +29,6 @@ class AgentSettings:
     detect_seconds: float = 60.0  # between two looks at the hardware
     look_seconds: float = 5.0  # between two looks at the owner's limits
     fetch: FetchSettings = field(default_factory=FetchSettings)  # how data come to the cache/ of the directory
+    wallet_address: str = ""  # where the node is paid; "": its owner's account
     pricing: NodePricing | None = None  # None: its owner has set no prices
     packages: PackageSettings | None = None  # of scripts, which come to packages/; None: none are installed

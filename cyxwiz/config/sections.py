@@ -17,12 +17,12 @@ from cyxwiz.config.values import (
     Strings,
     Url,
     Weight,
-    amount_checked,
     blobs_url_checked,
     currencies_checked,
     devices_checked,
     keep_checked,
     seconds,
+    wallet_checked,
 )
 
 
@@ -205,7 +205,7 @@ class Ledger(Section):
         "localnet: real programs on a chain within this process. solana: a cluster, see blockchain. auto: localnet for "
         "`--role both`, else credits.",
     )
-    welcome: Annotated[str, AfterValidator(amount_checked)] = Field(
+    welcome: Amount = Field(
         default="1000",
         description="CYXWIZ that a user starts with where the platform makes them (credits, localnet); 0: users are "
         "granted theirs by an admin.",
@@ -258,6 +258,9 @@ class NodeSection(Section):
     join_token_file: Path | None = Field(default=None, description="File that holds it instead.")
     name: str = Field(default="", max_length=100, description="Empty: the host's name.")
     region: str = Field(default="", max_length=64, description="Where the node stands, such as eu-west.")
+    wallet_address: Annotated[str, AfterValidator(wallet_checked)] | None = Field(
+        default=None, description="Where the node is paid, an address in base58; unset: its owner's account at central."
+    )
     heartbeat_interval_ms: int | None = Field(
         default=None, ge=50, le=600_000, description="At most this; central hands out a third of its time-out."
     )

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from cyxwiz.domain.base58 import parse_wallet
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.pricing import CURRENCIES
@@ -70,8 +71,11 @@ def blobs_url_checked(value: str) -> str:
     return value
 
 
-def amount_checked(value: str) -> str:
-    parse_cyxwiz(value)
+def wallet_checked(value: str) -> str:
+    try:
+        parse_wallet(value, "address")
+    except CyxError as error:
+        raise ValueError(error.message.removeprefix("address: ")) from None
     return value
 
 

@@ -53,6 +53,21 @@ class Funding(StrEnum):
     SIGNED = "signed"  # the owner, by a transaction signed with a key of its own
 
 
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """How a job's client locks its money itself: by one of two.
+
+    Args:
+        quote: a quote's id.
+        transaction: what the quote offers, signed, in base64.
+        reference: of the transaction that the client sent itself.
+    """
+
+    quote: str
+    transaction: str = ""
+    reference: str = ""
+
+
 class Step(StrEnum):
     """What a ledger is asked to do with one payment. Each can be asked again without harm."""
 

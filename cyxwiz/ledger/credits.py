@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cyxwiz.domain.errors import conflict, invalid
+from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.money import MAX_UNITS
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, fee_of
-from cyxwiz.ports.ledger import Held, LedgerInfo
+from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
 from cyxwiz.ports.store import MovementQuery, Store, Tx
 
 PLATFORM = "platform"
@@ -90,6 +90,15 @@ class CreditsLedger:
             self._move(tx, reference, payment, step, lines, total - paid, payment.node or payment.client, fee, back)
         return Done(reference, paid_units=total, refunded_units=back)
 
+    async def offer(self, payment: Payment) -> Offer:
+        raise _no_keys()
+
+    async def signed(self, payment: Payment, transaction: bytes, last_height: int) -> Movement:
+        raise _no_keys()
+
+    async def check_signed(self, payment: Payment, reference: str) -> None:
+        raise _no_keys()
+
     async def held(self, payment: Payment) -> Held | None:
         def unit(tx: Tx) -> Held | None:
             if not _locked(tx, payment) or _ending(tx, payment) is not None:
@@ -156,6 +165,12 @@ def _escrow(payment: Payment) -> str:
 def _give(tx: Tx, account: str, units: int, reference: str) -> None:
     if tx.add_movement(Movement(reference, "grant", units, GRANTS, account, tx.now, confirmed_at=tx.now)):
         tx.post(reference, {GRANTS: -units, account: units}, _MAY_OVERDRAW)
+
+
+def _no_keys() -> CyxError:
+    return CyxError(
+        Code.UNSUPPORTED, "Accounts here have no keys, so nobody signs: leave `payment.quote` out, your balance pays"
+    )
 
 
 def _add(lines: dict[str, int], account: str, units: int) -> None:

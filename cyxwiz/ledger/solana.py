@@ -24,15 +24,16 @@ from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.node import Node
-from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, fee_of
+from cyxwiz.domain.payment import Done, Funding, Movement, Payment, Step, Work, fee_of
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.escrow import Escrow, Payout, Terms
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
+from cyxwiz.ledger.offers import Offers, differences
 from cyxwiz.ledger.rpc import Rpc
-from cyxwiz.ledger.sending import Send
+from cyxwiz.ledger.sending import PENDING, Send
 from cyxwiz.ports.clock import Clock
-from cyxwiz.ports.ledger import Held, LedgerInfo
+from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
 from cyxwiz.ports.store import MovementQuery, Store, Tx
 
 DISPUTE_SECONDS = 86_400
@@ -82,10 +83,12 @@ class SolanaLedger:
         self._send = send
         self._at = deployment
         self._close = close
+        self._offers = Offers(rpc, deployment.program, deployment.platform)
         self._fee_account = token_account(deployment.platform.pubkey, deployment.mint)
         self._ready = False
         self._greeted: set[str] = set()
         self._custody: dict[str, Key] = {}
+        self._kept: set[str] = set()  # the accounts of those keys
 
     @property
     def info(self) -> LedgerInfo:
@@ -124,6 +127,20 @@ class SolanaLedger:
                 return await self._pay(payment, held)
             case Step.SETTLE | Step.REFUND:
                 return await self._end(payment, held, step)
+
+    async def offer(self, payment: Payment) -> Offer:
+        await self._prepare()
+        terms = self._terms(payment)
+        message, last_height = await self._offers.message(terms)
+        return Offer(self._offers.shown(terms), message, last_height)
+
+    async def signed(self, payment: Payment, transaction: bytes, last_height: int) -> Movement:
+        signature, raw = await self._offers.complete(self._terms(payment), transaction, last_height)
+        move = self._movement(payment, Step.LOCK, payment.amount_units, 0)
+        return replace(move, reference=str(signature), state=PENDING, raw=raw, last_height=last_height)
+
+    async def check_signed(self, payment: Payment, reference: str) -> None:
+        await self._offers.check(self._terms(payment), reference)
 
     async def held(self, payment: Payment) -> Held | None:
         found = await self._escrow(payment)
@@ -164,6 +181,10 @@ class SolanaLedger:
         ended = await self._ended(payment)
         if ended is not None:
             return Done(await self._reference(payment, "lock"))
+        if payment.funding is Funding.SIGNED:
+            moves = await self._moves(payment)
+            why = next((f": {move.error}" for move in reversed(moves) if move.error), " in its time")
+            raise CyxError(Code.FUNDS, f"The escrow that its client signed was not made{why}; submit it anew")
         await self._prepare()
         client = self._key_of(payment.owner_id)
         have = await self.balance(payment.client)
@@ -264,18 +285,9 @@ class SolanaLedger:
 
     def _agreed(self, payment: Payment, held: Escrow) -> None:
         """Raises CONFLICT unless the escrow is what the payment says."""
-        terms = self._terms(payment)
-        same = (
-            held.amount == terms.amount
-            and held.platform == terms.platform
-            and held.mint == terms.mint
-            and held.fee_account == terms.fee_account
-            and held.fee_bps == terms.fee_bps
-            and (held.interval, held.cap) == (terms.interval, terms.cap)
-            and held.deadline >= terms.deadline
-        )
-        if not same:
-            raise conflict(f"Payment {payment.id}: the escrow at its address was made with other terms")
+        wrong = differences(self._terms(payment), held)
+        if wrong:
+            raise conflict(f"Payment {payment.id}: the escrow at its address was made with other terms: {wrong[0]}")
 
     def _terms(self, payment: Payment) -> Terms:
         return Terms(
@@ -326,8 +338,11 @@ class SolanaLedger:
         fee: int,
         signers: Sequence[Key] = (),
     ) -> str:
+        return await self._send.land(self._movement(payment, step, units, fee), steps, [self._at.platform, *signers])
+
+    def _movement(self, payment: Payment, step: Step, units: int, fee: int) -> Movement:
         payee = payment.node or payment.client
-        movement = Movement(
+        return Movement(
             "",
             step.value,
             units,
@@ -340,7 +355,6 @@ class SolanaLedger:
             node_id=payment.node_id or "",
             fee_units=fee,
         )
-        return await self._send.land(movement, steps, [self._at.platform, *signers])
 
     # keys and accounts
 
@@ -349,6 +363,7 @@ class SolanaLedger:
         if (known := self._custody.get(user_id)) is None:
             seed = hmac.digest(self._at.custody, b"cyxwiz custody " + user_id.encode(), "sha256")
             known = self._custody[user_id] = Key(Keypair.from_seed(seed))
+            self._kept.add(str(known.pubkey))
         return known
 
     def _make_account(self, owner: Pubkey) -> Instruction:
@@ -374,8 +389,10 @@ class SolanaLedger:
         self._ready = True
 
     async def _greet(self, account: str) -> bool:
-        """Gives a user's account what everybody starts with, once; whether it did now."""
+        """Gives a user's account, kept here, what everybody starts with, once; whether it did now."""
         if not self._at.welcome_units or self._at.faucet is None or account in self._greeted:
+            return False
+        if account not in self._kept:
             return False
         self._greeted.add(account)
         known = await self._store.read(lambda tx: tx.movement(f"grant:welcome {account}"))

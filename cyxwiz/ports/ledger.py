@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.node import Node
-from cyxwiz.domain.payment import Done, Payment, Step, Work
+from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work
 from cyxwiz.ports.store import Tx
 
 
@@ -31,6 +31,21 @@ class LedgerInfo:
     token_mint: str = ""
     program_id: str = ""
     rpc_endpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a client signs to lock a payment itself.
+
+    Args:
+        escrow: where the money will be and on what terms, for people and their tools.
+        message: the bytes to sign; the platform's signature is added to the client's.
+        last_height: the last block height at which the transaction can land.
+    """
+
+    escrow: Mapping[str, str | int]
+    message: bytes
+    last_height: int
 
 
 class Ledger(Protocol):
@@ -63,6 +78,26 @@ class Ledger(Protocol):
 
     async def perform(self, payment: Payment, step: Step, work: Work) -> Done:
         """Does one step, once. `work` names the node to assign."""
+        ...
+
+    async def offer(self, payment: Payment) -> Offer:
+        """What the client of a payment signs to lock it with a key of its own.
+
+        Raises:
+            CyxError: UNSUPPORTED where accounts have no keys.
+        """
+        ...
+
+    async def signed(self, payment: Payment, transaction: bytes, last_height: int) -> Movement:
+        """The movement of an offer that came back signed, to be stored before LOCK is performed, which sends it.
+
+        Raises:
+            CyxError: INVALID for anything else than the offer with its client's signature; CONFLICT when it is late.
+        """
+        ...
+
+    async def check_signed(self, payment: Payment, reference: str) -> None:
+        """Raises INVALID unless that transaction has locked the payment, on its terms."""
         ...
 
     async def held(self, payment: Payment) -> Held | None:

@@ -24,11 +24,12 @@ from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.blockchain_api import BlockchainApi
 from cyxwiz.services.budgets import Budgets
 from cyxwiz.services.call import Args, Call, Paging
-from cyxwiz.services.jobfile import parse_jobfile
+from cyxwiz.services.jobfile import parse_jobfile, parse_submission
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.money_api import MoneyApi
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.payments import Payments
+from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reservations import MAX_WALLET, Reservations
 from cyxwiz.services.views import Json
@@ -47,6 +48,11 @@ class JobList(Paging):
     user_id: str | None = None
     name: str = Field("", max_length=200)
     cursor: str | None = Field(None, max_length=200)
+
+
+class QuoteJob(Args):
+    job: dict[str, Any] = Field(description="a job file")
+    wallet_address: str = Field(max_length=64)
 
 
 class NodeList(Paging):
@@ -153,6 +159,7 @@ class Api(MoneyApi, WalletApi, BlockchainApi):
         receipts: Receipts,
         wallets: Wallets,
         payments: Payments | None = None,
+        quotes: Quotes | None = None,
         *,
         price_usd: float | None = None,
     ) -> None:
@@ -166,6 +173,7 @@ class Api(MoneyApi, WalletApi, BlockchainApi):
         self.receipts = receipts
         self.wallets = wallets
         self.payments = payments
+        self.quotes = quotes
         self.reservations = reservations
         self.price_usd = price_usd
 
@@ -177,13 +185,19 @@ class Api(MoneyApi, WalletApi, BlockchainApi):
     async def submit(self, call: Call) -> tuple[Json, bool]:
         """(the job object, whether it is new)"""
         actor = call.caller
-        job, new = await self.jobs.submit(actor, parse_jobfile(dict(call.args or {})), call.idempotency_key)
+        spec, funds = parse_submission(dict(call.args or {}))
+        lock = await self.quoting.lock(actor, spec, funds) if funds is not None else None
+        job, new = await self.jobs.submit(actor, spec, call.idempotency_key, lock)
         return views.job(job), new
 
     async def plan_job(self, call: Call) -> Json:
         actor = call.caller
         estimate, verdicts = await self.jobs.plan(actor, parse_jobfile(dict(call.args or {})))
         return views.plan(estimate, verdicts)
+
+    async def quote_job(self, call: Call) -> Json:
+        args = call.read(QuoteJob)
+        return await self.quoting.quote(call.caller, parse_jobfile(args.job), args.wallet_address)
 
     async def get_job(self, call: Call) -> Json:
         return views.job(await self.jobs.get(call.caller, call.id))

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cyxwiz.domain.base58 import parse_wallet
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
 from cyxwiz.domain.job import Intent, Job, Lease, Phase
@@ -440,12 +441,15 @@ class NodeGateway:
 
 
 def _registration(hello: pb.Hello, peer_host: str) -> Registration:
+    if hello.wallet_address:
+        parse_wallet(hello.wallet_address)
     return Registration(
         name=hello.name,
         hardware=hardware_of(hello.hardware),
         region=hello.region,
         host=hello.advertise_host or peer_host,
         port=hello.advertise_port,
+        wallet_address=hello.wallet_address,
         version=hello.version,
         max_concurrent_jobs=hello.max_concurrent_jobs,
         services=tuple(hello.services),

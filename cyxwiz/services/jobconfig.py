@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources
-from cyxwiz.domain.money import MAX_UNITS, UNITS_PER_CYXWIZ
 from cyxwiz.protocol import job_pb2 as job_pb
 from cyxwiz.services.definition import parse_definition
 from cyxwiz.services.hardware import DEVICE_FROM_WIRE
 from cyxwiz.services.jobfile import epochs_of
+from cyxwiz.services.pricing import units_of
 
 DEFAULT_EPOCHS = 10
 DEFAULT_BATCH = 32
@@ -81,10 +79,3 @@ def spec_of(config: job_pb.JobConfig) -> JobSpec:
         max_price_units=units_of(config.payment_amount, "payment_amount"),
         payment_address=config.payment_address[:200],
     )
-
-
-def units_of(amount: float, field: str) -> int:
-    """Units for an amount that travels as a double, rounded to the nearest unit."""
-    if not math.isfinite(amount) or amount < 0 or amount > MAX_UNITS / UNITS_PER_CYXWIZ:
-        raise invalid(f"{field}: must be from 0 to {MAX_UNITS // UNITS_PER_CYXWIZ} CYXWIZ, not {amount}", field=field)
-    return int((Decimal(repr(amount)) * UNITS_PER_CYXWIZ).to_integral_value())

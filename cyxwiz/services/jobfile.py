@@ -15,6 +15,7 @@ from cyxwiz.domain.ids import JobId, parse_reservation_id
 from cyxwiz.domain.job import REMOTE, Device, JobSpec, JobType, Priority, Resources, Strategy
 from cyxwiz.domain.lockfile import check_lock
 from cyxwiz.domain.money import parse_cyxwiz
+from cyxwiz.domain.payment import Funds
 from cyxwiz.domain.script import check_script
 from cyxwiz.domain.verification import MAX_COPIES, Mode
 from cyxwiz.domain.weights import Weights, is_model
@@ -106,6 +107,9 @@ class _Resources(Part):
 class _Payment(Part):
     max_price: Annotated[str, BeforeValidator(_plain)] = "0"
     address: Annotated[str, Field(max_length=200)] = ""
+    quote: Annotated[str, Field(max_length=64, description="a quote's id; then one of the next two is due")] = ""
+    transaction: Annotated[str, Field(max_length=2000, description="the quote's, signed, in base64")] = ""
+    escrow_tx_hash: Annotated[str, Field(max_length=100, description="of the transaction that you sent yourself")] = ""
 
 
 class _Checkpoint(Part):
@@ -147,10 +151,27 @@ def parse_jobfile(data: object) -> JobSpec:
     Raises:
         CyxError: INVALID naming the field and what it must be; UNSUPPORTED for what this version can't run.
     """
+    return parse_submission(data)[0]
+
+
+def parse_submission(data: object) -> tuple[JobSpec, Funds | None]:
+    """The spec, and how its client pays for it itself; None where the balance pays. Raises as `parse_jobfile`."""
     try:
         file = JobFile.model_validate(data)
     except ValidationError as error:
         raise first_problem(error, "job") from None
+    return _spec(file), _funds(file.payment)
+
+
+def _funds(given: _Payment) -> Funds | None:
+    if not given.quote and not given.transaction and not given.escrow_tx_hash:
+        return None
+    if not given.quote:
+        raise invalid("payment.quote: missing; a transaction counts for the quote it was made for", field="payment")
+    return Funds(given.quote, given.transaction, given.escrow_tx_hash)
+
+
+def _spec(file: JobFile) -> JobSpec:
     kind = JobType(file.type)
     if file.steps is None and kind is JobType.PREPROCESSING:
         raise invalid('steps: missing; give a list of steps such as {type = "standardize"}', field="steps")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 
 from cyxwiz.domain.account import Principal, Role
+from cyxwiz.domain.base58 import parse_wallet
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.events import JobDeleted, JobSubmitted
 from cyxwiz.domain.ids import JobId, NodeId, UserId, new_id, parse_job_id
@@ -31,7 +32,7 @@ from cyxwiz.services.budgets import keep_cost, reserve
 from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
-from cyxwiz.services.payments import Payments
+from cyxwiz.services.payments import Payments, SignedLock
 from cyxwiz.services.proofs import ProofSeen, seen
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
 from cyxwiz.services.reputation import Reputation
@@ -100,12 +101,11 @@ class Jobs:
     def estimate(self, spec: JobSpec) -> Estimate:
         """Cost of the job's expected duration, or of all that it may take."""
         gpu, resources = needs_gpu(spec), spec.resources
-        rate = self._tariff.units_per_second(gpu=gpu, ram_bytes=resources.ram_bytes) * resources.nodes
         seconds = spec.expected_seconds or resources.max_duration_seconds
         cost = self._tariff.cost_units(seconds * resources.nodes, gpu=gpu, ram_bytes=resources.ram_bytes)
         if spec.max_price_units:
             cost = min(cost, spec.max_price_units)
-        return Estimate(seconds, rate, cost)
+        return Estimate(seconds, self.rate(spec), cost)
 
     def price(self, spec: JobSpec) -> int:
         """Units that are locked for a job: what all of its allowed time costs, no more than its cap."""
@@ -114,13 +114,22 @@ class Jobs:
         cost = self._tariff.cost_units(seconds, gpu=needs_gpu(spec), ram_bytes=resources.ram_bytes)
         return min(cost, spec.max_price_units) if spec.max_price_units else cost
 
+    def rate(self, spec: JobSpec) -> float:
+        """Units a second, of all members, that a job earns its nodes while it makes progress."""
+        resources = spec.resources
+        alone = self._tariff.units_per_second(gpu=needs_gpu(spec), ram_bytes=resources.ram_bytes)
+        return alone * resources.nodes
+
     def check(self, actor: Principal, spec: JobSpec) -> None:
         """Raises what a submit refuses without a look at the store."""
         actor.require(Role.USER, Role.OPERATOR)
         check_spec(spec)
 
-    async def submit(self, actor: Principal, spec: JobSpec, key: str = "") -> tuple[Job, bool]:
-        """Stores a job and wakes the scheduler. Returns (job, whether it is new): a repeated key gets the first job.
+    async def submit(
+        self, actor: Principal, spec: JobSpec, key: str = "", lock: SignedLock | None = None
+    ) -> tuple[Job, bool]:
+        """Stores a job and wakes the scheduler. Returns (job, whether it is new): a repeated key gets the first job,
+        and so does a `lock` that has a job already.
 
         Raises:
             CyxError: INVALID or UNSUPPORTED as `check_spec`, NOT_FOUND and others as `resolve`; CONFLICT for a key used
@@ -129,12 +138,16 @@ class Jobs:
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "This central is stopping: submit again once it is back")
         self.check(actor, spec)
+        if spec.payment_address and self._payments is not None and self._payments.ledger.info.network:
+            parse_wallet(spec.payment_address, "payment_address")
         digest = _digest(spec)
         if len(key) > MAX_KEY:
             raise CyxError(Code.INVALID, f"idempotency-key: at most {MAX_KEY} characters", {"field": "idempotency-key"})
-        job = self.new(actor.id, spec)
+        job = self.new(actor.id, spec, lock.payment.job_id if lock else None)
 
         def unit(tx: Tx) -> tuple[Job, bool]:
+            if lock is not None and (taken := tx.job(job.id)) is not None:
+                return owned(tx, actor, taken.id), False
             if key and (seen := tx.remembered(f"submit:{actor.id}", key)):
                 if seen[0] != digest:
                     raise conflict("This idempotency key was used for another job; take a new one", key=key)
@@ -142,12 +155,12 @@ class Jobs:
                 if first is None:
                     raise not_found("job", seen[1])
                 return first, False
-            submitted = self.take(tx, job, actor.name)
+            submitted = self.take(tx, job, actor.name, lock)
             if key:
                 tx.remember(f"submit:{actor.id}", key, digest, job.id)
             return submitted, True
 
-        if self._payments is not None and not (key and await self._remembered(actor, key)):
+        if self._payments is not None and lock is None and not (key and await self._remembered(actor, key)):
             await self._payments.check_funds(actor.id, self.price(spec))
         try:
             return await self._store.write(unit)
@@ -170,18 +183,20 @@ class Jobs:
             reason="waiting for the scheduler",
         )
 
-    def take(self, tx: Tx, job: Job, by: str) -> Job:
+    def take(self, tx: Tx, job: Job, by: str, lock: SignedLock | None = None) -> Job:
         """Stores a new job and wakes the scheduler. Raises EXHAUSTED, and what `resolve` refuses."""
         submitted = replace(job, spec=resolve(tx, job.spec, job.owner_id))
         if tx.count_pending(job.owner_id, self._max_pending) >= self._max_pending:
             raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
         reserve(tx, job.owner_id, job.estimated_cost_units)
         spec = submitted.spec
-        if self._payments is not None and not spec.reservation_id and (price := self.price(spec)):
-            rate = self._tariff.units_per_second(gpu=needs_gpu(spec), ram_bytes=spec.resources.ram_bytes)
+        if self._payments is not None and lock is not None:
+            submitted = replace(submitted, spec=replace(spec, max_price_units=lock.payment.amount_units))
+            submitted = self._payments.open_signed(tx, submitted, lock)
+        elif self._payments is not None and not spec.reservation_id and (price := self.price(spec)):
             # Without a cap of its own it may cost what is locked for it: dearer nodes don't get it.
             submitted = replace(submitted, spec=replace(spec, max_price_units=price))
-            submitted = self._payments.open(tx, submitted, price, rate * spec.resources.nodes)
+            submitted = self._payments.open(tx, submitted, price, self.rate(spec))
         tx.add_job(submitted)
         tx.emit(JobSubmitted(job.id, job.owner_id, job.spec.name), private_to=job.owner_id)
         record(tx, by, "job.submit", f"job:{job.id}")

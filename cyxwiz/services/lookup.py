@@ -10,7 +10,7 @@ from cyxwiz.services.wallets import Wallets
 
 
 async def account_of(payments: Payments, wallets: Wallets, actor: Principal, address: str, *, history: bool) -> str:
-    """The account on the ledger: "", the caller's own and its linked wallets are the caller's.
+    """The account on the ledger: "", the caller's own. A linked wallet has an account of its own on a chain alone.
 
     On a chain everybody may read every balance; what jobs moved, their owner only, and admins.
 
@@ -21,9 +21,12 @@ async def account_of(payments: Payments, wallets: Wallets, actor: Principal, add
     own = payments.ledger.client_account(actor.id)
     if address in ("", own):
         return own
+    if actor.is_admin and address == payments.ledger.info.platform:
+        return address
     parse_wallet(address)
+    on_chain = bool(payments.ledger.info.network)
     if address in {wallet.address for wallet in await wallets.of(actor.id)}:
-        return own
-    if actor.is_admin or (payments.ledger.info.network and not history):
+        return address if on_chain else own
+    if actor.is_admin or (on_chain and not history):
         return address
     raise forbidden(f"The wallet {address} is not yours: `cyxwiz wallet link KEYPAIR.json` links one that is")

@@ -14,8 +14,17 @@ from cyxwiz.domain.states import PaymentState
 from cyxwiz.ports.store import MovementQuery, PaymentQuery
 from cyxwiz.services import views
 from cyxwiz.services.call import Args, Call, Paging
+from cyxwiz.services.lookup import account_of
 from cyxwiz.services.payments import Payments, Wallet
+from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.views import Json
+from cyxwiz.services.wallets import Wallets
+
+NOT_LOCKED: Json = {"locked": None, "locked_units": None}
+
+
+class Account(Args):
+    address: str = Field("", max_length=64, description='"": your own')
 
 
 class Amount(Args):
@@ -35,9 +44,13 @@ class MoneyApi:
     """`payments` is None where no ledger is configured: every method then is UNSUPPORTED."""
 
     payments: Payments | None
+    quotes: Quotes | None
+    wallets: Wallets
 
     async def get_wallet(self, call: Call) -> Json:
-        return wallet(await self.money.wallet(call.caller))
+        address = call.read(Account).address
+        account = await account_of(self.money, self.wallets, call.caller, address, history=False)
+        return wallet(await self.money.wallet(call.caller, account))
 
     async def list_payments(self, call: Call) -> Json:
         args = call.read(PaymentList)
@@ -66,12 +79,20 @@ class MoneyApi:
         return {"user_id": user_id, **views.money("amount", units), "reference": reference}
 
     @property
+    def quoting(self) -> Quotes:
+        if self.quotes is None:
+            raise _not_charged()
+        return self.quotes
+
+    @property
     def money(self) -> Payments:
         if self.payments is None:
-            raise CyxError(
-                Code.UNSUPPORTED, 'Nothing is charged here: ledger.backend is "none"; an operator sets another one'
-            )
+            raise _not_charged()
         return self.payments
+
+
+def _not_charged() -> CyxError:
+    return CyxError(Code.UNSUPPORTED, 'Nothing is charged here: ledger.backend is "none"; an operator sets another one')
 
 
 def wallet(item: Wallet) -> Json:
@@ -80,7 +101,7 @@ def wallet(item: Wallet) -> Json:
         "backend": item.info.backend,
         "network": item.info.network or None,
         **views.money("balance", item.balance_units),
-        **views.money("locked", item.locked_units),
+        **(views.money("locked", item.locked_units) if item.locked_units is not None else NOT_LOCKED),
         "token_mint": item.info.token_mint or None,
         "program_id": item.info.program_id or None,
         "rpc_endpoint": item.info.rpc_endpoint or None,

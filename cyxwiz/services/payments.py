@@ -10,14 +10,14 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, not_found
 from cyxwiz.domain.events import JobFundsLow, JobPayment
 from cyxwiz.domain.ids import JobId, UserId, parse_job_id
-from cyxwiz.domain.job import Intent, Job, Phase
+from cyxwiz.domain.job import Intent, Job, JobSpec, Phase
 from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, after, look
 from cyxwiz.domain.states import JobState, PaymentState
@@ -58,12 +58,20 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedLock:
+    """A payment that its client locks, with the transaction that does."""
+
+    payment: Payment
+    movement: Movement
+
+
+@dataclass(frozen=True, slots=True)
 class Wallet:
-    """What a user has: `locked_units` are set aside for jobs that have not ended."""
+    """What is on an account: `locked_units` are set aside for the caller's jobs that have not ended; None of others."""
 
     account: str
     balance_units: int
-    locked_units: int
+    locked_units: int | None
     info: LedgerInfo
 
 
@@ -96,23 +104,36 @@ class Payments:
         tx.hint(TOPIC)
         return job if locked else replace(job, phase=Phase.AWAITING_PAYMENT, reason="waiting for its payment")
 
-    def _new(self, tx: Tx, job: Job, amount: int, rate: float, member: int, number: int) -> Payment:
-        first = member == 0 and number == 0
+    def open_signed(self, tx: Tx, job: Job, lock: SignedLock) -> Job:
+        """Takes up a payment that the job's client locks itself. Raises CONFLICT for a transaction that paid before."""
+        if not tx.add_movement(lock.movement):
+            raise conflict(f"Transaction {lock.movement.reference} has paid for something else already")
+        tx.add_payment(lock.payment)
+        tx.hint(TOPIC)
+        return replace(job, phase=Phase.AWAITING_PAYMENT, reason="waiting for its payment")
+
+    def draft(self, job_id: JobId, owner_id: UserId, spec: JobSpec, amount: int, rate: float, now: datetime) -> Payment:
+        """A payment out of the owner's balance, before it is stored."""
         return Payment(
-            id=job.id if first else str(uuid.uuid5(uuid.UUID(job.id), f"payment {member} {number}")),
-            job_id=job.id,
-            owner_id=job.owner_id,
+            id=job_id,
+            job_id=job_id,
+            owner_id=owner_id,
             amount_units=amount,
             fee_bps=self._terms.fee_bps,
-            client=self.ledger.client_account(job.owner_id),
+            client=self.ledger.client_account(owner_id),
             rate=rate,
             # A result that is still to be verified earns nothing on the way.
-            interval_seconds=self._terms.interval_seconds if job.spec.verify is Mode.NONE else 0,
-            created_at=tx.now,
-            deadline=tx.now + timedelta(days=self._terms.open_days),
-            member=member,
-            number=number,
+            interval_seconds=self._terms.interval_seconds if spec.verify is Mode.NONE else 0,
+            created_at=now,
+            deadline=now + timedelta(days=self._terms.open_days),
         )
+
+    def _new(self, tx: Tx, job: Job, amount: int, rate: float, member: int, number: int) -> Payment:
+        drafted = self.draft(job.id, job.owner_id, job.spec, amount, rate, tx.now)
+        if member == 0 and number == 0:
+            return drafted
+        ident = str(uuid.uuid5(uuid.UUID(job.id), f"payment {member} {number}"))
+        return replace(drafted, id=ident, member=member, number=number)
 
     def _lock_now(self, tx: Tx, payment: Payment) -> bool:
         done = self.ledger.lock_within(tx, payment)
@@ -299,10 +320,11 @@ class Payments:
 
     # look
 
-    async def wallet(self, actor: Principal) -> Wallet:
-        actor.require(Role.USER, Role.OPERATOR)
-        account = self.ledger.client_account(actor.id)
+    async def wallet(self, actor: Principal, account: str) -> Wallet:
+        """An account that the caller may look at (`services/lookup.py`)."""
         balance = await self.ledger.balance(account)
+        if account != self.ledger.client_account(actor.id):
+            return Wallet(account, balance, None, self.ledger.info)
         states = frozenset({PaymentState.LOCKED, PaymentState.STREAMING})
         query = PaymentQuery(owner_id=actor.id, states=states, limit=10_000)
         page = await self._store.read(lambda tx: tx.payments(query))

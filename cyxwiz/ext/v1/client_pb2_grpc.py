@@ -44,6 +44,11 @@ class ClientServiceStub:
                 request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
                 response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
                 _registered_method=True)
+        self.QuoteJob = channel.unary_unary(
+                '/cyxwiz.ext.v1.ClientService/QuoteJob',
+                request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+                response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/cyxwiz.ext.v1.ClientService/GetJob',
                 request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
@@ -336,6 +341,12 @@ class ClientServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PlanJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QuoteJob(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -690,6 +701,11 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
                     response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
             ),
+            'QuoteJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.QuoteJob,
+                    request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
+                    response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
+            ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
                     request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
@@ -1023,6 +1039,33 @@ class ClientService:
             request,
             target,
             '/cyxwiz.ext.v1.ClientService/PlanJob',
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QuoteJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cyxwiz.ext.v1.ClientService/QuoteJob',
             cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
             cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
             options,

@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 from cyxwiz.domain.account import Principal
-from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
+from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, unsupported
 from cyxwiz.domain.ids import UserId, new_id, parse_job_id
-from cyxwiz.domain.job import JobType, MetricPoint
+from cyxwiz.domain.job import JobSpec, JobType, MetricPoint
+from cyxwiz.domain.payment import Funds
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery
@@ -21,6 +22,8 @@ from cyxwiz.protocol import job_pb2_grpc
 from cyxwiz.services.api import job_cursor, parse_cursor
 from cyxwiz.services.jobconfig import TYPES, count_of, enum_of, spec_of
 from cyxwiz.services.jobs import Jobs
+from cyxwiz.services.payments import SignedLock
+from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.watch import JobUpdate, Watch
 from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import (
@@ -36,8 +39,18 @@ MAX_PAGE = 100
 
 
 class JobServicer(job_pb2_grpc.JobServiceServicer):
-    def __init__(self, jobs: Jobs, watch: Watch, blobs: BlobStore, clock: Clock, *, keep: timedelta):
+    def __init__(
+        self,
+        jobs: Jobs,
+        watch: Watch,
+        blobs: BlobStore,
+        clock: Clock,
+        *,
+        keep: timedelta,
+        quotes: Quotes | None,
+    ) -> None:
         self._jobs = jobs
+        self._quotes = quotes
         self._watch = watch
         self._blobs = blobs
         self._clock = clock
@@ -53,10 +66,28 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
             spec = replace(spec, dataset_uri=f"blob://sha256/{digest}")
             self._jobs.check(actor, spec)
             await self._keep_data(actor, request.initial_data, digest)
-        job, _ = await self._jobs.submit(actor, spec, caller().idempotency_key)
+        lock = None
+        try:
+            lock = await self._lock(actor, spec, request.config)
+            job, _ = await self._jobs.submit(actor, spec, caller().idempotency_key, lock)
+        except CyxError as error:
+            escrow = request.config.escrow_tx_hash and lock is None and error.code is not Code.UNAVAILABLE
+            if not escrow and error.code is not Code.FUNDS:
+                raise
+            return pb.SubmitJobResponse(status=common.STATUS_ERROR, error=error_to(error))
         return pb.SubmitJobResponse(
             job_id=job.id, status=common.STATUS_SUCCESS, estimated_start_time=seconds_to(self._clock.now())
         )
+
+    async def _lock(self, actor: Principal, spec: JobSpec, config: pb.JobConfig) -> SignedLock | None:
+        """By `escrow_tx_hash` the client has paid itself; `job_id` then is that of its quote."""
+        if not config.escrow_tx_hash:
+            return None
+        if not config.job_id:
+            raise invalid("job_id: missing; escrow_tx_hash counts for the quote whose id is given here", field="job_id")
+        if self._quotes is None:
+            raise unsupported("escrow_tx_hash: nothing is locked on a chain here: leave it out")
+        return await self._quotes.lock(actor, spec, Funds(config.job_id, reference=config.escrow_tx_hash))
 
     async def _keep_data(self, actor: Principal, data: bytes, digest: str) -> None:
         """Inline data becomes a blob. The upload is this call's own: calls with the same data don't meet."""

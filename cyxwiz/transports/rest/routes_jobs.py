@@ -6,7 +6,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from cyxwiz.domain.errors import Code
-from cyxwiz.services.api import Api, Call, JobList, Newest, Reason, Tail, WatchFrom
+from cyxwiz.services.api import Api, Call, JobList, Newest, QuoteJob, Reason, Tail, WatchFrom
 from cyxwiz.services.jobfile import JobFile
 from cyxwiz.transports.auth import Guard
 from cyxwiz.transports.rest.request import Access, Operation, reply
@@ -57,6 +57,15 @@ def operations(api: Api, guard: Guard, streams: Streams) -> list[Operation]:
             "Plan",
             api.plan_job,
             body=JobFile,
+            refuses=taken,
+        ),
+        Operation(
+            "POST",
+            "/api/jobs/quote",
+            "What a wallet's owner is asked to lock for a job, to be signed with its key",
+            "JobQuote",
+            api.quote_job,
+            body=QuoteJob,
             refuses=taken,
         ),
         Operation("GET", path, "A job", "Job", api.get_job, refuses=_OWN),

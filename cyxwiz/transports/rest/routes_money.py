@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyxwiz.domain.errors import Code
 from cyxwiz.services.api import Api
 from cyxwiz.services.call import Paging
-from cyxwiz.services.money_api import Amount, Grant, PaymentList
+from cyxwiz.services.money_api import Account, Amount, Grant, PaymentList
 from cyxwiz.services.wallet_api import WalletNonce, WalletProof
 from cyxwiz.transports.rest.request import Access, Operation
 
@@ -13,7 +13,13 @@ from cyxwiz.transports.rest.request import Access, Operation
 def operations(api: Api) -> list[Operation]:
     return [
         Operation(
-            "GET", "/api/wallet", "Your account on the ledger", "Wallet", api.get_wallet, refuses=(Code.UNSUPPORTED,)
+            "GET",
+            "/api/wallet",
+            "Your account on the ledger, or another one that you may look at",
+            "Wallet",
+            api.get_wallet,
+            query=Account,
+            refuses=(Code.UNSUPPORTED, Code.FORBIDDEN),
         ),
         Operation(
             "GET",

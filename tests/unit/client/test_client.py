@@ -59,6 +59,7 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
     await client.top_up(JOB, "1.5")
     await client.grant(JOB, "1.5")
     await client.proof(JOB)
+    await client.quote({}, "w")
     await client.complain_about_node(JOB, JOB, "late")
     for act in ("reservation", "release_reservation"):
         await getattr(client, act)(JOB)

@@ -1,0 +1,342 @@
+"""Jobs that their client pays for with a key of its own, on the real program: what counts, and all that does not."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from solders.instruction import Instruction
+from solders.keypair import Keypair as SoldersKeypair
+from solders.message import Message
+from solders.pubkey import Pubkey
+from solders.transaction import VersionedTransaction
+
+from cyxwiz.client.escrow import pay_with
+from cyxwiz.client.keypair import Keypair
+from cyxwiz.client.receipts import verify_receipt
+from cyxwiz.domain.errors import CyxError
+from cyxwiz.ledger.instructions import escrow as program
+from cyxwiz.ledger.instructions.values import token_account
+from cyxwiz.ledger.keys import Key
+from cyxwiz.ledger.localnet.chain import Chain, open_chain
+from cyxwiz.ledger.localnet.direct import direct_rpc
+from cyxwiz.ledger.programs import Program, local_id
+from cyxwiz.ledger.solana import SolanaLedger
+from tests.contract.conftest import HandClock
+from tests.integration.conftest import client, refused
+from tests.integration.test_receipts import settle
+from tests.integration.test_rest import run_to_end
+from tests.wiring import JOB, Central, central
+
+Json = dict[str, Any]
+HAS = 10_000_000_000  # units in the wallet
+ESCROW = (
+    "program_id",
+    "platform",
+    "arbiter",
+    "deadline_seconds",
+    "fee_bps",
+    "window_seconds",
+    "interval_seconds",
+    "cap_units",
+)
+PRICED = {**JOB, "payment": {"max_price": "0.01"}}
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+async def chain(clock: HandClock) -> Chain:
+    return await open_chain(None, clock)
+
+
+@pytest.fixture
+async def house(tmp_path: Path, chain: Chain, clock: HandClock) -> AsyncIterator[Central]:
+    made = await central(tmp_path, clock=clock, chain=chain)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def alice(house: Central) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(house, house.alice) as made:
+        yield made
+
+
+@pytest.fixture
+async def wallet(chain: Chain) -> Keypair:
+    pair = Keypair(b"\7" * 32)
+    await chain.token_airdrop(Pubkey.from_string(pair.address), HAS)
+    await chain.airdrop(Pubkey.from_string(pair.address), 10**9)
+    return pair
+
+
+def ledger(house: Central) -> SolanaLedger:
+    payments = house.api.payments
+    assert payments is not None
+    assert isinstance(payments.ledger, SolanaLedger)
+    return payments.ledger
+
+
+async def quote(asker: httpx.AsyncClient, wallet: Keypair, job: Json = PRICED) -> Json:
+    answer = await asker.post("/api/jobs/quote", json={"job": job, "wallet_address": wallet.address})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def paying(given: Json, job: Json = PRICED) -> Json:
+    return {**job, "payment": {**job["payment"], **given}}
+
+
+async def settle_after_a_run(house: Central, job_id: str, clock: HandClock) -> None:
+    await run_to_end(house, job_id)
+    with pytest.raises(CyxError, match="does not allow all of it yet"):
+        await settle(house)
+    clock.advance(10)  # a stream earns by the seconds since its node was assigned
+    await settle(house)
+
+
+# with the quote's own transaction
+
+
+async def test_a_wallet_pays_for_its_job(
+    house: Central, alice: httpx.AsyncClient, wallet: Keypair, clock: HandClock
+) -> None:
+    asked = await quote(alice, wallet)
+    assert (asked["amount"], asked["amount_units"], asked["network"]) == ("0.01", 10_000_000, "localnet")
+    body = paying(pay_with(wallet, asked))
+    made = await alice.post("/api/jobs", json=body)
+    assert made.status_code == 201, made.text
+    job = made.json()
+    assert (job["id"], job["phase"]) == (asked["id"], "awaiting_payment")
+    again = await alice.post("/api/jobs", json=body)
+    assert (again.status_code, again.json()["id"]) == (200, job["id"]), "the same quote is the same job"
+    before = (await alice.get("/api/wallet")).json()["balance_units"]
+    await settle(house)
+    assert (await alice.get(f"/api/jobs/{job['id']}")).json()["phase"] == "queued"
+    locked = await ledger(house).balance(wallet.address)
+    assert locked == HAS - 10_000_000
+    await settle_after_a_run(house, job["id"], clock)
+    receipt = (await alice.get(f"/api/jobs/{job['id']}/receipt")).json()
+    verify_receipt(receipt)
+    assert (receipt["settled"], receipt["charged"]) == (True, True)
+    assert receipt["payments"][0]["client"] == wallet.address
+    assert await ledger(house).balance(wallet.address) == HAS - receipt["paid_units"], (
+        "the rest came back to the wallet"
+    )
+    assert (await alice.get("/api/payments")).json()["payments"][0]["funding"] == "signed"
+    assert (await alice.get("/api/wallet")).json()["balance_units"] == before, "the balance paid nothing"
+
+
+async def test_a_wallet_without_money_fails_its_job(house: Central, alice: httpx.AsyncClient, clock: HandClock) -> None:
+    poor = Keypair(b"\x09" * 32)
+    job = (await alice.post("/api/jobs", json=paying(pay_with(poor, await quote(alice, poor))))).json()
+    with pytest.raises(CyxError) as error:
+        await settle(house)
+    assert error.value.code == "FUNDS"
+    clock.advance(2)
+    await settle(house)
+    ended = (await alice.get(f"/api/jobs/{job['id']}")).json()
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "FUNDS")
+    receipt = (await alice.get(f"/api/jobs/{job['id']}/receipt")).json()
+    assert (receipt["settled"], receipt["charged"], receipt["paid_units"]) == (True, False, 0)
+
+
+def _unsigned(given: Json) -> Json:
+    raw = bytearray(base64.b64decode(given["transaction"]))
+    raw[1 + 64 : 1 + 128] = bytes(64)
+    return {**given, "transaction": base64.b64encode(raw).decode()}
+
+
+def _dearer(given: Json) -> Json:
+    raw = base64.b64decode(given["transaction"])
+    amount = (10_000_000).to_bytes(8, "little")
+    assert raw.count(amount) == 1
+    return {**given, "transaction": base64.b64encode(raw.replace(amount, (1).to_bytes(8, "little"))).decode()}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (_unsigned, "is not signed by the wallet"),
+        (_dearer, "is not the one that the quote offers"),
+        (lambda given: {**given, "transaction": "AAAA"}, "is no transaction"),
+        (lambda given: {**given, "transaction": "no base64!"}, "in base64"),
+        (lambda given: {**given, "transaction": "A" * 1996}, "1232 bytes"),
+        (lambda given: {"quote": given["quote"]}, "one of both"),
+        (lambda given: {**given, "escrow_tx_hash": "1" * 64}, "one of both"),
+        (lambda given: {"transaction": given["transaction"]}, "payment.quote: missing"),
+        (lambda given: {**given, "quote": str(uuid.UUID(int=5))}, "you have no quote"),
+        (lambda given: {**given, "quote": "x"}, "job"),
+    ],
+    ids=["unsigned", "other-amount", "short", "no-base64", "long", "neither", "both", "no-quote", "unknown", "no-id"],
+)
+async def test_what_is_not_the_signed_offer(
+    house: Central, alice: httpx.AsyncClient, wallet: Keypair, change: Callable[[Json], Json], why: str
+) -> None:
+    given = pay_with(wallet, await quote(alice, wallet))
+    error = refused(await alice.post("/api/jobs", json=paying(change(given))), "INVALID")
+    assert why in error["message"]
+    assert (await alice.get("/api/jobs")).json()["total"] == 0
+    assert await ledger(house).balance(wallet.address) == HAS
+
+
+async def test_a_quote_is_its_askers_for_ten_minutes_and_that_price(
+    house: Central, alice: httpx.AsyncClient, wallet: Keypair, clock: HandClock
+) -> None:
+    given = pay_with(wallet, await quote(alice, wallet))
+    async with client(house, house.bob) as bob:
+        assert "you have no quote" in refused(await bob.post("/api/jobs", json=paying(given)), "INVALID")["message"]
+    dearer = {**PRICED, "payment": {"max_price": "0.02"}}
+    assert "another job" in refused(await alice.post("/api/jobs", json=paying(given, dearer)), "CONFLICT")["message"]
+    clock.advance(601)
+    assert "expired at" in refused(await alice.post("/api/jobs", json=paying(given)), "CONFLICT")["message"]
+
+
+@pytest.mark.parametrize("address", ["", "x", "0" * 40, "1" * 31, "é" * 40])
+async def test_no_wallet_is_quoted(alice: httpx.AsyncClient, address: str) -> None:
+    refused(await alice.post("/api/jobs/quote", json={"job": PRICED, "wallet_address": address}), "INVALID")
+
+
+async def test_a_gang_pays_out_of_the_balance(alice: httpx.AsyncClient, wallet: Keypair) -> None:
+    job = {**PRICED, "resources": {"nodes": 2}}
+    refused(await alice.post("/api/jobs/quote", json={"job": job, "wallet_address": wallet.address}), "UNSUPPORTED")
+
+
+async def test_books_without_keys_quote_nothing(tmp_path: Path, wallet: Keypair) -> None:
+    for charged in (True, False):
+        house = await central(tmp_path / str(charged), charged=charged)
+        async with client(house, house.alice) as alice:
+            body = {"job": PRICED, "wallet_address": wallet.address}
+            refused(await alice.post("/api/jobs/quote", json=body), "UNSUPPORTED")
+            given = {"quote": str(uuid.UUID(int=1)), "escrow_tx_hash": "1" * 64}
+            refused(await alice.post("/api/jobs", json=paying(given)), "INVALID" if charged else "UNSUPPORTED")
+        await house.aclose()
+
+
+@pytest.mark.parametrize("field", ["id", "amount_units", "message", *ESCROW])
+async def test_a_client_signs_nothing_else_than_what_the_quote_says(
+    alice: httpx.AsyncClient, wallet: Keypair, field: str
+) -> None:
+    asked = await quote(alice, wallet)
+    pay_with(wallet, asked)
+    lying = copy.deepcopy(asked)
+    if field == "message":
+        lying[field] = base64.b64encode(base64.b64decode(asked["message"])[:-1]).decode()
+    elif field == "id":
+        lying[field] = str(uuid.UUID(int=1))
+    else:
+        holder = lying["escrow"] if field in lying["escrow"] and field != "amount_units" else lying
+        holder[field] = asked["escrow"]["account"] if isinstance(holder[field], str) else holder[field] + 1
+    with pytest.raises(CyxError, match="nothing was signed"):
+        pay_with(wallet, lying)
+    with pytest.raises(CyxError, match="is for the wallet"):
+        pay_with(Keypair(b"\3" * 32), asked)
+
+
+# with a transaction of the client's own
+
+
+def terms_of(asked: Json) -> program.Terms:
+    """What a client reads in the quote."""
+    said = asked["escrow"]
+    keys = {name: Pubkey.from_string(said[name]) for name in ("mint", "platform", "arbiter", "fee_account")}
+    return program.Terms(
+        client=Pubkey.from_string(asked["wallet_address"]),
+        job=uuid.UUID(asked["id"]).bytes,
+        amount=said["amount_units"],
+        deadline=said["deadline_seconds"],
+        fee_bps=said["fee_bps"],
+        window=said["window_seconds"],
+        interval=said["interval_seconds"],
+        cap=said["cap_units"],
+        **keys,
+    )
+
+
+async def send(chain: Chain, *instructions: Instruction) -> str:
+    """A transaction of the wallet's own: it pays the fees as well."""
+    pair = Key(SoldersKeypair.from_seed(b"\7" * 32))
+    blockhash, _ = await direct_rpc(chain).latest_blockhash()
+    message = Message.new_with_blockhash(list(instructions), pair.pubkey, blockhash)
+    raw = bytes(VersionedTransaction.populate(message, [pair.sign(bytes(message))]))
+    return str(await chain.submit(raw))
+
+
+def make(terms: program.Terms, **changes: Any) -> Instruction:
+    return program.create(local_id(Program.ESCROW), replace(terms, **changes), payer=terms.client)
+
+
+async def test_a_transaction_of_the_clients_own(
+    house: Central, chain: Chain, alice: httpx.AsyncClient, wallet: Keypair
+) -> None:
+    asked = await quote(alice, wallet)
+    sent = await send(chain, make(terms_of(asked)))
+    body = paying({"quote": asked["id"], "escrow_tx_hash": sent})
+    job = (await alice.post("/api/jobs", json=body)).json()
+    await settle(house)
+    assert (await alice.get(f"/api/jobs/{job['id']}")).json()["phase"] == "queued"
+    await alice.post(f"/api/jobs/{job['id']}/cancel", json={})
+    await settle(house)
+    assert await ledger(house).balance(wallet.address) == HAS, "all of it came back"
+    receipt = (await alice.get(f"/api/jobs/{job['id']}/receipt")).json()
+    assert receipt["payments"][0]["transactions"][0]["reference"] == sent
+    other = await quote(alice, wallet)
+    replayed = paying({"quote": other["id"], "escrow_tx_hash": sent})
+    assert "is of something else" in refused(await alice.post("/api/jobs", json=replayed), "INVALID")["message"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"amount": 9_999_999}, "its amount is 9999999, not 10000000"),
+        ({"amount": 10_000_001}, "its amount is"),
+        ({"deadline": 1_893_460_000}, "its deadline is"),
+        ({"fee_bps": 0}, "its fee_bps is 0, not 1000"),
+        ({"platform": Key.new().pubkey}, "its platform is"),
+        ({"arbiter": Key.new().pubkey}, "its arbiter is"),
+        ({"window": 1}, "its dispute window is 1"),
+        ({"interval": 0, "cap": 0}, "its interval is 0"),
+        ({"cap": 1}, "its cap is 1"),
+        ({"fee_account": None}, "its fee account is"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+async def test_an_escrow_on_other_terms(
+    chain: Chain, alice: httpx.AsyncClient, wallet: Keypair, changes: Json, why: str
+) -> None:
+    asked = await quote(alice, wallet)
+    if "fee_account" in changes:
+        changes = {"fee_account": token_account(Pubkey.from_string(wallet.address), terms_of(asked).mint)}
+    sent = await send(chain, make(terms_of(asked), **changes))
+    body = paying({"quote": asked["id"], "escrow_tx_hash": sent})
+    assert why in refused(await alice.post("/api/jobs", json=body), "INVALID")["message"]
+
+
+async def test_references_of_something_else(
+    house: Central, chain: Chain, alice: httpx.AsyncClient, wallet: Keypair
+) -> None:
+    asked = await quote(alice, wallet)
+    foreign = await quote(alice, wallet)
+    of_another_job = await send(chain, make(terms_of(foreign)))
+    gift = await chain.token_airdrop(Pubkey.from_string(wallet.address), 1)
+
+    async def why(reference: str) -> str:
+        body = paying({"quote": asked["id"], "escrow_tx_hash": reference})
+        return str(refused(await alice.post("/api/jobs", json=body), "INVALID")["message"])
+
+    assert "is no signature" in await why("abc")
+    assert "is not on the chain" in await why(str(Key.new().sign(b"never sent")))
+    assert "is of something else" in await why(of_another_job)
+    assert "is of something else" in await why(str(gift))
+    assert (await alice.get("/api/jobs")).json()["total"] == 0
