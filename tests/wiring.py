@@ -40,7 +40,7 @@ from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reports import Reporting, token_to
 from cyxwiz.services.reputation import Reputation, rules_of
-from cyxwiz.services.reservation_funds import NoFunds, ReservationFunds
+from cyxwiz.services.reservation_funds import LedgerFunds, NoFunds, ReservationFunds
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
 from cyxwiz.services.secrets import load_secrets
@@ -187,7 +187,10 @@ async def central(
         ledger = local_ledger(chain, store, clock, custody=b"c" * 32, welcome_units=parse_cyxwiz(config.ledger.welcome))
     elif charged:
         ledger = CreditsLedger(store, welcome_units=parse_cyxwiz(config.ledger.welcome))
-    payments = Payments(store, clock, ledger, Terms(1000, 60, 30)) if ledger else None
+    terms = Terms(1000, 60, 30)
+    payments = Payments(store, clock, ledger, terms) if ledger else None
+    if ledger is not None and funds is None:
+        funds = LedgerFunds(store, ledger, terms)
     jobs = Jobs(
         store, clock, accounts, liveness, tariff, Weights(), reputation, max_pending_per_user=1000, payments=payments
     )

@@ -39,7 +39,7 @@ from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reports import Reporting
 from cyxwiz.services.reputation import Reputation, rules_of
 from cyxwiz.services.reservation_commands import ReservationCommands
-from cyxwiz.services.reservation_funds import NoFunds
+from cyxwiz.services.reservation_funds import LedgerFunds, NoFunds
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
 from cyxwiz.services.secrets import Secrets, load_secrets
@@ -147,7 +147,8 @@ async def build_core(
         payments=payments,
     )
     fee_percent = config.blockchain.platform_fee_percent
-    reservations = Reservations(store, clock, accounts, liveness, jobs, NoFunds(), fee_percent=fee_percent)
+    funds = LedgerFunds(store, ledger, _terms(config)) if ledger is not None else NoFunds()
+    reservations = Reservations(store, clock, accounts, liveness, jobs, funds, fee_percent=fee_percent)
     verifying = verifying_of(config.verify, policy, secrets, reputation)
     reporting = Reporting(policy, tariff, reputation, verifying)
     watch = Watch(store, bus, accounts, poll_seconds=poll)

@@ -201,7 +201,7 @@ class SolanaLedger:
 
     async def _assign(self, payment: Payment, held: Escrow | None, work: Work) -> Done:
         if held is None:
-            raise conflict(f"Payment {payment.id}: its escrow is gone")
+            return await self._over(payment)
         node = _key(work.node)
         if held.node == node:
             return Done(await self._reference(payment, "assign"), paid_units=held.released)
@@ -215,7 +215,7 @@ class SolanaLedger:
 
     async def _pay(self, payment: Payment, held: Escrow | None) -> Done:
         if held is None:
-            raise conflict(f"Payment {payment.id}: its escrow is gone")
+            return await self._over(payment)
         if held.interval == 0:
             raise conflict(f"Payment {payment.id} is paid out at its end")
         total = min(payment.earned_units, held.accrued + await self._allowed(held))
@@ -279,9 +279,12 @@ class SolanaLedger:
     # what is there
 
     async def _escrow(self, payment: Payment) -> Escrow | None:
-        address = program.state_address(self._at.program, _key(payment.client), _job(payment))
+        address = self._address(payment)
         account = await self._rpc.account(address)
         return None if account is None or not account.data else Escrow.decode(address, bytes(account.data))
+
+    def _address(self, payment: Payment) -> Pubkey:
+        return program.state_address(self._at.program, _key(payment.client), _job(payment))
 
     def _agreed(self, payment: Payment, held: Escrow) -> None:
         """Raises CONFLICT unless the escrow is what the payment says."""
@@ -320,6 +323,13 @@ class SolanaLedger:
     async def _reference(self, payment: Payment, kind: str) -> str:
         return next((move.reference for move in reversed(await self._moves(payment)) if move.kind == kind), "")
 
+    async def _over(self, payment: Payment) -> Done:
+        """How an escrow ended that was to go on: a step that is repeated late. Raises CONFLICT for one unknown."""
+        ended = await self._ended(payment)
+        if ended is None:
+            raise conflict(f"Payment {payment.id}: its escrow is gone")
+        return ended
+
     async def _ended(self, payment: Payment) -> Done | None:
         """How the escrow ended, by the transactions that were recorded before they were sent; None if it never was."""
         moves = [move for move in await self._moves(payment) if move.state == "confirmed"]
@@ -341,13 +351,14 @@ class SolanaLedger:
         return await self._send.land(self._movement(payment, step, units, fee), steps, [self._at.platform, *signers])
 
     def _movement(self, payment: Payment, step: Step, units: int, fee: int) -> Movement:
+        escrow = str(self._address(payment))
         payee = payment.node or payment.client
         return Movement(
             "",
             step.value,
             units,
-            payment.client if step is Step.LOCK else payment.id,
-            payment.id if step in (Step.LOCK, Step.ASSIGN) else payee,
+            payment.client if step is Step.LOCK else escrow,
+            escrow if step in (Step.LOCK, Step.ASSIGN) else payee,
             self._clock.now(),
             payment_id=payment.id,
             job_id=payment.job_id,

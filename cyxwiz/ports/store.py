@@ -133,6 +133,7 @@ class MovementQuery:
 
     owner_id: UserId | None = None
     payment_id: str = ""
+    job_id: str = ""
     account: str = ""
     state: str = ""
     kinds: frozenset[str] = frozenset()

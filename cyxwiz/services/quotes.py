@@ -110,7 +110,7 @@ class Quotes:
             raw = _decoded(funds.transaction)
             return SignedLock(payment, await ledger.signed(payment, raw, document["last_valid_block_height"]))
         await ledger.check_signed(payment, funds.reference)
-        return SignedLock(payment, self._sent(payment, funds.reference))
+        return SignedLock(payment, self._sent(payment, funds.reference, document["escrow"]["account"]))
 
     def _payment(self, actor: Principal, spec: JobSpec, wallet: str) -> Payment:
         if spec.resources.nodes > 1 or spec.reservation_id:
@@ -122,14 +122,14 @@ class Quotes:
         made = self._payments.draft(ident, actor.id, spec, amount, rate, self._clock.now())
         return replace(made, client=wallet, funding=Funding.SIGNED)
 
-    def _sent(self, payment: Payment, reference: str) -> Movement:
+    def _sent(self, payment: Payment, reference: str, account: str) -> Movement:
         now = self._clock.now()
         return Movement(
             reference,
             "lock",
             payment.amount_units,
             payment.client,
-            payment.id,
+            account,
             now,
             payment_id=payment.id,
             job_id=payment.job_id,

@@ -1,15 +1,25 @@
-"""The moves of money that reservations need, for a ledger to make.
+"""The money of reservations on a ledger: locked in full for each span of time, paid out by the used part at the end.
 
-Every move has an idempotency key: made again with the same key it answers as before and moves nothing. What a move
-answers is what happened on the ledger: an account or a transaction that does not exist is named by nothing.
+Every move has an idempotency key: made again with the same key it answers as before and moves nothing. A reservation
+has one lock for the time that it began with and one for each extension. What a ledger has locked for it is found by the
+ledger's own record, not by the reservation's row, which a crash may have left behind.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Protocol
 
+from cyxwiz.domain.ids import JobId
+from cyxwiz.domain.payment import Done, Payment, Step, Work
 from cyxwiz.domain.reservation import Reservation
+from cyxwiz.ports.ledger import Ledger
+from cyxwiz.ports.store import MovementQuery, Store
+from cyxwiz.services.payments import Terms
+
+MOST = 10_000  # locks of one reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +73,71 @@ class NoFunds:
 
     async def settle(self, reservation: Reservation, key: str) -> Moved:
         return Moved()
+
+
+class LedgerFunds:
+    """`ReservationFunds` on a ledger. Each lock pays its own fee, rounded down: where a reservation was extended, the
+    platform may have a unit less for each extension than the fee of the whole would be."""
+
+    charges = True
+
+    def __init__(self, store: Store, ledger: Ledger, terms: Terms) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._terms = terms
+
+    async def reserve(self, reservation: Reservation, key: str) -> Hold:
+        return await self.extend(reservation, reservation.escrow_units, key)
+
+    async def extend(self, reservation: Reservation, units: int, key: str) -> Hold:
+        if not units:
+            return Hold()
+        payment = self._payment(reservation, str(uuid.uuid5(uuid.UUID(reservation.id), key)), units)
+        done = await self._ledger.perform(payment, Step.LOCK, _work(""))
+        made = await self._store.read(lambda tx: tx.movement(done.reference))
+        return Hold(made.destination if made is not None else "", done.reference)
+
+    async def settle(self, reservation: Reservation, key: str) -> Moved:
+        node = await self._store.read(lambda tx: tx.node(reservation.node_id))
+        account = self._ledger.node_account(node) if node is not None else ""
+        left, paid, back = reservation.paid_units if account else 0, "", ""
+        for payment in await self._locked(reservation):
+            part = min(left, payment.amount_units)
+            done = await self._end(payment, part, account)
+            left -= done.paid_units
+            paid = paid or (done.reference if done.paid_units else "")
+            back = done.reference if done.refunded_units else back
+        return Moved(paid, back)
+
+    async def _end(self, payment: Payment, part: int, account: str) -> Done:
+        if not part:
+            return await self._ledger.perform(payment, Step.REFUND, _work(""))
+        await self._ledger.perform(payment, Step.ASSIGN, _work(account))
+        assigned = replace(payment, node=account, earned_units=part)
+        return await self._ledger.perform(assigned, Step.SETTLE, _work(account))
+
+    async def _locked(self, reservation: Reservation) -> list[Payment]:
+        """What was locked for it, oldest first, or may have been."""
+        query = MovementQuery(job_id=reservation.id, kinds=frozenset({"lock"}), limit=MOST)
+        found = (await self._store.read(lambda tx: tx.movements(query))).items
+        units = {each.payment_id: each.units for each in reversed(found)}
+        return [self._payment(reservation, ident, amount) for ident, amount in units.items()]
+
+    def _payment(self, reservation: Reservation, ident: str, units: int) -> Payment:
+        return Payment(
+            id=ident,
+            job_id=JobId(reservation.id),
+            owner_id=reservation.owner_id,
+            amount_units=units,
+            fee_bps=reservation.fee_percent * 100,
+            client=self._ledger.client_account(reservation.owner_id),
+            rate=0.0,
+            interval_seconds=0,
+            created_at=reservation.started_at,
+            deadline=reservation.started_at + timedelta(days=self._terms.open_days),
+            node_id=reservation.node_id,
+        )
+
+
+def _work(node: str) -> Work:
+    return Work(node, None, ended=True, cost_units=None, progress=0.0, attempt=0, running=False)

@@ -135,6 +135,8 @@ class Money(Unit):
             matching = matching.where(_touches(query.account))
         if query.payment_id:
             matching = matching.where(movements.c.payment_id == query.payment_id)
+        if query.job_id:
+            matching = matching.where(movements.c.job_id == query.job_id)
         if query.state:
             matching = matching.where(movements.c.state == query.state)
         if query.kinds:

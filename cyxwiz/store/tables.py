@@ -359,6 +359,7 @@ class MovementRow(Row, table=True):
         Index("ix_ledger_movements_payment_id_at", "payment_id", "at"),
         Index("ix_ledger_movements_owner_id_at", "owner_id", "at"),
         Index("ix_ledger_movements_at", "at"),
+        Index("ix_ledger_movements_job_id", "job_id"),
     )
     reference: str = Field(primary_key=True)
     kind: str

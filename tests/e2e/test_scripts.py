@@ -78,7 +78,7 @@ def test_a_folder_of_code_is_run_paused_and_goes_on(tmp_path: Path) -> None:
         until(http, made["id"], "running")
         while until(http, made["id"], "running")["progress"] < 0.2:
             time.sleep(0.05)
-        command(data, "jobs", "pause", made["id"])
+        assert http.post(f"/api/jobs/{made['id']}/pause", json={}).status_code == 200
         until(http, made["id"], "paused")
         command(data, "jobs", "resume", made["id"])
         job = until(http, made["id"], "completed", "failed")
