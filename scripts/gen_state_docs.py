@@ -36,7 +36,7 @@ ABOUT = {
         "A lease is one node's claim on one job. It is inside central; `cyxwiz jobs explain` shows it. It is fenced by"
         " the existence of a newer one, not by time."
     ),
-    "payment": "The money of a job on a ledger: docs/guides/money.md.",
+    "payment": "The money of a job on a ledger: docs/money.md.",
     "node": (
         "Whether a node counts as there. What people see as `status` also says `draining` (online and cordoned) and"
         " `busy` (online with every slot taken); those two follow from other fields and are no states."
