@@ -220,12 +220,14 @@ class Done:
     Args:
         reference: the transaction, as people can look it up; "" when there was nothing to do.
         paid_units: paid out in all, fees included; it may be less than what was earned, never more.
+        stopped: its client has ended it on the ledger: nothing more will be paid out of it.
     """
 
     reference: str
     paid_units: int = 0
     refunded_units: int = 0
     locked: bool = True
+    stopped: bool = False
 
 
 def after(payment: Payment, step: Step, work: Work, done: Done, now: datetime) -> Payment:

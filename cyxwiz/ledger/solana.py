@@ -26,7 +26,7 @@ from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Funding, Movement, Payment, Step, Work, fee_of
 from cyxwiz.ledger.instructions import escrow as program
-from cyxwiz.ledger.instructions.escrow import Escrow, Payout, Terms
+from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Payout, Terms
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.offers import Offers, differences
@@ -215,12 +215,13 @@ class SolanaLedger:
 
     async def _pay(self, payment: Payment, held: Escrow | None) -> Done:
         if held is None:
-            return await self._over(payment)
+            return replace(await self._over(payment), stopped=True)
         if held.interval == 0:
             raise conflict(f"Payment {payment.id} is paid out at its end")
         total = min(payment.earned_units, held.accrued + await self._allowed(held))
+        stopped = Flag.STOPPED in held.flags
         if total <= held.released and held.accrued <= held.released:
-            return Done(await self._reference(payment, "pay"), paid_units=held.released)
+            return Done(await self._reference(payment, "pay"), paid_units=held.released, stopped=stopped)
         steps: list[Instruction] = []
         if total > held.accrued:
             steps.append(program.attest(self._at.program, held, total, self._evidence(payment)))
@@ -228,7 +229,7 @@ class SolanaLedger:
         steps.append(self._payout(held).claim())
         fee = fee_of(total, held.fee_bps) - held.fees
         signature = await self._land(payment, Step.PAY, steps, total - held.released, fee)
-        return Done(signature, paid_units=total)
+        return Done(signature, paid_units=total, stopped=stopped)
 
     async def _end(self, payment: Payment, held: Escrow | None, step: Step) -> Done:
         if held is None:
@@ -260,12 +261,16 @@ class SolanaLedger:
 
     async def _allowed(self, held: Escrow) -> int:
         """What the stream may earn by now: as the program computes it."""
+        if Flag.STOPPED in held.flags:
+            return 0
         now = min(await self._chain_time(), held.deadline)
         span = min(max(0, now - held.accrued_at), held.interval)
         return min(held.cap * span // held.interval, held.amount - held.accrued)
 
     async def _may_wait(self, held: Escrow) -> bool:
         """Whether the stream's allowance still grows."""
+        if Flag.STOPPED in held.flags:
+            return False
         now = await self._chain_time()
         return now - held.accrued_at < held.interval and now < held.deadline
 

@@ -34,6 +34,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 TOPIC = "payments"  # hint: a ledger may have something to do
 OUT_OF_FUNDS = "its funds run out"  # how the reason of a job begins that was set aside for it
+STOPPED = "its client stopped the payments"  # on the ledger, by its own signature
+WANTING = (OUT_OF_FUNDS, STOPPED)
 LOW = 0.8  # of what is locked: the owner is told
 CLOSING = timedelta(hours=1)  # before its deadline a payment is ended, as its client could take it back after that
 RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
@@ -268,11 +270,15 @@ class Payments:
             amount, earned = format_cyxwiz(now.amount_units), format_cyxwiz(now.earned_units)
             tx.emit(JobFundsLow(job.id, job.owner_id, amount, earned), private_to=job.owner_id)
         next_interval = now.earned_units + round(now.rate * now.interval_seconds)
-        if next_interval > now.amount_units and job.state is JobState.RUNNING and job.intent is Intent.RUN:
-            node = tx.node(job.node_id) if job.node_id else None
-            if node is not None and not node.legacy:
-                job = leases.pause(tx, job, "the platform")
-                tx.save_job(replace(job, reason=f"{OUT_OF_FUNDS}: `cyxwiz jobs topup {job.id} AMOUNT` lets it go on"))
+        if next_interval > now.amount_units:
+            self._set_aside(tx, job, OUT_OF_FUNDS)
+
+    def _set_aside(self, tx: Tx, job: Job, why: str) -> None:
+        """Has a job save itself and pause, until there is money again. Nodes of the earlier kind can't."""
+        node = tx.node(job.node_id) if job.node_id else None
+        if job.state is JobState.RUNNING and job.intent is Intent.RUN and node is not None and not node.legacy:
+            job = leases.pause(tx, job, "the platform")
+            tx.save_job(replace(job, reason=f"{why}: `cyxwiz jobs topup {job.id} AMOUNT` lets it go on"))
 
     def _apply(self, tx: Tx, seen: Payment, step: Step, work: Work, done: Done) -> None:
         payment = tx.payment(seen.id)
@@ -283,8 +289,12 @@ class Payments:
         _tell(tx, moved, step, done)
         tx.hint(TOPIC)
         job = tx.job(payment.job_id)
-        if step is Step.LOCK and job is not None and not job.ended:
+        if job is None or job.ended:
+            return
+        if step is Step.LOCK:
             self._funded(tx, job)
+        elif done.stopped:
+            self._set_aside(tx, job, STOPPED)
 
     def _funded(self, tx: Tx, job: Job) -> Job:
         """The job may start, or go on, once all of its payments are locked."""
@@ -293,7 +303,7 @@ class Payments:
         if job.phase is Phase.AWAITING_PAYMENT and job.state is JobState.PENDING:
             job = tx.save_job(replace(job, phase=Phase.QUEUED, reason="waiting for the scheduler"))
             tx.hint(leases.QUEUE)
-        elif job.reason.startswith(OUT_OF_FUNDS) and (job.state is JobState.PAUSED or job.intent is Intent.PAUSE):
+        elif job.reason.startswith(WANTING) and (job.state is JobState.PAUSED or job.intent is Intent.PAUSE):
             job = leases.resume(tx, job, "the platform")
         return job
 
