@@ -35,12 +35,17 @@ async def open_ledger(
     if backend == "auto":
         backend = "localnet" if local and find_spec("solders") else "credits"
     if backend == "none":
+        if parse_cyxwiz(config.blockchain.minimum_stake):
+            raise ConfigError(
+                f'blockchain.minimum_stake = {config.blockchain.minimum_stake!r}: with ledger.backend = "none" nothing '
+                'can be staked; set it to "0", or choose a ledger'
+            )
         return None
     welcome = parse_cyxwiz(config.ledger.welcome)
     if backend == "credits":
         from cyxwiz.ledger.credits import CreditsLedger
 
-        return CreditsLedger(store, welcome_units=welcome, stakes=_stake_rules(config))
+        return CreditsLedger(store, welcome_units=welcome, stakes=stake_rules(config))
     if find_spec("solders") is None:
         raise ConfigError(
             f"ledger.backend = {backend!r} needs solders and solana: pip install 'cyxwiz[ledger]', or set \"credits\""
@@ -58,7 +63,7 @@ async def open_ledger(
     return ledger
 
 
-def _stake_rules(config: Config) -> StakeRules:
+def stake_rules(config: Config) -> StakeRules:
     """Of the platform's own books; a chain's are in its staking config."""
     return StakeRules(
         max(1, parse_cyxwiz(config.blockchain.minimum_stake)),

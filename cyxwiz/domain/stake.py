@@ -126,11 +126,13 @@ class StakeStep:
 
 @dataclass(frozen=True, slots=True)
 class StakeDone:
-    """What a ledger did: the transaction, how much it moved or set aside, and the stake after it."""
+    """What a ledger did: the transaction, how much it moved or set aside, the stake after it, and whether a slash ended
+    with the units lost."""
 
     reference: str
     units: int
     stake: Stake
+    lost: bool = False
 
 
 def applied(stake: Stake, step: StakeStep, rules: StakeRules, now: datetime) -> tuple[Stake, int]:

@@ -98,7 +98,8 @@ class ChainStakes:
         query = MovementQuery(payment_id=step.id, state=CONFIRMED, limit=1)
         known = (await self._store.read(lambda tx: tx.movements(query))).items
         if known:
-            return StakeDone(known[0].reference, known[0].units, await self.stake(node))
+            lost = known[0].destination == str(program.rewards_address(self._keys.program, self._config_address))
+            return StakeDone(known[0].reference, known[0].units, await self.stake(node), lost)
         config = await self._config()
         before = await self.stake(node)
         now = datetime.fromtimestamp(await self._accounts.chain_time(), UTC)
@@ -119,7 +120,7 @@ class ChainStakes:
             node_id=node.id,
         )
         reference = await self._send.land(movement, instructions, [self._keys.platform, *signers])
-        return StakeDone(reference, units, await self.stake(node))
+        return StakeDone(reference, units, await self.stake(node), lost)
 
     async def _instructions(
         self, staking: Staking, node: Node, step: StakeStep, units: int

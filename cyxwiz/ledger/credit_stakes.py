@@ -46,7 +46,7 @@ class CreditStakes:
         reference = f"credits:stake:{step.id}"
         before = tx.stake_of(account)
         if (known := tx.movement(reference)) is not None:
-            return StakeDone(reference, known.units, before)
+            return StakeDone(reference, known.units, before, known.destination == SLASHED)
         stake, units = applied(before, step, self._rules, tx.now)
         tx.save_stake(stake)
         source, destination = _ends(before, stake, step, account, owner)
@@ -68,7 +68,7 @@ class CreditStakes:
                 confirmed_at=tx.now,
             )
         )
-        return StakeDone(reference, units, stake)
+        return StakeDone(reference, units, stake, destination == SLASHED)
 
 
 def _ends(before: Stake, after: Stake, step: StakeStep, account: str, owner: str) -> tuple[str, str]:

@@ -31,6 +31,8 @@ from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.payments import Payments
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reservations import MAX_WALLET, Reservations
+from cyxwiz.services.stake_api import StakeApi
+from cyxwiz.services.stakes import Staking
 from cyxwiz.services.views import Json
 from cyxwiz.services.wallet_api import WalletApi
 from cyxwiz.services.wallets import Wallets
@@ -50,6 +52,7 @@ class JobList(Paging):
 
 
 class NodeList(Paging):
+    mine: bool = False
     status: Literal["online", "offline", "banned"] | None = None
     region: str = Field("", max_length=64)
 
@@ -138,7 +141,7 @@ class Nothing(Args):
     pass
 
 
-class Api(MoneyApi, WalletApi, BlockchainApi):
+class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
     """The use cases as documents. Methods whose names end a public door need a caller unless they say otherwise."""
 
     def __init__(
@@ -155,6 +158,7 @@ class Api(MoneyApi, WalletApi, BlockchainApi):
         payments: Payments | None = None,
         *,
         price_usd: float | None = None,
+        staking: Staking | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -168,6 +172,7 @@ class Api(MoneyApi, WalletApi, BlockchainApi):
         self.payments = payments
         self.reservations = reservations
         self.price_usd = price_usd
+        self.staking = staking
 
     # jobs
 
@@ -291,9 +296,11 @@ class Api(MoneyApi, WalletApi, BlockchainApi):
 
     async def list_nodes(self, call: Call) -> Json:
         args = call.read(NodeList)
-        _ = call.caller
+        owner_id = call.caller.id if args.mine else None
         states = frozenset({NodeState(args.status)}) if args.status else frozenset[NodeState]()
-        query = NodeQuery(states=states, region_contains=args.region, offset=args.offset, limit=args.limit)
+        query = NodeQuery(
+            owner_id=owner_id, states=states, region_contains=args.region, offset=args.offset, limit=args.limit
+        )
         result = await self.nodes.list(query)
         now = self._clock.now()
         return views.page("nodes", result, lambda node: self._node_view(node, now), args.page, args.limit)
