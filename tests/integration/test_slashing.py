@@ -7,16 +7,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from solders.pubkey import Pubkey
 
+from cyxwiz.domain.ids import NodeId, new_id
 from cyxwiz.domain.money import UNITS_PER_CYXWIZ
-from cyxwiz.domain.stake import StakeKind
+from cyxwiz.domain.node import Hardware, Node
+from cyxwiz.domain.stake import StakeKind, StakeStep
 from cyxwiz.domain.states import JobState
 from cyxwiz.ledger.instructions.staking import Contest, Stake
 from cyxwiz.ledger.localnet.genesis import STAKING_APPEAL_SECONDS
+from cyxwiz.ports.store import MovementQuery
 from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.services.call import Call
 from tests.central import Central, central
+from tests.contract.ledgers import opened
 from tests.integration.test_link import admin, until
 from tests.integration.test_proofs import submit
 from tests.integration.test_verification import FLAGS, SPOT, nodes, other_file, verifying
@@ -98,3 +103,43 @@ async def test_a_cheat_loses_stake_on_the_real_program(tmp_path: Path) -> None:
         notes = [each["note"] for each in shown["reputation_account"]["events"] if each["kind"] == "slashed"]
         assert len(notes) == 2
         assert shown["stake"] == "200"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["recorded, not sent", "landed, not known"])
+@pytest.mark.parametrize("kind", [StakeKind.ADD, StakeKind.SLASH])
+async def test_a_crash_around_the_send_neither_loses_nor_repeats_a_step(
+    tmp_path: Path, kind: StakeKind, sent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened("localnet", tmp_path) as bench:
+        ledger: Any = bench.ledger
+        least = (await ledger.stakes.rules()).minimum_units
+        await ledger.grant(ledger.client_account(bench.user), 10 * least, "for tests")
+        now = bench.now()
+        node = Node(NodeId(new_id()), bench.user, "rig", Hardware("CPU", 1, 1, 1, ()), now, now)
+
+        def step(which: StakeKind, units: int) -> StakeStep:
+            return StakeStep(new_id(), node.id, bench.user, which, now, now, units=units, evidence="ab" * 32)
+
+        await ledger.stakes.perform(node, step(StakeKind.ADD, 4 * least))
+        whole = ledger._rpc.send
+
+        async def dies(raw: bytes, *, preflight: bool = False) -> Any:
+            if sent:
+                await whole(raw, preflight=preflight)
+            raise Killed
+
+        asked = step(kind, least)
+        monkeypatch.setattr(ledger._rpc, "send", dies)
+        with pytest.raises(Killed):
+            await ledger.stakes.perform(node, asked)
+        monkeypatch.setattr(ledger._rpc, "send", whole)
+        done = await ledger.stakes.perform(node, asked)
+        again = await ledger.stakes.perform(node, asked)
+        assert done.reference == again.reference
+        assert done.stake.active_units == (5 if kind is StakeKind.ADD else 3) * least
+        moved = await ledger._store.read(lambda tx: tx.movements(MovementQuery(payment_id=asked.id)))
+        assert [each.state for each in moved.items] == ["confirmed"], "what was recorded is what landed"
