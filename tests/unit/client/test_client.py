@@ -59,6 +59,10 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
     await client.top_up(JOB, "1.5")
     await client.grant(JOB, "1.5")
     await client.complain_about_node(JOB, JOB, "late")
+    for act in ("stake", "withdraw_stake", "appeal_slash"):
+        await getattr(client, act)(JOB)
+    await client.add_stake(JOB, "1.5")
+    await client.judge_slash(JOB, True)
     for act in ("reservation", "release_reservation"):
         await getattr(client, act)(JOB)
     await client.reservations(active=True)
