@@ -296,7 +296,8 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
 
     async def list_nodes(self, call: Call) -> Json:
         args = call.read(NodeList)
-        owner_id = call.caller.id if args.mine else None
+        actor = call.caller
+        owner_id = actor.id if args.mine else None
         states = frozenset({NodeState(args.status)}) if args.status else frozenset[NodeState]()
         query = NodeQuery(
             owner_id=owner_id, states=states, region_contains=args.region, offset=args.offset, limit=args.limit

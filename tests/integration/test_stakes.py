@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.node import Node
-from cyxwiz.domain.stake import Contest, StakeDone, StakeKind, StakeStep, StepState
+from cyxwiz.domain.stake import Contest, Stake, StakeDone, StakeKind, StakeStep, StepState
 from cyxwiz.services.call import Call
 from cyxwiz.services.stakes import Staking
+from cyxwiz.transports.grpc.mapping import info_to
 from tests.contract.conftest import HandClock
 from tests.wiring import JOB, Central, central
 
@@ -232,6 +234,22 @@ async def test_a_slash_sets_half_aside_and_is_lost_after_its_time(house: House) 
     assert await house.central.store.read(lambda tx: tx.accounts_total()) == 0
 
 
+async def test_ones_own_nodes_and_the_wire_contract_show_the_stake(house: House) -> None:
+    await house.ask("add_stake", amount="250.5")
+    assert [each["id"] for each in (await house.ask("list_nodes", mine=True))["nodes"]] == [house.node]
+    assert (await house.ask("list_nodes", house.central.alice, mine=True))["nodes"] == []
+    node = await house.central.nodes.get(house.node)
+    assert info_to(node, house.clock.now()).staked_amount == 250.5
+
+
+async def test_a_ledger_that_has_less_than_was_written_down_is_right(house: House) -> None:
+    await house.ask("add_stake", amount="250")
+    account = (await house.ask("get_stake"))["account"]
+    await house.central.store.write(lambda tx: tx.save_stake(Stake(account, active_units=UNITS)))
+    await house.staking.refresh()
+    assert (await house.central.nodes.get(house.node)).stake_units == UNITS
+
+
 @pytest.mark.parametrize("end", ["upheld", "dismissed", "not judged"])
 async def test_an_appeal_is_judged_by_an_admin_or_granted_by_time(house: House, end: str) -> None:
     await house.ask("add_stake", amount="300")
@@ -254,19 +272,13 @@ async def test_an_appeal_is_judged_by_an_admin_or_granted_by_time(house: House, 
 async def test_only_an_admin_judges(house: House) -> None:
     alice = await house.actor(house.central.alice)
     await house.central.store.write(
-        lambda tx: tx.save_node(replaced(tx.node(house.node), alice.id))  # type: ignore[arg-type]
+        lambda tx: tx.save_node(replace(tx.node(house.node), owner_id=alice.id))  # type: ignore[type-var]
     )
     await house.ask("add_stake", house.central.alice, amount="300")
     await house.owed()
     await house.staking.tend()
     await house.ask("appeal_slash", house.central.alice)
     await house.refused(Code.FORBIDDEN, "judge_slash", house.central.alice, upheld=False)
-
-
-def replaced(node: Node, owner: Any) -> Node:
-    from dataclasses import replace
-
-    return replace(node, owner_id=owner)
 
 
 async def test_two_slashes_come_one_after_the_other_and_none_is_lost(house: House) -> None:
