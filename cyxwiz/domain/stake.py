@@ -13,6 +13,7 @@ from enum import StrEnum
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
+from cyxwiz.domain.proof import is_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ def _withdraw(stake: Stake, now: datetime) -> Stake:
 def _slash(stake: Stake, step: StakeStep, rules: StakeRules, now: datetime) -> Stake:
     if stake.contest is not Contest.NONE:
         raise conflict("A slash of this stake is not settled yet: the next one has to wait")
-    if len(step.evidence) != 64 or not int(step.evidence, 16):
+    if not is_digest(step.evidence) or step.evidence == "0" * 64:
         raise invalid("evidence: must be a SHA-256 in hex, and not 0", field="evidence")
     if _checked(step.units) > stake.pledged_units:
         raise CyxError(Code.FUNDS, f"Only {format_cyxwiz(stake.pledged_units)} CYXWIZ are staked")

@@ -78,8 +78,7 @@ def why_not(spec: JobSpec, candidate: Candidate, owner_id: UserId | None = None)
     if node.reputation < LEAST:
         return f"reputation below {PROBATION:g}"
     if candidate.short_of_stake(owner_id):
-        staked, least = format_cyxwiz(node.stake_units), format_cyxwiz(candidate.minimum_stake)
-        return f"stake of {staked} CYXWIZ is below the minimum of {least}"
+        return f"stake below {format_cyxwiz(candidate.minimum_stake)} CYXWIZ"
     if node.state is not NodeState.ONLINE or not candidate.connected:
         return "offline"
     if spec.reservation_id != node.reservation_id:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from cyxwiz.client import Client
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId
@@ -19,7 +22,10 @@ from cyxwiz.domain.stake import Contest, Stake, StakeDone, StakeKind, StakeStep,
 from cyxwiz.services.call import Call
 from cyxwiz.services.stakes import Staking
 from cyxwiz.transports.grpc.mapping import info_to
+from tests.central import central as real_central
 from tests.contract.conftest import HandClock
+from tests.nodes import local_link, node
+from tests.training import InlineExecutor
 from tests.wiring import JOB, Central, central
 
 UNITS = 10**9
@@ -118,9 +124,9 @@ BAD = ["0", "-1", "9223372036.854775808", "0.0000000001", "much", "", "1e400", "
 
 
 @pytest.mark.parametrize("amount", BAD)
-@pytest.mark.parametrize("door", ["rest", "grpc"])
+@pytest.mark.parametrize("door", ["rest", "core"])
 async def test_no_amount_is_refused_at_every_door(house: House, door: str, amount: str) -> None:
-    if door == "grpc":
+    if door == "core":
         await house.refused(Code.INVALID, "add_stake", amount=amount)
         if amount != "99.999999999":  # which is a fine amount to withdraw, were it there
             await house.refused(Code.INVALID, "withdraw_stake", amount=amount)
@@ -135,6 +141,30 @@ async def test_no_amount_is_refused_at_every_door(house: House, door: str, amoun
             )
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID"), answer.text
             assert "amount" in answer.json()["error"]["message"]
+
+
+async def test_grpc_serves_it_and_refuses_the_same(tmp_path: Path) -> None:
+    async with (
+        real_central(tmp_path, "blockchain.minimum_stake=100", charged=True) as server,
+        node(tmp_path / "node", local_link(server), InlineExecutor()) as agent,
+    ):
+        rig = agent._identity.node_id
+        _, alice = await server.user("alice")
+        async with Client(server.address, server.key) as mine, Client(server.address, alice) as hers:
+            for amount in BAD:
+                with pytest.raises(CyxError) as refused:
+                    await mine.add_stake(rig, amount)
+                assert refused.value.code is Code.INVALID, amount
+            with pytest.raises(CyxError) as poor:
+                await mine.add_stake(rig, "5000")
+            assert poor.value.code is Code.FUNDS
+            assert (await mine.add_stake(rig, "150"))["stake"] == "150"
+            assert (await mine.withdraw_stake(rig, "50"))["cooling"] == "50"
+            for act in (hers.stake, hers.withdraw_stake, hers.appeal_slash):
+                with pytest.raises(CyxError) as foreign:
+                    await act(rig)
+                assert foreign.value.code is Code.FORBIDDEN
+            assert (await mine.stake(rig))["stake"] == "100"
 
 
 async def test_rest_serves_it_to_the_owner_alone(house: House) -> None:
@@ -189,7 +219,7 @@ async def test_a_node_below_the_minimum_gets_no_jobs_of_others(house: House) -> 
 
     node = await made.nodes.get(house.node)
     assert node.status == "online"
-    assert await reasons(bob) == ["stake of 0 CYXWIZ is below the minimum of 100"]
+    assert await reasons(bob) == ["stake below 100 CYXWIZ"]
     assert await reasons(admin) == [None], "its owner's jobs need no stake"
     with pytest.raises(CyxError) as kept:
         await made.reservations.reserve(bob, house.node, "", 60)
@@ -197,7 +227,7 @@ async def test_a_node_below_the_minimum_gets_no_jobs_of_others(house: House) -> 
     await house.ask("add_stake", amount="100")
     assert await reasons(bob) == [None]
     await house.ask("withdraw_stake")
-    assert await reasons(bob) == ["stake of 0 CYXWIZ is below the minimum of 100"]
+    assert await reasons(bob) == ["stake below 100 CYXWIZ"]
 
 
 async def test_a_slash_sets_half_aside_and_is_lost_after_its_time(house: House) -> None:
@@ -360,3 +390,32 @@ async def test_a_ledger_that_is_away_is_asked_again(house: House) -> None:
     house.clock.advance(61)
     await house.staking.tend()
     assert (await house.ask("get_stake"))["stake"] == "100"
+
+
+class Slow(Dying):
+    """A ledger that lets others run before it does a step."""
+
+    async def perform(self, node: Node, step: StakeStep) -> StakeDone:
+        await asyncio.sleep(0.02)
+        done: StakeDone = await self.whole.perform(node, step)
+        return done
+
+
+async def test_what_is_asked_at_a_time_happens_once(house: House) -> None:
+    house.staking._stakes = Slow(house.staking._stakes, after=False)
+    asked = (house.ask("add_stake", idempotency="a", amount="100") for _ in range(3))
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in answers) == ["CyxError", "CyxError", "dict"]
+    assert (await house.ask("get_stake"))["stake"] == "100"
+
+
+async def test_two_centrals_slash_once(house: House) -> None:
+    await house.ask("add_stake", amount="300")
+    house.staking._stakes = Slow(house.staking._stakes, after=False)
+    other = copy.copy(house.staking)
+    other._locks = {}
+    await house.owed()
+    await asyncio.gather(house.staking.tend(), other.tend())
+    seen = await house.ask("get_stake")
+    assert (seen["stake"], seen["contested"]) == ("150", "150")
+    assert len(await house.entries("node.slash")) == 1
