@@ -16,6 +16,7 @@ from cyxwiz.app.core import Core, build_core
 from cyxwiz.app.money import open_ledger
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.domain.account import Principal, Role
+from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store
 from cyxwiz.protocol import job_pb2_grpc, node_pb2_grpc
 from cyxwiz.runtime.clock import SystemClock
@@ -68,18 +69,23 @@ class Central:
 
 @contextlib.asynccontextmanager
 async def central(
-    tmp_path: Path, *flags: str, store: Store | None = None, bus: LocalBus | None = None, charged: bool = False
+    tmp_path: Path,
+    *flags: str,
+    store: Store | None = None,
+    bus: LocalBus | None = None,
+    charged: bool = False,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Central]:
-    """Central with its loops and its gRPC door."""
+    """Central with its loops and its gRPC door. `clock` is that of the store and of the ledger."""
     config = settings.load(
         environ={}, flags=[*CHEAP, "scheduler.retry_backoff_ms=20", *flags], file=_nothing(tmp_path)
     ).config
-    clock, bus = SystemClock(), bus or LocalBus()
+    clock, bus = clock or SystemClock(), bus or LocalBus()
     async with contextlib.AsyncExitStack() as stack:
         if store is None:
             store = MemoryStore(clock, bus)
             stack.push_async_callback(store.aclose)
-        ledger = await open_ledger(stack, config, store, clock, tmp_path, local=True) if charged else None
+        ledger = await open_ledger(stack, config, store, clock, tmp_path, local=False) if charged else None
         core = await build_core(config, store, bus, clock, ledger=ledger)
         blobs = FileBlobStore(tmp_path / "blobs", clock)
         key = await core.accounts.bootstrap() or await core.accounts.issue_local_key()

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from cyxwiz.app.money import stake_rules
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config
 from cyxwiz.domain.account import Role
@@ -44,6 +45,7 @@ from cyxwiz.services.reservation_funds import LedgerFunds, NoFunds, ReservationF
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
 from cyxwiz.services.secrets import load_secrets
+from cyxwiz.services.stakes import staking_of
 from cyxwiz.services.verification import verifying_of
 from cyxwiz.services.wallets import Wallets
 from cyxwiz.services.watch import Watch
@@ -186,14 +188,25 @@ async def central(
     if chain is not None:
         ledger = local_ledger(chain, store, clock, custody=b"c" * 32, welcome_units=parse_cyxwiz(config.ledger.welcome))
     elif charged:
-        ledger = CreditsLedger(store, welcome_units=parse_cyxwiz(config.ledger.welcome))
+        welcome = parse_cyxwiz(config.ledger.welcome)
+        ledger = CreditsLedger(store, welcome_units=welcome, stakes=stake_rules(config))
     terms = Terms(1000, 60, 30)
     payments = Payments(store, clock, ledger, terms) if ledger else None
     if ledger is not None and funds is None:
         funds = LedgerFunds(store, ledger, terms)
     jobs = Jobs(
-        store, clock, accounts, liveness, tariff, Weights(), reputation, max_pending_per_user=1000, payments=payments
+        store,
+        clock,
+        accounts,
+        liveness,
+        tariff,
+        Weights(),
+        reputation,
+        max_pending_per_user=1000,
+        payments=payments,
+        minimum_stake=parse_cyxwiz(config.blockchain.minimum_stake),
     )
+    staking = staking_of(config, store, clock, ledger.stakes, reputation) if ledger else None
     platform = PlatformKey(secrets.platform)
     receipts = Receipts(store, platform, ledger.info if ledger else None, fee_bps=1000)
     wallets = Wallets(store, clock, accounts, secrets, platform, allow_signup=config.auth.allow_signup)
@@ -201,7 +214,20 @@ async def central(
     reservations = Reservations(store, clock, accounts, liveness, jobs, funds or NoFunds(), fee_percent=10)
     watch = Watch(store, bus, accounts, poll_seconds=1.0)
     quotes = Quotes(store, clock, jobs, payments, platform) if payments else None
-    api = Api(store, clock, jobs, nodes, accounts, watch, reservations, receipts, wallets, payments, quotes)
+    api = Api(
+        store,
+        clock,
+        jobs,
+        nodes,
+        accounts,
+        watch,
+        reservations,
+        receipts,
+        wallets,
+        payments,
+        quotes,
+        staking=staking,
+    )
     guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
     reporting = Reporting(policy, tariff, reputation, verifying_of(config.verify, policy, secrets, reputation))
     made: list[Central] = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cyxwiz.config import Config
+from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.payment import BASIS_POINTS, Tariff
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
@@ -22,6 +23,7 @@ from cyxwiz.scheduler.loops.reaper import LeaseReaper
 from cyxwiz.scheduler.loops.reconciler import Reconciler
 from cyxwiz.scheduler.loops.reservations import ReservationKeeper
 from cyxwiz.scheduler.loops.settler import Settler
+from cyxwiz.scheduler.loops.stakes import StakeKeeper
 from cyxwiz.scheduler.loops.verifier import Verifier
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services.accounts import Accounts
@@ -43,6 +45,7 @@ from cyxwiz.services.reservation_funds import LedgerFunds, NoFunds
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
 from cyxwiz.services.secrets import Secrets, load_secrets
+from cyxwiz.services.stakes import Staking, staking_of
 from cyxwiz.services.verification import verifying_of
 from cyxwiz.services.wallets import Wallets
 from cyxwiz.services.watch import Watch
@@ -70,6 +73,7 @@ class Core:
     api: Api
     weights: Weights
     payments: Payments | None
+    staking: Staking | None
 
     @property
     def poll_seconds(self) -> float:
@@ -93,6 +97,7 @@ class Core:
             ),
             Pardoner(self.nodes),
             *(self._money_loops(self.payments) if self.payments else []),
+            *([StakeKeeper(self.staking)] if self.staking else []),
             ReservationKeeper(self.reservations),
             Verifier(self.store, self.reporting),
         ]
@@ -145,11 +150,13 @@ async def build_core(
         reputation,
         max_pending_per_user=section.max_pending_per_user,
         payments=payments,
+        minimum_stake=parse_cyxwiz(config.blockchain.minimum_stake),
     )
+    staking = None if ledger is None else staking_of(config, store, clock, ledger.stakes, reputation)
     fee_percent = config.blockchain.platform_fee_percent
     funds = LedgerFunds(store, ledger, _terms(config)) if ledger is not None else NoFunds()
     reservations = Reservations(store, clock, accounts, liveness, jobs, funds, fee_percent=fee_percent)
-    verifying = verifying_of(config.verify, policy, secrets, reputation)
+    verifying = verifying_of(config.verify, policy, secrets, reputation, staking)
     reporting = Reporting(policy, tariff, reputation, verifying)
     watch = Watch(store, bus, accounts, poll_seconds=poll)
     gateway = NodeGateway(
@@ -181,6 +188,7 @@ async def build_core(
         payments,
         Quotes(store, clock, jobs, payments, platform) if payments is not None else None,
         price_usd=config.blockchain.price_usd,
+        staking=staking,
     )
     return Core(
         config,
@@ -201,6 +209,7 @@ async def build_core(
         api,
         weights,
         payments,
+        staking,
     )
 
 

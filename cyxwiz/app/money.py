@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
 from cyxwiz.config import Config, ConfigError
 from cyxwiz.domain.money import parse_cyxwiz
+from cyxwiz.domain.stake import StakeRules
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import Store
@@ -33,12 +35,17 @@ async def open_ledger(
     if backend == "auto":
         backend = "localnet" if local and find_spec("solders") else "credits"
     if backend == "none":
+        if parse_cyxwiz(config.blockchain.minimum_stake):
+            raise ConfigError(
+                f'blockchain.minimum_stake = {config.blockchain.minimum_stake!r}: with ledger.backend = "none" nothing '
+                'can be staked; set it to "0", or choose a ledger'
+            )
         return None
     welcome = parse_cyxwiz(config.ledger.welcome)
     if backend == "credits":
         from cyxwiz.ledger.credits import CreditsLedger
 
-        return CreditsLedger(store, welcome_units=welcome)
+        return CreditsLedger(store, welcome_units=welcome, stakes=stake_rules(config))
     if find_spec("solders") is None:
         raise ConfigError(
             f"ledger.backend = {backend!r} needs solders and solana: pip install 'cyxwiz[ledger]', or set \"credits\""
@@ -54,6 +61,15 @@ async def open_ledger(
         ledger = local_ledger(chain, store, clock, custody=secrets.custody.encode(), welcome_units=welcome)
     stack.push_async_callback(ledger.aclose)
     return ledger
+
+
+def stake_rules(config: Config) -> StakeRules:
+    """Of the platform's own books; a chain's are in its staking config."""
+    return StakeRules(
+        max(1, parse_cyxwiz(config.blockchain.minimum_stake)),
+        timedelta(seconds=config.ledger.stake_cooldown_seconds),
+        timedelta(seconds=config.ledger.stake_appeal_seconds),
+    )
 
 
 def _cluster(config: Config, store: Store, clock: Clock, secrets: Secrets) -> Ledger:
@@ -80,8 +96,10 @@ def _cluster(config: Config, store: Store, clock: Clock, secrets: Secrets) -> Le
     platform = load_key(chain.payer_keypair_path.expanduser())
     mint = address("token_mint", chain.token_mint)
     program = address("program_id", chain.program_id, local_id(Program.ESCROW) if local else None)
+    staking = address("staking_program_id", chain.staking_program_id, local_id(Program.STAKING))
+    judge = chain.judge_keypair_path
     connection = Connection(chain.solana_rpc_url)
-    rpc = JsonRpc(connection.call, mint=mint, programs=[program])
+    rpc = JsonRpc(connection.call, mint=mint, programs=[program, staking])
     deployment = Deployment(
         network=chain.network,
         endpoint=chain.solana_rpc_url.partition("?")[0],
@@ -90,5 +108,7 @@ def _cluster(config: Config, store: Store, clock: Clock, secrets: Secrets) -> Le
         platform=platform,
         arbiter=address("arbiter", chain.arbiter, platform.pubkey),
         custody=secrets.custody.encode(),
+        staking=staking,
+        judge=load_key(judge.expanduser()) if judge else None,
     )
     return SolanaLedger(store, clock, rpc, Send(store, clock, rpc, SendPolicy()), deployment, connection.aclose)

@@ -22,6 +22,7 @@ from cyxwiz.cli import (
     replay,
     reservations,
     simulate,
+    stake,
     wallet,
 )
 from cyxwiz.cli.arguments import OUTPUTS, Options
@@ -65,6 +66,7 @@ nodes.add_to(app)
 reservations.add_to(app)
 blobs.add_to(app)
 wallet.add_to(app)
+stake.add_to(app)
 receipts.add_to(app)
 accounts.add_to(app)
 localnet.add_to(app)

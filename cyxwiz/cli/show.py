@@ -291,7 +291,7 @@ def nodes(document: Json) -> None:
 
 
 def node(document: Json) -> None:
-    hidden = ("devices", "hardware_unknown", "legacy", "load", "reputation_account", "pricing")
+    hidden = ("devices", "hardware_unknown", "legacy", "load", "reputation_account", "pricing", "stake_units")
     pairs(
         (name.replace("_", " "), size(value) if name.endswith("_bytes") else value)
         for name, value in document.items()

@@ -27,6 +27,7 @@ from cyxwiz.client.market import Market
 from cyxwiz.client.money import MoneyCalls
 from cyxwiz.client.patience import Patience
 from cyxwiz.client.reservations import ReservationCalls
+from cyxwiz.client.stakes import StakeCalls
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ext.v1 import blobs_pb2_grpc, client_pb2, client_pb2_grpc
 
@@ -37,7 +38,7 @@ ENDED = ("completed", "failed", "cancelled")
 FROM_START = "0.0.0"
 
 
-class Client(Market, MoneyCalls, ReservationCalls):
+class Client(Market, MoneyCalls, ReservationCalls, StakeCalls):
     """A connection to central.
 
     Args:
@@ -348,7 +349,7 @@ class Client(Market, MoneyCalls, ReservationCalls):
         return await self._read("GetStats")
 
     async def nodes(self, **filters: Any) -> Json:
-        """A page of nodes: status, region, page, limit."""
+        """A page of nodes: status, region, mine, page, limit."""
         return await self._read("ListNodes", **filters)
 
     async def node(self, node_id: str) -> Json:

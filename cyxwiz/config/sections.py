@@ -184,6 +184,15 @@ class Blockchain(Section):
     arbiter: str | None = Field(
         default=None, description="Address of who decides disputes; unset: the platform itself."
     )
+    staking_program_id: str | None = Field(
+        default=None, description="The staking program; unset: the local network's id."
+    )
+    judge_keypair_path: Path | None = Field(
+        default=None, description="Keypair of who judges appeals against slashes; unset: they are judged elsewhere."
+    )
+    minimum_stake: Amount = Field(
+        default="0", description="CYXWIZ that a node has staked to get jobs of others, with every ledger; 0: none."
+    )
     platform_fee_percent: int = Field(
         default=10, ge=0, le=50, description="The platform's share of what is paid out, with every ledger."
     )
@@ -215,6 +224,18 @@ class Ledger(Section):
     )
     reconcile_seconds: int = Field(
         default=300, ge=1, le=86400, description="How often the payments are compared with what the ledger holds."
+    )
+    slash_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of its stake that a node loses for a wrong result; 0: nothing."
+    )
+    stake_cooldown_seconds: int = Field(
+        default=7 * 86400, ge=1, le=90 * 86400, description="credits: from the request to the withdrawal of a stake."
+    )
+    stake_appeal_seconds: int = Field(
+        default=2 * 86400,
+        ge=1,
+        le=30 * 86400,
+        description="credits: how long a slash can be appealed against, and the appeal be judged.",
     )
     open_days: int = Field(
         default=30, ge=1, le=365, description="After so many days a client takes back by itself what was not paid out."

@@ -203,6 +203,18 @@ class NodeWorkRefused(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeSlashed(NodeEvent):
+    """`step`: set_aside, appealed, lost, returned. `until`: end of the time to appeal, or to judge the appeal."""
+
+    kind: ClassVar[str] = "node.slashed"
+    step: str = ""
+    amount: str = ""
+    evidence_hash: str = ""
+    until: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEvent:
     """An event as the store keeps it: what every door sends."""
 

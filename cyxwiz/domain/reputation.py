@@ -57,6 +57,7 @@ class Kind(StrEnum):
     TIMEOUT = "timeout"  # it went silent while it held a job
     REFUSED = "refused"  # what it reported can't be
     UNVERIFIED = "unverified"  # its result is not what the work gives
+    SLASHED = "slashed"  # part of its stake was set aside for that, lost or given back
     COMPLAINT = "complaint"  # from a user whose job it had
     USER_FAULT = "user_fault"  # the script, the data or the settings of the job
     LOST_PEER = "lost_peer"  # another member of its gang went away
@@ -80,6 +81,7 @@ EFFECTS: Mapping[Kind, Effect] = {
     Kind.TIMEOUT: Effect(Cause.NETWORK, -2.0),
     Kind.REFUSED: Effect(Cause.NODE, -5.0),
     Kind.UNVERIFIED: Effect(Cause.NODE, -10.0),
+    Kind.SLASHED: Effect(Cause.NODE, 0.0),  # the result that it is for has its points
     Kind.COMPLAINT: Effect(Cause.NODE, -10.0),
     Kind.USER_FAULT: Effect(Cause.USER, 0.0),
     Kind.LOST_PEER: Effect(Cause.NETWORK, 0.0),

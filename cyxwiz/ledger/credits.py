@@ -1,7 +1,8 @@
 """The platform's own books: double entry in the store, for operators who want no chain.
 
 Accounts: `user:<id>` (a user's balance, also what its nodes earned), `escrow:<payment>` (locked for a job), `platform`
-(fees), `grants` (what was given out: it is the one that may be below 0). All of them add up to 0 at any time.
+(fees), those of `credit_stakes`, `grants` (what was given out: it is the one that may be below 0). All of them add up
+to 0 at any time.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.money import MAX_UNITS
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, fee_of
+from cyxwiz.domain.stake import StakeRules
+from cyxwiz.ledger.credit_stakes import CreditStakes
 from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
 from cyxwiz.ports.store import MovementQuery, Store, Tx
 
 PLATFORM = "platform"
 GRANTS = "grants"
+STAKE_RULES = StakeRules()
 _MAY_OVERDRAW = frozenset({GRANTS})
 
 
@@ -26,11 +30,13 @@ class CreditsLedger:
 
     Args:
         welcome_units: what each user's account starts with; given when it is first used.
+        stakes: the rules of stakes.
     """
 
-    def __init__(self, store: Store, *, welcome_units: int) -> None:
+    def __init__(self, store: Store, *, welcome_units: int, stakes: StakeRules = STAKE_RULES) -> None:
         self._store = store
         self._welcome = welcome_units
+        self.stakes = CreditStakes(store, stakes, self._greet)
 
     @property
     def info(self) -> LedgerInfo:

@@ -25,6 +25,7 @@ from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Funding, Movement, Payment, Step, Work, fee_of
+from cyxwiz.ledger.chain_stakes import Accounts, ChainStakes, StakingKeys
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Payout, Terms
 from cyxwiz.ledger.instructions.values import token_account
@@ -51,6 +52,8 @@ class Deployment:
     Args:
         platform: pays fees and rents, and speaks for the platform in escrows.
         custody: the secret that users' prepaid keys are derived from.
+        staking: the program that holds nodes' stakes.
+        judge: decides appeals against slashes, where the platform has its key.
         faucet: gives new tokens to an owner, where the platform may make some.
     """
 
@@ -61,6 +64,8 @@ class Deployment:
     platform: Key
     arbiter: Pubkey
     custody: bytes
+    staking: Pubkey
+    judge: Key | None = None
     faucet: Faucet | None = None
     welcome_units: int = 0
 
@@ -89,6 +94,10 @@ class SolanaLedger:
         self._greeted: set[str] = set()
         self._custody: dict[str, Key] = {}
         self._kept: set[str] = set()  # the accounts of those keys
+        at = deployment
+        keys = StakingKeys(at.staking, at.mint, at.platform, at.judge, at.custody)
+        accounts = Accounts(self._key_of, self.balance, self._chain_time, self._make_account)
+        self.stakes = ChainStakes(store, clock, rpc, send, keys, accounts)
 
     @property
     def info(self) -> LedgerInfo:

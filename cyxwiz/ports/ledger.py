@@ -9,6 +9,7 @@ from typing import Protocol
 from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work
+from cyxwiz.ports.stakes import Stakes
 from cyxwiz.ports.store import Tx
 
 
@@ -59,6 +60,9 @@ class Ledger(Protocol):
 
     @property
     def info(self) -> LedgerInfo: ...
+
+    @property
+    def stakes(self) -> Stakes: ...
 
     def client_account(self, user_id: UserId) -> str:
         """The account out of which the platform pays for a user: the prepaid balance."""

@@ -15,6 +15,7 @@ from cyxwiz.domain.node import LoadSample, Node
 from cyxwiz.domain.payment import Movement, Payment
 from cyxwiz.domain.reputation import ReputationEntry
 from cyxwiz.domain.reservation import Reservation
+from cyxwiz.domain.stake import Stake, StakeStep
 from cyxwiz.domain.states import JobState, NodeState, PaymentState
 from cyxwiz.domain.verification import JobProof, StoredLink, Validity, Verification
 
@@ -323,6 +324,28 @@ class Tx(Protocol):
     def accounts_total(self) -> int:
         """The sum of all accounts; anything but 0 is an error in the books."""
         ...
+
+    # stakes
+    def add_stake_step(self, step: StakeStep) -> bool:
+        """False if its id is there already."""
+        ...
+
+    def stake_step(self, step_id: str) -> StakeStep | None: ...
+    def save_stake_step(self, step: StakeStep) -> StakeStep: ...
+    def pending_stake_steps(self, node_id: NodeId) -> Sequence[StakeStep]:
+        """Those of a node that are neither done nor refused, oldest first."""
+        ...
+
+    def stake_steps(self, node_id: NodeId, limit: int) -> Sequence[StakeStep]:
+        """All of a node's, newest first."""
+        ...
+
+    def due_stake_steps(self, limit: int) -> Sequence[StakeStep]: ...
+    def stake_of(self, account: str) -> Stake:
+        """A stake in the platform's own books; an empty one if there is none."""
+        ...
+
+    def save_stake(self, stake: Stake) -> None: ...
 
     # reputation
     def add_reputation(self, given: Sequence[ReputationEntry]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cyxwiz.domain.ids import NodeId
+from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.domain.job import REMOTE, Device, JobSpec, JobType
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import JOB_TYPES, NETWORK, P2P_SERVICE, REQUIREMENTS, SCRIPTS, SIGNS, DeviceInfo, Node
@@ -32,12 +32,17 @@ class Candidate:
     closed: str = ""  # why its owner's limits let it take nothing now
     data_keys: frozenset[str] = frozenset()  # of the data that it holds: `domain.job.data_key`
     round_trip_seconds: float | None = None  # to central and back, as the node measured it
+    minimum_stake: int = 0  # units that it must have staked to get jobs of others
 
     @property
     def id(self) -> NodeId:
         return self.node.id
 
     tariff: Tariff = FREE  # what holds where the node has set no prices
+
+    def short_of_stake(self, owner_id: UserId | None) -> bool:
+        """Whether it has too little staked for a job of that owner; None is anybody but its own."""
+        return self.node.stake_units < self.minimum_stake and self.node.owner_id != owner_id
 
     def quote(self, spec: JobSpec) -> Quote:
         """What the job costs here; a gang's as though every member were here."""
@@ -61,13 +66,19 @@ def fitting_gpus(spec: JobSpec, candidate: Candidate) -> tuple[DeviceInfo, ...]:
     )
 
 
-def why_not(spec: JobSpec, candidate: Candidate) -> str | None:
-    """The first reason why the node can't take the job now, or None. Lasting reasons come before passing ones."""
+def why_not(spec: JobSpec, candidate: Candidate, owner_id: UserId | None = None) -> str | None:
+    """The first reason why the node can't take the job now, or None. Lasting reasons come before passing ones.
+
+    Args:
+        owner_id: the job's owner; None: somebody else than the node's.
+    """
     node, resources = candidate.node, spec.resources
     if node.state is NodeState.BANNED:
         return "banned"
     if node.reputation < LEAST:
         return f"reputation below {PROBATION:g}"
+    if candidate.short_of_stake(owner_id):
+        return f"stake below {format_cyxwiz(candidate.minimum_stake)} CYXWIZ"
     if node.state is not NodeState.ONLINE or not candidate.connected:
         return "offline"
     if spec.reservation_id != node.reservation_id:

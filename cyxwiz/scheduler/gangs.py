@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cyxwiz.domain.ids import NodeId
-from cyxwiz.domain.job import Job, JobSpec
+from cyxwiz.domain.job import Job
 from cyxwiz.scheduler.feasible import Candidate, why_not
 from cyxwiz.scheduler.rank import Weights, score
 
@@ -49,7 +49,7 @@ def members(
 
     groups = [
         sorted(group, key=worth)[:count]
-        for group in networks([each for each in candidates if why_not(spec, each) is None]).values()
+        for group in networks([each for each in candidates if why_not(spec, each, job.owner_id) is None]).values()
         if len(group) >= count
     ]
     if not groups:
@@ -77,24 +77,24 @@ def choose(
     return ()
 
 
-def reserved(spec: JobSpec, candidates: Collection[Candidate]) -> Sequence[Candidate]:
+def reserved(job: Job, candidates: Collection[Candidate]) -> Sequence[Candidate]:
     """The nodes to keep free for a gang: those that fit now first, then those that get free soonest, as far as a free
     slot tells; empty if no network will ever have enough."""
 
     def worth(candidate: Candidate) -> tuple[object, ...]:
-        return why_not(spec, candidate) is not None, -candidate.free_slots, candidate.id
+        return why_not(job.spec, candidate, job.owner_id) is not None, -candidate.free_slots, candidate.id
 
-    needed = spec.resources.nodes
-    fitting = networks([each for each in candidates if why_not(spec, whole(each)) is None])
+    needed = job.spec.resources.nodes
+    fitting = networks([each for each in candidates if why_not(job.spec, whole(each), job.owner_id) is None])
     groups = [sorted(group, key=worth)[:needed] for group in fitting.values() if len(group) >= needed]
     return min(groups, key=lambda group: [worth(each) for each in reversed(group)]) if groups else ()
 
 
-def reason(spec: JobSpec, candidates: Collection[Candidate], kept: bool) -> str:
+def reason(job: Job, candidates: Collection[Candidate], kept: bool) -> str:
     """Why a gang waits, for people."""
-    needed = spec.resources.nodes
-    now = _largest([each for each in candidates if why_not(spec, each) is None])
-    ever = _largest([each for each in candidates if why_not(spec, whole(each)) is None])
+    needed = job.spec.resources.nodes
+    now = _largest([each for each in candidates if why_not(job.spec, each, job.owner_id) is None])
+    ever = _largest([each for each in candidates if why_not(job.spec, whole(each), job.owner_id) is None])
     text = f"needs {needed} nodes at once, {now} free"
     if ever < needed:
         return f"{text}; only {ever} of one network could ever take it"

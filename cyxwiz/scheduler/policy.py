@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
-from cyxwiz.domain.ids import JobId, NodeId
+from cyxwiz.domain.ids import JobId, NodeId, UserId
 from cyxwiz.domain.job import Job, JobSpec
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Tariff
@@ -79,6 +79,7 @@ def candidate(
     data_keys: frozenset[str] = frozenset(),
     round_trip_seconds: float | None = None,
     tariff: Tariff = FREE,
+    minimum_stake: int = 0,
 ) -> Candidate:
     """A node less what the jobs it holds use: a slot and RAM each, and a GPU each that needs one."""
     whole = Candidate(
@@ -92,6 +93,7 @@ def candidate(
         data_keys=data_keys,
         round_trip_seconds=round_trip_seconds,
         tariff=tariff,
+        minimum_stake=minimum_stake,
     )
     # The largest first, as each takes the smallest GPU that fits: so none is left without the one it runs on.
     return reduce(_less, sorted(held, key=lambda spec: -spec.resources.vram_bytes), whole)
@@ -108,6 +110,7 @@ def plan(snapshot: Snapshot) -> Plan:
     waiting: dict[JobId, str] = {}
     hopeless: dict[tuple[object, ...], str] = {}
     kept = False  # whether nodes are kept for a gang
+    gated = any(c.short_of_stake(None) for c in candidates.values())  # then it matters whose a job is
     for job in snapshot.jobs:
         if job.spec.resources.nodes > 1:
             waited, avoided = snapshot.waited.get(job.id, 0.0), snapshot.avoid.get(job.id, frozenset())
@@ -122,20 +125,20 @@ def plan(snapshot: Snapshot) -> Plan:
                 candidates |= {each.id: _less(each, job.spec) for each in team}
                 continue
             keeps = not kept and waited >= snapshot.patience.reserve
-            for each in gangs.reserved(job.spec, candidates.values()) if keeps else ():
+            for each in gangs.reserved(job, candidates.values()) if keeps else ():
                 kept = True
-                fits = why_not(job.spec, each) is None
+                fits = why_not(job.spec, each, job.owner_id) is None
                 candidates[each.id] = _less(each, job.spec) if fits else replace(each, free_slots=0)
-            waiting[job.id] = gangs.reason(job.spec, snapshot.candidates, kept and keeps)
+            waiting[job.id] = gangs.reason(job, snapshot.candidates, kept and keeps)
             continue
         barred = snapshot.barred.get(job.id, frozenset())
-        need = (*_need(job.spec), barred)
+        need = (*_need(job.spec), barred, job.owner_id if gated else None)
         if need in hopeless:
             waiting[job.id] = hopeless[need]
             continue
-        fitting = [c for c in candidates.values() if c.id not in barred and why_not(job.spec, c) is None]
+        fitting = [c for c in candidates.values() if c.id not in barred and why_not(job.spec, c, job.owner_id) is None]
         if not fitting:
-            waiting[job.id] = hopeless[need] = _reason(job.spec, candidates.values(), barred)
+            waiting[job.id] = hopeless[need] = _reason(job, candidates.values(), barred)
             continue
         avoided = snapshot.avoid.get(job.id, frozenset())
         choice = best(job.spec, [c for c in fitting if c.id not in avoided] or fitting, snapshot.weights)
@@ -159,11 +162,13 @@ def best(spec: JobSpec, candidates: Sequence[Candidate], weights: Weights) -> Ca
     return min(equals, key=lambda found: (costs[found[1].node.pricing], -found[0], found[1].id))[1]
 
 
-def explain(spec: JobSpec, candidates: Iterable[Candidate], weights: Weights) -> Sequence[Verdict]:
-    """Every node's answer, the best first, then those that can't and why."""
+def explain(
+    spec: JobSpec, candidates: Iterable[Candidate], weights: Weights, owner_id: UserId | None = None
+) -> Sequence[Verdict]:
+    """Every node's answer to a job of that owner, the best first, then those that can't and why."""
     given = list(candidates)
     verdicts = [
-        Verdict(c.id, c.node.name, why_not(spec, c), score(spec, c, weights), terms(spec, c), c.quote(spec))
+        Verdict(c.id, c.node.name, why_not(spec, c, owner_id), score(spec, c, weights), terms(spec, c), c.quote(spec))
         for c in given
     ]
     fitting = {v.node_id for v in verdicts if v.reason is None}
@@ -193,8 +198,11 @@ def _less(c: Candidate, spec: JobSpec) -> Candidate:
     )
 
 
-def _reason(spec: JobSpec, candidates: Iterable[Candidate], barred: frozenset[NodeId]) -> str:
-    reasons = Counter(why_not(spec, c) or ("gave a wrong result of it" if c.id in barred else "") for c in candidates)
+def _reason(job: Job, candidates: Iterable[Candidate], barred: frozenset[NodeId]) -> str:
+    reasons = Counter(
+        why_not(job.spec, c, job.owner_id) or ("gave a wrong result of it" if c.id in barred else "")
+        for c in candidates
+    )
     if not reasons:
         return "no node has joined yet"
     total = sum(reasons.values())

@@ -32,6 +32,8 @@ from cyxwiz.services.payments import Payments
 from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reservations import MAX_WALLET, Reservations
+from cyxwiz.services.stake_api import StakeApi
+from cyxwiz.services.stakes import Staking
 from cyxwiz.services.views import Json
 from cyxwiz.services.wallet_api import WalletApi
 from cyxwiz.services.wallets import Wallets
@@ -56,6 +58,7 @@ class QuoteJob(Args):
 
 
 class NodeList(Paging):
+    mine: bool = False
     status: Literal["online", "offline", "banned"] | None = None
     region: str = Field("", max_length=64)
 
@@ -144,7 +147,7 @@ class Nothing(Args):
     pass
 
 
-class Api(MoneyApi, WalletApi, BlockchainApi):
+class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
     """The use cases as documents. Methods whose names end a public door need a caller unless they say otherwise."""
 
     def __init__(
@@ -162,6 +165,7 @@ class Api(MoneyApi, WalletApi, BlockchainApi):
         quotes: Quotes | None = None,
         *,
         price_usd: float | None = None,
+        staking: Staking | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -176,6 +180,7 @@ class Api(MoneyApi, WalletApi, BlockchainApi):
         self.quotes = quotes
         self.reservations = reservations
         self.price_usd = price_usd
+        self.staking = staking
 
     # jobs
 
@@ -305,9 +310,12 @@ class Api(MoneyApi, WalletApi, BlockchainApi):
 
     async def list_nodes(self, call: Call) -> Json:
         args = call.read(NodeList)
-        _ = call.caller
+        actor = call.caller
+        owner_id = actor.id if args.mine else None
         states = frozenset({NodeState(args.status)}) if args.status else frozenset[NodeState]()
-        query = NodeQuery(states=states, region_contains=args.region, offset=args.offset, limit=args.limit)
+        query = NodeQuery(
+            owner_id=owner_id, states=states, region_contains=args.region, offset=args.offset, limit=args.limit
+        )
         result = await self.nodes.list(query)
         now = self._clock.now()
         return views.page("nodes", result, lambda node: self._node_view(node, now), args.page, args.limit)

@@ -14,6 +14,7 @@ from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.events import JobDeleted, JobSubmitted
 from cyxwiz.domain.ids import JobId, NodeId, UserId, new_id, parse_job_id
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobSpec, Lease, LogLine, MetricPoint
+from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.states import JobState
@@ -80,6 +81,7 @@ class Jobs:
         *,
         max_pending_per_user: int,
         payments: Payments | None = None,
+        minimum_stake: int = 0,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -90,6 +92,7 @@ class Jobs:
         self._reputation = reputation
         self._max_pending = max_pending_per_user
         self._payments = payments
+        self._minimum_stake = minimum_stake
         self._closed = False
 
     def close(self) -> None:
@@ -211,7 +214,7 @@ class Jobs:
             resolve(tx, spec, actor.id)
             return self.candidates(tx)
 
-        estimate, verdicts = self.estimate(spec), explain(spec, await self._store.read(unit), self._weights)
+        estimate, verdicts = self.estimate(spec), explain(spec, await self._store.read(unit), self._weights, actor.id)
         if verdicts and verdicts[0].reason is None:
             units = verdicts[0].quote.units
             estimate = Estimate(estimate.seconds, units / estimate.seconds, units)
@@ -232,9 +235,16 @@ class Jobs:
                 self._liveness.data_keys(node.id),
                 self._liveness.round_trip(node.id),
                 self._tariff,
+                self._minimum_stake,
             )
             for node in tx.fleet()
         ]
+
+    def refuse_short_of_stake(self, node: Node, owner_id: UserId) -> None:
+        """Raises CONFLICT for a node that has too little staked to be kept for that owner."""
+        if node.stake_units < self._minimum_stake and node.owner_id != owner_id:
+            least = format_cyxwiz(self._minimum_stake)
+            raise conflict(f"Node {node.id} has less than {least} CYXWIZ staked: it works for its owner only")
 
     # look
 
@@ -282,7 +292,7 @@ class Jobs:
 
         def unit(tx: Tx) -> Explanation:
             job = owned(tx, actor, parsed)
-            verdicts = explain(job.spec, self.candidates(tx), self._weights)
+            verdicts = explain(job.spec, self.candidates(tx), self._weights, job.owner_id)
             ahead = 0
             if job.state is JobState.PENDING:
                 due = [other.id for other in tx.due_jobs(1000)]

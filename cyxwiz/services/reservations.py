@@ -138,6 +138,7 @@ class Reservations:
                     raise not_found("reservation", seen[1])
                 return first, False
             node = self._free(tx, parsed, spec)
+            self._jobs.refuse_short_of_stake(node, actor.id)
             rate = hourly_rate(node)
             check_amount(rate, minutes)
             made = Reservation(

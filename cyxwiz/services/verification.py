@@ -80,9 +80,13 @@ class Rules:
 
 
 def verifying_of(
-    config: VerifySection, policy: leases.RetryPolicy, secrets: Secrets, reputation: Reputation
+    config: VerifySection,
+    policy: leases.RetryPolicy,
+    secrets: Secrets,
+    reputation: Reputation,
+    slasher: Slasher | None = None,
 ) -> Verifying:
-    """As the settings say, where nobody has staked anything."""
+    """As the settings say; without a slasher, nobody has staked anything."""
     rules = Rules(
         timedelta(seconds=config.wait_seconds),
         config.keep_checkpoints,
@@ -90,7 +94,7 @@ def verifying_of(
         Tolerance(config.cpu_max_abs, config.cpu_max_rel),
         Tolerance(config.gpu_max_abs, config.gpu_max_rel),
     )
-    return Verifying(policy, secrets.verify, rules, Unstaked(), reputation)
+    return Verifying(policy, secrets.verify, rules, slasher or Unstaked(), reputation)
 
 
 class Completes(Protocol):

@@ -284,6 +284,7 @@ def node(item: Node, now: datetime, closed: str = "") -> Json:
         "region": item.region,
         "reputation": round(item.reputation, 6),
         "tier": str(tier(item.standing.score)),
+        **money("stake", item.stake_units),
         "load": item.load,
         "current_load": item.load_fraction,
         "max_concurrent_jobs": item.max_concurrent_jobs,

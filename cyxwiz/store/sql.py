@@ -24,13 +24,14 @@ from cyxwiz.store.sql_pricing import Budgets
 from cyxwiz.store.sql_proofs import Proofs
 from cyxwiz.store.sql_reputation import Reputations
 from cyxwiz.store.sql_reservations import Reservations
+from cyxwiz.store.sql_stakes import StakesOfNodes
 from cyxwiz.store.sql_wallets import Wallets
 
 _JOBS_BY_STATE = select(jobs.c.state, func.count()).group_by(jobs.c.state)
 _NODES_BY_STATE = select(nodes.c.state, func.count(), func.sum(nodes.c.compute_seconds)).group_by(nodes.c.state)
 
 
-class SqlTx(Jobs, Nodes, Reputations, Reservations, Budgets, Accounts, Money, Wallets, Facts, Proofs):
+class SqlTx(Jobs, Nodes, Reputations, Reservations, Budgets, Accounts, Money, StakesOfNodes, Wallets, Facts, Proofs):
     """One unit. `flush` must be called before the commit; `hinted` then names the topics to publish after it."""
 
     def stats(self) -> Stats:

@@ -535,4 +535,5 @@ class SettingRow(Row, table=True):
     value: str
 
 
-import cyxwiz.store.tables_proof  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]  they stand on Row
+import cyxwiz.store.tables_proof  # noqa: E402  # pyright: ignore[reportUnusedImport]  they stand on Row
+import cyxwiz.store.tables_stakes  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]

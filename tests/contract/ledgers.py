@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.domain.ids import NodeId, UserId, new_id
+from cyxwiz.domain.stake import StakeRules
 from cyxwiz.ledger.credits import PLATFORM, CreditsLedger
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.localnet.chain import open_chain
@@ -57,7 +58,7 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Bench]:
         async with _localnet(clock, store) as bench:
             yield bench
         return
-    ledger = CreditsLedger(store, welcome_units=WELCOME)
+    ledger = CreditsLedger(store, welcome_units=WELCOME, stakes=StakeRules(minimum_units=1000))
 
     async def pass_time(seconds: float) -> None:
         clock.advance(seconds)

@@ -15,7 +15,7 @@ class WatchRequest(_message.Message):
     def __init__(self, topics: _Optional[_Iterable[str]] = ..., after: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("seq", "at_ms", "kind", "job_submitted", "job_assigned", "job_started", "job_requeued", "job_revived", "job_completed", "job_failed", "job_cancelled", "job_deleted", "job_checkpointed", "job_payment", "job_funds_low", "job_paused", "job_resumed", "node_joined", "node_came_online", "node_went_offline", "node_cordoned", "node_uncordoned", "node_banned", "node_hardware_changed", "node_unbanned", "job_verified", "node_work_refused", "job_progress", "job_log", "stats", "reset", "lagged")
+    __slots__ = ("seq", "at_ms", "kind", "job_submitted", "job_assigned", "job_started", "job_requeued", "job_revived", "job_completed", "job_failed", "job_cancelled", "job_deleted", "job_checkpointed", "job_payment", "job_funds_low", "job_paused", "job_resumed", "node_joined", "node_came_online", "node_went_offline", "node_cordoned", "node_uncordoned", "node_banned", "node_hardware_changed", "node_unbanned", "job_verified", "node_work_refused", "node_slashed", "job_progress", "job_log", "stats", "reset", "lagged")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class Event(_message.Message):
     NODE_UNBANNED_FIELD_NUMBER: _ClassVar[int]
     JOB_VERIFIED_FIELD_NUMBER: _ClassVar[int]
     NODE_WORK_REFUSED_FIELD_NUMBER: _ClassVar[int]
+    NODE_SLASHED_FIELD_NUMBER: _ClassVar[int]
     JOB_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     JOB_LOG_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
@@ -75,12 +76,13 @@ class Event(_message.Message):
     node_unbanned: NodeUnbanned
     job_verified: JobVerified
     node_work_refused: NodeWorkRefused
+    node_slashed: NodeSlashed
     job_progress: JobProgress
     job_log: JobLog
     stats: Stats
     reset: Reset
     lagged: Lagged
-    def __init__(self, seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_assigned: _Optional[_Union[JobAssigned, _Mapping]] = ..., job_started: _Optional[_Union[JobStarted, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_revived: _Optional[_Union[JobRevived, _Mapping]] = ..., job_completed: _Optional[_Union[JobCompleted, _Mapping]] = ..., job_failed: _Optional[_Union[JobFailed, _Mapping]] = ..., job_cancelled: _Optional[_Union[JobCancelled, _Mapping]] = ..., job_deleted: _Optional[_Union[JobDeleted, _Mapping]] = ..., job_checkpointed: _Optional[_Union[JobCheckpointed, _Mapping]] = ..., job_payment: _Optional[_Union[JobPayment, _Mapping]] = ..., job_funds_low: _Optional[_Union[JobFundsLow, _Mapping]] = ..., job_paused: _Optional[_Union[JobPaused, _Mapping]] = ..., job_resumed: _Optional[_Union[JobResumed, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_came_online: _Optional[_Union[NodeCameOnline, _Mapping]] = ..., node_went_offline: _Optional[_Union[NodeWentOffline, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_uncordoned: _Optional[_Union[NodeUncordoned, _Mapping]] = ..., node_banned: _Optional[_Union[NodeBanned, _Mapping]] = ..., node_hardware_changed: _Optional[_Union[NodeHardwareChanged, _Mapping]] = ..., node_unbanned: _Optional[_Union[NodeUnbanned, _Mapping]] = ..., job_verified: _Optional[_Union[JobVerified, _Mapping]] = ..., node_work_refused: _Optional[_Union[NodeWorkRefused, _Mapping]] = ..., job_progress: _Optional[_Union[JobProgress, _Mapping]] = ..., job_log: _Optional[_Union[JobLog, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., lagged: _Optional[_Union[Lagged, _Mapping]] = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_assigned: _Optional[_Union[JobAssigned, _Mapping]] = ..., job_started: _Optional[_Union[JobStarted, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_revived: _Optional[_Union[JobRevived, _Mapping]] = ..., job_completed: _Optional[_Union[JobCompleted, _Mapping]] = ..., job_failed: _Optional[_Union[JobFailed, _Mapping]] = ..., job_cancelled: _Optional[_Union[JobCancelled, _Mapping]] = ..., job_deleted: _Optional[_Union[JobDeleted, _Mapping]] = ..., job_checkpointed: _Optional[_Union[JobCheckpointed, _Mapping]] = ..., job_payment: _Optional[_Union[JobPayment, _Mapping]] = ..., job_funds_low: _Optional[_Union[JobFundsLow, _Mapping]] = ..., job_paused: _Optional[_Union[JobPaused, _Mapping]] = ..., job_resumed: _Optional[_Union[JobResumed, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_came_online: _Optional[_Union[NodeCameOnline, _Mapping]] = ..., node_went_offline: _Optional[_Union[NodeWentOffline, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_uncordoned: _Optional[_Union[NodeUncordoned, _Mapping]] = ..., node_banned: _Optional[_Union[NodeBanned, _Mapping]] = ..., node_hardware_changed: _Optional[_Union[NodeHardwareChanged, _Mapping]] = ..., node_unbanned: _Optional[_Union[NodeUnbanned, _Mapping]] = ..., job_verified: _Optional[_Union[JobVerified, _Mapping]] = ..., node_work_refused: _Optional[_Union[NodeWorkRefused, _Mapping]] = ..., node_slashed: _Optional[_Union[NodeSlashed, _Mapping]] = ..., job_progress: _Optional[_Union[JobProgress, _Mapping]] = ..., job_log: _Optional[_Union[JobLog, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., lagged: _Optional[_Union[Lagged, _Mapping]] = ...) -> None: ...
 
 class JobSubmitted(_message.Message):
     __slots__ = ("job_id", "owner_id", "name")
@@ -283,6 +285,24 @@ class NodeWorkRefused(_message.Message):
     reason: str
     evidence_hash: str
     def __init__(self, node_id: _Optional[str] = ..., name: _Optional[str] = ..., reason: _Optional[str] = ..., evidence_hash: _Optional[str] = ...) -> None: ...
+
+class NodeSlashed(_message.Message):
+    __slots__ = ("node_id", "name", "step", "amount", "evidence_hash", "until", "reference")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_HASH_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    name: str
+    step: str
+    amount: str
+    evidence_hash: str
+    until: str
+    reference: str
+    def __init__(self, node_id: _Optional[str] = ..., name: _Optional[str] = ..., step: _Optional[str] = ..., amount: _Optional[str] = ..., evidence_hash: _Optional[str] = ..., until: _Optional[str] = ..., reference: _Optional[str] = ...) -> None: ...
 
 class NodeBanned(_message.Message):
     __slots__ = ("node_id", "name", "until")

@@ -32,6 +32,8 @@ def local_ledger(chain: Chain, store: Store, clock: Clock, *, custody: bytes, we
         platform=keys.platform,
         arbiter=keys.judge.pubkey,
         custody=custody,
+        staking=local_id(Program.STAKING),
+        judge=keys.judge,
         faucet=faucet,
         welcome_units=welcome_units,
     )

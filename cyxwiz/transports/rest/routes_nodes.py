@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from cyxwiz.domain.errors import Code
 from cyxwiz.services.api import Api, Ban, Complaint, NodeList, NodeToken, Paging, Span
+from cyxwiz.services.money_api import Amount
+from cyxwiz.services.stake_api import Judgment, WithdrawStake
 from cyxwiz.transports.rest.request import Operation
 
 
@@ -43,6 +45,43 @@ def operations(api: Api) -> list[Operation]:
             api.complain_about_node,
             body=Complaint,
             refuses=(Code.EXISTS, Code.STALE),
+        ),
+        Operation("GET", f"{path}/stake", "Its stake", "Stake", api.get_stake, refuses=(Code.UNSUPPORTED,)),
+        Operation(
+            "POST",
+            f"{path}/stake",
+            "Add to its stake, out of its owner's account",
+            "Stake",
+            api.add_stake,
+            body=Amount,
+            refuses=(Code.FUNDS, Code.CONFLICT, Code.UNSUPPORTED),
+        ),
+        Operation(
+            "POST",
+            f"{path}/stake/withdraw",
+            "Begin the cool-down of its stake, or take out what has cooled down",
+            "Stake",
+            api.withdraw_stake,
+            body=WithdrawStake,
+            body_optional=True,
+            refuses=(Code.FUNDS, Code.CONFLICT, Code.UNSUPPORTED),
+        ),
+        Operation(
+            "POST",
+            f"{path}/stake/appeal",
+            "Appeal against the slash of its stake",
+            "Stake",
+            api.appeal_slash,
+            refuses=(Code.CONFLICT, Code.UNSUPPORTED),
+        ),
+        Operation(
+            "POST",
+            f"{path}/stake/judgment",
+            "Decide the appeal: whether the slash stands (admin)",
+            "Stake",
+            api.judge_slash,
+            body=Judgment,
+            refuses=(Code.CONFLICT, Code.UNSUPPORTED),
         ),
         Operation("GET", "/api/node-tokens", "Join tokens", "JoinTokens", api.list_node_tokens, query=Paging),
         Operation(

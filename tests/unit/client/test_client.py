@@ -61,6 +61,10 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
     await client.proof(JOB)
     await client.quote({}, "w")
     await client.complain_about_node(JOB, JOB, "late")
+    for act in ("stake", "withdraw_stake", "appeal_slash"):
+        await getattr(client, act)(JOB)
+    await client.add_stake(JOB, "1.5")
+    await client.judge_slash(JOB, True)
     for act in ("reservation", "release_reservation"):
         await getattr(client, act)(JOB)
     await client.reservations(active=True)

@@ -1,0 +1,220 @@
+"""Stakes on Solana, by the NodeStaking program.
+
+Each node's stake has a key of its own, which the platform derives from its custody secret and the node's id: a wallet
+that a node names is only its word, and the stake of somebody else must not vouch for it, nor be slashed for it. The
+tokens come out of the prepaid account of the node's owner in the transaction that stakes them, and go back there.
+
+A transaction is recorded before it is sent, under the step's id: what is found confirmed under it is not sent again.
+The platform's key slashes; the judge's key, where it is configured, judges appeals.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from solders.instruction import AccountMeta, Instruction
+from solders.keypair import Keypair
+from solders.pubkey import Pubkey
+from solders.token import ID as TOKEN_PROGRAM
+
+from cyxwiz.domain.errors import Code, CyxError, unsupported
+from cyxwiz.domain.ids import UserId
+from cyxwiz.domain.money import format_cyxwiz
+from cyxwiz.domain.node import Node
+from cyxwiz.domain.payment import Movement
+from cyxwiz.domain.stake import Contest, Stake, StakeDone, StakeKind, StakeRules, StakeStep, applied
+from cyxwiz.ledger.instructions import staking as program
+from cyxwiz.ledger.instructions.staking import Config, Staking
+from cyxwiz.ledger.instructions.values import token_account, u64
+from cyxwiz.ledger.keys import Key
+from cyxwiz.ledger.rpc import Rpc
+from cyxwiz.ledger.sending import CONFIRMED, Send
+from cyxwiz.ports.clock import Clock
+from cyxwiz.ports.store import MovementQuery, Store
+
+_CONTESTS = {
+    program.Contest.NONE: Contest.NONE,
+    program.Contest.PENDING: Contest.PENDING,
+    program.Contest.APPEALED: Contest.APPEALED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StakingKeys:
+    """Where the staking program is and who acts for the platform in it.
+
+    Args:
+        platform: admin and slasher of the config; pays fees and rents.
+        judge: decides appeals; None: they are judged elsewhere, or granted by time.
+        custody: the secret that the keys of stakes are derived from.
+    """
+
+    program: Pubkey
+    mint: Pubkey
+    platform: Key
+    judge: Key | None
+    custody: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What of the ledger stakes need: users' keys and balances, the chain's clock, new token accounts."""
+
+    user_key: Callable[[UserId], Key]
+    balance: Callable[[str], Awaitable[int]]
+    chain_time: Callable[[], Awaitable[int]]
+    make_account: Callable[[Pubkey], Instruction]
+
+
+class ChainStakes:
+    """See `ports.stakes.Stakes`."""
+
+    def __init__(self, store: Store, clock: Clock, rpc: Rpc, send: Send, keys: StakingKeys, accounts: Accounts) -> None:
+        self._store = store
+        self._clock = clock
+        self._rpc = rpc
+        self._send = send
+        self._keys = keys
+        self._accounts = accounts
+        self._config_address = program.config_address(keys.program, keys.platform.pubkey, keys.mint)
+
+    def account(self, node: Node) -> str:
+        return str(program.stake_address(self._keys.program, self._config_address, self._key_of(node).pubkey))
+
+    async def rules(self) -> StakeRules:
+        config = await self._config()
+        return StakeRules(config.minimum, timedelta(seconds=config.cooldown), timedelta(seconds=config.appeal))
+
+    async def stake(self, node: Node) -> Stake:
+        account = self.account(node)
+        found = await self._found(Pubkey.from_string(account))
+        return Stake(account) if found is None else _stake(found)
+
+    async def perform(self, node: Node, step: StakeStep) -> StakeDone:
+        await self._send.resolve(step.id)
+        query = MovementQuery(payment_id=step.id, state=CONFIRMED, limit=1)
+        known = (await self._store.read(lambda tx: tx.movements(query))).items
+        if known:
+            lost = known[0].destination == str(program.rewards_address(self._keys.program, self._config_address))
+            return StakeDone(known[0].reference, known[0].units, await self.stake(node), lost)
+        config = await self._config()
+        before = await self.stake(node)
+        now = datetime.fromtimestamp(await self._accounts.chain_time(), UTC)
+        rules = StakeRules(config.minimum, timedelta(seconds=config.cooldown), timedelta(seconds=config.appeal))
+        after, units = applied(before, step, rules, now)
+        staking = Staking(self._keys.program, config, self._key_of(node).pubkey, self._keys.platform.pubkey)
+        instructions, signers = await self._instructions(staking, node, step, units)
+        lost = after.slashed_units > before.slashed_units
+        movement = Movement(
+            "",
+            step.kind.value,
+            units,
+            str(self._owner(step).pubkey) if step.kind is StakeKind.ADD else before.account,
+            self._destination(step, before.account, config, lost=lost),
+            self._clock.now(),
+            payment_id=step.id,
+            owner_id=step.owner_id,
+            node_id=node.id,
+        )
+        reference = await self._send.land(movement, instructions, [self._keys.platform, *signers])
+        return StakeDone(reference, units, await self.stake(node), lost)
+
+    async def _instructions(
+        self, staking: Staking, node: Node, step: StakeStep, units: int
+    ) -> tuple[Sequence[Instruction], Sequence[Key]]:
+        key, owner = self._key_of(node), self._owner(step)
+        match step.kind:
+            case StakeKind.ADD:
+                await self._check_funds(owner, units)
+                opened = await self._found(staking.address) is not None
+                steps = [
+                    self._accounts.make_account(key.pubkey),
+                    self._transfer(owner.pubkey, key.pubkey, units),
+                    *([] if opened else [staking.open()]),
+                    staking.deposit(units),
+                ]
+                return steps, [owner, key]
+            case StakeKind.COOL:
+                return [staking.unstake(units)], [key]
+            case StakeKind.WITHDRAW:
+                back = self._transfer(key.pubkey, owner.pubkey, units)
+                return [self._accounts.make_account(owner.pubkey), staking.withdraw(), back], [key]
+            case StakeKind.SLASH:
+                if staking.config.slasher != self._keys.platform.pubkey:
+                    raise unsupported("The staking config names another slasher than the platform's key")
+                return [staking.slash(units, bytes.fromhex(step.evidence))], []
+            case StakeKind.APPEAL:
+                return [staking.appeal()], [key]
+            case StakeKind.JUDGE:
+                judge = self._keys.judge
+                if judge is None or judge.pubkey != staking.config.judge:
+                    raise unsupported(
+                        "The judge's key is not here: set blockchain.judge_keypair_path to that of the config"
+                    )
+                return [staking.judge(upheld=step.upheld)], [judge]
+            case StakeKind.CONCLUDE:
+                return [staking.conclude(self._keys.platform.pubkey)], []
+
+    async def _check_funds(self, owner: Key, units: int) -> None:
+        have = await self._accounts.balance(str(owner.pubkey))
+        if have < units:
+            raise CyxError(
+                Code.FUNDS,
+                f"The balance is too low: {format_cyxwiz(have)} CYXWIZ are there, {format_cyxwiz(units)} are needed",
+                {"available_units": have, "needed_units": units},
+            )
+
+    def _destination(self, step: StakeStep, account: str, config: Config, *, lost: bool) -> str:
+        if step.kind is StakeKind.WITHDRAW:
+            return str(self._owner(step).pubkey)
+        return str(config.rewards) if lost else account
+
+    def _transfer(self, source: Pubkey, destination: Pubkey, units: int) -> Instruction:
+        """SPL Token's Transfer between associated accounts; the source's owner signs."""
+        mint = self._keys.mint
+        accounts = [
+            AccountMeta(token_account(source, mint), False, True),
+            AccountMeta(token_account(destination, mint), False, True),
+            AccountMeta(source, True, False),
+        ]
+        return Instruction(TOKEN_PROGRAM, b"\x03" + u64(units, "amount"), accounts)
+
+    async def _config(self) -> Config:
+        account = await self._rpc.account(self._config_address)
+        if account is None or account.owner != self._keys.program:
+            raise unsupported(
+                f"No stakes can be held: {self._config_address} is no config of the staking program "
+                f"{self._keys.program}; its admin, the platform's key, has to make one"
+            )
+        return Config.decode(self._config_address, bytes(account.data))
+
+    async def _found(self, address: Pubkey) -> program.Stake | None:
+        account = await self._rpc.account(address)
+        if account is None or account.owner != self._keys.program:
+            return None
+        return program.Stake.decode(address, bytes(account.data))
+
+    def _key_of(self, node: Node) -> Key:
+        """The key of a node's stake: HMAC-SHA256 of the node's id under the custody secret."""
+        return Key(Keypair.from_seed(hmac.digest(self._keys.custody, b"cyxwiz stake " + node.id.encode(), "sha256")))
+
+    def _owner(self, step: StakeStep) -> Key:
+        return self._accounts.user_key(step.owner_id)
+
+
+def _stake(found: program.Stake) -> Stake:
+    return Stake(
+        str(found.address),
+        active_units=found.active,
+        cooling_units=found.cooling,
+        cooling_until=datetime.fromtimestamp(found.cooling_until, UTC) if found.cooling_until else None,
+        contest=_CONTESTS[found.contest],
+        contested_units=found.contested,
+        contested_cooling_units=found.contested_cooling,
+        contested_until=datetime.fromtimestamp(found.contested_until, UTC) if found.contested_until else None,
+        evidence=found.evidence.hex() if any(found.evidence) else "",
+        slashed_units=found.slashed,
+    )

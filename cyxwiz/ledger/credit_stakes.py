@@ -1,0 +1,80 @@
+"""Stakes in the platform's own books, by the rules of the on-chain program.
+
+Accounts: `stake:<node>` holds a node's stake, also while it cools down or is contested; `slashed` has what was lost.
+Nothing is paid out of `slashed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cyxwiz.domain.node import Node
+from cyxwiz.domain.payment import Movement
+from cyxwiz.domain.stake import Stake, StakeDone, StakeKind, StakeRules, StakeStep, applied
+from cyxwiz.ports.store import Store, Tx
+
+SLASHED = "slashed"
+
+
+class CreditStakes:
+    """See `ports.stakes.Stakes`. A step, its entry and its record are one unit of the store.
+
+    Args:
+        greet: gives an account what it starts with, once.
+    """
+
+    def __init__(self, store: Store, rules: StakeRules, greet: Callable[[Tx, str], None]) -> None:
+        self._store = store
+        self._rules = rules
+        self._greet = greet
+
+    def account(self, node: Node) -> str:
+        return f"stake:{node.id}"
+
+    async def rules(self) -> StakeRules:
+        return self._rules
+
+    async def stake(self, node: Node) -> Stake:
+        account = self.account(node)
+        return await self._store.read(lambda tx: tx.stake_of(account))
+
+    async def perform(self, node: Node, step: StakeStep) -> StakeDone:
+        return await self._store.write(lambda tx: self._perform(tx, node, step))
+
+    def _perform(self, tx: Tx, node: Node, step: StakeStep) -> StakeDone:
+        account, owner = self.account(node), f"user:{step.owner_id}"
+        reference = f"credits:stake:{step.id}"
+        before = tx.stake_of(account)
+        if (known := tx.movement(reference)) is not None:
+            return StakeDone(reference, known.units, before, known.destination == SLASHED)
+        stake, units = applied(before, step, self._rules, tx.now)
+        tx.save_stake(stake)
+        source, destination = _ends(before, stake, step, account, owner)
+        if source != destination:
+            if step.kind is StakeKind.ADD:
+                self._greet(tx, owner)
+            tx.post(reference, {source: -units, destination: units})
+        tx.add_movement(
+            Movement(
+                reference,
+                step.kind.value,
+                units,
+                source,
+                destination,
+                tx.now,
+                payment_id=step.id,
+                owner_id=step.owner_id,
+                node_id=node.id,
+                confirmed_at=tx.now,
+            )
+        )
+        return StakeDone(reference, units, stake, destination == SLASHED)
+
+
+def _ends(before: Stake, after: Stake, step: StakeStep, account: str, owner: str) -> tuple[str, str]:
+    """(source, destination) of what a step moves; the same where nothing leaves the stake."""
+    if step.kind is StakeKind.ADD:
+        return owner, account
+    if step.kind is StakeKind.WITHDRAW:
+        return account, owner
+    return account, SLASHED if after.slashed_units > before.slashed_units else account
