@@ -19,6 +19,7 @@ NAMES = (
     "first_batch",
     "log_stream",
     "gangs",
+    "settlement",
 )
 
 

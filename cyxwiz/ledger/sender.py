@@ -296,7 +296,9 @@ class Sender:
     async def _sign(self, intent: Intent, made: Sequence[Signed]) -> Signed | Failed | None:
         """A new signing; `Failed` when it would not succeed; None when the cluster did not answer."""
         policy = self._policy
-        recent = await self._ask(lambda: self._rpc.recent_priority_fee(intent.written()))
+        recent: int | None = 0
+        if policy.cap > policy.floor:
+            recent = await self._ask(lambda: self._rpc.recent_priority_fee(intent.written()))
         if recent is None:
             return None
         price = policy.price(len(made), recent)

@@ -13,7 +13,7 @@ from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sender import Intent, Landed, Sender, SendPolicy, Signed
 from cyxwiz.ports.clock import Clock
-from cyxwiz.ports.store import MovementQuery, Store
+from cyxwiz.ports.store import Store
 
 PENDING, CONFIRMED, FAILED = "pending", "confirmed", "failed"
 
@@ -28,18 +28,22 @@ class Send:
         # Sees to the end of what was signed, without signing anything new.
         self._finisher = Sender(rpc, clock, replace(policy, max_signings=1))
 
-    async def resolve(self, payment_id: str) -> None:
+    async def resolve(self, payment_id: str) -> Sequence[Movement]:
         """Waits until nothing of a payment is in doubt: what was sent before a crash has landed or never will.
+
+        Returns:
+            Its movements, oldest first, none of them pending.
 
         Raises:
             CyxError: UNAVAILABLE when the cluster can't say.
         """
-        query = MovementQuery(payment_id=payment_id, state=PENDING)
-        page = await self._store.read(lambda tx: tx.movements(query))
-        for movement in reversed(page.items):
+        known = await self._store.read(lambda tx: tx.movements_of(payment_id))
+        pending = [movement for movement in known if movement.state == PENDING]
+        for movement in pending:
             signed = Signed(Signature.from_string(movement.reference), movement.raw, movement.last_height)
             ended = await self._finisher.send(Intent((), ()), record=_never, signed=[signed])
             await self._close(movement, ended.error.message if not isinstance(ended, Landed) else None)
+        return await self._store.read(lambda tx: tx.movements_of(payment_id)) if pending else known
 
     async def land(self, movement: Movement, instructions: Sequence[Instruction], signers: Sequence[Key]) -> str:
         """Sends one transaction until it is final; returns its signature. The first signer pays.

@@ -33,7 +33,7 @@ from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sending import Send
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Held, LedgerInfo
-from cyxwiz.ports.store import MovementQuery, Store, Tx
+from cyxwiz.ports.store import Store, Tx
 
 DISPUTE_SECONDS = 86_400
 CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
@@ -113,11 +113,11 @@ class SolanaLedger:
         return None
 
     async def perform(self, payment: Payment, step: Step, work: Work) -> Done:
-        await self._send.resolve(payment.id)
+        moves = await self._send.resolve(payment.id)
         held = await self._escrow(payment)
         match step:
             case Step.LOCK:
-                return await self._lock(payment, held)
+                return await self._lock(payment, held, moves)
             case Step.ASSIGN:
                 return await self._assign(payment, held, work)
             case Step.PAY:
@@ -157,12 +157,11 @@ class SolanaLedger:
 
     # steps
 
-    async def _lock(self, payment: Payment, held: Escrow | None) -> Done:
+    async def _lock(self, payment: Payment, held: Escrow | None, moves: Sequence[Movement]) -> Done:
         if held is not None:
             self._agreed(payment, held)
             return Done(await self._reference(payment, "lock"))
-        ended = await self._ended(payment)
-        if ended is not None:
+        if moves and await self._ended(payment) is not None:
             return Done(await self._reference(payment, "lock"))
         await self._prepare()
         client = self._key_of(payment.owner_id)
@@ -300,10 +299,8 @@ class SolanaLedger:
         """What the platform attests by: a digest of the job, the lease's number and how far it was."""
         return hashlib.sha256(f"{payment.job_id}:{payment.attempt}:{payment.progress!r}".encode()).digest()
 
-    async def _moves(self, payment: Payment) -> list[Movement]:
-        query = MovementQuery(payment_id=payment.id)
-        page = await self._store.read(lambda tx: tx.movements(query))
-        return list(reversed(page.items))
+    async def _moves(self, payment: Payment) -> Sequence[Movement]:
+        return await self._store.read(lambda tx: tx.movements_of(payment.id))
 
     async def _reference(self, payment: Payment, kind: str) -> str:
         return next((move.reference for move in reversed(await self._moves(payment)) if move.kind == kind), "")

@@ -149,6 +149,7 @@ class Jobs:
 
         if self._payments is not None and not (key and await self._remembered(actor, key)):
             await self._payments.check_funds(actor.id, self.price(spec))
+            self._payments.hand(job.id)  # looked at at once, which finds nothing if this submit is refused
         try:
             return await self._store.write(unit)
         except CyxError as error:
