@@ -147,7 +147,7 @@ async def _settle(store: Store, bus: LocalBus, clock: SystemClock, payments: Pay
         gc.collect()
         await store.write(unit)
         began, landed = time.perf_counter(), len(chain.history)
-        while len(chain.history) < landed + PAYMENTS:  # which costs nothing to ask
+        while len(chain.history) < landed + PAYMENTS:  # noqa: ASYNC110  a plain number, which costs nothing to ask
             await asyncio.sleep(0.005)
         while not await store.read(done):  # noqa: ASYNC110
             await asyncio.sleep(0.005)

@@ -25,6 +25,7 @@ from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, fee_of
+from cyxwiz.ledger.cluster import Cluster
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.escrow import Escrow, Payout, Terms
 from cyxwiz.ledger.instructions.values import token_account
@@ -75,6 +76,7 @@ class SolanaLedger:
         send: Send,
         deployment: Deployment,
         close: Callable[[], Awaitable[None]],
+        cluster: Cluster | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -82,6 +84,8 @@ class SolanaLedger:
         self._send = send
         self._at = deployment
         self._close = close
+        self._cluster = cluster  # to be checked first; None: this process made it
+        self._checked = False
         self._fee_account = token_account(deployment.platform.pubkey, deployment.mint)
         self._ready = False
         self._greeted: set[str] = set()
@@ -112,7 +116,18 @@ class SolanaLedger:
     def lock_within(self, tx: Tx, payment: Payment) -> Done | None:
         return None
 
+    async def check(self) -> None:
+        """Raises INVALID or CONFLICT where the settings and the cluster don't fit, UNAVAILABLE when it does not answer
+        or the platform can't pay its fees."""
+        if self._cluster is not None:
+            await self._cluster.check()
+            self._checked = True
+            await self._cluster.check_payer()
+
     async def perform(self, payment: Payment, step: Step, work: Work) -> Done:
+        if self._cluster is not None and not self._checked:
+            await self._cluster.check()
+            self._checked = True
         moves = await self._send.resolve(payment.id)
         held = await self._escrow(payment)
         match step:
@@ -337,7 +352,13 @@ class SolanaLedger:
             node_id=payment.node_id or "",
             fee_units=fee,
         )
-        return await self._send.land(movement, steps, [self._at.platform, *signers])
+        try:
+            return await self._send.land(movement, steps, [self._at.platform, *signers])
+        except CyxError as error:
+            if error.code is Code.FUNDS and error.details.get("program_error") != "InsufficientFunds":
+                # It is not the client who lacks anything: the job must not fail for it.
+                raise CyxError(Code.UNAVAILABLE, f"The platform's SOL has run out: {error.message}") from error
+            raise
 
     # keys and accounts
 
@@ -362,7 +383,9 @@ class SolanaLedger:
         return Instruction(ASSOCIATED_TOKEN_PROGRAM, b"\x01", accounts)
 
     async def _prepare(self) -> None:
-        """Makes the account that fees go to, once."""
+        """Sees that fees can be paid, and makes the account that the platform's part goes to, once."""
+        if self._cluster is not None:
+            await self._cluster.check_payer()
         if self._ready:
             return
         if await self._rpc.account(self._fee_account) is None:

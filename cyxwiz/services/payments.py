@@ -37,6 +37,7 @@ OUT_OF_FUNDS = "its funds run out"  # how the reason of a job begins that was se
 LOW = 0.8  # of what is locked: the owner is told
 CLOSING = timedelta(hours=1)  # before its deadline a payment is ended, as its client could take it back after that
 RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
+MAX_REASON = 500
 LOOK_AGAIN = timedelta(seconds=1)
 _Decided = tuple[Payment, Step, Work]
 _NOTHING = Work("", None, ended=False, cost_units=None, progress=0.0, attempt=0, running=False)
@@ -307,9 +308,13 @@ class Payments:
         job = tx.job(payment.job_id)
         if error.code is Code.FUNDS and step is Step.LOCK and payment.number == 0 and job is not None and not job.ended:
             leases.fail(tx, job, Code.FUNDS.value, error.message)
+        elif job is not None and job.phase is Phase.AWAITING_PAYMENT and job.state is JobState.PENDING:
+            reason = f"waiting for its payment: {error.message}"[:MAX_REASON]
+            if job.reason != reason:
+                tx.save_job(replace(job, reason=reason))
         attempts = payment.attempts + 1
         wait = min(RETRY * 2 ** min(attempts - 1, 10), RETRY_MOST)
-        tx.save_payment(replace(payment, attempts=attempts, error=error.message[:500], due_at=tx.now + wait))
+        tx.save_payment(replace(payment, attempts=attempts, error=error.message[:MAX_REASON], due_at=tx.now + wait))
 
     def hand(self, payment_id: str) -> None:
         """Has a payment looked at in the next pass whether or not the store says that it is due."""
