@@ -20,6 +20,7 @@ NAMES = (
     "log_stream",
     "gangs",
     "settlement",
+    "settlement_path",
 )
 
 

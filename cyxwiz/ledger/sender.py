@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 MAX_BYTES = 1232
 SHARED_SECONDS = 0.4  # that a blockhash is used for all who sign
+FRESH_SECONDS = 5.0  # that one is still taken for what is sent at once
 EXPLANATIONS = 5  # times to ask for the logs of one that failed
 _PASSING = frozenset({Code.UNAVAILABLE, Code.TIMEOUT, Code.EXHAUSTED, Code.INTERNAL})  # of an rpc: asked again later
 _REFUSED = frozenset({Code.INVALID, Code.FUNDS, Code.UNSUPPORTED})
@@ -311,7 +312,7 @@ class Sender:
                 return None
             if answer[0] is not None:
                 return Failed(answer[0])
-        latest = await self._blockhash()
+        latest = await self.blockhash()
         if latest is None:
             return None
         blockhash, last = latest
@@ -321,7 +322,22 @@ class Sender:
             return None  # a node that is far behind: its blockhash is over already
         return new
 
-    async def _blockhash(self) -> tuple[Hash, int] | None:
+    def sign_now(self, intent: Intent) -> Signed | None:
+        """A first signing by what is known already, from any thread; None when that is too old, or no longer enough:
+        when a fee must be asked for, or whether it would succeed. It is to be recorded, and sent by `send`.
+
+        Raises:
+            CyxError: INVALID for an intent that cannot be signed.
+        """
+        latest, policy = self._latest, self._policy
+        if latest is None or policy.simulate or policy.cap > policy.floor:
+            return None
+        if self._clock.monotonic() - self._latest_at > FRESH_SECONDS:
+            return None
+        transaction = intent.sign(intent.message(latest[0], policy.price(0, 0)))
+        return Signed(transaction.signatures[0], bytes(transaction), latest[1])
+
+    async def blockhash(self) -> tuple[Hash, int] | None:
         """A recent blockhash; those who sign within a moment share it."""
         now = self._clock.monotonic()
         if self._latest is None or now - self._latest_at > SHARED_SECONDS:
