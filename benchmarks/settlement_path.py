@@ -37,6 +37,8 @@ def _row(name: str, spans: Spans, load: float) -> dict[str, Any]:
         "bench": "settlement_path",
         "ledger": name,
         "submit_to_running_ms": {each: figures([span[0] for span in spans[each]], 2) for each in ("none", name)},
+        # The least is what others on the machine disturb least.
+        "least_to_running_ms": {each: round(min(span[0] for span in spans[each]), 2) for each in ("none", name)},
         "added_to_running_ms": figures([mine[0] - bare[0] for bare, mine in zip(none, ours, strict=True)], 2),
         "added_to_completed_ms": figures([mine[1] - bare[1] for bare, mine in zip(none, ours, strict=True)], 2),
         "bound_ms": BOUND_MS,

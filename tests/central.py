@@ -79,7 +79,7 @@ async def central(
         if store is None:
             store = MemoryStore(clock, bus)
             stack.push_async_callback(store.aclose)
-        ledger = await open_ledger(config, store, clock, tmp_path, local=True) if charged else None
+        ledger = await open_ledger(stack, config, store, clock, tmp_path, local=False) if charged else None
         core = await build_core(config, store, bus, clock, ledger=ledger)
         blobs = FileBlobStore(tmp_path / "blobs", clock)
         key = await core.accounts.bootstrap() or await core.accounts.issue_local_key()

@@ -240,7 +240,10 @@ class Payments:
         if payment.member and job.token is not None:
             mine = (each for each in tx.leases_of(job.id) if each.group == job.token and each.rank == payment.member)
             node_id = next((each.node_id for each in mine), None)
-        node = tx.node(node_id) if node_id else None
+        # A node is paid where it was when it was assigned.
+        account = payment.node if node_id == payment.node_id else ""
+        if node_id and not account and (node := tx.node(node_id)) is not None:
+            account = self.ledger.node_account(node)
         known = tx.payments_of(job.id) if payment.number else ()
         before = [each for each in known if each.member == payment.member and each.number < payment.number]
         full = all(each.earned_units >= each.amount_units for each in before)
@@ -250,8 +253,8 @@ class Payments:
             share = job.actual_cost_units // world + (job.actual_cost_units % world if payment.member == 0 else 0)
             cost = max(0, min(payment.amount_units, share - sum(each.amount_units for each in before)))
         return Work(
-            self.ledger.node_account(node) if node else "",
-            node_id if node else None,
+            account,
+            node_id if account else None,
             ended=job.ended,
             cost_units=cost,
             progress=job.progress,
