@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from solders.account import Account
 from solders.litesvm import LiteSVM
 from solders.pubkey import Pubkey
@@ -70,7 +71,7 @@ def main() -> list[dict[str, Any]]:
     load = os.getloadavg()[0]
     for _ in range(pairs(5)):
         with tempfile.TemporaryDirectory(prefix="cyxwiz-bench-") as directory:
-            run, took, processor = asyncio.run(_pair(Path(directory)))
+            run, took, processor = uvloop.run(_pair(Path(directory)))
         ours.append(run.per_second)
         bare.append(len(run.transactions) / took)
         ratios.append(ours[-1] / bare[-1])

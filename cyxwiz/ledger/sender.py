@@ -322,19 +322,22 @@ class Sender:
             return None  # a node that is far behind: its blockhash is over already
         return new
 
+    @property
+    def signs_now(self) -> bool:
+        """Whether a blockhash is all that a signing needs: neither a fee to ask for, nor whether it would succeed."""
+        return not self._policy.simulate and self._policy.cap <= self._policy.floor
+
     def sign_now(self, intent: Intent) -> Signed | None:
-        """A first signing by what is known already, from any thread; None when that is too old, or no longer enough:
-        when a fee must be asked for, or whether it would succeed. It is to be recorded, and sent by `send`.
+        """A first signing by the blockhash that is at hand, from any thread; None without one, and where it needs more.
+        It is to be recorded, and sent by `send`.
 
         Raises:
             CyxError: INVALID for an intent that cannot be signed.
         """
-        latest, policy = self._latest, self._policy
-        if latest is None or policy.simulate or policy.cap > policy.floor:
+        latest = self._latest
+        if latest is None or not self.signs_now or self._clock.monotonic() - self._latest_at > FRESH_SECONDS:
             return None
-        if self._clock.monotonic() - self._latest_at > FRESH_SECONDS:
-            return None
-        transaction = intent.sign(intent.message(latest[0], policy.price(0, 0)))
+        transaction = intent.sign(intent.message(latest[0], self._policy.price(0, 0)))
         return Signed(transaction.signatures[0], bytes(transaction), latest[1])
 
     async def blockhash(self) -> tuple[Hash, int] | None:

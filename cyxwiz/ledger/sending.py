@@ -48,7 +48,8 @@ class Send:
 
     async def prefetch(self) -> None:
         """Has at hand what `record` signs by."""
-        await self._sender.blockhash()
+        if self._sender.signs_now:
+            await self._sender.blockhash()
 
     def record(self, tx: Tx, movement: Movement, instructions: Sequence[Instruction], signers: Sequence[Key]) -> None:
         """Signs a transaction and records it within a unit, where that needs nothing to be asked; else does nothing.

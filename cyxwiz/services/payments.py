@@ -74,7 +74,7 @@ class Payments:
         self._clock = clock
         self.ledger = ledger
         self._terms = terms
-        self._handed: list[str] = []
+        self.taker: Callable[[str], None] | None = None  # drives a payment in the background, while there is one
         self.reconciliation = Reconciliation(store, ledger)
 
     # a job's payments
@@ -236,8 +236,9 @@ class Payments:
     def _work(self, tx: Tx, payment: Payment, job: Job | None) -> Work:
         if job is None or tx.now >= payment.deadline - CLOSING:
             return replace(_NOTHING, node=payment.node, node_id=payment.node_id, ended=True)
-        node_id = job.node_id
-        if payment.member and job.token is not None:
+        # Nothing is earned before it runs: the assignment comes after, and holds up no start.
+        node_id = job.node_id if job.ended or job.state in (JobState.RUNNING, JobState.PAUSED) else None
+        if payment.member and node_id and job.token is not None:
             mine = (each for each in tx.leases_of(job.id) if each.group == job.token and each.rank == payment.member)
             node_id = next((each.node_id for each in mine), None)
         # A node is paid where it was when it was assigned.
@@ -319,13 +320,10 @@ class Payments:
         wait = min(RETRY * 2 ** min(attempts - 1, 10), RETRY_MOST)
         tx.save_payment(replace(payment, attempts=attempts, error=error.message[:MAX_REASON], due_at=tx.now + wait))
 
-    def hand(self, payment_id: str) -> None:
-        """Has a payment looked at in the next pass whether or not the store says that it is due."""
-        self._handed.append(payment_id)
-
-    def handed(self) -> Sequence[str]:
-        handed, self._handed = self._handed, []
-        return handed
+    def hand(self, job_id: JobId) -> None:
+        """Has a new job's first payment driven at once, before the next pass over what is due finds it."""
+        if self.taker is not None:
+            self.taker(job_id)
 
     async def due(self, limit: int) -> tuple[Sequence[str], float]:
         """Payments to drive now, and the seconds until the next one is due by the clock."""

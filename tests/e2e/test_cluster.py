@@ -105,7 +105,7 @@ def settings(chain: Chain, key: Path, **changed: str) -> list[str]:
     return ["ledger.backend=solana", *(f"blockchain.{name}={value}" for name, value in values.items())]
 
 
-def wait(what: Callable[[], Any], seconds: float = 90) -> Any:
+def wait(what: Callable[[], Any], seconds: float = 120) -> Any:
     """Asks until the answer is true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -14,7 +14,7 @@ from cyxwiz.services.payments import Payments
 
 log = logging.getLogger(__name__)
 BATCH = 200
-PASS_SECONDS = 0.01  # between two passes at least
+PASS_SECONDS = 0.02  # that a pass stays behind what calls for it: who waits for a job to start comes first
 AT_ONCE = 64  # payments in hand: a chain takes seconds for each, and what comes together shares a commit
 
 
@@ -33,11 +33,11 @@ class Settler(Service):
 
     async def run(self) -> None:
         subscription = self._bus.subscribe(money.TOPIC, "jobs")
-        loop = asyncio.get_running_loop()
+        self._payments.taker = self._begin
         self.ready()
         try:
             while not self.stopping.is_set():
-                wait, passed = self._poll, loop.time()
+                wait = self._poll
                 try:
                     wait = await self.settle()
                 except CyxError as error:
@@ -45,8 +45,9 @@ class Settler(Service):
                         raise
                     log.warning("settlement is held up: %s", error.message)
                 await subscription.changed(wait)
-                await self.idle(passed + PASS_SECONDS - loop.time())
+                await self.idle(PASS_SECONDS)
         finally:
+            self._payments.taker = None
             subscription.close()
             await self._drives.aclose()
 
@@ -57,8 +58,6 @@ class Settler(Service):
 
     async def settle(self) -> float:
         """One pass over what is due; returns how many seconds to sleep if nothing happens."""
-        for payment_id in self._payments.handed():
-            self._begin(payment_id)
         due, wait = await self._payments.due(BATCH)
         for payment_id in due:
             self._begin(payment_id)
