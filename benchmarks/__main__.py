@@ -19,6 +19,8 @@ NAMES = (
     "first_batch",
     "log_stream",
     "gangs",
+    "settlement",
+    "settlement_path",
 )
 
 

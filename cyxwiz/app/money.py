@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyxwiz.config import Config, ConfigError
+from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.stake import StakeRules
 from cyxwiz.ports.clock import Clock
@@ -15,6 +19,11 @@ from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import Store
 from cyxwiz.services.secrets import Secrets, load_secrets
 
+if TYPE_CHECKING:
+    from cyxwiz.ledger.solana import SolanaLedger
+
+log = logging.getLogger(__name__)
+CHECK_SECONDS = 10.0  # that a start waits for a cluster
 LOCALNET = "localnet"  # the chain's directory, within the data directory
 
 
@@ -53,12 +62,14 @@ async def open_ledger(
     secrets = await load_secrets(store, config.auth)
     if backend == "solana":
         ledger = _cluster(config, store, clock, secrets)
-    else:
-        from cyxwiz.ledger.localnet.chain import open_chain
-        from cyxwiz.ledger.localnet.ledger import local_ledger
+        stack.push_async_callback(ledger.aclose)
+        await _check(ledger)
+        return ledger
+    from cyxwiz.ledger.localnet.chain import open_chain
+    from cyxwiz.ledger.localnet.ledger import local_ledger
 
-        chain = await open_chain(data_dir / LOCALNET, clock)
-        ledger = local_ledger(chain, store, clock, custody=secrets.custody.encode(), welcome_units=welcome)
+    chain = await open_chain(data_dir / LOCALNET, clock)
+    ledger = local_ledger(chain, store, clock, custody=secrets.custody.encode(), welcome_units=welcome)
     stack.push_async_callback(ledger.aclose)
     return ledger
 
@@ -72,9 +83,23 @@ def stake_rules(config: Config) -> StakeRules:
     )
 
 
-def _cluster(config: Config, store: Store, clock: Clock, secrets: Secrets) -> Ledger:
+async def _check(ledger: SolanaLedger) -> None:
+    """Settings that can never work end the start; what may pass, such as a cluster that is away, is a warning."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await ledger.check()
+    except TimeoutError:
+        log.warning("blockchain.solana_rpc_url: no answer within %g s: money waits until there is one", CHECK_SECONDS)
+    except CyxError as error:
+        if error.code is not Code.UNAVAILABLE:
+            raise ConfigError(error.message) from None
+        log.warning("money waits: %s", error.message)
+
+
+def _cluster(config: Config, store: Store, clock: Clock, secrets: Secrets) -> SolanaLedger:
     from solders.pubkey import Pubkey
 
+    from cyxwiz.ledger.cluster import Cluster
     from cyxwiz.ledger.keys import load_key
     from cyxwiz.ledger.programs import Program, local_id
     from cyxwiz.ledger.rpc import Connection, JsonRpc
@@ -92,17 +117,23 @@ def _cluster(config: Config, store: Store, clock: Clock, secrets: Secrets) -> Le
         except ValueError:
             raise ConfigError(f"blockchain.{key} = {value!r}: must be an address, 32 bytes in base58") from None
 
-    local = chain.network == "localnet"
-    platform = load_key(chain.payer_keypair_path.expanduser())
+    local, scheme = chain.network == "localnet", chain.solana_rpc_url.partition(":")[0]
+    try:
+        platform = load_key(chain.payer_keypair_path.expanduser())
+    except CyxError as error:
+        raise ConfigError(f"blockchain.payer_keypair_path: {error.message}") from None
     mint = address("token_mint", chain.token_mint)
     program = address("program_id", chain.program_id, local_id(Program.ESCROW) if local else None)
     staking = address("staking_program_id", chain.staking_program_id, local_id(Program.STAKING))
     judge = chain.judge_keypair_path
-    connection = Connection(chain.solana_rpc_url)
+    try:
+        connection = Connection(chain.solana_rpc_url)
+    except CyxError as error:
+        raise ConfigError(f"blockchain.solana_rpc_url: {error.message}") from None
     rpc = JsonRpc(connection.call, mint=mint, programs=[program, staking])
     deployment = Deployment(
         network=chain.network,
-        endpoint=chain.solana_rpc_url.partition("?")[0],
+        endpoint=f"{scheme}://{connection.name}",
         program=program,
         mint=mint,
         platform=platform,
@@ -111,4 +142,6 @@ def _cluster(config: Config, store: Store, clock: Clock, secrets: Secrets) -> Le
         staking=staking,
         judge=load_key(judge.expanduser()) if judge else None,
     )
-    return SolanaLedger(store, clock, rpc, Send(store, clock, rpc, SendPolicy()), deployment, connection.aclose)
+    cluster = Cluster(rpc, store, chain.network, connection.name, mint, program, platform.pubkey)
+    send = Send(store, clock, rpc, SendPolicy())
+    return SolanaLedger(store, clock, rpc, send, deployment, connection.aclose, cluster)

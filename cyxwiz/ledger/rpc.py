@@ -162,6 +162,12 @@ class JsonRpc:
             return CyxError(Code.UNSUPPORTED, f"the cluster does not know {method}")
         return CyxError(Code.UNAVAILABLE, f"the cluster could not do {method}: {error.message} ({error.code})")
 
+    async def genesis(self) -> str:
+        """The hash that tells clusters apart."""
+        answer = await self._call("getGenesisHash")
+        with _reading("getGenesisHash"):
+            return str(Hash.from_string(answer))
+
     async def latest_blockhash(self) -> tuple[Hash, int]:
         answer = await self._call("getLatestBlockhash", {"commitment": CONFIRMED})
         with _reading("getLatestBlockhash"):
@@ -282,7 +288,7 @@ class Connection:
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
         from solana.rpc.async_api import AsyncClient
 
-        self._url, self._name = url, _host(url)
+        self._url, self.name = url, _host(url)
         self._client = AsyncClient(url, timeout=timeout, max_transport_retries=0)  # what is sent again is decided above
         self._number = 0
 
@@ -300,11 +306,11 @@ class Connection:
             raise RpcRefusal(error.code, error.message, error.data) from None
         except (SolanaRpcException, HTTPError) as error:
             cause = error.__cause__ or error
-            why = f"{type(cause).__name__}: {cause}".replace(self._url, self._name)
-            raise CyxError(Code.UNAVAILABLE, f"{self._name} could not be asked for {method}: {why}") from None
+            why = f"{type(cause).__name__}: {cause}".replace(self._url, self.name)
+            raise CyxError(Code.UNAVAILABLE, f"{self.name} could not be asked for {method}: {why}") from None
         except (ValidationError, ValueError) as error:
             raise CyxError(
-                Code.UNAVAILABLE, f"{self._name} answers {method} with what is no JSON-RPC: {type(error).__name__}"
+                Code.UNAVAILABLE, f"{self.name} answers {method} with what is no JSON-RPC: {type(error).__name__}"
             ) from None
 
     async def aclose(self) -> None:

@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 MAX_BYTES = 1232
 SHARED_SECONDS = 0.4  # that a blockhash is used for all who sign
+FRESH_SECONDS = 5.0  # that one is still taken for what is sent at once
 EXPLANATIONS = 5  # times to ask for the logs of one that failed
 _PASSING = frozenset({Code.UNAVAILABLE, Code.TIMEOUT, Code.EXHAUSTED, Code.INTERNAL})  # of an rpc: asked again later
 _REFUSED = frozenset({Code.INVALID, Code.FUNDS, Code.UNSUPPORTED})
@@ -296,7 +297,9 @@ class Sender:
     async def _sign(self, intent: Intent, made: Sequence[Signed]) -> Signed | Failed | None:
         """A new signing; `Failed` when it would not succeed; None when the cluster did not answer."""
         policy = self._policy
-        recent = await self._ask(lambda: self._rpc.recent_priority_fee(intent.written()))
+        recent: int | None = 0
+        if policy.cap > policy.floor:
+            recent = await self._ask(lambda: self._rpc.recent_priority_fee(intent.written()))
         if recent is None:
             return None
         price = policy.price(len(made), recent)
@@ -309,7 +312,7 @@ class Sender:
                 return None
             if answer[0] is not None:
                 return Failed(answer[0])
-        latest = await self._blockhash()
+        latest = await self.blockhash()
         if latest is None:
             return None
         blockhash, last = latest
@@ -319,7 +322,25 @@ class Sender:
             return None  # a node that is far behind: its blockhash is over already
         return new
 
-    async def _blockhash(self) -> tuple[Hash, int] | None:
+    @property
+    def signs_now(self) -> bool:
+        """Whether a blockhash is all that a signing needs: neither a fee to ask for, nor whether it would succeed."""
+        return not self._policy.simulate and self._policy.cap <= self._policy.floor
+
+    def sign_now(self, intent: Intent) -> Signed | None:
+        """A first signing by the blockhash that is at hand, from any thread; None without one, and where it needs more.
+        It is to be recorded, and sent by `send`.
+
+        Raises:
+            CyxError: INVALID for an intent that cannot be signed.
+        """
+        latest = self._latest
+        if latest is None or not self.signs_now or self._clock.monotonic() - self._latest_at > FRESH_SECONDS:
+            return None
+        transaction = intent.sign(intent.message(latest[0], self._policy.price(0, 0)))
+        return Signed(transaction.signatures[0], bytes(transaction), latest[1])
+
+    async def blockhash(self) -> tuple[Hash, int] | None:
         """A recent blockhash; those who sign within a moment share it."""
         now = self._clock.monotonic()
         if self._latest is None or now - self._latest_at > SHARED_SECONDS:

@@ -13,7 +13,7 @@ from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sender import Intent, Landed, Sender, SendPolicy, Signed
 from cyxwiz.ports.clock import Clock
-from cyxwiz.ports.store import MovementQuery, Store
+from cyxwiz.ports.store import Store, Tx
 
 PENDING, CONFIRMED, FAILED = "pending", "confirmed", "failed"
 
@@ -28,18 +28,35 @@ class Send:
         # Sees to the end of what was signed, without signing anything new.
         self._finisher = Sender(rpc, clock, replace(policy, max_signings=1))
 
-    async def resolve(self, payment_id: str) -> None:
+    async def resolve(self, payment_id: str) -> Sequence[Movement]:
         """Waits until nothing of a payment is in doubt: what was sent before a crash has landed or never will.
+
+        Returns:
+            Its movements, oldest first, none of them pending.
 
         Raises:
             CyxError: UNAVAILABLE when the cluster can't say.
         """
-        query = MovementQuery(payment_id=payment_id, state=PENDING)
-        page = await self._store.read(lambda tx: tx.movements(query))
-        for movement in reversed(page.items):
+        known = list(await self._store.read(lambda tx: tx.movements_of(payment_id)))
+        for at, movement in enumerate(known):
+            if movement.state != PENDING:
+                continue
             signed = Signed(Signature.from_string(movement.reference), movement.raw, movement.last_height)
             ended = await self._finisher.send(Intent((), ()), record=_never, signed=[signed])
-            await self._close(movement, ended.error.message if not isinstance(ended, Landed) else None)
+            known[at] = await self._close(movement, None if isinstance(ended, Landed) else ended.error.message)
+        return known
+
+    async def prefetch(self) -> None:
+        """Has at hand what `record` signs by."""
+        if self._sender.signs_now:
+            await self._sender.blockhash()
+
+    def record(self, tx: Tx, movement: Movement, instructions: Sequence[Instruction], signers: Sequence[Key]) -> None:
+        """Signs a transaction and records it within a unit, where that needs nothing to be asked; else does nothing.
+        The next `resolve` of its payment sends it, as after a crash between the two."""
+        signed = self._sender.sign_now(Intent(tuple(instructions), tuple(signers)))
+        if signed is not None:
+            tx.add_movement(_pending(movement, signed.signature, signed.raw, signed.last_valid_block_height))
 
     async def land(self, movement: Movement, instructions: Sequence[Instruction], signers: Sequence[Key]) -> str:
         """Sends one transaction until it is final; returns its signature. The first signer pays.
@@ -50,7 +67,7 @@ class Send:
         tried: list[Movement] = []
 
         async def record(signature: Signature, raw: bytes, last_height: int) -> None:
-            made = replace(movement, reference=str(signature), state=PENDING, raw=raw, last_height=last_height)
+            made = _pending(movement, signature, raw, last_height)
             await self._store.write(lambda tx: tx.add_movement(made))
             tried.append(made)
 
@@ -63,7 +80,7 @@ class Send:
             raise ended.error
         return landed
 
-    async def _close(self, movement: Movement, error: str | None) -> None:
+    async def _close(self, movement: Movement, error: str | None) -> Movement:
         done = replace(
             movement,
             state=CONFIRMED if error is None else FAILED,
@@ -72,6 +89,11 @@ class Send:
             raw=b"",
         )
         await self._store.write(lambda tx: tx.save_movement(done))
+        return done
+
+
+def _pending(movement: Movement, signature: Signature, raw: bytes, last_height: int) -> Movement:
+    return replace(movement, reference=str(signature), state=PENDING, raw=raw, last_height=last_height)
 
 
 async def _never(signature: Signature, raw: bytes, last_height: int) -> None:

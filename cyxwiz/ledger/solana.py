@@ -26,6 +26,7 @@ from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Funding, Movement, Payment, Step, Work, fee_of
 from cyxwiz.ledger.chain_stakes import Accounts, ChainStakes, StakingKeys
+from cyxwiz.ledger.cluster import Cluster
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Payout, Terms
 from cyxwiz.ledger.instructions.values import token_account
@@ -35,7 +36,7 @@ from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sending import PENDING, Send
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
-from cyxwiz.ports.store import MovementQuery, Store, Tx
+from cyxwiz.ports.store import Store, Tx
 
 DISPUTE_SECONDS = 86_400
 CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
@@ -81,6 +82,7 @@ class SolanaLedger:
         send: Send,
         deployment: Deployment,
         close: Callable[[], Awaitable[None]],
+        cluster: Cluster | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -89,6 +91,8 @@ class SolanaLedger:
         self._at = deployment
         self._close = close
         self._offers = Offers(rpc, deployment.program, deployment.platform)
+        self._cluster = cluster  # to be checked first; None: this process made it
+        self._checked = False
         self._fee_account = token_account(deployment.platform.pubkey, deployment.mint)
         self._ready = False
         self._greeted: set[str] = set()
@@ -116,25 +120,43 @@ class SolanaLedger:
 
     async def balance(self, account: str) -> int:
         owner = _key(account)
+        await self._send.prefetch()  # who looks at a balance is about to lock some
         units = await self._rpc.token_balance(owner)
         if not units and await self._greet(account):
             units = await self._rpc.token_balance(owner)
         return units
 
     def lock_within(self, tx: Tx, payment: Payment) -> Done | None:
+        """Locks nothing yet: where it can, it signs what will, so that it is recorded with the payment itself."""
+        if self._ready and payment.funding is Funding.PREPAID:
+            moved = self._movement(payment, Step.LOCK, payment.amount_units, 0)
+            self._send.record(tx, moved, [self._create(payment)], [self._at.platform, self._key_of(payment.owner_id)])
         return None
 
+    async def check(self) -> None:
+        """Raises INVALID or CONFLICT where the settings and the cluster don't fit, UNAVAILABLE when it does not answer
+        or the platform can't pay its fees."""
+        if self._cluster is not None:
+            await self._cluster.check()
+            self._checked = True
+            await self._cluster.check_payer()
+
     async def perform(self, payment: Payment, step: Step, work: Work) -> Done:
-        await self._send.resolve(payment.id)
+        if self._cluster is not None and not self._checked:
+            await self._cluster.check()
+            self._checked = True
+        moves = await self._send.resolve(payment.id)
         held = await self._escrow(payment)
         match step:
             case Step.LOCK:
-                return await self._lock(payment, held)
+                return await self._lock(payment, held, moves)
             case Step.ASSIGN:
-                return await self._assign(payment, held, work)
+                return await self._assign(payment, held, work, moves)
             case Step.PAY:
-                return await self._pay(payment, held)
+                return await self._pay(payment, held, moves)
             case Step.SETTLE | Step.REFUND:
+                if held is None:
+                    return _how_it_ended(payment, moves) or Done("", locked=False)
                 return await self._end(payment, held, step)
 
     async def offer(self, payment: Payment) -> Offer:
@@ -183,15 +205,12 @@ class SolanaLedger:
 
     # steps
 
-    async def _lock(self, payment: Payment, held: Escrow | None) -> Done:
+    async def _lock(self, payment: Payment, held: Escrow | None, moves: Sequence[Movement]) -> Done:
         if held is not None:
             self._agreed(payment, held)
-            return Done(await self._reference(payment, "lock"))
-        ended = await self._ended(payment)
-        if ended is not None:
-            return Done(await self._reference(payment, "lock"))
+        if held is not None or _how_it_ended(payment, moves) is not None:
+            return Done(_newest(moves, "lock"))
         if payment.funding is Funding.SIGNED:
-            moves = await self._moves(payment)
             why = next((f": {move.error}" for move in reversed(moves) if move.error), " in its time")
             raise CyxError(Code.FUNDS, f"The escrow that its client signed was not made{why}; submit it anew")
         await self._prepare()
@@ -204,16 +223,18 @@ class SolanaLedger:
                 f"{format_cyxwiz(payment.amount_units)} are needed",
                 {"available_units": have, "needed_units": payment.amount_units},
             )
-        make = program.create(self._at.program, self._terms(payment), payer=self._at.platform.pubkey)
-        signature = await self._land(payment, Step.LOCK, [make], payment.amount_units, 0, [client])
-        return Done(signature)
+        steps = [self._create(payment)]
+        return Done(await self._land(payment, Step.LOCK, steps, payment.amount_units, 0, [client]))
 
-    async def _assign(self, payment: Payment, held: Escrow | None, work: Work) -> Done:
+    def _create(self, payment: Payment) -> Instruction:
+        return program.create(self._at.program, self._terms(payment), payer=self._at.platform.pubkey)
+
+    async def _assign(self, payment: Payment, held: Escrow | None, work: Work, moves: Sequence[Movement]) -> Done:
         if held is None:
-            return await self._over(payment)
+            return self._over(payment, moves)
         node = _key(work.node)
         if held.node == node:
-            return Done(await self._reference(payment, "assign"), paid_units=held.released)
+            return Done(_newest(moves, "assign"), paid_units=held.released)
         steps: list[Instruction] = []
         if held.node is not None:
             if held.accrued > held.released:
@@ -222,15 +243,15 @@ class SolanaLedger:
         steps += [self._make_account(node), program.assign(self._at.program, held, node)]
         return Done(await self._land(payment, Step.ASSIGN, steps, 0, 0), paid_units=max(held.released, held.accrued))
 
-    async def _pay(self, payment: Payment, held: Escrow | None) -> Done:
+    async def _pay(self, payment: Payment, held: Escrow | None, moves: Sequence[Movement]) -> Done:
         if held is None:
-            return replace(await self._over(payment), stopped=True)
+            return replace(self._over(payment, moves), stopped=True)
         if held.interval == 0:
             raise conflict(f"Payment {payment.id} is paid out at its end")
         total = min(payment.earned_units, held.accrued + await self._allowed(held))
         stopped = Flag.STOPPED in held.flags
         if total <= held.released and held.accrued <= held.released:
-            return Done(await self._reference(payment, "pay"), paid_units=held.released, stopped=stopped)
+            return Done(_newest(moves, "pay"), paid_units=held.released, stopped=stopped)
         steps: list[Instruction] = []
         if total > held.accrued:
             steps.append(program.attest(self._at.program, held, total, self._evidence(payment)))
@@ -240,9 +261,7 @@ class SolanaLedger:
         signature = await self._land(payment, Step.PAY, steps, total - held.released, fee)
         return Done(signature, paid_units=total, stopped=stopped)
 
-    async def _end(self, payment: Payment, held: Escrow | None, step: Step) -> Done:
-        if held is None:
-            return await self._ended(payment) or Done("", locked=False)
+    async def _end(self, payment: Payment, held: Escrow, step: Step) -> Done:
         total = held.released
         steps: list[Instruction] = []
         if held.interval:
@@ -329,29 +348,15 @@ class SolanaLedger:
         """What the platform attests by: a digest of the job, the lease's number and how far it was."""
         return hashlib.sha256(f"{payment.job_id}:{payment.attempt}:{payment.progress!r}".encode()).digest()
 
-    async def _moves(self, payment: Payment) -> list[Movement]:
-        query = MovementQuery(payment_id=payment.id)
-        page = await self._store.read(lambda tx: tx.movements(query))
-        return list(reversed(page.items))
+    async def _moves(self, payment: Payment) -> Sequence[Movement]:
+        return await self._store.read(lambda tx: tx.movements_of(payment.id))
 
-    async def _reference(self, payment: Payment, kind: str) -> str:
-        return next((move.reference for move in reversed(await self._moves(payment)) if move.kind == kind), "")
-
-    async def _over(self, payment: Payment) -> Done:
+    def _over(self, payment: Payment, moves: Sequence[Movement]) -> Done:
         """How an escrow ended that was to go on: a step that is repeated late. Raises CONFLICT for one unknown."""
-        ended = await self._ended(payment)
+        ended = _how_it_ended(payment, moves)
         if ended is None:
             raise conflict(f"Payment {payment.id}: its escrow is gone")
         return ended
-
-    async def _ended(self, payment: Payment) -> Done | None:
-        """How the escrow ended, by the transactions that were recorded before they were sent; None if it never was."""
-        moves = [move for move in await self._moves(payment) if move.state == "confirmed"]
-        if not any(move.kind == "lock" for move in moves):
-            return None
-        total = sum(move.units for move in moves if move.kind in ("pay", "settle", "refund"))
-        last = next((move.reference for move in reversed(moves) if move.kind in ("settle", "refund")), "")
-        return Done(last, paid_units=total, refunded_units=payment.amount_units - total)
 
     async def _land(
         self,
@@ -362,7 +367,14 @@ class SolanaLedger:
         fee: int,
         signers: Sequence[Key] = (),
     ) -> str:
-        return await self._send.land(self._movement(payment, step, units, fee), steps, [self._at.platform, *signers])
+        movement = self._movement(payment, step, units, fee)
+        try:
+            return await self._send.land(movement, steps, [self._at.platform, *signers])
+        except CyxError as error:
+            if error.code is Code.FUNDS and error.details.get("program_error") != "InsufficientFunds":
+                # It is not the client who lacks anything: the job must not fail for it.
+                raise CyxError(Code.UNAVAILABLE, f"The platform's SOL has run out: {error.message}") from error
+            raise
 
     def _movement(self, payment: Payment, step: Step, units: int, fee: int) -> Movement:
         escrow = str(self._address(payment))
@@ -405,7 +417,9 @@ class SolanaLedger:
         return Instruction(ASSOCIATED_TOKEN_PROGRAM, b"\x01", accounts)
 
     async def _prepare(self) -> None:
-        """Makes the account that fees go to, once."""
+        """Sees that fees can be paid, and makes the account that the platform's part goes to, once."""
+        if self._cluster is not None:
+            await self._cluster.check_payer()
         if self._ready:
             return
         if await self._rpc.account(self._fee_account) is None:
@@ -425,6 +439,21 @@ class SolanaLedger:
             return False
         await self.grant(account, self._at.welcome_units, f"welcome {account}")
         return True
+
+
+def _newest(moves: Sequence[Movement], kind: str) -> str:
+    """The transaction of that kind that landed last."""
+    return next((each.reference for each in reversed(moves) if each.kind == kind and each.state == "confirmed"), "")
+
+
+def _how_it_ended(payment: Payment, moves: Sequence[Movement]) -> Done | None:
+    """How an escrow ended that is gone, by what was recorded before it was sent; None if it never was there."""
+    if not _newest(moves, "lock"):
+        return None
+    landed = [move for move in moves if move.state == "confirmed"]
+    total = sum(move.units for move in landed if move.kind in ("pay", "settle", "refund"))
+    last = next((move.reference for move in reversed(landed) if move.kind in ("settle", "refund")), "")
+    return Done(last, paid_units=total, refunded_units=payment.amount_units - total)
 
 
 def _key(account: str) -> Pubkey:

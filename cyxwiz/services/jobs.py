@@ -166,11 +166,14 @@ class Jobs:
         if self._payments is not None and lock is None and not (key and await self._remembered(actor, key)):
             await self._payments.check_funds(actor.id, self.price(spec))
         try:
-            return await self._store.write(unit)
+            submitted = await self._store.write(unit)
         except CyxError as error:
             if not key or error.code is not Code.EXISTS:
                 raise
-        return await self._store.write(unit)  # the same key came twice at a time: the other one was first
+            submitted = await self._store.write(unit)  # the same key came twice at a time: the other one was first
+        if self._payments is not None:
+            self._payments.hand(submitted[0].id)
+        return submitted
 
     async def _remembered(self, actor: Principal, key: str) -> bool:
         return await self._store.read(lambda tx: tx.remembered(f"submit:{actor.id}", key) is not None)

@@ -39,8 +39,9 @@ WANTING = (OUT_OF_FUNDS, STOPPED)
 LOW = 0.8  # of what is locked: the owner is told
 CLOSING = timedelta(hours=1)  # before its deadline a payment is ended, as its client could take it back after that
 RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
-MOST = 10_000  # transactions of a payment that are shown
+MAX_REASON = 500
 LOOK_AGAIN = timedelta(seconds=1)
+_Decided = tuple[Payment, Step, Work]
 _NOTHING = Work("", None, ended=False, cost_units=None, progress=0.0, attempt=0, running=False)
 
 
@@ -83,6 +84,7 @@ class Payments:
         self._clock = clock
         self.ledger = ledger
         self._terms = terms
+        self.taker: Callable[[str], None] | None = None  # drives a payment in the background, while there is one
         self.reconciliation = Reconciliation(store, ledger)
 
     # a job's payments
@@ -201,21 +203,42 @@ class Payments:
         decided = await self._store.write(lambda tx: self._look(tx, payment_id))
         if decided is None:
             return False
-        payment, step, work = decided
+        await self._perform(*decided, follow=False)
+        return True
+
+    async def drive_on(self, payment_id: str, go_on: Callable[[], bool]) -> None:
+        """As `drive`, one step after the other until nothing is due or `go_on` says no."""
+        decided = await self._store.write(lambda tx: self._look(tx, payment_id))
+        while decided is not None:
+            decided = await self._perform(*decided, follow=go_on())
+
+    async def _perform(self, payment: Payment, step: Step, work: Work, *, follow: bool) -> _Decided | None:
+        """Does one step and writes it down; with `follow`, what is next, which is looked at in the same unit."""
         try:
             done = await self.ledger.perform(payment, step, work)
         except CyxError as error:
             failure = error
         else:
-            await self._store.write(lambda tx: self._apply(tx, payment, step, work, done))
-            return True
+
+            def unit(tx: Tx) -> _Decided | None:
+                moved = self._apply(tx, payment, step, work, done)
+                if moved is None:
+                    return self._look(tx, payment.id) if follow else None
+                if follow and moved.open:
+                    return self._look_at(tx, moved, stored=payment)
+                tx.save_payment(moved)
+                return None
+
+            return await self._store.write(unit)
         await self._store.write(lambda tx: self._put_off(tx, payment, step, failure))
         raise failure
 
-    def _look(self, tx: Tx, payment_id: str) -> tuple[Payment, Step, Work] | None:
+    def _look(self, tx: Tx, payment_id: str) -> _Decided | None:
         payment = tx.payment(payment_id)
-        if payment is None or not payment.open:
-            return None
+        return self._look_at(tx, payment, stored=payment) if payment is not None and payment.open else None
+
+    def _look_at(self, tx: Tx, payment: Payment, *, stored: Payment) -> _Decided | None:
+        """What is due of an open payment, which is saved if it is not as it is stored."""
         job = tx.job(payment.job_id)
         work = self._work(tx, payment, job)
         seen = replace(payment, job_version=job.version if job else -1, due_at=None)
@@ -227,7 +250,7 @@ class Payments:
         if job is not None:
             self._watch_funds(tx, payment, looked, job)
         if step is None:
-            if looked != payment:
+            if looked != stored:
                 tx.save_payment(looked)
             return None
         # Looked at again even if this process ends before the step is written down, and the job never changes.
@@ -236,13 +259,17 @@ class Payments:
     def _work(self, tx: Tx, payment: Payment, job: Job | None) -> Work:
         if job is None or tx.now >= payment.deadline - CLOSING:
             return replace(_NOTHING, node=payment.node, node_id=payment.node_id, ended=True)
-        node_id = job.node_id
-        if payment.member and job.token is not None:
+        # Nothing is earned before it runs: the assignment comes after, and holds up no start.
+        node_id = job.node_id if job.ended or job.state in (JobState.RUNNING, JobState.PAUSED) else None
+        if payment.member and node_id and job.token is not None:
             mine = (each for each in tx.leases_of(job.id) if each.group == job.token and each.rank == payment.member)
             node_id = next((each.node_id for each in mine), None)
-        node = tx.node(node_id) if node_id else None
-        others = [each for each in tx.payments_of(job.id) if each.member == payment.member]
-        before = [each for each in others if each.number < payment.number]
+        # A node is paid where it was when it was assigned.
+        account = payment.node if node_id == payment.node_id else ""
+        if node_id and not account and (node := tx.node(node_id)) is not None:
+            account = self.ledger.node_account(node)
+        known = tx.payments_of(job.id) if payment.number else ()
+        before = [each for each in known if each.member == payment.member and each.number < payment.number]
         full = all(each.earned_units >= each.amount_units for each in before)
         cost = None
         if job.state is JobState.COMPLETED:
@@ -250,8 +277,8 @@ class Payments:
             share = job.actual_cost_units // world + (job.actual_cost_units % world if payment.member == 0 else 0)
             cost = max(0, min(payment.amount_units, share - sum(each.amount_units for each in before)))
         return Work(
-            self.ledger.node_account(node) if node else "",
-            node_id if node else None,
+            account,
+            node_id if account else None,
             ended=job.ended,
             cost_units=cost,
             progress=job.progress,
@@ -280,25 +307,26 @@ class Payments:
             job = leases.pause(tx, job, "the platform")
             tx.save_job(replace(job, reason=f"{why}: `cyxwiz jobs topup {job.id} AMOUNT` lets it go on"))
 
-    def _apply(self, tx: Tx, seen: Payment, step: Step, work: Work, done: Done) -> None:
+    def _apply(self, tx: Tx, seen: Payment, step: Step, work: Work, done: Done) -> Payment | None:
+        """The payment with what the ledger did, to be saved. None when somebody else was faster: the ledger did it once
+        all the same, and the next look sees the rest."""
         payment = tx.payment(seen.id)
         if payment is None or payment.version != seen.version:
-            return  # somebody else was faster: the ledger did it once all the same, and the next look sees the rest
+            return None
         moved = after(payment, step, work, done, tx.now)
-        tx.save_payment(replace(moved, job_version=-1 if moved.open else moved.job_version))
         _tell(tx, moved, step, done)
-        tx.hint(TOPIC)
-        job = tx.job(payment.job_id)
-        if job is None or job.ended:
-            return
-        if step is Step.LOCK:
-            self._funded(tx, job)
-        elif done.stopped:
-            self._set_aside(tx, job, STOPPED)
+        job = tx.job(payment.job_id) if step is Step.LOCK or done.stopped else None
+        if job is not None and not job.ended:
+            if step is Step.LOCK:
+                self._funded(tx, job, locked=moved)
+            else:
+                self._set_aside(tx, job, STOPPED)
+        return replace(moved, job_version=-1) if moved.open else moved
 
-    def _funded(self, tx: Tx, job: Job) -> Job:
-        """The job may start, or go on, once all of its payments are locked."""
-        if any(each.state is PaymentState.PENDING for each in tx.payments_of(job.id)):
+    def _funded(self, tx: Tx, job: Job, locked: Payment | None = None) -> Job:
+        """The job may start, or go on, once all of its payments are locked, of which `locked` is about to be saved."""
+        waiting = [each for each in tx.payments_of(job.id) if each.state is PaymentState.PENDING]
+        if any(locked is None or each.id != locked.id for each in waiting):
             return job
         if job.phase is Phase.AWAITING_PAYMENT and job.state is JobState.PENDING:
             job = tx.save_job(replace(job, phase=Phase.QUEUED, reason="waiting for the scheduler"))
@@ -314,15 +342,24 @@ class Payments:
         job = tx.job(payment.job_id)
         if error.code is Code.FUNDS and step is Step.LOCK and payment.number == 0 and job is not None and not job.ended:
             leases.fail(tx, job, Code.FUNDS.value, error.message)
+        elif job is not None and job.phase is Phase.AWAITING_PAYMENT and job.state is JobState.PENDING:
+            reason = f"waiting for its payment: {error.message}"[:MAX_REASON]
+            if job.reason != reason:
+                tx.save_job(replace(job, reason=reason))
         attempts = payment.attempts + 1
         wait = min(RETRY * 2 ** min(attempts - 1, 10), RETRY_MOST)
-        tx.save_payment(replace(payment, attempts=attempts, error=error.message[:500], due_at=tx.now + wait))
+        tx.save_payment(replace(payment, attempts=attempts, error=error.message[:MAX_REASON], due_at=tx.now + wait))
+
+    def hand(self, job_id: JobId) -> None:
+        """Has a new job's first payment driven at once, before the next pass over what is due finds it."""
+        if self.taker is not None:
+            self.taker(job_id)
 
     async def due(self, limit: int) -> tuple[Sequence[str], float]:
         """Payments to drive now, and the seconds until the next one is due by the clock."""
 
         def unit(tx: Tx) -> tuple[Sequence[str], float]:
-            ids = [payment.id for payment in tx.due_payments(limit)]
+            ids = tx.due_payment_ids(limit)
             at = tx.next_payment_at()
             return ids, 3600.0 if at is None else max(0.0, (at - tx.now).total_seconds())
 
@@ -407,8 +444,7 @@ def payments_of(tx: Tx, job_id: JobId) -> Sequence[tuple[Payment, Sequence[Movem
 
 def movements_of(tx: Tx, payment: Payment) -> list[Movement]:
     """Oldest first; of those of one instant, the lock first."""
-    found = tx.movements(MovementQuery(payment_id=payment.id, limit=MOST)).items
-    return sorted(found, key=lambda each: (each.at, each.kind != "lock"))
+    return sorted(tx.movements_of(payment.id), key=lambda each: (each.at, each.kind != "lock"))
 
 
 def _tell(tx: Tx, payment: Payment, step: Step, done: Done) -> None:

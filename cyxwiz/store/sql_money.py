@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, or_, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from cyxwiz.domain.errors import Code, CyxError, not_found, stale
 from cyxwiz.domain.ids import JobId, NodeId, UserId
@@ -16,7 +15,7 @@ from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.payment import Funding, Movement, Payment
 from cyxwiz.domain.states import TERMINAL_JOB_STATES, PaymentState
 from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery
-from cyxwiz.store.sql_unit import Unit, lookup, table
+from cyxwiz.store.sql_unit import Unit, insert_once, lookup, table
 from cyxwiz.store.tables import OPEN_PAYMENTS, AccountRow, JobRow, MovementRow, NodeRow, PaymentRow, PostingRow
 
 payments, movements = table(PaymentRow), table(MovementRow)
@@ -34,7 +33,7 @@ _CHANGED = and_(
     or_(payments.c.due_at.is_(None), and_(_HAS_ENDED, payments.c.attempts == 0)),
 )
 _DUE = (
-    select(payments)
+    select(payments.c.id)
     .select_from(payments.outerjoin(_jobs, _jobs.c.id == payments.c.job_id))
     .where(_IS_OPEN, or_(payments.c.due_at <= bindparam("now"), _CHANGED))
     .order_by(payments.c.created_at, payments.c.id)
@@ -49,6 +48,13 @@ _SUMS = select(
     func.sum(payments.c.paid_units),
     func.sum(payments.c.refunded_units),
 ).group_by(payments.c.state, payments.c.fee_bps)
+_ADD_MOVEMENT = insert_once(movements, "reference")
+_ENTER, _OPEN = insert_once(postings, "key", "account"), insert_once(accounts, "account")
+_OF_PAYMENT = (
+    select(movements)
+    .where(movements.c.payment_id == bindparam("payment_id"))
+    .order_by(movements.c.at, movements.c.reference)
+)
 _MOVEMENT = select(movements).where(movements.c.reference == bindparam("reference"))
 _SAVE_MOVEMENT = update(movements).where(movements.c.reference == bindparam("at_reference"))
 _ACCOUNT = lookup(select(accounts.c.units).where(accounts.c.account == bindparam("account")))
@@ -94,8 +100,8 @@ class Money(Unit):
         rows = self._run(shown.limit(query.limit).offset(query.offset))
         return Page([_to_payment(row) for row in rows], total, capped)
 
-    def due_payments(self, limit: int) -> Sequence[Payment]:
-        return [_to_payment(row) for row in self._run(_DUE, {"now": self.now, "most": limit})]
+    def due_payment_ids(self, limit: int) -> Sequence[str]:
+        return list(self._run(_DUE, {"now": self.now, "most": limit}).scalars())
 
     def next_payment_at(self) -> datetime | None:
         found: datetime | None = self._run(_NEXT).scalar_one()
@@ -113,16 +119,17 @@ class Money(Unit):
         return MoneyStats(by_state, locked, paid, fees, refunded)
 
     def add_movement(self, movement: Movement) -> bool:
-        dialect = postgresql if self._postgres else sqlite
-        statement = dialect.insert(movements).on_conflict_do_nothing(index_elements=["reference"])
-        return bool(self._run(statement, asdict(movement)).rowcount)
+        return bool(self._run(_ADD_MOVEMENT, _from_movement(movement)).rowcount)
+
+    def movements_of(self, payment_id: str) -> Sequence[Movement]:
+        return [Movement(**row._mapping) for row in self._run(_OF_PAYMENT, {"payment_id": payment_id})]
 
     def movement(self, reference: str) -> Movement | None:
         row = self._run(_MOVEMENT, {"reference": reference}).one_or_none()
         return None if row is None else Movement(**row._mapping)
 
     def save_movement(self, movement: Movement) -> None:
-        if self._run(_SAVE_MOVEMENT, {**asdict(movement), "at_reference": movement.reference}).rowcount == 0:
+        if self._run(_SAVE_MOVEMENT, {**_from_movement(movement), "at_reference": movement.reference}).rowcount == 0:
             raise not_found("movement", movement.reference)
 
     def movements(self, query: MovementQuery) -> Page[Movement]:
@@ -156,14 +163,11 @@ class Money(Unit):
 
     def post(self, key: str, lines: Mapping[str, int], overdraw: frozenset[str] = frozenset()) -> bool:
         assert sum(lines.values()) == 0, f"entry {key} is off by {sum(lines.values())}"
-        dialect = postgresql if self._postgres else sqlite
-        entry = dialect.insert(postings).on_conflict_do_nothing(index_elements=["key", "account"])
-        opened = dialect.insert(accounts).on_conflict_do_nothing(index_elements=["account"])
         for account, units in sorted(lines.items()):  # one order for everybody: no two entries wait for each other
             values = {"key": key, "account": account, "units": units, "at": self.now}
-            if not self._run(entry, values).rowcount:
+            if not self._run(_ENTER, values).rowcount:
                 return False
-            self._run(opened, {"account": account, "units": 0})
+            self._run(_OPEN, {"account": account, "units": 0})
             self._run(_ADD_TO, {"at_account": account, "delta": units})
             if units < 0 and account not in overdraw and (left := self.account_units(account)) < 0:
                 raise CyxError(
@@ -183,6 +187,7 @@ class Money(Unit):
 
 
 _FIELDS = [field.name for field in fields(Payment)]
+_MOVED = [field.name for field in fields(Movement)]
 
 
 def _touches(account: str) -> ColumnElement[bool]:
@@ -204,3 +209,7 @@ def _to_payment(row: Any) -> Payment:
 def _from_payment(payment: Payment) -> dict[str, Any]:
     values = {name: getattr(payment, name) for name in _FIELDS}
     return {**values, "state": payment.state.value, "funding": payment.funding.value}
+
+
+def _from_movement(movement: Movement) -> dict[str, Any]:
+    return {name: getattr(movement, name) for name in _MOVED}

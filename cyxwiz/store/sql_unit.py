@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, Select, Table, func, literal_column, select
+from sqlalchemy import Connection, Row, Select, Table, TextClause, bindparam, func, literal_column, select, text
 from sqlmodel import SQLModel
 
 from cyxwiz.ports.store import TOTAL_CAP
@@ -28,6 +28,15 @@ def table(row: type[SQLModel]) -> Table:
 def lookup(statement: Select[Any], *, skip_locked: bool = False) -> Lookup:
     # NO KEY UPDATE: rows that refer to the locked one can still be inserted.
     return Lookup(statement, statement.with_for_update(key_share=True, skip_locked=skip_locked))
+
+
+def insert_once(rows: Table, *keys: str) -> TextClause:
+    """An insert of all columns that leaves a row with the same keys alone. As text, since SQLAlchemy compiles its own
+    ON CONFLICT anew each time, which takes longer than the insert."""
+    names = [column.name for column in rows.c]
+    values = ", ".join(f":{name}" for name in names)
+    statement = f"INSERT INTO {rows.name} ({', '.join(names)}) VALUES ({values}) ON CONFLICT ({', '.join(keys)})"
+    return text(f"{statement} DO NOTHING").bindparams(*(bindparam(each.name, type_=each.type) for each in rows.c))
 
 
 class Unit:

@@ -94,6 +94,10 @@ class History:
     def details(self, signature: Signature) -> Details | None:
         return self._details.get(signature)
 
+    def latest(self) -> list[Details]:
+        """Those that are kept, the oldest first."""
+        return list(self._details.values())
+
     def of_address(
         self, address: Pubkey, limit: int, before: Signature | None, until: Signature | None
     ) -> list[tuple[Signature, Details]]:

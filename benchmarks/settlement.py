@@ -1,0 +1,211 @@
+"""Settling through the product's own path beside what LiteSVM executes bare: the same transactions, in one run.
+
+The product: payments in a SQLite store on the disk, driven by the Settler over `SolanaLedger` on a local chain with its
+journal: each is locked, has its node assigned and is settled. Bare: these very transactions, as
+they were signed, sent one after the other to a fresh LiteSVM that verifies signatures, with nothing around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from solders.account import Account
+from solders.litesvm import LiteSVM
+from solders.pubkey import Pubkey
+from solders.transaction_metadata import TransactionMetadata
+
+from benchmarks.processes import figures, median, pairs
+from cyxwiz.bus.local import LocalBus
+from cyxwiz.config import Database
+from cyxwiz.domain.ids import JobId, NodeId, UserId, new_id
+from cyxwiz.domain.job import Job, JobSpec, JobType, Phase
+from cyxwiz.domain.node import Hardware, Node
+from cyxwiz.domain.states import JobState, NodeState, PaymentState
+from cyxwiz.ledger.keys import Key
+from cyxwiz.ledger.localnet.chain import Chain, open_chain
+from cyxwiz.ledger.localnet.genesis import FAUCET_LAMPORTS
+from cyxwiz.ledger.localnet.history import Details
+from cyxwiz.ledger.localnet.ledger import local_ledger
+from cyxwiz.ledger.programs import local_id
+from cyxwiz.ports.store import PaymentQuery, Store, Tx
+from cyxwiz.runtime.clock import SystemClock
+from cyxwiz.scheduler.loops.settler import Settler
+from cyxwiz.services.payments import Payments, Terms
+from cyxwiz.store.engine import open_store
+
+PAYMENTS = 300
+USERS, NODES = 50, 10
+UNITS = 1_000_000  # a payment; the streams' rate is as much a second
+STREAM_SECONDS = 2.1  # until the streams' rate allows all of it, by the chain's whole seconds
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the product did: seconds of each phase, those of the processor in all, the transactions in their order."""
+
+    seconds: dict[str, float]
+    processor: float
+    transactions: list[Details]
+    before: list[Details]
+
+    @property
+    def per_second(self) -> float:
+        return len(self.transactions) / sum(self.seconds.values())
+
+
+def main() -> list[dict[str, Any]]:
+    ratios: list[float] = []
+    ours: list[float] = []
+    bare: list[float] = []
+    spent: list[float] = []
+    load = os.getloadavg()[0]
+    for _ in range(pairs(5)):
+        with tempfile.TemporaryDirectory(prefix="cyxwiz-bench-") as directory:
+            run, took, processor = uvloop.run(_pair(Path(directory)))
+        ours.append(run.per_second)
+        bare.append(len(run.transactions) / took)
+        ratios.append(ours[-1] / bare[-1])
+        spent.append(processor / run.processor)
+    return [
+        {
+            "bench": "settlement",
+            "transactions_per_s": round(median(ours)),
+            "litesvm_bare_per_s": round(median(bare)),
+            "ratio": figures(ratios),
+            "bound_ratio": 0.5,
+            # Of the processor's time, which others on the machine disturb less.
+            "ratio_of_processor_time": figures(spent),
+            "payments": PAYMENTS,
+            "transactions": 3 * PAYMENTS,
+            "pairs": len(ratios),
+            "load_before": round(load, 2),
+            "load_after": round(os.getloadavg()[0], 2),
+        }
+    ]
+
+
+async def _pair(directory: Path) -> tuple[Run, float, float]:
+    """What the product did, and the seconds and the processor's seconds that it takes bare."""
+    clock, bus = SystemClock(), LocalBus()
+    store = await open_store(Database(), directory, clock=clock, bus=bus)
+    chain = await open_chain(directory / "localnet", clock)
+    ledger = local_ledger(chain, store, clock, custody=b"c" * 32, welcome_units=UNITS * PAYMENTS)
+    payments = Payments(store, clock, ledger, Terms(1000, 60, 30))
+    settler = Settler(payments, bus, poll_seconds=1.0)
+    await settler.start()
+    try:
+        run = await _settle(store, bus, clock, payments, chain)
+        return run, *_bare(chain, run)
+    finally:
+        await settler.stop()
+        await ledger.aclose()
+        await store.aclose()
+
+
+async def _settle(store: Store, bus: LocalBus, clock: SystemClock, payments: Payments, chain: Chain) -> Run:
+    users = [UserId(new_id()) for _ in range(USERS)]
+    nodes = [_node(clock.now(), number) for number in range(NODES)]
+    for user in users:
+        await payments.ledger.balance(payments.ledger.client_account(user))  # what everybody starts with
+    await store.write(lambda tx: [tx.add_node(node) for node in nodes])
+    before = chain.history.latest()
+    seconds, processor = dict[str, float](), 0.0
+    jobs = [_job(clock.now(), users[number % USERS]) for number in range(PAYMENTS)]
+
+    def submit(tx: Tx) -> list[Job]:
+        opened = [payments.open(tx, job, UNITS, float(UNITS)) for job in jobs]
+        for job in opened:
+            tx.add_job(job)
+        return opened
+
+    def run(tx: Tx) -> None:
+        for number, job in enumerate(jobs):
+            found = tx.job(job.id)
+            assert found is not None
+            assert found.phase is Phase.QUEUED
+            tx.save_job(replace(found, state=JobState.RUNNING, node_id=nodes[number % NODES].id))
+        tx.hint("jobs")
+
+    def complete(tx: Tx) -> None:
+        for job in jobs:
+            found = tx.job(job.id)
+            assert found is not None
+            tx.save_job(replace(found, state=JobState.COMPLETED, actual_cost_units=UNITS // 2))
+        tx.hint("jobs")
+
+    def all_are(tx: Tx, state: PaymentState, *, assigned: bool = False) -> bool:
+        page = tx.payments(PaymentQuery(states=frozenset({state}), limit=PAYMENTS))
+        return page.total == PAYMENTS and (not assigned or all(each.node for each in page.items))
+
+    steps: list[tuple[str, Callable[[Tx], Any], Callable[[Tx], bool]]] = [
+        ("lock", submit, lambda tx: all_are(tx, PaymentState.LOCKED)),
+        ("assign", run, lambda tx: all_are(tx, PaymentState.LOCKED, assigned=True)),
+        ("settle", complete, lambda tx: all_are(tx, PaymentState.COMPLETED)),
+    ]
+    for name, unit, done in steps:
+        if name == "settle":
+            await asyncio.sleep(STREAM_SECONDS)
+        gc.collect()
+        await store.write(unit)
+        began, landed = time.perf_counter(), len(chain.history)
+        processor -= time.process_time()
+        while len(chain.history) < landed + PAYMENTS:  # noqa: ASYNC110  a plain number, which costs nothing to ask
+            await asyncio.sleep(0.02)
+        while not await store.read(done):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        seconds[name] = time.perf_counter() - began
+        processor += time.process_time()
+    made = chain.history.latest()[len(before) :]
+    assert len(made) == 3 * PAYMENTS + 1, len(made)  # one more makes the account that fees go to
+    return Run(seconds, processor, made, before)
+
+
+def _bare(chain: Chain, run: Run) -> tuple[float, float]:
+    vm = LiteSVM().with_blockhash_check(False)
+    genesis = chain.genesis
+    vm.set_account(genesis.keys.faucet.pubkey, Account(FAUCET_LAMPORTS, b"", Pubkey.default(), False, 0))
+    for program, body in genesis.programs.items():
+        vm.add_program(local_id(program), body)
+    assert all(_sent(vm, run.before))
+    gc.collect()
+    began, processor = time.perf_counter(), time.process_time()
+    results = _sent(vm, run.transactions)
+    took, processor = time.perf_counter() - began, time.process_time() - processor
+    assert all(results)
+    return took, processor
+
+
+def _sent(vm: LiteSVM, transactions: list[Details]) -> list[bool]:
+    """Whether each succeeded, at the second at which it landed on the chain."""
+    results: list[Any] = []
+    now = vm.get_clock()
+    for each in transactions:
+        if each.unix != now.unix_timestamp:
+            now.unix_timestamp = each.unix
+            vm.set_clock(now)
+        results.append(vm.send_transaction(each.transaction))
+    return [isinstance(result, TransactionMetadata) for result in results]
+
+
+def _node(now: datetime, number: int) -> Node:
+    hardware = Hardware("Example CPU", 8, 32 << 30, 24 << 30)
+    wallet = str(Key.new().pubkey)
+    owner = UserId(new_id())
+    return Node(
+        NodeId(new_id()), owner, f"rig-{number}", hardware, now, now, state=NodeState.ONLINE, wallet_address=wallet
+    )
+
+
+def _job(now: datetime, owner: UserId) -> Job:
+    spec = JobSpec(name="bench", type=JobType.TRAINING, dataset_uri="builtin:iris", model='{"layers": []}')
+    return Job(id=JobId(new_id()), owner_id=owner, spec=spec, created_at=now)
