@@ -30,12 +30,14 @@ from cyxwiz.ledger.instructions.escrow import Escrow, Payout, Terms
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.rpc import Rpc
-from cyxwiz.ledger.sending import Send
+from cyxwiz.ledger.sending import CONFIRMED, Send
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Held, LedgerInfo
 from cyxwiz.ports.store import MovementQuery, Store, Tx
 
 DISPUTE_SECONDS = 86_400
+STEPS = frozenset(str(step) for step in Step)
+MOST_MOVES = 100_000  # of a payment
 CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
 ASSOCIATED_TOKEN_PROGRAM = Pubkey.from_string("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL")
 TOKEN_PROGRAM = Pubkey.from_string("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA")
@@ -150,7 +152,7 @@ class SolanaLedger:
         return signature
 
     async def references(self, payment: Payment) -> Sequence[str]:
-        return [movement.reference for movement in await self._moves(payment) if movement.state == "confirmed"]
+        return [movement.reference for movement in await self._moves(payment)]
 
     async def aclose(self) -> None:
         await self._close()
@@ -164,7 +166,7 @@ class SolanaLedger:
         ended = await self._ended(payment)
         if ended is not None:
             return Done(await self._reference(payment, "lock"))
-        await self._prepare()
+        await self._prepare(payment)
         client = self._key_of(payment.owner_id)
         have = await self.balance(payment.client)
         if have < payment.amount_units:
@@ -197,7 +199,7 @@ class SolanaLedger:
             raise conflict(f"Payment {payment.id}: its escrow is gone")
         if held.interval == 0:
             raise conflict(f"Payment {payment.id} is paid out at its end")
-        total = min(payment.earned_units, held.accrued + await self._allowed(held))
+        total = min(payment.earned_units, held.accrued + _allowance(held, await self._chain_time()))
         if total <= held.released and held.accrued <= held.released:
             return Done(await self._reference(payment, "pay"), paid_units=held.released)
         steps: list[Instruction] = []
@@ -218,12 +220,7 @@ class SolanaLedger:
             total = max(held.accrued, held.released)
             owed = min(payment.earned_units, held.amount) if step is Step.SETTLE else total
             if owed > total and held.node is not None:
-                allowed = held.accrued + await self._allowed(held)
-                if allowed < owed and await self._may_wait(held):
-                    raise CyxError(
-                        Code.UNAVAILABLE, f"Payment {payment.id}: the stream's rate does not allow all of it yet"
-                    )
-                total = min(owed, allowed)
+                total = min(owed, await self._attestable(payment, held, owed))
                 if total > held.accrued:
                     steps.append(program.attest(self._at.program, held, total, self._evidence(payment)))
             steps.append(self._payout(held).close())
@@ -237,16 +234,23 @@ class SolanaLedger:
         signature = await self._land(payment, step, steps, paid, fee)
         return Done(signature, paid_units=total, refunded_units=back)
 
-    async def _allowed(self, held: Escrow) -> int:
-        """What the stream may earn by now: as the program computes it."""
-        now = min(await self._chain_time(), held.deadline)
-        span = min(max(0, now - held.accrued_at), held.interval)
-        return min(held.cap * span // held.interval, held.amount - held.accrued)
+    async def _attestable(self, payment: Payment, held: Escrow, owed: int) -> int:
+        """What a stream may have earned in all by now, once no wait makes more of what is owed possible.
 
-    async def _may_wait(self, held: Escrow) -> bool:
-        """Whether the stream's allowance still grows."""
+        Raises:
+            CyxError: UNAVAILABLE when it is less than is owed and grows. One interval earns no more than the cap, so
+                that a long one is paid out in several parts.
+        """
         now = await self._chain_time()
-        return now - held.accrued_at < held.interval and now < held.deadline
+        allowed = held.accrued + _allowance(held, now)
+        if allowed >= owed or now >= held.deadline:
+            return allowed
+        if now - held.accrued_at >= held.interval:
+            steps = [program.attest(self._at.program, held, allowed, self._evidence(payment))]
+            steps.append(self._payout(held).claim())
+            fee = fee_of(allowed, held.fee_bps) - held.fees
+            await self._land(payment, Step.PAY, steps, allowed - held.released, fee)
+        raise CyxError(Code.UNAVAILABLE, f"Payment {payment.id}: the stream's rate does not allow all of it yet")
 
     async def _chain_time(self) -> int:
         """Unix seconds of the cluster's clock; the program reads the same."""
@@ -259,7 +263,7 @@ class SolanaLedger:
 
     async def _escrow(self, payment: Payment) -> Escrow | None:
         address = program.state_address(self._at.program, _key(payment.client), _job(payment))
-        account = await self._rpc.account(address)
+        account = await self._rpc.account(address, seen=await self._send.seen(payment.id))
         return None if account is None or not account.data else Escrow.decode(address, bytes(account.data))
 
     def _agreed(self, payment: Payment, held: Escrow) -> None:
@@ -301,7 +305,8 @@ class SolanaLedger:
         return hashlib.sha256(f"{payment.job_id}:{payment.attempt}:{payment.progress!r}".encode()).digest()
 
     async def _moves(self, payment: Payment) -> list[Movement]:
-        query = MovementQuery(payment_id=payment.id)
+        """What has happened, oldest first."""
+        query = MovementQuery(payment_id=payment.id, state=CONFIRMED, kinds=STEPS, limit=MOST_MOVES)
         page = await self._store.read(lambda tx: tx.movements(query))
         return list(reversed(page.items))
 
@@ -310,7 +315,7 @@ class SolanaLedger:
 
     async def _ended(self, payment: Payment) -> Done | None:
         """How the escrow ended, by the transactions that were recorded before they were sent; None if it never was."""
-        moves = [move for move in await self._moves(payment) if move.state == "confirmed"]
+        moves = await self._moves(payment)
         if not any(move.kind == "lock" for move in moves):
             return None
         total = sum(move.units for move in moves if move.kind in ("pay", "settle", "refund"))
@@ -364,12 +369,13 @@ class SolanaLedger:
         ]
         return Instruction(ASSOCIATED_TOKEN_PROGRAM, b"\x01", accounts)
 
-    async def _prepare(self) -> None:
-        """Makes the account that fees go to, once."""
+    async def _prepare(self, payment: Payment) -> None:
+        """Makes the account that fees go to, once, with the first payment."""
         if self._ready:
             return
         if await self._rpc.account(self._fee_account) is None:
-            made = Movement("", "account", 0, "", str(self._fee_account), self._clock.now())
+            target = str(self._fee_account)
+            made = Movement("", "account", 0, "", target, self._clock.now(), payment_id=payment.id)
             await self._send.land(made, [self._make_account(self._at.platform.pubkey)], [self._at.platform])
         self._ready = True
 
@@ -383,6 +389,12 @@ class SolanaLedger:
             return False
         await self.grant(account, self._at.welcome_units, f"welcome {account}")
         return True
+
+
+def _allowance(held: Escrow, now: int) -> int:
+    """What a stream may earn at once at a Unix second: as the program computes it."""
+    span = min(max(0, min(now, held.deadline) - held.accrued_at), held.interval)
+    return min(held.cap * span // held.interval, held.amount - held.accrued)
 
 
 def _key(account: str) -> Pubkey:

@@ -19,7 +19,7 @@ from cyxwiz.domain.events import JobFundsLow, JobPayment
 from cyxwiz.domain.ids import JobId, UserId, parse_job_id
 from cyxwiz.domain.job import Intent, Job, Phase
 from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
-from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, after, look
+from cyxwiz.domain.payment import CLOSING, Done, Movement, Payment, Step, Work, after, look
 from cyxwiz.domain.states import JobState, PaymentState
 from cyxwiz.domain.verification import Mode
 from cyxwiz.ports.clock import Clock
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 TOPIC = "payments"  # hint: a ledger may have something to do
 OUT_OF_FUNDS = "its funds run out"  # how the reason of a job begins that was set aside for it
 LOW = 0.8  # of what is locked: the owner is told
-CLOSING = timedelta(hours=1)  # before its deadline a payment is ended, as its client could take it back after that
 RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
 MOST = 10_000  # transactions of a payment that are shown
 LOOK_AGAIN = timedelta(seconds=1)
@@ -374,9 +373,15 @@ def payments_of(tx: Tx, job_id: JobId) -> Sequence[tuple[Payment, Sequence[Movem
 
 
 def movements_of(tx: Tx, payment: Payment) -> list[Movement]:
-    """Oldest first; of those of one instant, the lock first."""
-    found = tx.movements(MovementQuery(payment_id=payment.id, limit=MOST)).items
+    """Oldest first; of those of one instant, the lock first. Not what was only made ready for it."""
+    steps = frozenset(str(step) for step in Step)
+    found = tx.movements(MovementQuery(payment_id=payment.id, kinds=steps, limit=MOST)).items
     return sorted(found, key=lambda each: (each.at, each.kind != "lock"))
+
+
+def settled(tx: Tx, job_id: JobId) -> bool:
+    """Whether a job that has ended is needed for its money no more: its cost says what its node is still paid."""
+    return not any(payment.open for payment in tx.payments_of(job_id))
 
 
 def _tell(tx: Tx, payment: Payment, step: Step, done: Done) -> None:

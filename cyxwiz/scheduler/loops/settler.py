@@ -14,6 +14,7 @@ from cyxwiz.services.payments import Payments
 
 log = logging.getLogger(__name__)
 BATCH = 100
+BUSY_SECONDS = 1.0  # to wait at least while all that is due is in hand
 AT_ONCE = 16  # payments in hand; a chain takes seconds for each
 
 
@@ -54,11 +55,12 @@ class Settler(Service):
     async def settle(self) -> float:
         """One pass over what is due; returns how many seconds to sleep if nothing happens."""
         due, wait = await self._payments.due(BATCH)
-        for payment_id in due:
-            if payment_id not in self._busy:
-                self._busy.add(payment_id)
-                spawn(self._drive(payment_id), name=f"settle {payment_id}", group=self._drives)
-        return min(self._poll, max(wait, 0.01))
+        fresh = [payment_id for payment_id in due if payment_id not in self._busy]
+        for payment_id in fresh:
+            self._busy.add(payment_id)
+            spawn(self._drive(payment_id), name=f"settle {payment_id}", group=self._drives)
+        # One that is in hand for long may be due again meanwhile: nothing is to be done about it.
+        return min(self._poll, max(wait, 0.01 if fresh else BUSY_SECONDS))
 
     async def _drive(self, payment_id: str) -> None:
         """All steps of one payment that are due: a chain takes seconds for each, and holds up no other payment."""
