@@ -224,8 +224,9 @@ def after(payment: Payment, step: Step, work: Work, done: Done, now: datetime) -
         case Step.ASSIGN:
             return replace(payment, node=work.node, node_id=work.node_id)
         case Step.PAY:
-            # What a stream's cap held back is no longer owed as progress; a completed job is still paid its cost.
-            return payment.move(PaymentTrigger.PAY, paid_units=done.paid_units, earned_units=done.paid_units)
+            # What a stream's cap held back is still owed.
+            earned = max(payment.earned_units, done.paid_units)
+            return payment.move(PaymentTrigger.PAY, paid_units=done.paid_units, earned_units=earned)
         case Step.SETTLE | Step.REFUND:
             if not done.locked:
                 return payment.move(PaymentTrigger.FAIL, ended_at=now)

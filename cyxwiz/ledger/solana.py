@@ -199,7 +199,9 @@ class SolanaLedger:
             raise conflict(f"Payment {payment.id}: its escrow is gone")
         if held.interval == 0:
             raise conflict(f"Payment {payment.id} is paid out at its end")
-        total = min(payment.earned_units, held.accrued + _allowance(held, await self._chain_time()))
+        total = owed = min(payment.earned_units, held.amount)
+        if owed > held.accrued:
+            total = min(owed, await self._attestable(payment, held, owed))
         if total <= held.released and held.accrued <= held.released:
             return Done(await self._reference(payment, "pay"), paid_units=held.released)
         steps: list[Instruction] = []

@@ -34,6 +34,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 TOPIC = "payments"  # hint: a ledger may have something to do
 OUT_OF_FUNDS = "its funds run out"  # how the reason of a job begins that was set aside for it
+HELD = frozenset({PaymentState.LOCKED, PaymentState.STREAMING})
 LOW = 0.8  # of what is locked: the owner is told
 RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
 MOST = 10_000  # transactions of a payment that are shown
@@ -210,7 +211,8 @@ class Payments:
         return tx.save_payment(replace(looked, due_at=tx.now + RETRY_MOST)), step, work
 
     def _work(self, tx: Tx, payment: Payment, job: Job | None) -> Work:
-        if job is None or tx.now >= payment.deadline - CLOSING:
+        closing = tx.now >= payment.deadline - CLOSING
+        if job is None or (closing and job.state is not JobState.COMPLETED):
             return replace(_NOTHING, node=payment.node, node_id=payment.node_id, ended=True)
         node_id = job.node_id
         if payment.member and job.token is not None:
@@ -224,7 +226,9 @@ class Payments:
         if job.state is JobState.COMPLETED:
             world = job.spec.resources.nodes
             share = job.actual_cost_units // world + (job.actual_cost_units % world if payment.member == 0 else 0)
-            cost = max(0, min(payment.amount_units, share - sum(each.amount_units for each in before)))
+            # What ended early or was never locked pays no more than it has: the rest of the cost is the later ones'.
+            covered = sum(each.amount_units if each.state in HELD else each.paid_units for each in before)
+            cost = max(0, min(payment.amount_units, share - covered))
         return Work(
             self.ledger.node_account(node) if node else "",
             node_id if node else None,
@@ -302,8 +306,7 @@ class Payments:
         actor.require(Role.USER, Role.OPERATOR)
         account = self.ledger.client_account(actor.id)
         balance = await self.ledger.balance(account)
-        states = frozenset({PaymentState.LOCKED, PaymentState.STREAMING})
-        query = PaymentQuery(owner_id=actor.id, states=states, limit=10_000)
+        query = PaymentQuery(owner_id=actor.id, states=HELD, limit=10_000)
         page = await self._store.read(lambda tx: tx.payments(query))
         locked = sum(payment.amount_units - payment.paid_units for payment in page.items)
         return Wallet(account, balance, locked, self.ledger.info)

@@ -29,7 +29,7 @@ class Truth(Protocol):
     async def units(self, account: str) -> int: ...
 
     def locked(self, payment: Payment) -> bool:
-        """Whether it holds the whole amount now, or has held it and something of it was paid."""
+        """Whether it holds it."""
         ...
 
     def left(self, payment: Payment) -> int:
@@ -89,7 +89,7 @@ class BookTruth:
         return self._store._run(lambda tx: tx.account_units(account), writing=False)[0]
 
     def locked(self, payment: Payment) -> bool:
-        return payment.paid_units + self._units(f"escrow:{payment.id}") == payment.amount_units
+        return self.left(payment) > 0 or payment.paid_units == payment.amount_units
 
     def left(self, payment: Payment) -> int:
         return self._units(f"escrow:{payment.id}")

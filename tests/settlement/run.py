@@ -167,7 +167,8 @@ class _World:
             self.truth = ChainTruth(self.chain)
             seed = self.rng.getrandbits(64)
             self.rpc = FaultyRpc(direct_rpc(self.chain), self.chain, self.clock, seed, self.faults)
-        stories = [draw(self.rng, UserId(new_id()), await self._nodes()) for _ in range(self.rng.choice([1, 2, 2, 3]))]
+        nodes = await self._nodes()
+        stories = [draw(self.rng, UserId(new_id()), nodes) for _ in range(self.rng.choice([1, 1, 1, 1, 1, 2]))]
         desk = Payments(self.store, self.clock, self._ledger(self.store, None), TERMS)
         for story in stories:
             await self._fund(desk.ledger, story)
@@ -208,7 +209,7 @@ class _World:
         await self._audit(desk, stories)
 
     async def _nodes(self) -> list[Node]:
-        found = []
+        found: list[Node] = []
         for number in range(NODES):
             wallet = str(Keypair.from_seed(self.rng.randbytes(32)).pubkey()) if number else ""
             node = Node(
@@ -221,8 +222,8 @@ class _World:
                 wallet_address=wallet,
                 public_key=self.rng.randbytes(32),
             )
-            await self.store.write(lambda tx, node=node: tx.add_node(node))
             found.append(node)
+        await self.store.write(lambda tx: [tx.add_node(node) for node in found])
         return found
 
     def _ledger(self, store: Any, life: Life | None) -> Ledger:

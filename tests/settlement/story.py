@@ -167,8 +167,8 @@ class Player:
                 self.story.seen.append("impatient")
                 await self._change(lambda tx, job: None if job.ended else self._stop(tx, job))
                 return False
-            await self._clock.sleep(7.0)
-            waited += 7.0
+            await self._clock.sleep(20.0)
+            waited += 20.0
 
     async def _paid_for(self) -> None:
         payments = await self._store.read(lambda tx: tx.payments_of(self.story.job_id))
@@ -313,12 +313,12 @@ def draw(rng: random.Random, owner: UserId, nodes: list[Node]) -> Story:
     """A job's life by chance."""
     world = 2 if rng.random() < 0.1 else 1
     rate = rng.choice([1e6, 1e6, 333_333.3, 12.7, 0.4, 0.011])
-    beat = rng.choice([20.0, 29.0, 31.0, 31.0, 59.0])
+    beat = rng.choice([20.0, 31.0, 31.0, 59.0])
     legs = []
     for _ in range(rng.choice([1, 1, 1, 2, 2, 3])):
         last = rng.choice(["yield", "lost", "retry", "yield", "lost", "decline"])
         at = rng.sample(range(len(nodes)), world) if rng.random() < 0.8 else list(range(world))
-        legs.append(Leg(tuple(nodes[each] for each in at), beat, rng.randrange(1, 10), last))
+        legs.append(Leg(tuple(nodes[each] for each in at), beat, rng.choice([1, 2, 2, 3, 4]), last))
     legs[-1] = replace(legs[-1], end=rng.choice(["complete", "complete", "complete", "fail", "cancel"]))
     seconds = sum(leg.beat * leg.beats for leg in legs)
     enough = rng.choice([0.3, 1.0, 1.3, 4.0])
