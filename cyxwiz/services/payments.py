@@ -221,13 +221,12 @@ class Payments:
         node = tx.node(node_id) if node_id else None
         others = [each for each in tx.payments_of(job.id) if each.member == payment.member]
         before = [each for each in others if each.number < payment.number]
-        full = all(each.earned_units >= each.amount_units for each in before)
+        full = all(each.earned_units >= each.amount_units for each in before if each.open)
         cost = None
         if job.state is JobState.COMPLETED:
             world = job.spec.resources.nodes
             share = job.actual_cost_units // world + (job.actual_cost_units % world if payment.member == 0 else 0)
-            # What ended early or was never locked pays no more than it has: the rest of the cost is the later ones'.
-            covered = sum(each.amount_units if each.state in HELD else each.paid_units for each in before)
+            covered = sum(_covers(each, payment) for each in others if each.id != payment.id)
             cost = max(0, min(payment.amount_units, share - covered))
         return Work(
             self.ledger.node_account(node) if node else "",
@@ -380,6 +379,14 @@ def movements_of(tx: Tx, payment: Payment) -> list[Movement]:
     steps = frozenset(str(step) for step in Step)
     found = tx.movements(MovementQuery(payment_id=payment.id, kinds=steps, limit=MOST)).items
     return sorted(found, key=lambda each: (each.at, each.kind != "lock"))
+
+
+def _covers(other: Payment, payment: Payment) -> int:
+    """How much of a job's cost is not this payment's, as another of the same member pays it: earlier ones first, and
+    none more than it holds, or than it had paid when it ended."""
+    if other.state not in HELD:
+        return other.paid_units
+    return other.amount_units if other.number < payment.number else other.earned_units
 
 
 def settled(tx: Tx, job_id: JobId) -> bool:
