@@ -163,6 +163,8 @@ class Player:
             if job.state is JobState.PENDING and job.phase is not Phase.AWAITING_PAYMENT:
                 await self._paid_for()
                 return True
+            if job.state is JobState.PAUSED and waited:
+                await self._short()
             if waited >= self.story.patience:
                 self.story.seen.append("impatient")
                 await self._change(lambda tx, job: None if job.ended else self._stop(tx, job))
@@ -177,6 +179,12 @@ class Player:
         for each in payments:
             if each.state is PaymentState.PENDING or (each.open and not self._bank.locked(each)):
                 raise Broken(f"job {self.story.job_id} may start, and payment {each.id} is not locked")
+
+    async def _short(self) -> None:
+        """A job that was topped up is paused only until that money is locked."""
+        payments = await self._store.read(lambda tx: tx.payments_of(self.story.job_id))
+        if not any(each.state is PaymentState.PENDING for each in payments):
+            raise Broken(f"job {self.story.job_id} is paused, and its money is there")
 
     def _stop(self, tx: Tx, job: Job) -> None:
         self._mark(tx, job, None)
@@ -321,9 +329,9 @@ def draw(rng: random.Random, owner: UserId, nodes: list[Node]) -> Story:
         legs.append(Leg(tuple(nodes[each] for each in at), beat, rng.choice([1, 2, 2, 3, 4]), last))
     legs[-1] = replace(legs[-1], end=rng.choice(["complete", "complete", "complete", "fail", "cancel"]))
     seconds = sum(leg.beat * leg.beats for leg in legs)
-    enough = rng.choice([0.3, 1.0, 1.3, 4.0])
+    enough = rng.choice([0.3, 0.3, 1.0, 1.3, 4.0])
     units = max(world, round(rate * world * seconds * enough))
-    top_up = rng.choice([units, max(world, units // 3), units, 0, None])
+    top_up = rng.choice([units, max(world, units // 3), 0, None])
     balance = units + rng.choice([0, 1, units, 2 * units, 3 * units])
     if rng.random() < 0.06:
         balance = units - 1
