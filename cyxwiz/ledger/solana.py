@@ -123,8 +123,10 @@ class SolanaLedger:
             case Step.ASSIGN:
                 return await self._assign(payment, held, work)
             case Step.PAY:
-                return await self._pay(payment, held)
-            case Step.SETTLE | Step.REFUND:
+                return await self._pay(payment, await self._for_its_node(payment, held, work))
+            case Step.SETTLE:
+                return await self._end(payment, await self._for_its_node(payment, held, work), step)
+            case Step.REFUND:
                 return await self._end(payment, held, step)
 
     async def held(self, payment: Payment) -> Held | None:
@@ -193,6 +195,16 @@ class SolanaLedger:
             steps.append(program.unassign(self._at.program, held, held.platform))
         steps += [self._make_account(node), program.assign(self._at.program, held, node)]
         return Done(await self._land(payment, Step.ASSIGN, steps, 0, 0), paid_units=max(held.released, held.accrued))
+
+    async def _for_its_node(self, payment: Payment, held: Escrow | None, work: Work) -> Escrow | None:
+        """The escrow with the node that is to be paid: an assignment to another may have landed unknown, and the job
+        have come back since."""
+        if held is None or not payment.node or held.node == _key(payment.node):
+            return held
+        if min(payment.earned_units, held.amount) <= max(held.accrued, held.released):
+            return held
+        await self._assign(payment, held, replace(work, node=payment.node))
+        return await self._escrow(payment)
 
     async def _pay(self, payment: Payment, held: Escrow | None) -> Done:
         if held is None:

@@ -32,6 +32,8 @@ def test_never_double_never_lost(chunk: int) -> None:
         outcome = simulate(seed)
         assert not outcome.violation, str(outcome)
         seen.update(outcome.seen)
+    if RUNS < 300:
+        return
     happened = {each for each, count in seen.items() if count}
     assert happened >= {"killed", "faults", "completed", "refunded", "failed", "pay", "yield", "signed anew"}
 
