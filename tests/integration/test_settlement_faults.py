@@ -20,7 +20,7 @@ RUNS = int(os.environ.get("CYXWIZ_SETTLEMENT_RUNS", "300"))
 CHUNKS = 6
 MOST_SEEDS = 150  # in which a mutation must be found
 STEADY = Faults()
-WHOLE_LIVES = {"localnet": 48, "credits": 24}  # seeds with a job that streams, moves and is completed
+WHOLE_LIVES = {"localnet": 48, "credits": 23}  # seeds with a job that streams, moves and is completed
 
 
 @pytest.mark.slow
