@@ -183,3 +183,9 @@ MUTATIONS: list[tuple[str, Mutate, Faults | None]] = [
     ("credits", deadlines_are_missed, None),
     ("credits", entries_have_no_key, None),
 ]
+# From which seed on they are looked for, where the first to tell is far from 0: it saves time.
+FIRST = {
+    any_node_is_believed: 50,
+    the_new_node_has_what_the_old_one_earned: 35,
+    deadlines_are_missed: 84,
+}
