@@ -18,7 +18,7 @@ test: $(VENV)/.install lint ## Everything that CI checks
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 soak: $(VENV)/.install ## The full counts of the fault, fuzz and property tests
-	CYXWIZ_SIM_SEEDS=5000 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --timeout 3600
+	CYXWIZ_SIM_SEEDS=5000 CYXWIZ_SETTLEMENT_RUNS=10000 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --timeout 3600
 
 lint: $(VENV)/.install ## Style, types, import contracts, generated files
 	$(BIN)/ruff check .

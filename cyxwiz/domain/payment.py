@@ -8,8 +8,9 @@ looking again.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from cyxwiz.domain.ids import JobId, NodeId, UserId
@@ -18,6 +19,7 @@ from cyxwiz.domain.states import OPEN_PAYMENT_STATES, PAYMENT, PaymentState, Pay
 
 BASIS_POINTS = 10_000
 RATE_INTERVALS = 10  # a silence of so many intervals is still made up for: epochs may be long
+CLOSING = timedelta(hours=1)  # before its deadline a payment is ended, as its client could take it back after that
 CAP_MARGIN = 2  # a stream may earn so many times its rate: chain clocks count whole seconds, and machines stall
 
 
@@ -141,7 +143,7 @@ class Payment:
     @property
     def rate_seconds(self) -> int:
         """Seconds that one milestone may be paid for: at most a day, and no more than would earn all of it."""
-        enough = int(min(86_400, self.amount_units / max(self.rate * CAP_MARGIN, 1e-9)))
+        enough = math.ceil(min(86_400, self.amount_units / max(self.rate * CAP_MARGIN, 1e-9)))
         return max(1, min(enough, self.interval_seconds * RATE_INTERVALS))
 
     @property
@@ -239,8 +241,9 @@ def after(payment: Payment, step: Step, work: Work, done: Done, now: datetime) -
         case Step.ASSIGN:
             return replace(payment, node=work.node, node_id=work.node_id)
         case Step.PAY:
-            # What a stream's cap held back is no longer owed as progress; a completed job is still paid its cost.
-            return payment.move(PaymentTrigger.PAY, paid_units=done.paid_units, earned_units=done.paid_units)
+            # What a stream's cap held back is still owed, unless its client has ended the stream.
+            earned = done.paid_units if done.stopped else max(payment.earned_units, done.paid_units)
+            return payment.move(PaymentTrigger.PAY, paid_units=done.paid_units, earned_units=earned)
         case Step.SETTLE | Step.REFUND:
             if not done.locked:
                 return payment.move(PaymentTrigger.FAIL, ended_at=now)

@@ -95,7 +95,9 @@ class Rpc(Protocol):
         """Where transactions landed, searching all that the node has."""
         ...
 
-    async def account(self, address: Pubkey) -> Account | None: ...
+    async def account(self, address: Pubkey, *, seen: int = 0) -> Account | None:
+        """An account as a node has it that has seen slot `seen`. UNAVAILABLE when the node asked has not."""
+        ...
 
     async def token_balance(self, owner: Pubkey) -> int:
         """Units of CYXWIZ in the owner's associated token account; 0 where there is none."""
@@ -214,8 +216,10 @@ class JsonRpc:
                 raise ValueError("one status for each signature")
             return Statuses(int(answer["context"]["slot"]), found)
 
-    async def account(self, address: Pubkey) -> Account | None:
-        config = {"encoding": "base64", "commitment": CONFIRMED}
+    async def account(self, address: Pubkey, *, seen: int = 0) -> Account | None:
+        config: dict[str, Any] = {"encoding": "base64", "commitment": CONFIRMED}
+        if seen:
+            config["minContextSlot"] = seen
         answer = await self._call("getAccountInfo", str(address), config)
         with _reading("getAccountInfo"):
             value = answer["value"]

@@ -33,12 +33,13 @@ from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.offers import Offers, differences
 from cyxwiz.ledger.rpc import Rpc
-from cyxwiz.ledger.sending import PENDING, Send
+from cyxwiz.ledger.sending import CONFIRMED, PENDING, Send
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
 from cyxwiz.ports.store import Store, Tx
 
 DISPUTE_SECONDS = 86_400
+STEPS = frozenset(str(step) for step in Step)
 CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
 ASSOCIATED_TOKEN_PROGRAM = Pubkey.from_string("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL")
 TOKEN_PROGRAM = Pubkey.from_string("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA")
@@ -146,21 +147,23 @@ class SolanaLedger:
             await self._cluster.check()
             self._checked = True
         moves = await self._send.resolve(payment.id)
-        held = await self._escrow(payment)
+        held = await self._escrow(payment, moves)
         match step:
             case Step.LOCK:
                 return await self._lock(payment, held, moves)
             case Step.ASSIGN:
                 return await self._assign(payment, held, work, moves)
             case Step.PAY:
-                return await self._pay(payment, held, moves)
+                return await self._pay(payment, await self._for_its_node(payment, held, work, moves), moves)
             case Step.SETTLE | Step.REFUND:
+                if held is not None and step is Step.SETTLE:
+                    held = await self._for_its_node(payment, held, work, moves)
                 if held is None:
                     return _how_it_ended(payment, moves) or Done("", locked=False)
                 return await self._end(payment, held, step)
 
     async def offer(self, payment: Payment) -> Offer:
-        await self._prepare()
+        await self._prepare(payment)
         terms = self._terms(payment)
         message, last_height = await self._offers.message(terms)
         return Offer(self._offers.shown(terms), message, last_height)
@@ -174,7 +177,7 @@ class SolanaLedger:
         await self._offers.check(self._terms(payment), reference)
 
     async def held(self, payment: Payment) -> Held | None:
-        found = await self._escrow(payment)
+        found = await self._escrow(payment, await self._moves(payment))
         if found is None:
             return None
         return Held(found.amount, found.released, str(found.node) if found.node else "")
@@ -198,7 +201,8 @@ class SolanaLedger:
         return signature
 
     async def references(self, payment: Payment) -> Sequence[str]:
-        return [movement.reference for movement in await self._moves(payment) if movement.state == "confirmed"]
+        moves = await self._moves(payment)
+        return [each.reference for each in moves if each.state == CONFIRMED and each.kind in STEPS]
 
     async def aclose(self) -> None:
         await self._close()
@@ -213,7 +217,7 @@ class SolanaLedger:
         if payment.funding is Funding.SIGNED:
             why = next((f": {move.error}" for move in reversed(moves) if move.error), " in its time")
             raise CyxError(Code.FUNDS, f"The escrow that its client signed was not made{why}; submit it anew")
-        await self._prepare()
+        await self._prepare(payment)
         client = self._key_of(payment.owner_id)
         have = await self.balance(payment.client)
         if have < payment.amount_units:
@@ -243,12 +247,26 @@ class SolanaLedger:
         steps += [self._make_account(node), program.assign(self._at.program, held, node)]
         return Done(await self._land(payment, Step.ASSIGN, steps, 0, 0), paid_units=max(held.released, held.accrued))
 
+    async def _for_its_node(
+        self, payment: Payment, held: Escrow | None, work: Work, moves: Sequence[Movement]
+    ) -> Escrow | None:
+        """The escrow with the node that is to be paid: an assignment to another may have landed unknown, and the job
+        have come back since."""
+        if held is None or not payment.node or held.node == _key(payment.node):
+            return held
+        if min(payment.earned_units, held.amount) <= max(held.accrued, held.released):
+            return held
+        await self._assign(payment, held, replace(work, node=payment.node), moves)
+        return await self._escrow(payment, moves)
+
     async def _pay(self, payment: Payment, held: Escrow | None, moves: Sequence[Movement]) -> Done:
         if held is None:
             return replace(self._over(payment, moves), stopped=True)
         if held.interval == 0:
             raise conflict(f"Payment {payment.id} is paid out at its end")
-        total = min(payment.earned_units, held.accrued + await self._allowed(held))
+        total = owed = min(payment.earned_units, held.amount)
+        if owed > held.accrued:
+            total = min(owed, await self._attestable(payment, held, owed))
         stopped = Flag.STOPPED in held.flags
         if total <= held.released and held.accrued <= held.released:
             return Done(_newest(moves, "pay"), paid_units=held.released, stopped=stopped)
@@ -268,12 +286,7 @@ class SolanaLedger:
             total = max(held.accrued, held.released)
             owed = min(payment.earned_units, held.amount) if step is Step.SETTLE else total
             if owed > total and held.node is not None:
-                allowed = held.accrued + await self._allowed(held)
-                if allowed < owed and await self._may_wait(held):
-                    raise CyxError(
-                        Code.UNAVAILABLE, f"Payment {payment.id}: the stream's rate does not allow all of it yet"
-                    )
-                total = min(owed, allowed)
+                total = min(owed, await self._attestable(payment, held, owed))
                 if total > held.accrued:
                     steps.append(program.attest(self._at.program, held, total, self._evidence(payment)))
             steps.append(self._payout(held).close())
@@ -287,20 +300,23 @@ class SolanaLedger:
         signature = await self._land(payment, step, steps, paid, fee)
         return Done(signature, paid_units=total, refunded_units=back)
 
-    async def _allowed(self, held: Escrow) -> int:
-        """What the stream may earn by now: as the program computes it."""
-        if Flag.STOPPED in held.flags:
-            return 0
-        now = min(await self._chain_time(), held.deadline)
-        span = min(max(0, now - held.accrued_at), held.interval)
-        return min(held.cap * span // held.interval, held.amount - held.accrued)
+    async def _attestable(self, payment: Payment, held: Escrow, owed: int) -> int:
+        """What a stream may have earned in all by now, once no wait makes more of what is owed possible.
 
-    async def _may_wait(self, held: Escrow) -> bool:
-        """Whether the stream's allowance still grows."""
-        if Flag.STOPPED in held.flags:
-            return False
+        Raises:
+            CyxError: UNAVAILABLE when it is less than is owed and grows. One interval earns no more than the cap, so
+                that a long one is paid out in several parts.
+        """
         now = await self._chain_time()
-        return now - held.accrued_at < held.interval and now < held.deadline
+        allowed = held.accrued + _allowance(held, now)
+        if allowed >= owed or now >= held.deadline or Flag.STOPPED in held.flags:
+            return allowed
+        if now - held.accrued_at >= held.interval:
+            steps = [program.attest(self._at.program, held, allowed, self._evidence(payment))]
+            steps.append(self._payout(held).claim())
+            fee = fee_of(allowed, held.fee_bps) - held.fees
+            await self._land(payment, Step.PAY, steps, allowed - held.released, fee)
+        raise CyxError(Code.UNAVAILABLE, f"Payment {payment.id}: the stream's rate does not allow all of it yet")
 
     async def _chain_time(self) -> int:
         """Unix seconds of the cluster's clock; the program reads the same."""
@@ -311,9 +327,9 @@ class SolanaLedger:
 
     # what is there
 
-    async def _escrow(self, payment: Payment) -> Escrow | None:
+    async def _escrow(self, payment: Payment, moves: Sequence[Movement]) -> Escrow | None:
         address = self._address(payment)
-        account = await self._rpc.account(address)
+        account = await self._rpc.account(address, seen=await self._send.seen(payment.id, moves))
         return None if account is None or not account.data else Escrow.decode(address, bytes(account.data))
 
     def _address(self, payment: Payment) -> Pubkey:
@@ -416,14 +432,15 @@ class SolanaLedger:
         ]
         return Instruction(ASSOCIATED_TOKEN_PROGRAM, b"\x01", accounts)
 
-    async def _prepare(self) -> None:
-        """Sees that fees can be paid, and makes the account that the platform's part goes to, once."""
+    async def _prepare(self, payment: Payment) -> None:
+        """Sees that fees can be paid. Makes the account for the platform's part with the first payment."""
         if self._cluster is not None:
             await self._cluster.check_payer()
         if self._ready:
             return
         if await self._rpc.account(self._fee_account) is None:
-            made = Movement("", "account", 0, "", str(self._fee_account), self._clock.now())
+            target = str(self._fee_account)
+            made = Movement("", "account", 0, "", target, self._clock.now(), payment_id=payment.id)
             await self._send.land(made, [self._make_account(self._at.platform.pubkey)], [self._at.platform])
         self._ready = True
 
@@ -441,16 +458,24 @@ class SolanaLedger:
         return True
 
 
+def _allowance(held: Escrow, now: int) -> int:
+    """What a stream may earn at once at a Unix second: as the program computes it."""
+    if Flag.STOPPED in held.flags:
+        return 0
+    span = min(max(0, min(now, held.deadline) - held.accrued_at), held.interval)
+    return min(held.cap * span // held.interval, held.amount - held.accrued)
+
+
 def _newest(moves: Sequence[Movement], kind: str) -> str:
     """The transaction of that kind that landed last."""
-    return next((each.reference for each in reversed(moves) if each.kind == kind and each.state == "confirmed"), "")
+    return next((each.reference for each in reversed(moves) if each.kind == kind and each.state == CONFIRMED), "")
 
 
 def _how_it_ended(payment: Payment, moves: Sequence[Movement]) -> Done | None:
     """How an escrow ended that is gone, by what was recorded before it was sent; None if it never was there."""
     if not _newest(moves, "lock"):
         return None
-    landed = [move for move in moves if move.state == "confirmed"]
+    landed = [move for move in moves if move.state == CONFIRMED]
     total = sum(move.units for move in landed if move.kind in ("pay", "settle", "refund"))
     last = next((move.reference for move in reversed(landed) if move.kind in ("settle", "refund")), "")
     return Done(last, paid_units=total, refunded_units=payment.amount_units - total)

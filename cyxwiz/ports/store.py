@@ -293,7 +293,8 @@ class Tx(Protocol):
 
     def payments(self, query: PaymentQuery) -> Page[Payment]: ...
     def due_payment_ids(self, limit: int) -> Sequence[str]:
-        """Open ones to look at: due by the clock, or with a job that changed since and no time of their own."""
+        """Open ones to look at: due by the clock, or, with no time of their own, because their job changed since or
+        their deadline is near (`domain.payment.CLOSING`)."""
         ...
 
     def next_payment_at(self) -> datetime | None:

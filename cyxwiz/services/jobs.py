@@ -33,7 +33,7 @@ from cyxwiz.services.budgets import keep_cost, reserve
 from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.liveness import Liveness
-from cyxwiz.services.payments import Payments, SignedLock
+from cyxwiz.services.payments import Payments, SignedLock, settled
 from cyxwiz.services.proofs import ProofSeen, seen
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
 from cyxwiz.services.reputation import Reputation
@@ -399,6 +399,8 @@ class Jobs:
             verification = tx.verification(job.id)
             if verification is not None and verification.outcome is Outcome.OPEN:
                 raise conflict(f"The checks of job {job.id} are still being ended: try again in a moment")
+            if not settled(tx, job.id):
+                raise conflict(f"The payments of job {job.id} are still being settled: try again in a moment")
             for checkpoint in tx.kept_checkpoints(job.id):
                 release(tx, job.id, checkpoint)
             keep_cost(tx, job)

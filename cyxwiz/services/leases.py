@@ -32,6 +32,7 @@ QUEUE = "queue"  # hint: something may be placed now
 LEASES = "leases"  # hint prefix: the set of leases of a node changed
 
 
+PAUSING = "pausing: its run saves a checkpoint"
 LOST_PEER = "UNAVAILABLE"  # the failure of a gang's member that another member left alone: charged to nobody
 
 
@@ -241,7 +242,7 @@ def pause(tx: Tx, job: Job, by: str) -> Job:
         node = tx.node(lease.node_id)
         if node is not None and node.legacy:
             raise conflict(f"Job {job.id} runs on a node of the earlier kind, which saves no checkpoints: cancel it")
-        return _ask(tx, job, lease, Intent.PAUSE, "pausing: its run saves a checkpoint")
+        return _ask(tx, job, lease, Intent.PAUSE, PAUSING)
     if lease is not None and lease.state is not LeaseState.ENDED:
         end_group(tx, lease, "paused")
     return _paused(tx, job, by)
@@ -293,7 +294,9 @@ def refused(tx: Tx, job: Job, node_id: NodeId, reason: str) -> Job:
 
 
 def _paused(tx: Tx, job: Job, by: str) -> Job:
-    job = job.move(JobTrigger.PAUSE, phase=Phase.NONE, node_id=None, intent=Intent.RUN, reason=f"paused by {by}")
+    # Why it was asked to, if that was said: a job without funds goes on by itself when there are some.
+    reason = job.reason if job.intent is Intent.PAUSE and job.reason != PAUSING else f"paused by {by}"
+    job = job.move(JobTrigger.PAUSE, phase=Phase.NONE, node_id=None, intent=Intent.RUN, reason=reason)
     job = tx.save_job(replace(job, not_before=None))
     tx.emit(JobPaused(job.id, job.owner_id, by), private_to=job.owner_id)
     tx.hint(QUEUE)

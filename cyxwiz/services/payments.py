@@ -19,7 +19,7 @@ from cyxwiz.domain.events import JobFundsLow, JobPayment
 from cyxwiz.domain.ids import JobId, UserId, parse_job_id
 from cyxwiz.domain.job import Intent, Job, JobSpec, Phase
 from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
-from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, after, look
+from cyxwiz.domain.payment import CLOSING, Done, Movement, Payment, Step, Work, after, look
 from cyxwiz.domain.states import JobState, PaymentState
 from cyxwiz.domain.verification import Mode
 from cyxwiz.ports.clock import Clock
@@ -35,9 +35,10 @@ log = logging.getLogger(__name__)
 TOPIC = "payments"  # hint: a ledger may have something to do
 OUT_OF_FUNDS = "its funds run out"  # how the reason of a job begins that was set aside for it
 STOPPED = "its client stopped the payments"  # on the ledger, by its own signature
+STEPS = frozenset(str(step) for step in Step)
 WANTING = (OUT_OF_FUNDS, STOPPED)
+HELD = frozenset({PaymentState.LOCKED, PaymentState.STREAMING})
 LOW = 0.8  # of what is locked: the owner is told
-CLOSING = timedelta(hours=1)  # before its deadline a payment is ended, as its client could take it back after that
 RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
 MAX_REASON = 500
 LOOK_AGAIN = timedelta(seconds=1)
@@ -84,7 +85,7 @@ class Payments:
         self._clock = clock
         self.ledger = ledger
         self._terms = terms
-        self.taker: Callable[[str], None] | None = None  # drives a payment in the background, while there is one
+        self.taker: Callable[[str], object] | None = None  # drives a payment in the background, while there is one
         self.reconciliation = Reconciliation(store, ledger)
 
     # a job's payments
@@ -257,7 +258,8 @@ class Payments:
         return tx.save_payment(replace(looked, due_at=tx.now + RETRY_MOST)), step, work
 
     def _work(self, tx: Tx, payment: Payment, job: Job | None) -> Work:
-        if job is None or tx.now >= payment.deadline - CLOSING:
+        closing = tx.now >= payment.deadline - CLOSING
+        if job is None or (closing and job.state is not JobState.COMPLETED):
             return replace(_NOTHING, node=payment.node, node_id=payment.node_id, ended=True)
         # Nothing is earned before it runs: the assignment comes after, and holds up no start.
         node_id = job.node_id if job.ended or job.state in (JobState.RUNNING, JobState.PAUSED) else None
@@ -268,14 +270,17 @@ class Payments:
         account = payment.node if node_id == payment.node_id else ""
         if node_id and not account and (node := tx.node(node_id)) is not None:
             account = self.ledger.node_account(node)
-        known = tx.payments_of(job.id) if payment.number else ()
-        before = [each for each in known if each.member == payment.member and each.number < payment.number]
-        full = all(each.earned_units >= each.amount_units for each in before)
+        completed = job.state is JobState.COMPLETED
+        known = tx.payments_of(job.id) if payment.number or completed else ()
+        others = [each for each in known if each.member == payment.member and each.id != payment.id]
+        before = [each for each in others if each.number < payment.number]
+        full = all(each.earned_units >= each.amount_units for each in before if each.open)
         cost = None
         if job.state is JobState.COMPLETED:
             world = job.spec.resources.nodes
             share = job.actual_cost_units // world + (job.actual_cost_units % world if payment.member == 0 else 0)
-            cost = max(0, min(payment.amount_units, share - sum(each.amount_units for each in before)))
+            covered = sum(_covers(each, payment) for each in others if each.id != payment.id)
+            cost = max(0, min(payment.amount_units, share - covered))
         return Work(
             account,
             node_id if account else None,
@@ -372,8 +377,7 @@ class Payments:
         balance = await self.ledger.balance(account)
         if account != self.ledger.client_account(actor.id):
             return Wallet(account, balance, None, self.ledger.info)
-        states = frozenset({PaymentState.LOCKED, PaymentState.STREAMING})
-        query = PaymentQuery(owner_id=actor.id, states=states, limit=10_000)
+        query = PaymentQuery(owner_id=actor.id, states=HELD, limit=10_000)
         page = await self._store.read(lambda tx: tx.payments(query))
         locked = sum(payment.amount_units - payment.paid_units for payment in page.items)
         return Wallet(account, balance, locked, self.ledger.info)
@@ -443,8 +447,22 @@ def payments_of(tx: Tx, job_id: JobId) -> Sequence[tuple[Payment, Sequence[Movem
 
 
 def movements_of(tx: Tx, payment: Payment) -> list[Movement]:
-    """Oldest first; of those of one instant, the lock first."""
-    return sorted(tx.movements_of(payment.id), key=lambda each: (each.at, each.kind != "lock"))
+    """Oldest first; of those of one instant, the lock first. Not what was only made ready for it."""
+    steps = [each for each in tx.movements_of(payment.id) if each.kind in STEPS]
+    return sorted(steps, key=lambda each: (each.at, each.kind != "lock"))
+
+
+def _covers(other: Payment, payment: Payment) -> int:
+    """How much of a job's cost is not this payment's, as another of the same member pays it: earlier ones first, and
+    none more than it holds, or than it had paid when it ended."""
+    if other.state not in HELD:
+        return other.paid_units
+    return other.amount_units if other.number < payment.number else other.earned_units
+
+
+def settled(tx: Tx, job_id: JobId) -> bool:
+    """Whether a job that has ended is needed for its money no more: its cost says what its node is still paid."""
+    return not any(payment.open for payment in tx.payments_of(job_id))
 
 
 def _tell(tx: Tx, payment: Payment, step: Step, done: Done) -> None:

@@ -52,12 +52,15 @@ class MemoryStore:
     def _run(self, unit: Callable[[SqlTx], T], *, writing: bool) -> tuple[T, list[str]]:
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "The store is closed.", retryable=False)
-        self._raw.execute(f"PRAGMA query_only={'OFF' if writing else 'ON'}")
         self._raw.execute("BEGIN")
+        before = self._raw.total_changes
         try:
             tx = SqlTx(self._connection, self._clock.now(), writing=writing)
             value = unit(tx)
             tx.flush()
+            # Not by PRAGMA query_only, which has every statement compiled anew.
+            if not writing and self._raw.total_changes != before:
+                raise sqlite3.OperationalError("attempt to write a readonly database")
         except BaseException as error:
             self._raw.rollback()
             seen = translated(error)

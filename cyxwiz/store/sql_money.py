@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, or_, 
 from cyxwiz.domain.errors import Code, CyxError, not_found, stale
 from cyxwiz.domain.ids import JobId, NodeId, UserId
 from cyxwiz.domain.money import format_cyxwiz
-from cyxwiz.domain.payment import Funding, Movement, Payment
+from cyxwiz.domain.payment import CLOSING, Funding, Movement, Payment
 from cyxwiz.domain.states import TERMINAL_JOB_STATES, PaymentState
 from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery
 from cyxwiz.store.sql_unit import Unit, insert_once, lookup, table
@@ -32,10 +32,12 @@ _CHANGED = and_(
     or_(_jobs.c.id.is_(None), _jobs.c.version != payments.c.job_version),
     or_(payments.c.due_at.is_(None), and_(_HAS_ENDED, payments.c.attempts == 0)),
 )
+# A job that does not change has its money given back all the same.
+_CLOSES = and_(payments.c.due_at.is_(None), payments.c.deadline <= bindparam("closing"))
 _DUE = (
     select(payments.c.id)
     .select_from(payments.outerjoin(_jobs, _jobs.c.id == payments.c.job_id))
-    .where(_IS_OPEN, or_(payments.c.due_at <= bindparam("now"), _CHANGED))
+    .where(_IS_OPEN, or_(payments.c.due_at <= bindparam("now"), _CHANGED, _CLOSES))
     .order_by(payments.c.created_at, payments.c.id)
     .limit(bindparam("most"))
 )
@@ -101,7 +103,8 @@ class Money(Unit):
         return Page([_to_payment(row) for row in rows], total, capped)
 
     def due_payment_ids(self, limit: int) -> Sequence[str]:
-        return list(self._run(_DUE, {"now": self.now, "most": limit}).scalars())
+        given = {"now": self.now, "closing": self.now + CLOSING, "most": limit}
+        return list(self._run(_DUE, given).scalars())
 
     def next_payment_at(self) -> datetime | None:
         found: datetime | None = self._run(_NEXT).scalar_one()

@@ -47,7 +47,7 @@ ESCROW = (
     "interval_seconds",
     "cap_units",
 )
-PRICED = {**JOB, "payment": {"max_price": "0.01"}}
+PRICED = {**JOB, "payment": {"max_price": "0.03"}}
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ async def test_a_wallet_pays_for_its_job(
     house: Central, alice: httpx.AsyncClient, wallet: Keypair, clock: HandClock
 ) -> None:
     asked = await quote(alice, wallet)
-    assert (asked["amount"], asked["amount_units"], asked["network"]) == ("0.01", 10_000_000, "localnet")
+    assert (asked["amount"], asked["amount_units"], asked["network"]) == ("0.03", 30_000_000, "localnet")
     body = paying(pay_with(wallet, asked))
     made = await alice.post("/api/jobs", json=body)
     assert made.status_code == 201, made.text
@@ -125,7 +125,7 @@ async def test_a_wallet_pays_for_its_job(
     await settle(house)
     assert (await alice.get(f"/api/jobs/{job['id']}")).json()["phase"] == "queued"
     locked = await ledger(house).balance(wallet.address)
-    assert locked == HAS - 10_000_000
+    assert locked == HAS - 30_000_000
     await settle_after_a_run(house, job["id"], clock)
     receipt = (await alice.get(f"/api/jobs/{job['id']}/receipt")).json()
     verify_receipt(receipt)
@@ -160,7 +160,7 @@ def _unsigned(given: Json) -> Json:
 
 def _dearer(given: Json) -> Json:
     raw = base64.b64decode(given["transaction"])
-    amount = (10_000_000).to_bytes(8, "little")
+    amount = (30_000_000).to_bytes(8, "little")
     assert raw.count(amount) == 1
     return {**given, "transaction": base64.b64encode(raw.replace(amount, (1).to_bytes(8, "little"))).decode()}
 
@@ -197,7 +197,7 @@ async def test_a_quote_is_its_askers_for_ten_minutes_and_that_price(
     given = pay_with(wallet, await quote(alice, wallet))
     async with client(house, house.bob) as bob:
         assert "you have no quote" in refused(await bob.post("/api/jobs", json=paying(given)), "INVALID")["message"]
-    dearer = {**PRICED, "payment": {"max_price": "0.02"}}
+    dearer = {**PRICED, "payment": {"max_price": "0.035"}}
     assert "another job" in refused(await alice.post("/api/jobs", json=paying(given, dearer)), "CONFLICT")["message"]
     clock.advance(601)
     assert "expired at" in refused(await alice.post("/api/jobs", json=paying(given)), "CONFLICT")["message"]
@@ -299,8 +299,8 @@ async def test_a_transaction_of_the_clients_own(
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"amount": 9_999_999}, "its amount is 9999999, not 10000000"),
-        ({"amount": 10_000_001}, "its amount is"),
+        ({"amount": 29_999_999}, "its amount is 29999999, not 30000000"),
+        ({"amount": 30_000_001}, "its amount is"),
         ({"deadline": 1_893_460_000}, "its deadline is"),
         ({"fee_bps": 0}, "its fee_bps is 0, not 1000"),
         ({"platform": Key.new().pubkey}, "its platform is"),

@@ -15,6 +15,7 @@ from cyxwiz.services.payments import Payments
 log = logging.getLogger(__name__)
 BATCH = 200
 PASS_SECONDS = 0.02  # that a pass stays behind what calls for it: who waits for a job to start comes first
+BUSY_SECONDS = 1.0  # to wait at least while all that is due is in hand
 AT_ONCE = 64  # payments in hand: a chain takes seconds for each, and what comes together shares a commit
 
 
@@ -59,16 +60,18 @@ class Settler(Service):
     async def settle(self) -> float:
         """One pass over what is due; returns how many seconds to sleep if nothing happens."""
         due, wait = await self._payments.due(BATCH)
-        for payment_id in due:
-            self._begin(payment_id)
-        return min(self._poll, max(wait, 0.01))
+        fresh = [payment_id for payment_id in due if self._begin(payment_id)]
+        # One that is in hand for long may be due again meanwhile: nothing is to be done about it.
+        return min(self._poll, max(wait, 0.01 if fresh or not due else BUSY_SECONDS))
 
-    def _begin(self, payment_id: str) -> None:
+    def _begin(self, payment_id: str) -> bool:
+        """Takes a payment in hand; False for one that is."""
         if payment_id in self._busy:
             self._missed.add(payment_id)
-            return
+            return False
         self._busy.add(payment_id)
         spawn(self._drive(payment_id), name=f"settle {payment_id}", group=self._drives)
+        return True
 
     async def _drive(self, payment_id: str) -> None:
         """All steps of one payment that are due: a chain takes seconds for each, and holds up no other payment."""

@@ -1,4 +1,7 @@
-"""A cluster that loses, delays, doubles and reorders, is down, and has nodes that are behind: all from one seed."""
+"""A cluster that loses, delays, doubles and reorders, is down, and has nodes that are behind: all from one seed.
+
+Accounts too are read from nodes that are behind, with what they held then.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,13 @@ from solders.transaction import VersionedTransaction
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ledger.localnet.chain import Chain
+from cyxwiz.ledger.localnet.history import Details
 from cyxwiz.ledger.localnet.timeline import SLOT_MS, VALID_SLOTS
 from cyxwiz.ledger.rpc import Height, JsonRpc, Status, Statuses
 from cyxwiz.ports.clock import Clock
 from cyxwiz.runtime.tasks import Tasks, spawn
+
+CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,8 @@ class FaultyRpc:
         self._tasks = Tasks()
         self._spell = self._chance.random() * faults.spell
         self._brinks: set[Signature] = set()
+        self._versions: dict[Pubkey, list[tuple[int, Account | None]]] = {}
+        self._forget = chain.watch(self._landed)
         self.sent = 0
         self.wrong = 0
 
@@ -57,7 +65,12 @@ class FaultyRpc:
         self._faults = Faults()
 
     async def aclose(self) -> None:
+        self._forget()
         await self._tasks.aclose()
+
+    def _landed(self, _: Signature, details: Details) -> None:
+        for address in details.outcome.keys.writable_addresses():
+            self._versions.setdefault(address, [(0, None)]).append((details.slot, self._chain.account(address)))
 
     def _happens(self, share: float) -> bool:
         happened = self._chance.random() < share
@@ -144,13 +157,31 @@ class FaultyRpc:
         await self._reach()
         return await self._good.simulate(transaction)
 
-    async def account(self, address: Pubkey) -> Account | None:
+    async def account(self, address: Pubkey, *, seen: int = 0) -> Account | None:
         await self._reach()
-        return await self._good.account(address)
+        lag = self._lag()
+        if seen > self._chain.slot() - lag:
+            raise CyxError(Code.UNAVAILABLE, "this node has not seen that slot")
+        found = await self._good.account(address)
+        await self._answer()
+        return found if not lag else self._earlier(address, found, self._chain.slot() - lag)
+
+    def _earlier(self, address: Pubkey, now: Account | None, slot: int) -> Account | None:
+        """An account as it was after a slot."""
+        if address == CLOCK and now is not None:
+            data = bytearray(now.data)
+            data[32:40] = self._chain.timeline.unix_of_slot(slot).to_bytes(8, "little")
+            return Account(now.lamports, bytes(data), now.owner, now.executable, now.rent_epoch)
+        versions = self._versions.get(address)
+        if versions is None:
+            return now
+        return next((account for at, account in reversed(versions) if at <= slot), None)
 
     async def token_balance(self, owner: Pubkey) -> int:
         await self._reach()
-        return await self._good.token_balance(owner)
+        found = await self._good.token_balance(owner)
+        await self._answer()
+        return found
 
     async def transaction(self, signature: Signature) -> dict[str, Any] | None:
         await self._reach()
