@@ -153,7 +153,7 @@ class _World:
             self.deaths = deaths
         simulate, finalized = rng.random() < 0.5, rng.random() < 0.5
         # Without fees to outbid a lock may be signed within the unit of its job.
-        fees = {"floor": 0, "cap": 0} if not simulate and rng.random() < 0.7 else {}
+        fees = {"floor": 0, "cap": 0} if not simulate and outcome.seed % 3 else {}
         self.policy = SendPolicy(
             rebroadcast_seconds=4.0, poll_seconds=2.0, simulate=simulate, finalized=finalized, **fees
         )
