@@ -62,6 +62,15 @@ def airdrop(context: typer.Context, amount: Amount) -> None:
 
 
 @app_wallet.command()
+def withdraw(
+    context: typer.Context, to: Annotated[str, typer.Argument(metavar="ADDRESS", help="a wallet's")], amount: Amount
+) -> None:
+    """Send of your balance to a wallet, on a chain."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.withdraw(to, amount)), show.record)
+
+
+@app_wallet.command()
 def grant(
     context: typer.Context, user: Annotated[str, typer.Argument(metavar="USER", help="name or id")], amount: Amount
 ) -> None:

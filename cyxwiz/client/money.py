@@ -48,6 +48,11 @@ class MoneyCalls:
         key = str(uuid.uuid4())
         return await self._ask("GrantFunds", "", {"user_id": user, "amount": amount}, key=key, safe=True)
 
+    async def withdraw(self, to: str, amount: str) -> Json:
+        """Sends of your balance to a wallet, on a chain. Raises FUNDS, UNSUPPORTED."""
+        key = str(uuid.uuid4())
+        return await self._ask("WithdrawFunds", "", {"to": to, "amount": amount}, key=key, safe=True)
+
     # receipts
 
     async def platform(self) -> Json:

@@ -15,10 +15,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from solders.instruction import AccountMeta, Instruction
+from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
-from solders.token import ID as TOKEN_PROGRAM
 
 from cyxwiz.domain.errors import Code, CyxError, unsupported
 from cyxwiz.domain.ids import UserId
@@ -28,10 +27,10 @@ from cyxwiz.domain.payment import Movement
 from cyxwiz.domain.stake import Contest, Stake, StakeDone, StakeKind, StakeRules, StakeStep, applied
 from cyxwiz.ledger.instructions import staking as program
 from cyxwiz.ledger.instructions.staking import Config, Staking
-from cyxwiz.ledger.instructions.values import token_account, u64
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sending import CONFIRMED, Send
+from cyxwiz.ledger.tokens import memo, transfer
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import MovementQuery, Store
 
@@ -119,6 +118,7 @@ class ChainStakes:
             owner_id=step.owner_id,
             node_id=node.id,
         )
+        instructions = [memo(step.id), *instructions]  # two equal deposits are two transactions
         reference = await self._send.land(movement, instructions, [self._keys.platform, *signers])
         return StakeDone(reference, units, await self.stake(node), lost)
 
@@ -132,7 +132,7 @@ class ChainStakes:
                 opened = await self._found(staking.address) is not None
                 steps = [
                     self._accounts.make_account(key.pubkey),
-                    self._transfer(owner.pubkey, key.pubkey, units),
+                    transfer(owner.pubkey, key.pubkey, self._keys.mint, units),
                     *([] if opened else [staking.open()]),
                     staking.deposit(units),
                 ]
@@ -140,7 +140,7 @@ class ChainStakes:
             case StakeKind.COOL:
                 return [staking.unstake(units)], [key]
             case StakeKind.WITHDRAW:
-                back = self._transfer(key.pubkey, owner.pubkey, units)
+                back = transfer(key.pubkey, owner.pubkey, self._keys.mint, units)
                 return [self._accounts.make_account(owner.pubkey), staking.withdraw(), back], [key]
             case StakeKind.SLASH:
                 if staking.config.slasher != self._keys.platform.pubkey:
@@ -171,16 +171,6 @@ class ChainStakes:
         if step.kind is StakeKind.WITHDRAW:
             return str(self._owner(step).pubkey)
         return str(config.rewards) if lost else account
-
-    def _transfer(self, source: Pubkey, destination: Pubkey, units: int) -> Instruction:
-        """SPL Token's Transfer between associated accounts; the source's owner signs."""
-        mint = self._keys.mint
-        accounts = [
-            AccountMeta(token_account(source, mint), False, True),
-            AccountMeta(token_account(destination, mint), False, True),
-            AccountMeta(source, True, False),
-        ]
-        return Instruction(TOKEN_PROGRAM, b"\x03" + u64(units, "amount"), accounts)
 
     async def _config(self) -> Config:
         account = await self._rpc.account(self._config_address)

@@ -105,6 +105,9 @@ class CreditsLedger:
     async def check_signed(self, payment: Payment, reference: str) -> None:
         raise _no_keys()
 
+    async def withdraw(self, user_id: UserId, to: str, units: int, key: str) -> str:
+        raise CyxError(Code.UNSUPPORTED, "These are central's own books: nothing leaves them for a wallet")
+
     async def held(self, payment: Payment) -> Held | None:
         def unit(tx: Tx) -> Held | None:
             if not _locked(tx, payment) or _ending(tx, payment) is not None:

@@ -10,13 +10,14 @@ token account of that key. A node without a wallet is paid to its owner's.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from solders.instruction import AccountMeta, Instruction
+from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
@@ -34,16 +35,15 @@ from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.offers import Offers, differences
 from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sending import CONFIRMED, PENDING, Send
+from cyxwiz.ledger.tokens import make_account, memo, transfer
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
 from cyxwiz.ports.store import Store, Tx
 
 DISPUTE_SECONDS = 86_400
+WITHDRAW = "withdraw"
 STEPS = frozenset(str(step) for step in Step)
 CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
-ASSOCIATED_TOKEN_PROGRAM = Pubkey.from_string("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL")
-TOKEN_PROGRAM = Pubkey.from_string("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA")
-SYSTEM_PROGRAM = Pubkey.default()
 Faucet = Callable[[Pubkey, int], Awaitable[str]]
 
 
@@ -96,6 +96,7 @@ class SolanaLedger:
         self._checked = False
         self._fee_account = token_account(deployment.platform.pubkey, deployment.mint)
         self._ready = False
+        self._withdrawing = asyncio.Lock()  # one call that is made twice at a time is one withdrawal
         self._greeted: set[str] = set()
         self._custody: dict[str, Key] = {}
         self._kept: set[str] = set()  # the accounts of those keys
@@ -200,6 +201,28 @@ class SolanaLedger:
         await self._store.write(lambda tx: tx.save_movement(done))
         return signature
 
+    async def withdraw(self, user_id: UserId, to: str, units: int, key: str) -> str:
+        account, owner, target = self.client_account(user_id), self._key_of(user_id), _key(to)
+        ident = str(uuid.uuid5(uuid.UUID(user_id), f"withdraw {key}"))
+        async with self._withdrawing:
+            done = _newest(await self._send.resolve(ident), WITHDRAW)
+            if done:
+                return done
+            await self._afford(account, units)
+            moved = Movement("", WITHDRAW, units, account, to, self._clock.now(), payment_id=ident, owner_id=user_id)
+            steps = [memo(ident), self._make_account(target), transfer(owner.pubkey, target, self._at.mint, units)]
+            return await self._send.land(moved, steps, [self._at.platform, owner])
+
+    async def _afford(self, account: str, units: int) -> None:
+        """Raises FUNDS unless so much is there."""
+        have = await self.balance(account)
+        if have < units:
+            raise CyxError(
+                Code.FUNDS,
+                f"The balance is too low: {format_cyxwiz(have)} CYXWIZ are there, {format_cyxwiz(units)} are needed",
+                {"available_units": have, "needed_units": units},
+            )
+
     async def references(self, payment: Payment) -> Sequence[str]:
         moves = await self._moves(payment)
         return [each.reference for each in moves if each.state == CONFIRMED and each.kind in STEPS]
@@ -219,14 +242,7 @@ class SolanaLedger:
             raise CyxError(Code.FUNDS, f"The escrow that its client signed was not made{why}; submit it anew")
         await self._prepare(payment)
         client = self._key_of(payment.owner_id)
-        have = await self.balance(payment.client)
-        if have < payment.amount_units:
-            raise CyxError(
-                Code.FUNDS,
-                f"The balance is too low: {format_cyxwiz(have)} CYXWIZ are there, "
-                f"{format_cyxwiz(payment.amount_units)} are needed",
-                {"available_units": have, "needed_units": payment.amount_units},
-            )
+        await self._afford(payment.client, payment.amount_units)
         steps = [self._create(payment)]
         return Done(await self._land(payment, Step.LOCK, steps, payment.amount_units, 0, [client]))
 
@@ -420,17 +436,7 @@ class SolanaLedger:
         return known
 
     def _make_account(self, owner: Pubkey) -> Instruction:
-        """The associated token account's CreateIdempotent."""
-        mint, payer = self._at.mint, self._at.platform.pubkey
-        accounts = [
-            AccountMeta(payer, True, True),
-            AccountMeta(token_account(owner, mint), False, True),
-            AccountMeta(owner, False, False),
-            AccountMeta(mint, False, False),
-            AccountMeta(SYSTEM_PROGRAM, False, False),
-            AccountMeta(TOKEN_PROGRAM, False, False),
-        ]
-        return Instruction(ASSOCIATED_TOKEN_PROGRAM, b"\x01", accounts)
+        return make_account(self._at.platform.pubkey, owner, self._at.mint)
 
     async def _prepare(self, payment: Payment) -> None:
         """Sees that fees can be paid. Makes the account for the platform's part with the first payment."""

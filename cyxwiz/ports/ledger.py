@@ -116,6 +116,14 @@ class Ledger(Protocol):
         """
         ...
 
+    async def withdraw(self, user_id: UserId, to: str, units: int, key: str) -> str:
+        """Sends of a user's balance to an account of its choice, once a key; returns the reference.
+
+        Raises:
+            CyxError: UNSUPPORTED where accounts have no addresses outside; FUNDS.
+        """
+        ...
+
     async def references(self, payment: Payment) -> Sequence[str]:
         """Its transactions, oldest first."""
         ...

@@ -35,6 +35,10 @@ class Grant(Amount):
     user_id: str = Field(max_length=64, description="or a name")
 
 
+class Withdrawal(Amount):
+    to: str = Field(max_length=64, description="a wallet's address")
+
+
 class PaymentList(Paging):
     status: Literal["pending", "locked", "streaming", "completed", "refunded", "failed"] | None = None
     job_id: str | None = None
@@ -70,6 +74,12 @@ class MoneyApi:
     async def top_up_job(self, call: Call) -> Json:
         units = parse_cyxwiz(call.read(Amount).amount)
         return views.job(await self.money.top_up(call.caller, call.id, units))
+
+    async def withdraw_funds(self, call: Call) -> Json:
+        args = call.read(Withdrawal)
+        units = parse_cyxwiz(args.amount)
+        reference = await self.money.withdraw(call.caller, args.to, units, call.idempotency_key or new_id())
+        return {"to": args.to, **views.money("amount", units), "reference": reference}
 
     async def grant_funds(self, call: Call) -> Json:
         args = call.read(Grant)

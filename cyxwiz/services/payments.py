@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from cyxwiz.domain.account import Principal, Role
+from cyxwiz.domain.base58 import parse_wallet
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, not_found
 from cyxwiz.domain.events import JobFundsLow, JobPayment
 from cyxwiz.domain.ids import JobId, UserId, parse_job_id
@@ -166,8 +167,7 @@ class Payments:
         Raises:
             CyxError: CONFLICT for a job that has ended or costs nothing; FUNDS; INVALID for no amount.
         """
-        if not 0 < units <= MAX_UNITS:
-            raise invalid("amount: must be more than 0 CYXWIZ and less than 2^63 units", field="amount")
+        _check_amount(units)
         parsed = parse_job_id(job_id)
         await self.check_funds(actor.id, units)
 
@@ -423,6 +423,19 @@ class Payments:
 
         return await self._store.read(unit)
 
+    async def withdraw(self, actor: Principal, to: str, units: int, key: str) -> str:
+        """Sends of the caller's balance to a wallet, once a key. Returns the transaction."""
+        actor.require(Role.USER, Role.OPERATOR)
+        _check_amount(units)
+        parse_wallet(to, "to")
+        reference = await self.ledger.withdraw(actor.id, to, units, key)
+
+        def unit(tx: Tx) -> None:
+            record(tx, actor.name, "wallet.withdraw", f"user:{actor.id}", units=units, to=to, reference=reference)
+
+        await self._store.write(unit)
+        return reference
+
     async def grant(self, actor: Principal, user: str, units: int, key: str) -> tuple[UserId, str]:
         """Gives a user (name or id) money that the platform makes; for admins. Returns (who it was, the reference)."""
         actor.require(Role.ADMIN)
@@ -439,6 +452,11 @@ class Payments:
 
     async def stats(self) -> MoneyStats:
         return await self._store.read(lambda tx: tx.money())
+
+
+def _check_amount(units: int) -> None:
+    if not 0 < units <= MAX_UNITS:
+        raise invalid("amount: must be more than 0 CYXWIZ and less than 2^63 units", field="amount")
 
 
 def payments_of(tx: Tx, job_id: JobId) -> Sequence[tuple[Payment, Sequence[Movement]]]:

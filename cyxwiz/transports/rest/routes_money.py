@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyxwiz.domain.errors import Code
 from cyxwiz.services.api import Api
 from cyxwiz.services.call import Paging
-from cyxwiz.services.money_api import Account, Amount, Grant, PaymentList
+from cyxwiz.services.money_api import Account, Amount, Grant, PaymentList, Withdrawal
 from cyxwiz.services.wallet_api import WalletNonce, WalletProof
 from cyxwiz.transports.rest.request import Access, Operation
 
@@ -29,6 +29,16 @@ def operations(api: Api) -> list[Operation]:
             api.list_transactions,
             query=Paging,
             refuses=(Code.UNSUPPORTED,),
+        ),
+        Operation(
+            "POST",
+            "/api/wallet/withdrawals",
+            "Send of your balance to a wallet",
+            "Withdrawn",
+            api.withdraw_funds,
+            body=Withdrawal,
+            status=201,
+            refuses=(Code.FUNDS, Code.UNSUPPORTED),
         ),
         Operation(
             "GET",

@@ -485,6 +485,7 @@ DOCUMENTS: dict[str, Schema] = {
         confirmed_at=maybe(TIME),
         error=maybe(TEXT),
     ),
+    "Withdrawn": record(to=TEXT, amount=MONEY, amount_units=WHOLE, reference=TEXT),
     "Granted": record(user_id=UUID, amount=MONEY, amount_units=WHOLE, reference=TEXT),
     "JobUpdate": record(
         job=ref("Job"),

@@ -60,6 +60,7 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
     await client.grant(JOB, "1.5")
     await client.proof(JOB)
     await client.quote({}, "w")
+    await client.withdraw("w", "1")
     await client.complain_about_node(JOB, JOB, "late")
     for act in ("stake", "withdraw_stake", "appeal_slash"):
         await getattr(client, act)(JOB)

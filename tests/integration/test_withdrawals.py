@@ -1,0 +1,100 @@
+"""A balance that the platform keeps for a user leaves for a wallet: once a call, and only what is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cyxwiz.client.keypair import Keypair
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.ledger.localnet.chain import open_chain
+from tests.contract.conftest import HandClock
+from tests.integration.conftest import client, refused
+from tests.wiring import Central, central
+
+TO = Keypair(b"\5" * 32).address
+PATH = "/api/wallet/withdrawals"
+UNIT = 10**9
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[Central]:
+    clock = HandClock()
+    made = await central(tmp_path, clock=clock, chain=await open_chain(None, clock))
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def alice(house: Central) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(house, house.alice) as made:
+        yield made
+
+
+async def has(alice: httpx.AsyncClient, address: str = "") -> int:
+    return int((await alice.get("/api/wallet", params={"address": address})).json()["balance_units"])
+
+
+async def test_a_withdrawal_happens_once_a_key(house: Central, alice: httpx.AsyncClient) -> None:
+    before, key = await has(alice), {"Idempotency-Key": "one"}
+    body = {"to": TO, "amount": "2.5"}
+    answers = await asyncio.gather(*(alice.post(PATH, json=body, headers=key) for _ in range(3)))
+    assert [each.status_code for each in answers] == [201] * 3
+    assert len({each.json()["reference"] for each in answers}) == 1
+    assert (await has(alice), await has(alice, TO)) == (before - 25 * UNIT // 10, 25 * UNIT // 10)
+    assert (await alice.post(PATH, json=body)).status_code == 201, "another call is another withdrawal"
+    assert await has(alice, TO) == 5 * UNIT
+    moves = (await alice.get("/api/wallet/history")).json()["transactions"]
+    told = [(each["amount"], each["destination"]) for each in moves if each["kind"] == "withdraw"]
+    assert told == [("2.5", TO)] * 2
+
+
+async def test_what_was_sent_before_a_crash_is_not_sent_again(
+    house: Central, alice: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Central dies when the transaction has landed and nothing has heard of it."""
+    assert house.api.payments is not None
+    send: Any = house.api.payments.ledger._send  # type: ignore[attr-defined]
+    body, key, before = {"to": TO, "amount": "1"}, {"Idempotency-Key": "two"}, await has(alice)
+
+    async def dies(*given: object) -> None:
+        raise CyxError(Code.UNAVAILABLE, "the store is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(send, "_close", dies)
+        refused(await alice.post(PATH, json=body, headers=key), "UNAVAILABLE")
+    assert await has(alice) == before - UNIT
+    assert (await alice.post(PATH, json=body, headers=key)).status_code == 201
+    assert (await has(alice), await has(alice, TO)) == (before - UNIT, UNIT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"amount": "1001"}, "FUNDS"),
+        ({"amount": "0"}, "INVALID"),
+        ({"amount": "-1"}, "INVALID"),
+        ({"amount": "0.0000000001"}, "INVALID"),
+        ({"amount": "9223372036.854775808"}, "INVALID"),
+        ({"amount": 1}, "INVALID"),
+        ({"to": ""}, "INVALID"),
+        ({"to": TO[:-4]}, "INVALID"),
+        ({"to": "0" * 44}, "INVALID"),
+    ],
+)
+async def test_what_is_refused_moves_nothing(alice: httpx.AsyncClient, changes: dict[str, object], code: str) -> None:
+    before = await has(alice)
+    refused(await alice.post(PATH, json={"to": TO, "amount": "1", **changes}), code)
+    assert await has(alice) == before
+
+
+async def test_central_s_own_books_keep_what_is_in_them(tmp_path: Path) -> None:
+    house = await central(tmp_path, charged=True)
+    async with client(house, house.alice) as alice:
+        refused(await alice.post(PATH, json={"to": TO, "amount": "1"}), "UNSUPPORTED")
+    await house.aclose()
