@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from solders.instruction import Instruction
@@ -29,6 +31,10 @@ from cyxwiz.ledger.localnet.chain import Chain, open_chain
 from cyxwiz.ledger.localnet.direct import direct_rpc
 from cyxwiz.ledger.programs import Program, local_id
 from cyxwiz.ledger.solana import SolanaLedger
+from cyxwiz.protocol import common_pb2 as common
+from cyxwiz.protocol import job_pb2 as pb
+from cyxwiz.protocol import job_pb2_grpc
+from tests.central import central as served
 from tests.contract.conftest import HandClock
 from tests.integration.conftest import client, refused
 from tests.integration.test_receipts import settle
@@ -384,3 +390,34 @@ async def test_a_client_may_stop_its_stream_at_any_time(
     ended = (await alice.get("/api/payments")).json()["payments"][0]
     assert (ended["status"], ended["paid_units"]) == ("completed", paid)
     assert await ledger(house).balance(wallet.address) == HAS - paid
+
+
+async def test_the_wire_contract_answers_in_band(tmp_path: Path) -> None:
+    """`job_id` names the quote; what is wrong with an escrow, or with the balance, is in the answer."""
+    async with served(tmp_path, "ledger.backend=localnet", "ledger.welcome=0", charged=True) as house:
+        _, key = await house.user("alice")
+        definition = json.dumps(PRICED["model"])
+        base = pb.JobConfig(job_type=pb.JOB_TYPE_TRAINING, model_definition=definition, dataset_uri="builtin:digits")
+        async with house.channel() as channel:
+            stub = job_pb2_grpc.JobServiceStub(channel)
+
+            async def submit(**changes: Any) -> Any:
+                config = pb.JobConfig()
+                config.CopyFrom(base)
+                for name, value in changes.items():
+                    setattr(config, name, value)
+                request = pb.SubmitJobRequest(config=config)
+                return await stub.SubmitJob(request, metadata=(("authorization", f"Bearer {key}"),))
+
+            async def told(**changes: Any) -> str:
+                answer = await submit(**changes)
+                assert (answer.status, answer.job_id) == (common.STATUS_ERROR, "")
+                return str(answer.error.message)
+
+            assert "balance is 0" in await told()
+            assert "job_id: missing" in await told(escrow_tx_hash="1" * 64)
+            assert "you have no quote" in await told(escrow_tx_hash="1" * 64, job_id=str(uuid.UUID(int=3)))
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await submit(payment_address="no wallet")
+            assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "payment_address" in str(error.value.details())
