@@ -40,13 +40,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def digits(epochs: int) -> Json:
-    """The job of examples/digits.toml."""
+    """The job of examples/digits.toml, in batches so small that it takes some seconds: its money flows by the second."""
     return {
         "name": "digits-mlp",
         "type": "training",
         "dataset": "builtin:digits",
         "epochs": epochs,
-        "batch_size": 64,
+        "batch_size": 8,
         "seed": 0,
         "model": {"layers": [{"type": "dense", "units": 64}, {"type": "relu"}, {"type": "dense", "units": 10}]},
         "hyperparameters": {"optimizer": "adam", "learning_rate": 0.001},
@@ -55,7 +55,7 @@ def digits(epochs: int) -> Json:
 
 def demo(
     context: typer.Context,
-    epochs: Annotated[int, typer.Option(min=1, help="passes over the data")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the data")] = 50,
     keep: Annotated[bool, typer.Option("--keep", help="leave the data directory for you to look at")] = False,
 ) -> None:
     """Train a model on this machine, through everything that CyxWiz is made of."""

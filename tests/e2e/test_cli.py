@@ -268,7 +268,7 @@ def test_the_demo(tmp_path: Path) -> None:
         timeout=110,
         check=True,
     )
-    for said in ("epoch 20/20", "held-out", "Receipt", "platform's fee", "by hand", "sha256:"):
+    for said in ("epoch 50/50", "held-out", "Receipt", "platform's fee", "by hand", "sha256:"):
         assert said in done.stdout
     for said in ("lock", "stream", "release"):
         assert re.search(rf"^{said} +[1-9A-HJ-NP-Za-km-z]{{80,90}}$", done.stdout, re.MULTILINE), "signed on the chain"

@@ -218,7 +218,7 @@ async def test_a_platform_can_not_sign_what_its_nodes_did_not(tmp_path: Path) ->
                 await asyncio.sleep(0.01)
             async with node(tmp_path / "two", local_link(house), InlineExecutor(), machine=ONE_CORE, name="two"):
                 await house.core.nodes.cordon(actor, one._identity.node_id, on=True)
-                await until(house, job, JobState.COMPLETED)
+                await until(house, job, JobState.COMPLETED, seconds=40)
         receipt = await house.core.api.receipts.of_job(actor, job.id)
     receipt = json.loads(json.dumps(receipt))
     assert len(receipt["proof"]["nodes"]) == 2
