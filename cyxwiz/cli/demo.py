@@ -40,7 +40,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def digits(epochs: int) -> Json:
-    """The job of examples/digits.toml, in batches so small that it takes some seconds: its money flows by the second."""
+    """The job of examples/digits.toml, in batches so small that it takes some seconds: its money flows meanwhile."""
     return {
         "name": "digits-mlp",
         "type": "training",
