@@ -19,9 +19,8 @@ from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
-from cyxwiz.domain.errors import Code, CyxError, unsupported
+from cyxwiz.domain.errors import unsupported
 from cyxwiz.domain.ids import UserId
-from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Movement
 from cyxwiz.domain.stake import Contest, Stake, StakeDone, StakeKind, StakeRules, StakeStep, applied
@@ -63,7 +62,7 @@ class Accounts:
     """What of the ledger stakes need: users' keys and balances, the chain's clock, new token accounts."""
 
     user_key: Callable[[UserId], Key]
-    balance: Callable[[str], Awaitable[int]]
+    afford: Callable[[str, int], Awaitable[None]]  # raises FUNDS unless so much is there
     chain_time: Callable[[], Awaitable[int]]
     make_account: Callable[[Pubkey], Instruction]
 
@@ -128,7 +127,7 @@ class ChainStakes:
         key, owner = self._key_of(node), self._owner(step)
         match step.kind:
             case StakeKind.ADD:
-                await self._check_funds(owner, units)
+                await self._accounts.afford(str(owner.pubkey), units)
                 opened = await self._found(staking.address) is not None
                 steps = [
                     self._accounts.make_account(key.pubkey),
@@ -157,15 +156,6 @@ class ChainStakes:
                 return [staking.judge(upheld=step.upheld)], [judge]
             case StakeKind.CONCLUDE:
                 return [staking.conclude(self._keys.platform.pubkey)], []
-
-    async def _check_funds(self, owner: Key, units: int) -> None:
-        have = await self._accounts.balance(str(owner.pubkey))
-        if have < units:
-            raise CyxError(
-                Code.FUNDS,
-                f"The balance is too low: {format_cyxwiz(have)} CYXWIZ are there, {format_cyxwiz(units)} are needed",
-                {"available_units": have, "needed_units": units},
-            )
 
     def _destination(self, step: StakeStep, account: str, config: Config, *, lost: bool) -> str:
         if step.kind is StakeKind.WITHDRAW:

@@ -102,7 +102,7 @@ class SolanaLedger:
         self._kept: set[str] = set()  # the accounts of those keys
         at = deployment
         keys = StakingKeys(at.staking, at.mint, at.platform, at.judge, at.custody)
-        accounts = Accounts(self._key_of, self.balance, self._chain_time, self._make_account)
+        accounts = Accounts(self._key_of, self._afford, self._chain_time, self._make_account)
         self.stakes = ChainStakes(store, clock, rpc, send, keys, accounts)
 
     @property
