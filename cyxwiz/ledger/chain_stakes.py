@@ -31,7 +31,6 @@ from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sending import CONFIRMED, Send
 from cyxwiz.ledger.tokens import memo, transfer
 from cyxwiz.ports.clock import Clock
-from cyxwiz.ports.store import MovementQuery, Store
 
 _CONTESTS = {
     program.Contest.NONE: Contest.NONE,
@@ -70,8 +69,7 @@ class Accounts:
 class ChainStakes:
     """See `ports.stakes.Stakes`."""
 
-    def __init__(self, store: Store, clock: Clock, rpc: Rpc, send: Send, keys: StakingKeys, accounts: Accounts) -> None:
-        self._store = store
+    def __init__(self, clock: Clock, rpc: Rpc, send: Send, keys: StakingKeys, accounts: Accounts) -> None:
         self._clock = clock
         self._rpc = rpc
         self._send = send
@@ -83,8 +81,7 @@ class ChainStakes:
         return str(program.stake_address(self._keys.program, self._config_address, self._key_of(node).pubkey))
 
     async def rules(self) -> StakeRules:
-        config = await self._config()
-        return StakeRules(config.minimum, timedelta(seconds=config.cooldown), timedelta(seconds=config.appeal))
+        return _rules(await self._config())
 
     async def stake(self, node: Node) -> Stake:
         account = self.account(node)
@@ -92,17 +89,14 @@ class ChainStakes:
         return Stake(account) if found is None else _stake(found)
 
     async def perform(self, node: Node, step: StakeStep) -> StakeDone:
-        await self._send.resolve(step.id)
-        query = MovementQuery(payment_id=step.id, state=CONFIRMED, limit=1)
-        known = (await self._store.read(lambda tx: tx.movements(query))).items
-        if known:
-            lost = known[0].destination == str(program.rewards_address(self._keys.program, self._config_address))
-            return StakeDone(known[0].reference, known[0].units, await self.stake(node), lost)
+        known = next((move for move in await self._send.resolve(step.id) if move.state == CONFIRMED), None)
+        if known is not None:
+            lost = known.destination == str(program.rewards_address(self._keys.program, self._config_address))
+            return StakeDone(known.reference, known.units, await self.stake(node), lost)
         config = await self._config()
         before = await self.stake(node)
         now = datetime.fromtimestamp(await self._accounts.chain_time(), UTC)
-        rules = StakeRules(config.minimum, timedelta(seconds=config.cooldown), timedelta(seconds=config.appeal))
-        after, units = applied(before, step, rules, now)
+        after, units = applied(before, step, _rules(config), now)
         staking = Staking(self._keys.program, config, self._key_of(node).pubkey, self._keys.platform.pubkey)
         instructions, signers = await self._instructions(staking, node, step, units)
         lost = after.slashed_units > before.slashed_units
@@ -183,6 +177,10 @@ class ChainStakes:
 
     def _owner(self, step: StakeStep) -> Key:
         return self._accounts.user_key(step.owner_id)
+
+
+def _rules(config: Config) -> StakeRules:
+    return StakeRules(config.minimum, timedelta(seconds=config.cooldown), timedelta(seconds=config.appeal))
 
 
 def _stake(found: program.Stake) -> Stake:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from solders.pubkey import Pubkey
+from solders.token import ID as TOKEN_PROGRAM
 
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.ledger.rpc import JsonRpc
 from cyxwiz.ports.store import Store
 
-TOKEN_PROGRAM = Pubkey.from_string("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA")
 MINT_BYTES, DECIMALS_AT, DECIMALS = 82, 44, 9
 LEAST_LAMPORTS = 20_000_000  # 0.02 SOL: the rents and fees of a few payments
 GENESIS = "ledger genesis"  # the setting of the store that names the chain which its payments are on

@@ -103,7 +103,7 @@ class SolanaLedger:
         at = deployment
         keys = StakingKeys(at.staking, at.mint, at.platform, at.judge, at.custody)
         accounts = Accounts(self._key_of, self._afford, self._chain_time, self._make_account)
-        self.stakes = ChainStakes(store, clock, rpc, send, keys, accounts)
+        self.stakes = ChainStakes(clock, rpc, send, keys, accounts)
 
     @property
     def info(self) -> LedgerInfo:

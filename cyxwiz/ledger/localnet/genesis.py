@@ -28,6 +28,7 @@ from cyxwiz.domain.money import UNITS_PER_CYXWIZ
 from cyxwiz.ledger.instructions import staking
 from cyxwiz.ledger.keys import Key, load_or_make_key
 from cyxwiz.ledger.programs import Program, binary, local_id
+from cyxwiz.ledger.tokens import make_account, memo
 from cyxwiz.runtime.files import sync_directory, write_private
 
 log = logging.getLogger(__name__)
@@ -38,9 +39,6 @@ FAUCET_LAMPORTS = 500_000_000 * LAMPORTS_PER_SOL
 PLATFORM_LAMPORTS = 10_000 * LAMPORTS_PER_SOL
 DECIMALS = 9
 MINT_SIZE = 82
-ASSOCIATED_TOKEN_PROGRAM = Pubkey.from_string("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL")
-SYSTEM_PROGRAM = Pubkey.default()
-MEMO_PROGRAM = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 STAKING_MINIMUM = 100 * UNITS_PER_CYXWIZ
 STAKING_COOLDOWN_SECONDS = 3600
 STAKING_APPEAL_SECONDS = 3600
@@ -142,29 +140,17 @@ class Genesis:
         """New CYXWIZ into the owner's associated token account, which is made when it is not there."""
         keys = self.keys
         account = get_associated_token_address(owner, self.mint)
-        make = [
-            AccountMeta(keys.faucet.pubkey, True, True),
-            AccountMeta(account, False, True),
-            AccountMeta(owner, False, False),
-            AccountMeta(self.mint, False, False),
-            AccountMeta(SYSTEM_PROGRAM, False, False),
-            AccountMeta(TOKEN_PROGRAM, False, False),
-        ]
         issue = [
             AccountMeta(self.mint, False, True),
             AccountMeta(account, False, True),
             AccountMeta(keys.mint_authority.pubkey, True, False),
         ]
         instructions = [
-            Instruction(ASSOCIATED_TOKEN_PROGRAM, b"\x01", make),  # CreateIdempotent
+            make_account(keys.faucet.pubkey, owner, self.mint),
             Instruction(TOKEN_PROGRAM, b"\x07" + units.to_bytes(8, "little"), issue),  # MintTo
             memo(f"airdrop {number}"),
         ]
         return signed(instructions, [keys.faucet, keys.mint_authority], blockhash)
-
-
-def memo(text: str) -> Instruction:
-    return Instruction(MEMO_PROGRAM, text.encode(), [])
 
 
 def signed(instructions: Sequence[Instruction], keys: Sequence[Key], blockhash: Hash) -> VersionedTransaction:
