@@ -108,6 +108,9 @@ class CreditsLedger:
     async def withdraw(self, user_id: UserId, to: str, units: int, key: str) -> str:
         raise CyxError(Code.UNSUPPORTED, "These are central's own books: nothing leaves them for a wallet")
 
+    async def mend(self) -> None:
+        """Nothing is ever begun: a step and its record are one unit."""
+
     async def held(self, payment: Payment) -> Held | None:
         def unit(tx: Tx) -> Held | None:
             if not _locked(tx, payment) or _ending(tx, payment) is not None:

@@ -16,6 +16,7 @@ import hmac
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from solders.instruction import Instruction
 from solders.keypair import Keypair
@@ -38,10 +39,11 @@ from cyxwiz.ledger.sending import CONFIRMED, PENDING, Send
 from cyxwiz.ledger.tokens import make_account, memo, transfer
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
-from cyxwiz.ports.store import Store, Tx
+from cyxwiz.ports.store import MovementQuery, Store, Tx
 
 DISPUTE_SECONDS = 86_400
 WITHDRAW = "withdraw"
+STRAY, MOST_STRAYS = timedelta(minutes=5), 100  # after which a transaction in doubt has been left alone; in one pass
 STEPS = frozenset(str(step) for step in Step)
 CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
 Faucet = Callable[[Pubkey, int], Awaitable[str]]
@@ -222,6 +224,13 @@ class SolanaLedger:
                 f"The balance is too low: {format_cyxwiz(have)} CYXWIZ are there, {format_cyxwiz(units)} are needed",
                 {"available_units": have, "needed_units": units},
             )
+
+    async def mend(self) -> None:
+        late = self._clock.now() - STRAY
+        query = MovementQuery(state=PENDING, limit=MOST_STRAYS)
+        found = (await self._store.read(lambda tx: tx.movements(query))).items
+        for ident in dict.fromkeys(each.payment_id for each in found if each.raw and each.at < late):
+            await self._send.resolve(ident)
 
     async def references(self, payment: Payment) -> Sequence[str]:
         moves = await self._moves(payment)

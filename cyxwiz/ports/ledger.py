@@ -124,6 +124,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def mend(self) -> None:
+        """Sees to the end of what was begun and nobody asks for any more, such as a withdrawal that a crash cut off."""
+        ...
+
     async def references(self, payment: Payment) -> Sequence[str]:
         """Its transactions, oldest first."""
         ...

@@ -69,6 +69,7 @@ class Reconciliation:
 
     async def look(self) -> Found:
         """One pass over every open payment and the books."""
+        await self._ledger.mend()
         suspects: dict[str, int] = {}
         payments = units = healed = offset = 0
         while True:

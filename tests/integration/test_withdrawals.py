@@ -13,6 +13,7 @@ import pytest
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ledger.localnet.chain import open_chain
+from cyxwiz.ports.store import MovementQuery
 from tests.contract.conftest import HandClock
 from tests.integration.conftest import client, refused
 from tests.wiring import Central, central
@@ -23,8 +24,12 @@ UNIT = 10**9
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Central]:
-    clock = HandClock()
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+async def house(tmp_path: Path, clock: HandClock) -> AsyncIterator[Central]:
     made = await central(tmp_path, clock=clock, chain=await open_chain(None, clock))
     yield made
     await made.aclose()
@@ -55,7 +60,7 @@ async def test_a_withdrawal_happens_once_a_key(house: Central, alice: httpx.Asyn
 
 
 async def test_what_was_sent_before_a_crash_is_not_sent_again(
-    house: Central, alice: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    house: Central, alice: httpx.AsyncClient, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Central dies when the transaction has landed and nothing has heard of it."""
     assert house.api.payments is not None
@@ -69,6 +74,16 @@ async def test_what_was_sent_before_a_crash_is_not_sent_again(
         patched.setattr(send, "_close", dies)
         refused(await alice.post(PATH, json=body, headers=key), "UNAVAILABLE")
     assert await has(alice) == before - UNIT
+
+    async def in_doubt() -> int:
+        found = await house.store.read(lambda tx: tx.movements(MovementQuery(state="pending")))
+        return found.total
+
+    await house.api.payments.ledger.mend()
+    assert await in_doubt() == 1, "it may be under way"
+    clock.advance(301)
+    await house.api.payments.ledger.mend()
+    assert await in_doubt() == 0, "nobody has to ask again"
     assert (await alice.post(PATH, json=body, headers=key)).status_code == 201
     assert (await has(alice), await has(alice, TO)) == (before - UNIT, UNIT)
 
