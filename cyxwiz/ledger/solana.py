@@ -29,6 +29,7 @@ from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Funding, Movement, Payment, Step, Work, fee_of
 from cyxwiz.ledger.chain_stakes import Accounts, ChainStakes, StakingKeys
 from cyxwiz.ledger.cluster import Cluster
+from cyxwiz.ledger.escrows import allowance, how_it_ended, newest
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Payout, Terms
 from cyxwiz.ledger.instructions.values import token_account
@@ -162,7 +163,7 @@ class SolanaLedger:
                 if held is not None and step is Step.SETTLE:
                     held = await self._for_its_node(payment, held, work, moves)
                 if held is None:
-                    return _how_it_ended(payment, moves) or Done("", locked=False)
+                    return how_it_ended(payment, moves) or Done("", locked=False)
                 return await self._end(payment, held, step)
 
     async def offer(self, payment: Payment) -> Offer:
@@ -207,7 +208,7 @@ class SolanaLedger:
         account, owner, target = self.client_account(user_id), self._key_of(user_id), _key(to)
         ident = str(uuid.uuid5(uuid.UUID(user_id), f"withdraw {key}"))
         async with self._withdrawing:
-            done = _newest(await self._send.resolve(ident), WITHDRAW)
+            done = newest(await self._send.resolve(ident), WITHDRAW)
             if done:
                 return done
             await self._afford(account, units)
@@ -244,8 +245,8 @@ class SolanaLedger:
     async def _lock(self, payment: Payment, held: Escrow | None, moves: Sequence[Movement]) -> Done:
         if held is not None:
             self._agreed(payment, held)
-        if held is not None or _how_it_ended(payment, moves) is not None:
-            return Done(_newest(moves, "lock"))
+        if held is not None or how_it_ended(payment, moves) is not None:
+            return Done(newest(moves, "lock"))
         if payment.funding is Funding.SIGNED:
             why = next((f": {move.error}" for move in reversed(moves) if move.error), " in its time")
             raise CyxError(Code.FUNDS, f"The escrow that its client signed was not made{why}; submit it anew")
@@ -263,7 +264,7 @@ class SolanaLedger:
             return self._over(payment, moves)
         node = _key(work.node)
         if held.node == node:
-            return Done(_newest(moves, "assign"), paid_units=held.released)
+            return Done(newest(moves, "assign"), paid_units=held.released)
         steps: list[Instruction] = []
         if held.node is not None:
             if held.accrued > held.released:
@@ -294,7 +295,7 @@ class SolanaLedger:
             total = min(owed, await self._attestable(payment, held, owed))
         stopped = Flag.STOPPED in held.flags
         if total <= held.released and held.accrued <= held.released:
-            return Done(_newest(moves, "pay"), paid_units=held.released, stopped=stopped)
+            return Done(newest(moves, "pay"), paid_units=held.released, stopped=stopped)
         steps: list[Instruction] = []
         if total > held.accrued:
             steps.append(program.attest(self._at.program, held, total, self._evidence(payment)))
@@ -333,7 +334,7 @@ class SolanaLedger:
                 that a long one is paid out in several parts.
         """
         now = await self._chain_time()
-        allowed = held.accrued + _allowance(held, now)
+        allowed = held.accrued + allowance(held, now)
         if allowed >= owed or now >= held.deadline or Flag.STOPPED in held.flags:
             return allowed
         if now - held.accrued_at >= held.interval:
@@ -394,7 +395,7 @@ class SolanaLedger:
 
     def _over(self, payment: Payment, moves: Sequence[Movement]) -> Done:
         """How an escrow ended that was to go on: a step that is repeated late. Raises CONFLICT for one unknown."""
-        ended = _how_it_ended(payment, moves)
+        ended = how_it_ended(payment, moves)
         if ended is None:
             raise conflict(f"Payment {payment.id}: its escrow is gone")
         return ended
@@ -471,29 +472,6 @@ class SolanaLedger:
             return False
         await self.grant(account, self._at.welcome_units, f"welcome {account}")
         return True
-
-
-def _allowance(held: Escrow, now: int) -> int:
-    """What a stream may earn at once at a Unix second: as the program computes it."""
-    if Flag.STOPPED in held.flags:
-        return 0
-    span = min(max(0, min(now, held.deadline) - held.accrued_at), held.interval)
-    return min(held.cap * span // held.interval, held.amount - held.accrued)
-
-
-def _newest(moves: Sequence[Movement], kind: str) -> str:
-    """The transaction of that kind that landed last."""
-    return next((each.reference for each in reversed(moves) if each.kind == kind and each.state == CONFIRMED), "")
-
-
-def _how_it_ended(payment: Payment, moves: Sequence[Movement]) -> Done | None:
-    """How an escrow ended that is gone, by what was recorded before it was sent; None if it never was there."""
-    if not _newest(moves, "lock"):
-        return None
-    landed = [move for move in moves if move.state == CONFIRMED]
-    total = sum(move.units for move in landed if move.kind in ("pay", "settle", "refund"))
-    last = next((move.reference for move in reversed(landed) if move.kind in ("settle", "refund")), "")
-    return Done(last, paid_units=total, refunded_units=payment.amount_units - total)
 
 
 def _key(account: str) -> Pubkey:

@@ -13,9 +13,10 @@ from cyxwiz.domain.job import Job
 from cyxwiz.domain.payment import Done, Payment, Step, fee_of
 from cyxwiz.ledger import sender as sending_one
 from cyxwiz.ledger.credits import CreditsLedger
+from cyxwiz.ledger.escrows import allowance
 from cyxwiz.ledger.sender import Action, Broadcast, Sender, SendPolicy, SignAnew, Signed, View, Wait
 from cyxwiz.ledger.sending import Send
-from cyxwiz.ledger.solana import SolanaLedger, _allowance
+from cyxwiz.ledger.solana import SolanaLedger
 from cyxwiz.ports.store import Tx
 from cyxwiz.services import leases
 from cyxwiz.services import payments as money
@@ -70,7 +71,7 @@ def any_node_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def what_the_rate_holds_back_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     async def attestable(self: SolanaLedger, payment: Payment, held: Any, owed: int) -> int:
-        return held.accrued + _allowance(held, await self._chain_time())
+        return held.accrued + allowance(held, await self._chain_time())
 
     monkeypatch.setattr(SolanaLedger, "_attestable", attestable)
 
