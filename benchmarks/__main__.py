@@ -18,6 +18,7 @@ NAMES = (
     "checkpoints",
     "first_batch",
     "log_stream",
+    "remote_data",
     "gangs",
     "settlement",
     "settlement_path",

@@ -72,6 +72,8 @@ async def _measure(data_dir: str, path: Path, epochs: int, threads: int, count: 
                     found[which].append(await asyncio.to_thread(_bare, path, epochs, threads))
                 else:
                     found[which].append(await _platform(client, uri, epochs))
+            took = ", ".join(f"{which} {seconds[-1]:.2f} s" for which, seconds in found.items())
+            print(f"pair {pair + 1}: {took}", file=sys.stderr, flush=True)
     return found["bare"], found["platform"]
 
 

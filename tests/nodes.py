@@ -14,7 +14,7 @@ from cyxwiz.compute.identity import load_identity
 from cyxwiz.compute.journal import SqliteJournal
 from cyxwiz.compute.p2p.hub import Hub
 from cyxwiz.compute.p2p.service import ExecutionService
-from cyxwiz.domain.node import P2P_SERVICE, SCRIPTS, Hardware, LoadSample
+from cyxwiz.domain.node import JOB_TYPES, P2P_SERVICE, SCRIPTS, Hardware, LoadSample
 from cyxwiz.ports.central_link import CentralLink
 from cyxwiz.ports.executor import Executor
 from cyxwiz.runtime.clock import SystemClock
@@ -65,7 +65,7 @@ async def node(
         0.1,
         directory,
         keep,
-        features=(SCRIPTS,),
+        features=(SCRIPTS, JOB_TYPES),
         detect_seconds=0.05,
         look_seconds=0.05,
         fetch=fetch or FetchSettings(),

@@ -94,6 +94,28 @@ async def engine(address: str, token: str, job_id: str) -> AsyncIterator[Engine]
         yield Engine(channel, token, job_id)
 
 
+def info_of(x: Any, y: Any) -> pb.DatasetInfoResponse:
+    return pb.DatasetInfoResponse(
+        status=common.STATUS_SUCCESS,
+        train=pb.SplitInfo(num_samples=len(x), available=True, shuffle_enabled=True),
+        sample_shape=list(x.shape[1:]),
+        label_shape=[1],
+        dtype="float32",
+        num_classes=int(y.max()) + 1,
+    )
+
+
+def batch_of(number: int, x: Any, y: Any) -> pb.BatchResponse:
+    return pb.BatchResponse(
+        status=common.STATUS_SUCCESS,
+        request_id=number,
+        images=x.astype("<f4").tobytes(),
+        labels=y.astype("<i4").tobytes(),
+        batch_shape=x.shape,
+        label_shape=[len(x)],
+    )
+
+
 async def serve_data(stream: Stream, x: Any, y: Any, broken: Mapping[int, Any] | None = None) -> list[list[int]]:
     """Answers what the node asks until the job ends; the batches that it asked for.
 
@@ -108,27 +130,12 @@ async def serve_data(stream: Stream, x: Any, y: Any, broken: Mapping[int, Any] |
         kind = update.WhichOneof("update")
         if kind == "dataset_info_request":
             assert update.dataset_info_request.auth_token
-            info = pb.DatasetInfoResponse(
-                status=common.STATUS_SUCCESS,
-                train=pb.SplitInfo(num_samples=len(x), available=True, shuffle_enabled=True),
-                sample_shape=list(x.shape[1:]),
-                label_shape=[1],
-                dtype="float32",
-                num_classes=int(y.max()) + 1,
-            )
-            await stream.say(dataset_info_response=info)
+            await stream.say(dataset_info_response=info_of(x, y))
         elif kind == "batch_request":
             request = update.batch_request
             asked.append(list(request.sample_indices))
             index = list(request.sample_indices)
-            answer = pb.BatchResponse(
-                status=common.STATUS_SUCCESS,
-                request_id=request.request_id,
-                images=x[index].astype("<f4").tobytes(),
-                labels=y[index].astype("<i4").tobytes(),
-                batch_shape=[len(index), *x.shape[1:]],
-                label_shape=[len(index)],
-            )
+            answer = batch_of(request.request_id, x[index], y[index])
             change = (broken or {}).get(request.request_id, {})
             if change is None:
                 continue

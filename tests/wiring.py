@@ -41,6 +41,7 @@ from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reports import Reporting, token_to
 from cyxwiz.services.reputation import Reputation, rules_of
+from cyxwiz.services.reservation_drift import ReservationDrift
 from cyxwiz.services.reservation_funds import LedgerFunds, NoFunds, ReservationFunds
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
@@ -193,7 +194,7 @@ async def central(
     terms = Terms(1000, 60, 30)
     payments = Payments(store, clock, ledger, terms) if ledger else None
     if ledger is not None and funds is None:
-        funds = LedgerFunds(store, ledger, terms)
+        funds = LedgerFunds(store, ledger)
     jobs = Jobs(
         store,
         clock,
@@ -211,6 +212,8 @@ async def central(
     receipts = Receipts(store, platform, ledger.info if ledger else None, fee_bps=1000)
     wallets = Wallets(store, clock, accounts, secrets, platform, allow_signup=config.auth.allow_signup)
     blobs = FileBlobStore(folder / "blobs", clock)
+    if payments is not None and isinstance(funds, LedgerFunds):
+        payments.reconciliation.reservations = ReservationDrift(store, funds)
     reservations = Reservations(store, clock, accounts, liveness, jobs, funds or NoFunds(), fee_percent=10)
     watch = Watch(store, bus, accounts, poll_seconds=1.0)
     quotes = Quotes(store, clock, jobs, payments, platform) if payments else None

@@ -25,6 +25,7 @@ from cyxwiz.scheduler.loops.reservations import ReservationKeeper
 from cyxwiz.scheduler.loops.settler import Settler
 from cyxwiz.scheduler.loops.stakes import StakeKeeper
 from cyxwiz.scheduler.loops.verifier import Verifier
+from cyxwiz.scheduler.preemption import Rules
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.api import Api
@@ -41,6 +42,7 @@ from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reports import Reporting
 from cyxwiz.services.reputation import Reputation, rules_of
 from cyxwiz.services.reservation_commands import ReservationCommands
+from cyxwiz.services.reservation_drift import ReservationDrift
 from cyxwiz.services.reservation_funds import LedgerFunds, NoFunds
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
@@ -87,7 +89,13 @@ class Core:
         keep = timedelta(hours=self.config.database.event_retention_hours)
         return [
             Placer(
-                self.store, self.bus, self.jobs, self.weights, poll_seconds=self.poll_seconds, patience=self.patience
+                self.store,
+                self.bus,
+                self.jobs,
+                self.weights,
+                poll_seconds=self.poll_seconds,
+                patience=self.patience,
+                rules=Rules.of(self.config.scheduler),
             ),
             LeaseReaper(self.store, self.clock, self.nodes),
             Housekeeper(
@@ -134,6 +142,7 @@ async def build_core(
         section.weight_uptime,
         section.weight_region,
         section.weight_data,
+        section.weight_latency,
     )
     poll = section.job_poll_interval_ms / 1000
     liveness = Liveness(clock, section.node_heartbeat_timeout_ms / 1000)
@@ -154,7 +163,9 @@ async def build_core(
     )
     staking = None if ledger is None else staking_of(config, store, clock, ledger.stakes, reputation)
     fee_percent = config.blockchain.platform_fee_percent
-    funds = LedgerFunds(store, ledger, _terms(config)) if ledger is not None else NoFunds()
+    funds = LedgerFunds(store, ledger) if ledger is not None else NoFunds()
+    if payments is not None and isinstance(funds, LedgerFunds):
+        payments.reconciliation.reservations = ReservationDrift(store, funds)
     reservations = Reservations(store, clock, accounts, liveness, jobs, funds, fee_percent=fee_percent)
     verifying = verifying_of(config.verify, policy, secrets, reputation, staking)
     reporting = Reporting(policy, tariff, reputation, verifying)

@@ -80,6 +80,7 @@ def stake_rules(config: Config) -> StakeRules:
         max(1, parse_cyxwiz(config.blockchain.minimum_stake)),
         timedelta(seconds=config.ledger.stake_cooldown_seconds),
         timedelta(seconds=config.ledger.stake_appeal_seconds),
+        config.ledger.stake_reward_bps,
     )
 
 
@@ -100,12 +101,14 @@ def _cluster(config: Config, store: Store, clock: Clock, secrets: Secrets) -> So
     from solders.pubkey import Pubkey
 
     from cyxwiz.ledger.cluster import Cluster
+    from cyxwiz.ledger.deployment import Deployment
     from cyxwiz.ledger.keys import load_key
     from cyxwiz.ledger.programs import Program, local_id
-    from cyxwiz.ledger.rpc import Connection, JsonRpc
+    from cyxwiz.ledger.rpc import Connection
     from cyxwiz.ledger.sender import SendPolicy
     from cyxwiz.ledger.sending import Send
-    from cyxwiz.ledger.solana import Deployment, SolanaLedger
+    from cyxwiz.ledger.sharing import SharingRpc
+    from cyxwiz.ledger.solana import SolanaLedger
 
     chain = config.blockchain
 
@@ -130,7 +133,12 @@ def _cluster(config: Config, store: Store, clock: Clock, secrets: Secrets) -> So
         connection = Connection(chain.solana_rpc_url)
     except CyxError as error:
         raise ConfigError(f"blockchain.solana_rpc_url: {error.message}") from None
-    rpc = JsonRpc(connection.call, mint=mint, programs=[program, staking])
+    rpc = SharingRpc(connection.call, clock, mint=mint, programs=[program, staking])
+
+    async def close() -> None:
+        await rpc.aclose()
+        await connection.aclose()
+
     deployment = Deployment(
         network=chain.network,
         endpoint=f"{scheme}://{connection.name}",
@@ -144,4 +152,4 @@ def _cluster(config: Config, store: Store, clock: Clock, secrets: Secrets) -> So
     )
     cluster = Cluster(rpc, store, chain.network, connection.name, mint, program, platform.pubkey)
     send = Send(store, clock, rpc, SendPolicy())
-    return SolanaLedger(store, clock, rpc, send, deployment, connection.aclose, cluster)
+    return SolanaLedger(store, clock, rpc, send, deployment, close, cluster)

@@ -36,6 +36,8 @@ from cyxwiz.app.parts import LOCAL_TOKEN, Running, bound, enter, lock
 
 log = logging.getLogger(__name__)
 
+UPLINK_SECONDS, UPLINK_BYTES = 0.5, 4 << 20  # what measuring the way to central may take
+
 
 async def start_node(
     stack: AsyncExitStack,
@@ -52,7 +54,8 @@ async def start_node(
     from cyxwiz.compute.hardware import Detector, Sampler
     from cyxwiz.compute.identity import load_identity
     from cyxwiz.compute.journal import SqliteJournal
-    from cyxwiz.compute.kernels.pool import KernelPool
+    from cyxwiz.compute.kernels.pool import KernelLimits, KernelPool
+    from cyxwiz.compute.uplink import Uplink
 
     config = loaded.config
     clock = SystemClock()
@@ -78,7 +81,7 @@ async def start_node(
     settings = _agent_settings(config, directory, hardware, sandbox.mode)
     sampler = Sampler(clock)
     closed = _owners_limits(config, clock, sampler.sensors)
-    kernels = KernelPool(clock, sandbox)
+    kernels = KernelPool(clock, sandbox, KernelLimits(**config.node.operations.model_dump()))
     stack.push_async_callback(kernels.aclose)
     p2p, settings = await _door(stack, loaded, running, identity.node_id, settings, clock, kernels, core)
     agent = Agent(
@@ -95,6 +98,8 @@ async def start_node(
         p2p=p2p,
     )
     await enter(stack, running, agent, config.server.stop_grace_seconds)
+    if core is None and settings.gang_address:  # what is beside central has no way to it that could be measured
+        await enter(stack, running, Uplink(agent, clock, partial(_uplink, config)), 1.0)
     running.ready["node_id"] = identity.node_id
 
 
@@ -191,6 +196,20 @@ def _link(config: Config, data_dir: Path, core: Core | None, blobs: BlobStore | 
     local = token_file.read_text() if token_file.exists() else ""
     credentials = channel_credentials(config.tls) if config.node.tls else None
     return GrpcLink(config.node.central, credentials, local_token=local)
+
+
+async def _uplink(config: Config) -> float | None:
+    """Bytes a second to central; None if it does not answer."""
+    from cyxwiz.transports.grpc.probe import UnreachableError, probe
+    from cyxwiz.transports.grpc.server import channel_credentials
+
+    credentials = channel_credentials(config.tls) if config.node.tls else None
+    try:
+        found = await probe(config.node.central, credentials, 0, UPLINK_SECONDS, most_bytes=UPLINK_BYTES)
+    except UnreachableError as error:
+        log.info("how fast central is reached is not known: %s", error)
+        return None
+    return found.upload_mb_per_second * 1e6
 
 
 def _agent_settings(config: Config, directory: Path, hardware: Hardware, sandboxed: str) -> Any:

@@ -19,6 +19,7 @@ from cyxwiz.app.node import start_node
 from cyxwiz.app.parts import Running
 from cyxwiz.config import ConfigError, Loaded
 from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.runtime import collecting
 from cyxwiz.runtime import log as logs
 from cyxwiz.runtime.files import write_private
 from cyxwiz.runtime.lifecycle import Service, first_death
@@ -63,6 +64,7 @@ async def run(
         if role in ("node", "both"):
             await start_node(stack, loaded, data_dir, running, core, blobs, allow_unsafe=allow_unsafe)
         _announce(running.ready, ready_file)
+        collecting.as_usual()
         if on_ready is not None:
             await on_ready(running.ready)
         status = await _until_stopped(stop, running.services)

@@ -207,6 +207,23 @@ def explanation(document: Json) -> None:
                 for number, each in enumerate(document["leases"], start=1)
             ),
         )
+    links(document.get("links", ()))
+
+
+def links(measured: Iterable[Json]) -> None:
+    if listed := list(measured):
+        table(
+            ("Link", "", "Round trip", "MB/s", "Measured"),
+            (
+                (
+                    *each["nodes"],
+                    f"{each['round_trip_ms']:.3g} ms",
+                    f"{each['bytes_per_second'] / 1e6:.4g}",
+                    when(each["measured_at"]),
+                )
+                for each in listed
+            ),
+        )
 
 
 def metrics(document: Json) -> None:
@@ -291,7 +308,7 @@ def nodes(document: Json) -> None:
 
 
 def node(document: Json) -> None:
-    hidden = ("devices", "hardware_unknown", "legacy", "load", "reputation_account", "pricing", "stake_units")
+    hidden = ("devices", "hardware_unknown", "legacy", "load", "reputation_account", "pricing", "stake_units", "links")
     pairs(
         (name.replace("_", " "), size(value) if name.endswith("_bytes") else value)
         for name, value in document.items()
@@ -306,6 +323,7 @@ def node(document: Json) -> None:
         print(f"unknown: {plain(each)}")
     if prices := document.get("pricing"):
         _prices(prices)
+    links(document.get("links", ()))
     if account := document.get("reputation_account"):
         _reputation(account)
 

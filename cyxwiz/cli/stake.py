@@ -69,6 +69,33 @@ def appeal(context: typer.Context, node: Node = None) -> None:
 
 
 @app_stake.command()
+def rewards(
+    context: typer.Context,
+    claim: Annotated[bool, typer.Option("--claim", help="pay out what is due, to the owner's account")] = False,
+    node: Node = None,
+) -> None:
+    """Show the rewards due to a stake, and what they are paid out of."""
+    here = session(context)
+
+    async def act(client: Client, found: str) -> Json:
+        return await (client.claim_rewards(found) if claim else client.stake(found))
+
+    def tell(document: Json) -> None:
+        if claim:
+            print(f"claimed {document['did']['amount']} CYXWIZ: they are on the owner's account")
+        pairs(_rewards(document))
+
+    here.show(_of(here, node, act), tell)
+
+
+@app_stake.command()
+def fund(context: typer.Context, amount: Annotated[str, typer.Argument(metavar="AMOUNT", help=AMOUNT)]) -> None:
+    """Give of your balance for the rewards of all stakes."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.fund_rewards(amount)), lambda document: pairs(_vault(document)))
+
+
+@app_stake.command()
 def judge(
     context: typer.Context,
     upheld: Annotated[
@@ -100,10 +127,28 @@ async def _only(client: Client) -> str:
     raise invalid(f"You have several nodes: name one with --node NODE, of {names}")
 
 
+def _vault(document: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        ("rewards vault", document["rewards_account"]),
+        ("in the vault", f"{document['rewards_vault']} CYXWIZ"),
+    ]
+
+
+def _rewards(document: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        ("node", document["node_id"]),
+        ("stake", f"{document['stake']} CYXWIZ"),
+        ("rewards a year", f"{document['rewards_percent']:g} % of it"),
+        ("rewards due", f"{document['rewards_due']} CYXWIZ"),
+        *_vault(document),
+    ]
+
+
 def stake(document: Mapping[str, Any]) -> None:
     rows = [("node", document["node_id"]), ("account", document["account"])]
     for name in ("stake", "cooling", "withdrawable", "contested", "slashed"):
         rows.append((name, f"{document[name]} CYXWIZ"))
+    rows.append(("rewards due", f"{document['rewards_due']} CYXWIZ"))
     if document["required_units"]:
         rows.append(("needed for jobs of others", f"{document['required']} CYXWIZ"))
     if document["cooling_until"]:

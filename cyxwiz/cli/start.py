@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cyxwiz.cli.arguments import Options
+from cyxwiz.runtime import collecting
 
 ROLES = ("central", "node", "both")
 
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(options: Options, args: Sequence[str]) -> int:
     """Runs until it is told to stop; the exit status."""
+    collecting.seldom()
     given = _parser().parse_args(args)
     from cyxwiz.config import ConfigError, load
 

@@ -5,8 +5,9 @@ with SyncClient() as client:
     print(client.wait(job["id"])["metrics"])
 """
 
-from cyxwiz.client.client import ENDED, FROM_START, Client, JobHandle
+from cyxwiz.client.client import ENDED, FROM_START, Client
 from cyxwiz.client.engine import LocalData
+from cyxwiz.client.handle import JobHandle
 from cyxwiz.client.jobfile import apply_sets, read_job
 from cyxwiz.client.p2p import P2PSession
 from cyxwiz.client.sync import SyncClient, SyncJobHandle

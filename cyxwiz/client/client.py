@@ -21,6 +21,7 @@ import grpc
 from cyxwiz.client import blobs, connection
 from cyxwiz.client.errors import is_passing, rebuild
 from cyxwiz.client.escrow import pay_with
+from cyxwiz.client.handle import JobHandle
 from cyxwiz.client.jobfile import code_files, read_job, weights_file
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.client.market import Market
@@ -29,6 +30,7 @@ from cyxwiz.client.patience import Patience
 from cyxwiz.client.reservations import ReservationCalls
 from cyxwiz.client.stakes import StakeCalls
 from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.wallet_proof import Purpose
 from cyxwiz.ext.v1 import blobs_pb2_grpc, client_pb2, client_pb2_grpc
 
 Json = dict[str, Any]
@@ -392,7 +394,7 @@ class Client(Market, MoneyCalls, ReservationCalls, StakeCalls):
 
     async def wallet_login(self, keypair: Keypair, *, keep: bool = False) -> Json:
         """Logs in as the user of a wallet; as `login`."""
-        answer = await self._ask("WalletLogin", "", await self._proof(keypair, "login"))
+        answer = await self._ask("WalletLogin", "", await self._proof(keypair, Purpose.LOGIN))
         path = self._kept_path() if keep else None
         if path is not None:
             connection.keep_session(path, {**answer, **connection.where(self._target)})
@@ -456,53 +458,6 @@ class Client(Market, MoneyCalls, ReservationCalls, StakeCalls):
 
     async def revoke_key(self, key_id: str) -> Json:
         return await self._ask("RevokeKey", key_id, safe=self._met)
-
-
-class JobHandle:
-    """One job of a client."""
-
-    def __init__(self, client: Client, job_id: str) -> None:
-        self._client = client
-        self.id = job_id
-
-    async def get(self) -> Json:
-        return await self._client.get(self.id)
-
-    def watch(self, cursor: str | None = None) -> AsyncGenerator[Json, None]:
-        return self._client.watch(self.id, cursor)
-
-    async def wait(self, timeout: float | None = None) -> Json:
-        return await self._client.wait(self.id, timeout)
-
-    async def cancel(self, reason: str = "") -> Json:
-        return await self._client.cancel(self.id, reason)
-
-    async def pause(self) -> Json:
-        return await self._client.pause(self.id)
-
-    async def resume(self) -> Json:
-        return await self._client.resume(self.id)
-
-    async def explain(self) -> Json:
-        return await self._client.explain(self.id)
-
-    async def metrics(self, after: int = 0, limit: int = 1000) -> Json:
-        return await self._client.metrics(self.id, after, limit)
-
-    async def logs(self, after: int = 0, limit: int = 1000) -> Json:
-        return await self._client.logs(self.id, after, limit)
-
-    async def result(self) -> Json:
-        return await self._client.result(self.id)
-
-    async def receipt(self) -> Json:
-        return await self._client.receipt(self.id)
-
-    async def download(self, directory: Path | str) -> list[Path]:
-        return await self._client.download(self.id, directory)
-
-    async def delete(self) -> Json:
-        return await self._client.delete(self.id)
 
 
 def encode(value: Mapping[str, Any]) -> bytes:

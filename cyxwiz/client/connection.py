@@ -20,6 +20,7 @@ import grpc
 
 from cyxwiz.domain.errors import Code, CyxError, invalid
 
+CONNECT_MS = 5_000  # TLS to the other side of the world takes one
 DEFAULT_PORT = 50051
 DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
 PLAIN_SCHEMES = ("http", "grpc")
@@ -147,7 +148,7 @@ def open_channel(target: Target) -> grpc.aio.Channel:
     """
     options: list[tuple[str, Any]] = [
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MS),  # its name notwithstanding, what an attempt may take
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         # Just above what servers call too often: a watch of a machine that vanished ends at last.

@@ -14,6 +14,9 @@ import grpc
 from cyxwiz import wire
 from cyxwiz.domain.errors import Code, CyxError
 
+BROKEN_WRITE = "Internal error from Core"
+"""What grpc.aio says when a message could not be written because the call had ended meanwhile (grpc/grpc#36066)."""
+
 
 def rebuild(error: grpc.RpcError, address: str, timeout: float | None = None) -> CyxError:
     """The `CyxError` behind a failed call to `address`."""
@@ -50,6 +53,8 @@ def _from_status(error: Any, address: str, timeout: float | None) -> CyxError:
     said = str(error.details() or "")
     if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return unreachable(address, said)
+    if status is grpc.StatusCode.INTERNAL and said == BROKEN_WRITE:
+        return unreachable(address, "the connection broke while a message was being sent")
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         waited = f" within {timeout:g} s" if timeout else ""
         return CyxError(Code.TIMEOUT, f"{address} did not answer{waited}; try again, or allow it more time")

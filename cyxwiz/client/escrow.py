@@ -1,7 +1,9 @@
 """Paying for a job with a key of one's own: the transaction that a quote offers, checked and signed here.
 
-Nothing is signed but the one instruction that the quote speaks of, with its numbers: the job, the amount, the deadline,
-the fee. What the program does is not looked at: whose `program_id` it is, is the signer's to know.
+Nothing is signed but the one instruction that the quote speaks of, with its numbers (the job, the amount, the deadline,
+the fee) and its accounts: the mint, who pays the transaction's fees. The program itself checks what follows from these,
+the vault's address, and that the source is an account of the wallet's and of that mint. What the program does is not
+looked at: whose `program_id` it is, is the signer's to know. The page does the same in `transports/rest/escrow.js`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from cyxwiz.domain.errors import invalid
 KEY, SIGNATURE = 32, 64
 CREATE = 0
 DATA = 160  # bytes of the instruction
+HEADER = (2, 1, 5)  # signatures; of these and of the other keys, how many are only read
+NOBODY = bytes(KEY)  # the platform may choose the node
+TOKEN_PROGRAM, SYSTEM_PROGRAM = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA", "1" * 32
 
 
 def pay_with(keypair: Keypair, quote: Mapping[str, Any]) -> dict[str, str]:
@@ -27,26 +32,24 @@ def pay_with(keypair: Keypair, quote: Mapping[str, Any]) -> dict[str, str]:
     Raises:
         CyxError: INVALID for a transaction that is not the one the quote speaks of.
     """
-    message = base64.b64decode(str(quote["message"]))
     if quote["wallet_address"] != keypair.address:
         raise invalid(f"The quote is for the wallet {quote['wallet_address']}, not for {keypair.address}")
     try:
-        place, signers = _checked(message, quote)
+        message = base64.b64decode(str(quote["message"]))
+        _check(message, quote)
     except (ValueError, IndexError, struct.error) as error:
         raise invalid(f"The quote's transaction is not what the quote says: {error}; nothing was signed") from None
-    signatures = [bytes(SIGNATURE)] * signers
-    signatures[place] = keypair.sign(message)
-    transaction = bytes([signers]) + b"".join(signatures) + message
+    transaction = bytes([2]) + bytes(SIGNATURE) + keypair.sign(message) + message  # the platform signs in its place
     return {"quote": str(quote["id"]), "transaction": base64.b64encode(transaction).decode()}
 
 
-def _checked(message: bytes, quote: Mapping[str, Any]) -> tuple[int, int]:
-    """(which signature is the wallet's, how many there are). Raises ValueError, saying what differs.
+def _check(message: bytes, quote: Mapping[str, Any]) -> None:
+    """Raises ValueError, saying what differs.
 
     A message of the first kind: 3 bytes (signatures needed, of these read only, others read only), keys, a blockhash
     and instructions (the program's place, places of accounts, data), each list with its length in front.
     """
-    signers, at = message[0], 3
+    header, at = tuple(message[:3]), 3
     keys: list[str] = []
     count, at = _length(message, at)
     for _ in range(count):
@@ -56,14 +59,15 @@ def _checked(message: bytes, quote: Mapping[str, Any]) -> tuple[int, int]:
     instructions, at = _length(message, at)
     _same("number of instructions", instructions, 1)
     program = keys[message[at]]
-    accounts, at = _length(message, at + 1)
-    at += accounts
+    count, at = _length(message, at + 1)
+    accounts = [keys[place] for place in _take(message, at, count)]
+    at += count
     size, at = _length(message, at)
     data = _take(message, at, size)
     _same("end", len(message), at + size)
     said = quote["escrow"]
     _same("program", program, said["program_id"])
-    _same("signatures", signers, 2)
+    _same("header", header, HEADER)
     _same("length", size, DATA)
     step, job, amount, deadline, cap, interval, window, fee_bps = struct.unpack_from("<Q16sQqQIIQ", data)
     _same("step", step, CREATE)
@@ -80,7 +84,21 @@ def _checked(message: bytes, quote: Mapping[str, Any]) -> tuple[int, int]:
         ("arbiter", encode(data[128:160])),
     ):
         _same(name, found, said[name])
-    return keys[:signers].index(str(quote["wallet_address"])), signers
+    _same("node", data[64:96], NOBODY)
+    _same("number of accounts", len(accounts), 9)
+    client = quote["wallet_address"]
+    for name, found, expected in (
+        ("first key", keys[0], said["platform"]),
+        ("second key", keys[1], client),
+        ("payer", accounts[0], said["platform"]),
+        ("client", accounts[1], client),
+        ("account", accounts[3], said["account"]),
+        ("mint", accounts[5], said["mint"]),
+        ("fee account", accounts[6], said["fee_account"]),
+        ("token program", accounts[7], TOKEN_PROGRAM),
+        ("system program", accounts[8], SYSTEM_PROGRAM),
+    ):
+        _same(name, found, expected)
 
 
 def _length(data: bytes, at: int) -> tuple[int, int]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cyxwiz.client.keypair import Keypair
+from cyxwiz.domain.errors import conflict
+from cyxwiz.domain.wallet_proof import Purpose, proof_message
 
 Json = dict[str, Any]
 
@@ -70,14 +72,17 @@ class MoneyCalls:
         return await self._read("ListWallets")
 
     async def link_wallet(self, keypair: Keypair) -> Json:
-        """Links the wallet to you: it shows that it holds its key by signing a nonce."""
-        return await self._ask("LinkWallet", "", await self._proof(keypair, "link"))
+        """Links the wallet to you: it shows that it holds its key by signing a nonce. Raises CONFLICT, and signs
+        nothing, when the server asks for another signature than that."""
+        return await self._ask("LinkWallet", "", await self._proof(keypair, Purpose.LINK))
 
     async def unlink_wallet(self, address: str) -> Json:
         return await self._ask("UnlinkWallet", address)
 
-    async def _proof(self, keypair: Keypair, purpose: str) -> Json:
-        given = {"wallet_address": keypair.address, "purpose": purpose}
-        asked = await self._ask("WalletNonce", "", given)
-        signature = keypair.sign(str(asked["message"]).encode()).hex()
-        return {"wallet_address": keypair.address, "nonce": asked["nonce"], "signature": signature}
+    async def _proof(self, keypair: Keypair, purpose: Purpose) -> Json:
+        asked = await self._ask("WalletNonce", "", {"wallet_address": keypair.address, "purpose": purpose.value})
+        platform, nonce = str((await self.platform()).get("public_key")), str(asked.get("nonce"))
+        message = proof_message(purpose, keypair.address, platform, nonce)
+        if asked.get("message") != message:
+            raise conflict(f"The server asked the wallet to sign something else than a {purpose}; nothing was signed")
+        return {"wallet_address": keypair.address, "nonce": nonce, "signature": keypair.sign(message.encode()).hex()}

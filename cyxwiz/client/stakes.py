@@ -36,6 +36,14 @@ class StakeCalls:
     async def appeal_slash(self, node_id: str) -> Json:
         return await self._ask("AppealSlash", node_id, key=str(uuid.uuid4()), safe=True)
 
+    async def claim_rewards(self, node_id: str) -> Json:
+        """Pays the rewards due to the owner, as far as the rewards vault has them. Raises CONFLICT for none."""
+        return await self._ask("ClaimRewards", node_id, key=str(uuid.uuid4()), safe=True)
+
+    async def fund_rewards(self, amount: str) -> Json:
+        """Gives of the caller's balance for the rewards of all stakes."""
+        return await self._ask("FundRewards", "", {"amount": amount}, key=str(uuid.uuid4()), safe=True)
+
     async def judge_slash(self, node_id: str, upheld: bool) -> Json:
         """Decides an appeal: whether the slash stands. For admins."""
         return await self._ask("JudgeSlash", node_id, {"upheld": upheld}, key=str(uuid.uuid4()), safe=True)

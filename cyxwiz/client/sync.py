@@ -16,7 +16,8 @@ from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from cyxwiz.client.client import Client, JobHandle
+from cyxwiz.client.client import Client
+from cyxwiz.client.handle import JobHandle
 from cyxwiz.domain.errors import conflict
 
 T = TypeVar("T")

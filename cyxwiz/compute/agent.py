@@ -26,7 +26,7 @@ from cyxwiz.compute.runs import FULL_DISK_WAIT_SECONDS, Limits, Record, Runner, 
 from cyxwiz.compute.uploads import Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token, new_id
-from cyxwiz.domain.node import SIGNS, Hardware, LoadSample
+from cyxwiz.domain.node import Hardware, LoadSample
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import CentralLink, LinkSession
 from cyxwiz.ports.clock import Clock
@@ -35,13 +35,13 @@ from cyxwiz.ports.node_journal import NodeJournal
 from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.runtime.tasks import Tasks, spawn
 from cyxwiz.services.hardware import hardware_to, sample_to
-from cyxwiz.services.pricing import pricing_to
 
 log = logging.getLogger(__name__)
 
 PROTOCOL = 1
 RECONNECT_SECONDS = (0.2, 5.0)  # first wait, and the longest; jittered
 FLUSH_SECONDS = 3.0  # how long a stop waits for the last acknowledgements
+ENDING_SECONDS = 5.0  # a run that was cancelled ends within two
 REFUSED = frozenset({Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.UNSUPPORTED, Code.INVALID})
 Key = tuple[str, Token]
 
@@ -70,6 +70,7 @@ class Agent(Service):
         self._detect = detect
         self._look = closed
         self.closed_reason = ""
+        self.network_rate = 0.0  # bytes a second to central, once measured
         self._link = link
         self._executor = executor
         self._journal = journal
@@ -245,7 +246,7 @@ class Agent(Service):
 
     def _sampled(self) -> pb.Beat:
         beat = sample_to(self._measured())
-        beat.closed_reason = self.closed_reason
+        beat.closed_reason, beat.network_bytes_per_second = self.closed_reason, self.network_rate
         beat.data_keys.extend(self._data.inventory())
         return beat
 
@@ -272,33 +273,25 @@ class Agent(Service):
         return self._welcomed
 
     def _hello(self) -> pb.Hello:
-        settings = self._settings
-        return pb.Hello(
-            protocol_min=PROTOCOL,
-            protocol_max=PROTOCOL,
-            features=[*self._settings.features, SIGNS],
-            node_id=self._identity.node_id,
-            public_key=self._identity.public_key,
-            boot_id=self._boot_id,
-            join_token=settings.join_token,
-            name=settings.name,
-            version=__version__,
-            region=settings.region,
-            wallet_address=settings.wallet_address,
-            hardware=hardware_to(self._hardware),
-            max_concurrent_jobs=settings.max_concurrent_jobs,
-            advertise_host=settings.advertise_host,
-            advertise_port=settings.advertise_port,
-            services=settings.services,
-            certificate_fingerprint=settings.certificate_fingerprint,
-            closed_reason=self.closed_reason,
-            pricing=pricing_to(settings.pricing) if settings.pricing else None,
-            held=[
-                pb.Held(job_id=r.assign.job_id, token=r.assign.token, last_seq=r.last_seq, ended=r.ended)
-                for r in self._records.values()
-                if not r.dropped
-            ],
+        hello = self._settings.hello()
+        hello.MergeFrom(
+            pb.Hello(
+                protocol_min=PROTOCOL,
+                protocol_max=PROTOCOL,
+                node_id=self._identity.node_id,
+                public_key=self._identity.public_key,
+                boot_id=self._boot_id,
+                version=__version__,
+                hardware=hardware_to(self._hardware),
+                closed_reason=self.closed_reason,
+                held=[
+                    pb.Held(job_id=r.assign.job_id, token=r.assign.token, last_seq=r.last_seq, ended=r.ended)
+                    for r in self._records.values()
+                    if not r.dropped
+                ],
+            )
         )
+        return hello
 
     async def _listen(self, session: LinkSession) -> None:
         duties = Tasks()
@@ -417,10 +410,14 @@ class Agent(Service):
             return "the node is stopping"
         if self.closed_reason:
             return f"the node is closed: {self.closed_reason}"
-        return "all slots of the node are busy" if self.active >= self._settings.max_concurrent_jobs else ""
+        taken = sum(not record.ended and not record.dropped for record in self._records.values())
+        return "all slots of the node are busy" if taken >= self._settings.max_concurrent_jobs else ""
 
     async def _run_record(self, record: Record) -> None:
         try:
+            # What central wants no more has a moment to end: the slot and the GPU are given on already.
+            dropped = [each for each in self._records.values() if each.dropped and each is not record]
+            await self._until(lambda: all(each.ended for each in dropped), ENDING_SECONDS)
             await self._runner.run(record)
         finally:
             record.ended = True

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.packages import PackageSettings
+from cyxwiz.domain.node import SIGNS
 from cyxwiz.domain.pricing import NodePricing
+from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.services.pricing import pricing_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +35,19 @@ class AgentSettings:
     wallet_address: str = ""  # where the node is paid; "": its owner's account
     pricing: NodePricing | None = None  # None: its owner has set no prices
     packages: PackageSettings | None = None  # of scripts, which come to packages/; None: none are installed
+
+    def hello(self) -> pb.Hello:
+        """What a node says of itself when it dials central, as far as its settings tell."""
+        return pb.Hello(
+            features=[*self.features, SIGNS],
+            join_token=self.join_token,
+            name=self.name,
+            region=self.region,
+            wallet_address=self.wallet_address,
+            max_concurrent_jobs=self.max_concurrent_jobs,
+            advertise_host=self.advertise_host,
+            advertise_port=self.advertise_port,
+            services=self.services,
+            certificate_fingerprint=self.certificate_fingerprint,
+            pricing=pricing_to(self.pricing) if self.pricing else None,
+        )

@@ -6,6 +6,7 @@ BatchNorm, which only its training reads. So the digest of a link can be compute
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import threading
@@ -110,7 +111,11 @@ def weights_of_file(path: Path) -> dict[str, Tensor]:
 
 
 def data_digest(dataset: Dataset) -> str:
-    """Of the arrays that training reads, before any of them is held out or scaled."""
+    """Of the arrays that training reads, before any of them is held out or scaled. Of data that a client streams, only
+    of what it said of them: the first link may be due before the last of them is there."""
+    if dataset.streamed:
+        said = ["streamed", *dataset.features.shape, dataset.classes, *dataset.class_names]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
     arrays = {"features": dataset.features, "labels": dataset.labels}
     arrays |= {f"fields/{name}": array for name, array in dataset.fields.items()}
     return arrays_digest((_array(name, array) for name, array in arrays.items()), data=True)

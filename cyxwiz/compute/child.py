@@ -32,7 +32,7 @@ from cyxwiz.ports.executor import Cancelled, Failed, Preempted, Report, Started
 if TYPE_CHECKING:
     from cyxwiz.ports.executor import Work
 
-ORDERS = ("cancel", "preempt", "checkpoint", "update")
+ORDERS = ("cancel", "preempt", "checkpoint", "update", "fed")
 # Address space that a child may fill before the watch of its whole group acts: what is reserved is not yet used.
 _MEMORY_FACTOR, _MEMORY_MARGIN = 2, 2 << 30
 

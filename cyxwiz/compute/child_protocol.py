@@ -1,9 +1,10 @@
 """What a node and its child process say to each other over the child's descriptor 3.
 
 A frame is a 4-byte big-endian length and a UTF-8 JSON object with `"v": 1` and `"type"`. The node sends `warm`, `job`,
-`preempt`, `cancel`, `checkpoint`, `update` and `answer`; the child answers `ready` and the reports of `ports.executor`.
-Nothing is pickled. A frame that is too large, no JSON, of another version or with a field of the wrong type raises
-`ProtocolError`: the child runs other people's work, so its word is checked like any input from outside.
+`preempt`, `cancel`, `checkpoint`, `update`, `fed` and `answer`; the child answers `ready` and the reports of
+`ports.executor`. Nothing is pickled. A frame that is too large, no JSON, of another version or with a field of the
+wrong type raises `ProtocolError`: the child runs other people's work, so its word is checked like any input from
+outside.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from cyxwiz.ports.executor import (
     Logged,
     Preempted,
     Progressed,
+    Reached,
     Report,
     Started,
+    Wanted,
     Work,
 )
 
@@ -200,6 +203,8 @@ _REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
         },
     ),
     "asked": (Asked, {"id": _whole, "kind": _text, "key": _text, "value": _bytes}),
+    "wanted": (Wanted, {"rows": _bytes}),
+    "reached": (Reached, {"rank": _whole, "round_trip_seconds": _number, "bytes_per_second": _number}),
     "logged": (Logged, {"level": _text, "message": _text, "source": _text}),
     "finished": (
         Finished,
@@ -251,7 +256,7 @@ def _plain(value: Any) -> Any:
 _WORK_FIELDS = (
     "job_id", "job_type", "model", "dataset_uri", "hyperparameters", "epochs", "batch_size", "seed", "device",
     "threads", "max_duration_seconds", "memory_bytes", "network", "checkpoint_every",
-    "chain_id", "fixed", "install",
+    "chain_id", "fixed", "streamed", "install",
 )  # fmt: skip
 # Files and folders of the node that a child reads: the executor lays them out where the child sees them.
 INPUTS = ("dataset_path", "resume", "source", "weights", "packages")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute import checkpoint
 from cyxwiz.compute.augment import make_augment
+from cyxwiz.compute.best import Best
 from cyxwiz.compute.checkpoint import Place, Saver, State
 from cyxwiz.compute.gang.team import Alone
 from cyxwiz.compute.optim import class_weights, loss_function, make_optimizer, make_schedule, penalty
 from cyxwiz.compute.orders import Orders
+from cyxwiz.compute.precision import Precision
 from cyxwiz.compute.samples import Samples
 from cyxwiz.compute.tally import Tally
 from cyxwiz.compute.wishes import change
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cyxwiz.compute.chain import Chain
+    from cyxwiz.compute.stream import Stream
 
 REPORT_SECONDS = 0.5
 _VALIDATION_BATCH = 4096
@@ -64,6 +66,7 @@ class Plan:
     resumed: State | None
     team: Alone = field(default_factory=Alone)
     chain: Chain | None = None  # of whoever speaks for the job
+    stream: Stream | None = None  # of data that still come
 
 
 class Course:
@@ -83,7 +86,7 @@ class Course:
         self._schedule = make_schedule(hyper, self._optimizer, epochs=plan.work.epochs, steps_per_epoch=steps)
         self._augment = make_augment(plan.graph.augment, plan.graph.input_shape or plan.sample_shape)
         self._draw = torch.Generator(plan.device).manual_seed(plan.work.seed + plan.team.rank)
-        self._cast = _Precision(hyper.precision, plan.device, send)
+        self._cast = Precision(hyper.precision, plan.device, send)
         self._forward: Callable[[Any], Tensor] = plan.team.take(plan.model, self._optimizer)
         if hyper.compile and plan.team.world == 1:
             self._forward = _compiled(plan, send)
@@ -99,7 +102,7 @@ class Course:
         self._stepped = False  # in this run
         self._save_wanted = False  # by the job's owner
         self._inside: dict[str, Any] | None = None  # figures of the epoch that a checkpoint was taken in
-        self._best = _Best(hyper, len(plan.held_out) > 0, plan.classes is not None)
+        self._best = Best(hyper, len(plan.held_out) > 0, plan.classes is not None)
         self.metrics: dict[str, float] = {}
         self.history: dict[str, list[float]] = {}
         self.first_epoch = 1
@@ -174,7 +177,8 @@ class Course:
         count = len(samples)
         shuffled = torch.randperm(count, generator=self._shuffle) if plan.hyper.shuffle else torch.arange(count)
         team = plan.team
-        batches = shuffled.to(plan.device).split(plan.batch)
+        stream = plan.stream
+        batches = shuffled.to(y.device).split(plan.batch)
         mine = [index[team.rows] for index in batches]
         tally = Tally(samples.labels, plan.loss.type, torch.cat(mine))
         plan.model.train()
@@ -186,15 +190,19 @@ class Course:
                 tally.resume(inside, sum(len(index) for index in batches[:done]), place)
             else:
                 tally.skip(place)
+        if stream is not None:
+            stream.begin(shuffled, done * plan.batch)
         optimizer.zero_grad(set_to_none=True)
         for batch, (everybody, own) in enumerate(zip(batches[done:], mine[done:], strict=True), start=done + 1):
+            if stream is not None and (batch - 1) % accumulate == 0 and not stream.whole:
+                self._await(stream, mine[batch - 1 : batch - 1 + accumulate], epoch, batch - 1, tally, started)
             index = own if len(own) else everybody[:1]  # a member without a row steps along
             inputs = samples.take(index)
             if self._augment is not None:
                 inputs = self._augmented(inputs)
             with self._cast.context():
                 outputs = forward(inputs)
-                loss = loss_of(outputs, y.index_select(0, index))
+                loss = loss_of(outputs, y.index_select(0, index).to(plan.device))
             objective = team.weigh(loss, len(own), len(everybody))
             objective = objective if self._penalty is None else objective + self._penalty()
             stepping = batch % accumulate == 0 or batch == self._batches
@@ -223,7 +231,19 @@ class Course:
             if now - self._reported >= REPORT_SECONDS and batch < self._batches:
                 metrics = {"loss": self._finite(tally.loss(), epoch, "loss")}
                 self._report(epoch, batch, metrics, ended=False)
+        if stream is not None:
+            self._await(stream, None, epoch, self._batches, tally, started)
         return tally
+
+    def _await(
+        self, stream: Stream, batches: list[Tensor] | None, epoch: int, batch: int, tally: Tally, started: float
+    ) -> None:
+        """Waits for the samples of the next step, or for what is held out; a job that is to stop meanwhile does so."""
+        if stream.wait_for(batches):
+            return
+        if not self._stepped:  # where it began is where it goes on
+            raise Stopped
+        self._attend(epoch, batch, tally, time.perf_counter() - started)
 
     def _augmented(self, inputs: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
         assert self._augment is not None
@@ -250,7 +270,7 @@ class Course:
 
         plan = self._plan
         data = plan.held_out
-        order = torch.arange(len(data), device=plan.device)[plan.team.rows]
+        order = torch.arange(len(data), device=data.y.device)[plan.team.rows]
         tally = Tally(data.labels, plan.loss.type, order)
         size = max(1, min(_VALIDATION_BATCH, max(plan.batch, _VALIDATION_VALUES // math.prod(plan.sample_shape))))
         plan.model.eval()
@@ -259,7 +279,7 @@ class Course:
                 if self._orders.cancelled:
                     raise Stopped
                 outputs = plan.model(data.take(index))
-                tally.add(self._loss(outputs, data.y.index_select(0, index)), outputs)
+                tally.add(self._loss(outputs, data.y.index_select(0, index).to(plan.device)), outputs)
         tally.replace(*plan.team.sums(tally.sums()))
         metrics = {"val_loss": self._finite(tally.loss(), epoch, "validation loss")}
         if data.labels is not None:
@@ -414,106 +434,11 @@ def _compiled(plan: Plan, send: Send) -> Callable[[Any], Tensor]:
     import torch
 
     compiled: Any = torch.compile(plan.model)
-    one = torch.arange(min(len(plan.train), plan.batch), device=plan.device)
     plan.model.eval()
     try:
         with torch.no_grad():
-            compiled(plan.train.take(one))
+            compiled(plan.train.example(plan.batch))
     except Exception as error:
         send(Logged("warning", f"the model is not compiled here: {type(error).__name__}: {str(error)[:200]}"))
         return plan.model
     return compiled  # type: ignore[no-any-return]
-
-
-class _Precision:
-    """Mixed precision: what is computed in 16 bits, and the scaling that float16's gradients need."""
-
-    def __init__(self, wanted: str, device: torch.device, send: Send) -> None:
-        import torch
-
-        on_gpu = device.type == "cuda"
-        if wanted == "auto":
-            wanted = "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "float32"
-        if wanted == "fp16" and not on_gpu:
-            send(Logged("warning", "fp16 needs a GPU; bf16 is taken instead"))
-            wanted = "bf16"
-        self._device = device.type
-        self._type = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(wanted)
-        self._scaler = torch.amp.GradScaler(device.type) if wanted == "fp16" else None
-
-    def context(self) -> Any:
-        import torch
-
-        return _PLAIN if self._type is None else torch.autocast(self._device, self._type)
-
-    def backward(self, loss: Tensor) -> None:
-        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
-
-    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        if self._scaler is not None:
-            self._scaler.unscale_(optimizer)
-
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        if self._scaler is None:
-            optimizer.step()
-        else:
-            self._scaler.step(optimizer)
-            self._scaler.update()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {} if self._scaler is None else self._scaler.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if self._scaler is not None and state:
-            self._scaler.load_state_dict(state)
-
-
-_PLAIN = contextlib.nullcontext()
-
-
-class _Best:
-    """The best epoch by the monitored figure, for early stopping and for `keep_best`."""
-
-    def __init__(self, hyper: Hyperparameters, validates: bool, classifies: bool) -> None:
-        monitor = hyper.monitor
-        if not validates or (monitor == "val_accuracy" and not classifies):
-            monitor = "loss" if not validates else "val_loss"
-        self.monitor = monitor
-        self._hyper = hyper
-        self._waited = 0
-        self.value: float | None = None
-        self.epoch = 0
-        self.metrics: dict[str, float] = {}
-        self.weights: dict[str, Tensor] | None = None
-
-    def value_of(self, metrics: dict[str, float]) -> float:
-        return metrics[self.monitor]
-
-    def see(self, epoch: int, metrics: dict[str, float], model: nn.Module) -> None:
-        value = self.value_of(metrics)
-        gain = value - self.value if self.value is not None else 0.0
-        gain = gain if self.monitor == "val_accuracy" else -gain
-        if self.value is not None and gain <= self._hyper.early_stopping_min_delta:
-            self._waited += 1
-            return
-        self.value, self.epoch, self.metrics, self._waited = value, epoch, dict(metrics), 0
-        if self._hyper.keep_best:
-            shown = model.state_dict()
-            self.weights = {name: checkpoint.whole(each.detach()).to("cpu", copy=True) for name, each in shown.items()}
-
-    @property
-    def exhausted(self) -> bool:
-        return 0 < self._hyper.early_stopping <= self._waited
-
-    @property
-    def why(self) -> str:
-        return (
-            f"{self.monitor} has not been better than {self.value:.6g} of epoch {self.epoch} for {self._waited} epochs"
-        )
-
-    def figures(self) -> dict[str, Any]:
-        return {"value": self.value, "epoch": self.epoch, "metrics": self.metrics, "waited": self._waited}
-
-    def load(self, figures: dict[str, Any], weights: dict[str, Tensor]) -> None:
-        self.value, self.epoch, self._waited = figures["value"], int(figures["epoch"]), int(figures["waited"])
-        self.metrics, self.weights = dict(figures["metrics"]), weights or None

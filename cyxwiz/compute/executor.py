@@ -5,8 +5,9 @@ milliseconds; it is filled again when a run ends or `warm()` is called. What a c
 made: a job with another device than the warm children's, or with the network, gets a child started for it.
 
 A job that overstays its time is ended and Failed with TIMEOUT; one that takes more memory or disk than is its, with
-EXHAUSTED. What the child says is checked: a frame that is none, or a result outside the job's own folder, fails the
-job. Runs on Linux; children die with the thread that drives the loop.
+EXHAUSTED; one whose process somebody stopped, as one that was killed. What the child says is checked: a frame that is
+none, or a result outside the job's own folder, fails the job. Runs on Linux; children die with the thread that drives
+the loop.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ KILL_SECONDS = 1.0  # from there to killing process by process
 LAST_SECONDS = 0.4  # from there to giving up on a process that the kernel cannot end
 EXIT_SECONDS = 2.0  # from the outcome to a child's own end
 WATCH_SECONDS = 0.25  # between two looks at what a job takes
+STOPPED_SECONDS = 20.0  # that a job's process may be: nobody who waits for it would know
 DISK_EVERY = 4  # looks at the memory for one at the disk
 # What libraries and drivers take in a job on a GPU besides the job's own memory.
 GPU_MARGIN = 2 << 30
@@ -150,8 +152,7 @@ class ProcessExecutor:
         try:
             frame = encode_work(await asyncio.to_thread(_as_seen, work, run.child))
             await within(self._clock, START_SECONDS, run.child.settled)
-            with contextlib.suppress(OSError):  # a child that is gone is seen by its end
-                await run.child.send(frame)
+            await run.child.send(frame)
             await within(self._clock, START_SECONDS, run.taken)
         except OSError as error:
             raise CyxError(Code.UNAVAILABLE, f"The files of job {work.job_id} can't be laid out: {error}.") from error
@@ -205,6 +206,8 @@ def _as_seen(work: Work, child: Child) -> Work:
     for name in INPUTS:
         if (path := getattr(work, name)) is not None:
             changes[name] = slot.place(path, name)
+    if work.streamed and not slot.shares(work.dataset_path, "dataset_path"):
+        raise OSError("what is streamed can't be seen there: the node's cache and its sandbox need one file system")
     if work.check is not None:
         given = {name: path for name in CHECKED if (path := getattr(work.check, name)) is not None}
         changes["check"] = replace(work.check, **{name: slot.place(path, name) for name, path in given.items()})
@@ -261,6 +264,7 @@ class _ProcessRun:
         self._yielding = False
         self.taken = asyncio.Event()
         self.started = False
+        self._pid = 0  # of the job's process, once it is started
         self.on_end = lambda: None
 
     def adopt(self, child: Child) -> None:
@@ -327,7 +331,8 @@ class _ProcessRun:
         if isinstance(report, Started):
             self.started = True
             self.taken.set()
-            report = Started(self.child.cell.main_pid(report.pid))
+            self._pid = self.child.cell.main_pid(report.pid)
+            report = Started(self._pid)
         if isinstance(report, Finished | Checkpointed) and not report.artefacts:
             report = Failed("INTERNAL", "The job named no file as its result or its checkpoint.")
         if isinstance(report, Outcome):
@@ -412,16 +417,28 @@ class _ProcessRun:
             watch.cancel()
 
     async def _watch(self) -> None:
-        """Ends a job that takes more memory or disk than is its."""
-        look = 0
+        """Ends a job that takes more memory or disk than is its, or whose process somebody stopped."""
+        look, moved_at = 0, self._clock.monotonic()
         while not self._concluded.is_set():
-            verdict = await asyncio.to_thread(self._excess, look % DISK_EVERY == 0)
+            now = self._clock.monotonic()
+            excess, stopped = await asyncio.to_thread(self._seen, look % DISK_EVERY == 0)
+            moved_at = moved_at if stopped else now
+            verdict: Failed | None = None
+            if excess is not None:
+                verdict = Failed("EXHAUSTED", excess)
+            elif now - moved_at >= STOPPED_SECONDS:
+                message = f"The job's process was stopped by a signal and stood still for {STOPPED_SECONDS:g} seconds."
+                verdict = Failed("INTERNAL", message, retryable=True)
             if verdict is not None:
-                self._judge(Failed("EXHAUSTED", verdict))
+                self._judge(verdict)
                 self.child.cell.kill()
                 return
             look += 1
             await self._clock.sleep(WATCH_SECONDS)
+
+    def _seen(self, with_disk: bool) -> tuple[str | None, bool]:
+        """What the job takes too much of, and whether its process is stopped."""
+        return self._excess(with_disk), measure.is_stopped(self._pid)
 
     def _excess(self, with_disk: bool) -> str | None:
         """What the job takes too much of, in a sentence; None if nothing."""

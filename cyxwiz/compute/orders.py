@@ -28,6 +28,7 @@ class Orders:
         self.preempted = False  # save a checkpoint and stop
         self._wishes: deque[Wish] = deque()
         self.answers = Answers(lambda: self.ending)
+        self.fed = Fed(lambda: self.ending)
 
     @property
     def ending(self) -> bool:
@@ -35,7 +36,10 @@ class Orders:
         return self.cancelled or self.preempted
 
     def give(self, order: str, values: Mapping[str, Any] | None = None) -> None:
-        """`cancel`, `preempt`, `checkpoint` or `update`; safe from another thread."""
+        """`cancel`, `preempt`, `checkpoint`, `update` or `fed`; safe from another thread."""
+        if order == "fed":
+            self.fed.put(int((values or {})["count"]))
+            return
         if order == "cancel":
             self.cancelled = True
         elif order == "preempt":
@@ -43,6 +47,7 @@ class Orders:
         else:
             self._wishes.append(Wish(order, values or {}))
         self.given = True
+        self.fed.wake()
 
     def take(self) -> list[Wish]:
         """The wishes since the last look; `given` then stands for the job's end alone."""
@@ -86,3 +91,29 @@ class Answers:
                 self._news.wait(_LOOK_SECONDS)
                 left -= _LOOK_SECONDS
             return self._given.pop(number)
+
+
+class Fed:
+    """How many rows of streamed data are there. `stopped` says that no more is wanted."""
+
+    def __init__(self, stopped: Callable[[], bool]) -> None:
+        self._stopped = stopped
+        self._news = threading.Condition()
+        self.count = 0
+
+    def put(self, count: int) -> None:
+        """Safe from another thread."""
+        with self._news:
+            self.count = max(self.count, count)
+            self._news.notify_all()
+
+    def wake(self) -> None:
+        """Has whoever waits look whether to stop."""
+        with self._news:
+            self._news.notify_all()
+
+    def wait(self, count: int) -> bool:
+        """Waits until so many are there; False when the job was told to stop before they were."""
+        with self._news:
+            self._news.wait_for(lambda: self.count >= count or self._stopped())
+            return self.count >= count

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, Protocol
 
@@ -23,6 +24,7 @@ from cyxwiz.compute.sandbox.sandbox import Needs, Sandbox
 log = logging.getLogger(__name__)
 
 MAX_LINE = 8 * 1024
+MAX_UNREAD = 16 * 1024 * 1024
 _READ = 64 * 1024
 
 
@@ -64,6 +66,10 @@ class Child:
         self.settled = asyncio.Event()
         self.last_stderr = ""
         self._loop = asyncio.get_running_loop()
+        self._unsent: deque[memoryview] = deque()
+        self._unread = 0  # bytes of them
+        self._sent = asyncio.Event()  # all of them
+        self._sent.set()
         self._channel, theirs = socket.socketpair()
         try:
             self._channel.setblocking(False)
@@ -99,13 +105,46 @@ class Child:
         return self._process.pid
 
     def send_now(self, data: bytes) -> None:
-        """Sends a short frame; to a child that is gone or reads nothing it is lost."""
-        with contextlib.suppress(OSError):
-            self._channel.send(data)
+        """Sends a short frame, after those before it and as soon as the child reads; to a child that is gone it is
+        lost. A child that leaves MAX_UNREAD bytes unread `broke`."""
+        self._post(data)
+        if self._unread > MAX_UNREAD:
+            self.listener.broke(f"nothing, and leaves {MAX_UNREAD} bytes unread")
 
     async def send(self, data: bytes) -> None:
-        """Sends a frame of any size; OSError when the child is gone."""
-        await self._loop.sock_sendall(self._channel, data)
+        """As `send_now`, a frame of any size: waits until all of it is on its way, or the child is gone."""
+        self._post(data)
+        await self._sent.wait()
+
+    def _post(self, data: bytes) -> None:
+        if not self.exited.is_set():
+            self._unsent.append(memoryview(data))
+            self._unread += len(data)
+            if self._sent.is_set():
+                self._sent.clear()
+                self._write()
+
+    def _write(self) -> None:
+        """Writes what the child has room for; the rest follows when it has read, and others have had their turn."""
+        while self._unsent:
+            try:
+                written = self._channel.send(self._unsent[0])
+            except BlockingIOError:
+                written = 0
+            except OSError:  # it is gone, which its end says
+                break
+            self._unread -= written
+            if rest := self._unsent.popleft()[written:]:
+                self._unsent.appendleft(rest)
+                self._loop.add_writer(self._channel, self._write)
+                return
+        self._stop_writing()
+
+    def _stop_writing(self) -> None:
+        self._unsent.clear()
+        self._unread = 0
+        self._loop.remove_writer(self._channel)
+        self._sent.set()
 
     def pause(self) -> None:
         if not self._paused:
@@ -171,6 +210,7 @@ class Child:
             if descriptor in self._open:  # somebody else holds the other end
                 take(b"")
         os.close(self._pidfd)
+        self._stop_writing()
         self._channel.close()
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:

@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from cyxwiz.compute.data.fetch import Data, DataCache
 from cyxwiz.compute.gather import gathered
+from cyxwiz.compute.gpus import Gpus
 from cyxwiz.compute.identity import Identity
+from cyxwiz.compute.p2p.feed import Feed
 from cyxwiz.compute.p2p.hub import Hub
 from cyxwiz.compute.packages import Environment, Packages
 from cyxwiz.compute.signing import Signer
@@ -38,6 +41,7 @@ from cyxwiz.ports.executor import (
     Outcome,
     Preempted,
     Progressed,
+    Reached,
     Report,
     Run,
     Started,
@@ -67,6 +71,7 @@ class Record:
     run: Run | None = None
     preempted: str = ""  # why the run is to save itself and stop
     data: Data | None = None  # what was fetched for it
+    feed: Feed | None = None  # of data that its owner streams
     asked: dict[int, pb.NodeMessage] = field(default_factory=dict[int, pb.NodeMessage])  # not answered yet
     environment: Environment | None = None  # of its script
     signer: Signer | None = None
@@ -154,7 +159,7 @@ class Runner:
         self._limits = limits
         self._identity = identity
         self._packages = packages
-        self._gpus = _Gpus(limits.gpus)
+        self._gpus = Gpus(limits.gpus)
 
     def resize(self, gpus: tuple[int, ...]) -> None:
         """The node's GPUs are others now; what runs keeps the one it has."""
@@ -175,7 +180,9 @@ class Runner:
                 return
             async with contextlib.aclosing(gathered(record.run.reports(), record.assign.job_id)) as batches:
                 async for batch in batches:
-                    if not record.dropped:  # else the child is being ended, and what it still says counts nowhere
+                    batch = record.feed.seen(batch) if record.feed is not None else batch
+                    # of one that is dropped the child is being ended, and what it still says counts nowhere
+                    if batch and not record.dropped:
                         await self._take(record, batch, uploads)
         except CyxError as error:
             await self._write(record, [self._failed(record, error)], ends=True)
@@ -189,6 +196,8 @@ class Runner:
             self._gpus.release(record)
             if record.data is not None:
                 record.data.release()
+            if record.feed is not None:
+                await record.feed.aclose(keep=not record.dropped)
             if record.environment is not None:
                 record.environment.release()
 
@@ -201,6 +210,9 @@ class Runner:
                 continue
             if isinstance(report, Asked):
                 await self._ask(record, report)
+                continue
+            if isinstance(report, Reached):
+                await self._tell(_measured(record, report))  # for the next placement: lost, it is measured again then
                 continue
             if isinstance(report, Linked):  # a chain that lacks one is worth nothing
                 await self._write(record, [*messages, self._linked(record, report)], ends=False, lasting=True)
@@ -228,14 +240,15 @@ class Runner:
         record.directory.mkdir(parents=True, exist_ok=True)
         streamed: Path | None = None
         if assign.dataset_uri.startswith(REMOTE):
-            streamed = await self._p2p.remote_data(record, lambda: not (record.dropped or record.preempted))
+            record.feed = self._p2p.feed(record, self._data, partial(self._note, record))
+            streamed = await record.feed.open()
             if streamed is None:
                 return None
         seconds = assign.max_duration_seconds or None
         if assign.dataset_uri:
             record.data = await self._data.hold(assign.dataset_uri, lambda: not record.dropped, seconds)
         for note in record.data.notes if record.data is not None else ():
-            await self._write(record, self._messages(record, Logged("info", note, "node")), ends=False)
+            await self._note(record, "info", note)
         script = await self._fetch_script(record)
         if assign.requirements:
             await self._hold_packages(record, seconds)
@@ -258,6 +271,7 @@ class Runner:
                 work_dir=record.directory,
                 data_roots=self._limits.data_roots,
                 dataset_path=record.data.path if record.data is not None else streamed,
+                streamed=record.feed is not None and record.feed.streams,
                 max_duration_seconds=assign.max_duration_seconds or None,
                 resume=resume,
                 checkpoint_every=assign.checkpoint_every or "none",
@@ -273,11 +287,17 @@ class Runner:
                 packages=record.environment.path if record.environment is not None else None,
             )
         )
+        if record.feed is not None:
+            record.feed.attach(run)
         if record.dropped:
             await run.cancel()
         elif record.preempted:
             run.preempt()
         return run
+
+    async def _note(self, record: Record, level: str, text: str) -> None:
+        """A line of the node's own in the job's log."""
+        await self._write(record, self._messages(record, Logged(level, text, "node")), ends=False)
 
     def _gang(self, assign: pb.Assign) -> Gang | None:
         if not assign.HasField("gang"):
@@ -293,7 +313,7 @@ class Runner:
         made = await self._packages.hold(record.assign.requirements, lambda: not record.dropped, seconds)
         record.environment = made
         told = f"The packages {'were installed' if made.fresh else 'were on this node'}: {made.size} bytes"
-        await self._write(record, self._messages(record, Logged("info", told, "node")), ends=False)
+        await self._note(record, "info", told)
 
     async def _fetch_weights(self, record: Record) -> Path | None:
         """The file of the trained model that the job uses; None for a job without one."""
@@ -429,51 +449,20 @@ def _question(record: Record, report: Asked) -> pb.NodeMessage:
     return pb.NodeMessage(rendezvous=ask)
 
 
+def _measured(record: Record, report: Reached) -> pb.NodeMessage:
+    link = pb.PeerLink(
+        rank=report.rank % 2**32,
+        round_trip_seconds=report.round_trip_seconds,
+        bytes_per_second=report.bytes_per_second,
+    )
+    assign = record.assign
+    return pb.NodeMessage(links=pb.LinksMeasured(job_id=assign.job_id, token=assign.token, links=[link]))
+
+
 def _of_this_node(error: Exception) -> CyxError:
     """What the owner is told of a fault of the node: not its text, which may name what is the node's own."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
     return CyxError(Code.INTERNAL, f"The node could not run this job ({why}); its own log says more", retryable=True)
-
-
-class _Gpus:
-    """Which GPU each run has.
-
-    No two jobs that ask for a GPU have the same one. A job for any device takes the least used of those that nobody
-    asked for, else the CPU; it stays there when a job that asks for a GPU finds no other, so that none fails for a
-    guest.
-    """
-
-    def __init__(self, sizes: tuple[int, ...]) -> None:
-        self._sizes = sizes
-        self._owned: dict[int, Record] = {}
-        self._shared: dict[Record, int] = {}
-
-    def resize(self, sizes: tuple[int, ...]) -> None:
-        self._sizes = sizes
-
-    def take(self, record: Record) -> str:
-        """The run's device: cpu or cuda:<index>. Raises UNSUPPORTED, retryable elsewhere, when none is free."""
-        assign = record.assign
-        if assign.device in ("cpu", "any") and not assign.vram_bytes:
-            open_to_all = [index for index in range(len(self._sizes)) if index not in self._owned]
-            if assign.device == "cpu" or not open_to_all:
-                return "cpu"
-            guests = Counter(self._shared.values())
-            index = min(open_to_all, key=lambda each: (guests[each], each))
-            self._shared[record] = index
-            return f"cuda:{index}"
-        free = [index for index in range(len(self._sizes)) if index not in self._owned]
-        fitting = [index for index in free if self._sizes[index] >= assign.vram_bytes]
-        if not fitting:
-            raise CyxError(Code.UNSUPPORTED, f"This node has no free {assign.device} device that fits", retryable=True)
-        guests = Counter(self._shared.values())
-        index = min(fitting, key=lambda each: (self._sizes[each], guests[each]))  # as central reckons
-        self._owned[index] = record
-        return f"cuda:{index}"
-
-    def release(self, record: Record) -> None:
-        self._shared.pop(record, None)
-        self._owned = {index: owner for index, owner in self._owned.items() if owner is not record}
 
 
 def _progress(report: Progressed) -> pb.Progress:

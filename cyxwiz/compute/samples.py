@@ -36,6 +36,12 @@ class Samples:
             return {name: value.index_select(0, index) for name, value in self.x.items()}
         return self.x.index_select(0, index)
 
+    def example(self, count: int) -> Tensor | dict[str, Tensor]:
+        """Inputs of a batch of that size, whatever they hold."""
+        import torch
+
+        return self.take(torch.arange(min(count, len(self)), device=self.y.device))
+
 
 def split(
     dataset: Dataset, graph: Graph, share: float, loss: str, outputs: tuple[int, ...], seed: int, device: torch.device
@@ -44,7 +50,7 @@ def split(
     import torch
 
     x, labels = torch.from_numpy(dataset.features), torch.from_numpy(dataset.labels)
-    kept, held_out = _indices(_groups(dataset), share, seed)
+    kept, held_out = draw(_groups(dataset), share, seed)
     x, scaling = _scale(x, kept, graph, dataset.standardize)
     scaling["divisor"] = dataset.divisor
     y = targets_of(labels, dataset.classes, loss, math.prod(outputs))
@@ -59,14 +65,14 @@ def split(
 
 def held_out_rows(dataset: Dataset, share: float, seed: int) -> Tensor:
     """The rows, in order, that `split` holds out with the same share and seed."""
-    return _indices(_groups(dataset), share, seed)[1]
+    return draw(_groups(dataset), share, seed)[1]
 
 
 def _groups(dataset: Dataset) -> Tensor:
     """A number a row; rows of the same one are split by the same share."""
     import torch
 
-    if dataset.classes is None or dataset.label_shape:
+    if dataset.classes is None or dataset.label_shape or dataset.streamed:
         return torch.zeros(len(dataset.features), dtype=torch.int64)
     return torch.from_numpy(dataset.labels)
 
@@ -77,7 +83,7 @@ def _on(device: torch.device, x: Tensor, arrays: Mapping[str, Tensor], index: Te
     return {name: value[index].to(device) for name, value in {**arrays, "x": x}.items()}
 
 
-def _indices(groups: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
+def draw(groups: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
     """Indices to train on and to hold out, drawn by the seed, with the same share of every group."""
     import torch
 

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -66,14 +66,14 @@ class Spool:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part")
         with part.open("wb") as target, self._path.open("rb") as source:
-            target.write(len(head).to_bytes(8, "little") + head)
-            _copy(source, target, size)
+            head = len(head).to_bytes(8, "little") + head
+            digest = hashlib.sha256(head)
+            target.write(head)
+            _copy(source, target, size, digest.update)
             target.flush()
             os.fsync(target.fileno())
         part.replace(path)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Artefact(path.name, path, digest, path.stat().st_size)
+        return Artefact(path.name, path, digest.hexdigest(), len(head) + size)
 
     def load(self, path: Path) -> None:
         """Takes up a checkpoint. Raises CyxError INVALID for one of another job, or no whole one."""
@@ -108,12 +108,13 @@ class Spool:
         self._path.unlink()
 
 
-def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
+def _copy(source: IO[bytes], target: IO[bytes], size: int, seen: Callable[[bytes], None] = lambda data: None) -> None:
     left = size
     while left:
         data = source.read(min(left, 1 << 20))
         if not data:
             raise OSError("a file of answers ended early")
+        seen(data)
         target.write(data)
         left -= len(data)
 

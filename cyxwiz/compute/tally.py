@@ -66,7 +66,8 @@ class Tally:
         count = int(sizes.sum())
         if self._labels is not None:
             labels = self._labels.index_select(0, self._order[self._place : self._place + count])
-            self._right = self._right + (self._predict(torch.cat(self._outputs)) == labels).sum()
+            predicted = self._predict(torch.cat(self._outputs))
+            self._right = self._right + (predicted == labels.to(predicted.device)).sum()
         self._seen += count
         self._place += count
         self._losses.clear()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.executor import Artefact
@@ -15,24 +15,49 @@ from cyxwiz.ports.executor import Artefact
 if TYPE_CHECKING:
     from torch import Tensor
 
+_PIECE = 1 << 24  # bytes hashed or written at a time: each one asks for the interpreter, which training has
+# torch's types by their words in a file, in the order of a file.
+_TYPES = {
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+    "complex64": "C64",
+    "float32": "F32",
+    "uint32": "U32",
+    "int32": "I32",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "uint16": "U16",
+    "int16": "I16",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e8m0fnu": "F8_E8M0",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+_ORDER = {word: rank for rank, word in enumerate(_TYPES)}
+
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Artefact:
-    """Writes contiguous CPU tensors durably (fsynced, renamed into place)."""
-    from safetensors.torch import save
-
+    """Writes contiguous CPU tensors durably (fsynced, renamed into place), from where they lie: no copy is made.
+    Raises TypeError for a tensor that such a file has no word for."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    head, body = _with_metadata(save(dict(tensors)), metadata)
-    digest = hashlib.sha256(head)
-    digest.update(body)
+    ordered = sorted(tensors.items(), key=lambda item: (_rank(*item), item[0]))
+    digest, size = hashlib.sha256(), 0
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
-        file.write(head)
-        file.write(body)
+        for piece in (_head(ordered, metadata), *_pieces(ordered)):
+            digest.update(piece)
+            file.write(piece)
+            size += len(piece)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
     _sync_folder(path.parent)
-    return Artefact(path.name, path, digest.hexdigest(), len(head) + len(body))
+    return Artefact(path.name, path, digest.hexdigest(), size)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -47,14 +72,37 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CyxError(Code.INVALID, f"{path.name} is no readable safetensors file: {str(error)[:200]}") from error
 
 
-def _with_metadata(saved: bytes, metadata: Mapping[str, str]) -> tuple[bytes, memoryview]:
-    """Head and body of a safetensors file with this metadata. The library's own writer puts metadata in random order,
-    and the same job must give the same bytes."""
-    start = 8 + int.from_bytes(saved[:8], "little")
-    tensors = json.loads(saved[8:start])
-    head = json.dumps({"__metadata__": dict(metadata), **tensors}, separators=(",", ":")).encode()
+def _rank(name: str, tensor: Tensor) -> int:
+    """Where tensors of this type stand in a file: the wide ones first, so that each is aligned."""
+    word = str(tensor.dtype).removeprefix("torch.")
+    if word not in _ORDER or not tensor.is_contiguous():
+        raise TypeError(f"{name}: a file of tensors can't keep a {word} tensor that lies like this one.")
+    return _ORDER[word]
+
+
+def _head(ordered: Sequence[tuple[str, Tensor]], metadata: Mapping[str, str]) -> bytes:
+    """The library's own writer puts metadata in random order, and the same job must give the same bytes."""
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    start = 0
+    for name, tensor in ordered:
+        end = start + tensor.nbytes
+        word = _TYPES[str(tensor.dtype).removeprefix("torch.")]
+        entries[name] = {"dtype": word, "shape": list(tensor.shape), "data_offsets": [start, end]}
+        start = end
+    head = json.dumps(entries, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
-    return len(head).to_bytes(8, "little") + head, memoryview(saved)[start:]
+    return len(head).to_bytes(8, "little") + head
+
+
+def _pieces(ordered: Sequence[tuple[str, Tensor]]) -> Iterator[memoryview]:
+    import torch
+
+    for _, tensor in ordered:
+        if tensor.numel():
+            data: Any = tensor.detach().reshape(-1).view(torch.uint8).numpy()
+            data = memoryview(data)
+            for start in range(0, len(data), _PIECE):
+                yield data[start : start + _PIECE]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -30,6 +30,7 @@ from cyxwiz.compute.samples import CLASS_LOSSES, split
 from cyxwiz.domain.errors import invalid, unsupported
 from cyxwiz.domain.proof import Kind
 from cyxwiz.graph import (
+    Hyperparameters,
     Part,
     check_fits,
     default_loss,
@@ -38,12 +39,13 @@ from cyxwiz.graph import (
     parse,
     parse_hyperparameters,
 )
-from cyxwiz.ports.executor import Artefact, Asked, Finished, Logged, Preempted, Report, Work
+from cyxwiz.ports.executor import Artefact, Asked, Finished, Logged, Preempted, Reached, Report, Work
 
 if TYPE_CHECKING:
     from torch import nn
 
     from cyxwiz.compute.export import Trained
+    from cyxwiz.compute.stream import Stream
 
 __all__ = ["Stopped", "train"]
 
@@ -73,7 +75,7 @@ def train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
 
 def _train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
     began = time.perf_counter()
-    plan, dataset, scaling = _prepare(work, send)
+    plan, dataset, scaling = _prepare(work, send, orders)
     plan.team = _team(plan, send, orders)
     if plan.team.leads:
         plan.chain = Chain(work, dataset, plan.threads, plan.device, send)
@@ -122,16 +124,18 @@ def _team(plan: Plan, send: Send, orders: Orders) -> Alone:
         raise unsupported("l1 and l2 penalties need whole weights; take another strategy than fsdp.", field="strategy")
     if plan.hyper.compile:
         send(Logged("warning", "the model is not compiled: this version does so on one node only"))
-    meet(gang, plan.work.device, send, orders)
+    reached = meet(gang, plan.work.device, send, orders)
     send(Logged("info", f"member {gang.rank} of {gang.world} trains by {gang.strategy}"))
-    return make_team(gang, plan.device, plan.hyper)
+    team = make_team(gang, plan.device, plan.hyper)
+    team.reached = reached
+    return team
 
 
 def _of_member(send: Send) -> Send:
-    """What a member says that is not the first: its log, and what it asks to meet the others."""
+    """What a member says that is not the first: its log, and what it asks and measures to meet the others."""
 
     def passing(report: Report) -> None:
-        if isinstance(report, Logged | Asked):
+        if isinstance(report, Logged | Asked | Reached):
             send(report)
 
     return passing
@@ -146,7 +150,7 @@ def _gathered(plan: Plan, dataset: Dataset) -> nn.Module:
     return model
 
 
-def _prepare(work: Work, send: Send) -> tuple[Plan, Dataset, dict[str, object]]:
+def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dict[str, object]]:
     import torch
 
     if work.epochs < 1:
@@ -163,7 +167,11 @@ def _prepare(work: Work, send: Send) -> tuple[Plan, Dataset, dict[str, object]]:
     if work.check is not None and work.check.threads:
         threads = work.check.threads
     torch.set_num_threads(threads)
-    dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path)
+    stream = _stream(work, hyper, send, orders)
+    if stream is not None:
+        dataset = stream.dataset
+    else:
+        dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path)
     features = features_of(dataset.shape)
     if dataset.label_shape and not _has_steps(hyper.loss, infer(graph, features)[graph.last.id], dataset):
         dataset = dataset.as_targets()
@@ -172,9 +180,8 @@ def _prepare(work: Work, send: Send) -> tuple[Plan, Dataset, dict[str, object]]:
     torch.manual_seed(work.seed)
     model = build(graph, features, loss.type, dataset.label_shape).to(device)
     outputs = infer(graph, features)[graph.last.id]
-    train_part, held_out, scaling = split(
-        dataset, graph, hyper.validation_split, loss.type, outputs, work.seed, device
-    )  # fmt: skip
+    how = (graph, hyper.validation_split, loss.type, outputs, work.seed, device)
+    train_part, held_out, scaling = split(dataset, *how) if stream is None else stream.split(*how)
     batch = work.batch_size if work.batch_size > 0 else graph.batch_size or DEFAULT_BATCH
     weights = sum(parameter.numel() for parameter in model.parameters())
     send(
@@ -199,8 +206,20 @@ def _prepare(work: Work, send: Send) -> tuple[Plan, Dataset, dict[str, object]]:
         threads,
         _fingerprint(work),
         resumed,
+        stream=stream,
     )
     return plan, dataset, scaling
+
+
+def _stream(work: Work, hyper: Hyperparameters, send: Send, orders: Orders) -> Stream | None:
+    """For data that still come."""
+    if not work.streamed:
+        return None
+    from cyxwiz.compute.stream import open_stream
+
+    return open_stream(
+        work, send, orders, all_of_it="class_weights counts them" if hyper.class_weights == "balanced" else ""
+    )
 
 
 def _has_steps(loss: Part | None, outputs: tuple[int, ...], dataset: Dataset) -> bool:

@@ -8,6 +8,8 @@ A bad key or value is a `ConfigError` of one line that names the key, the value,
 from __future__ import annotations
 
 from cyxwiz.config.layers import MASK, SECRETS, ConfigError, Loaded, default_data_dir, load, without_password
+from cyxwiz.config.node_sections import NodePricingSection, OperationsSection
+from cyxwiz.config.section import Section
 from cyxwiz.config.sections import (
     Auth,
     Blobs,
@@ -17,14 +19,12 @@ from cyxwiz.config.sections import (
     Ledger,
     Logging,
     Metrics,
-    NodePricingSection,
     NodeSection,
     PricingSection,
     RateLimit,
     Redis,
     ReputationSection,
     Scheduler,
-    Section,
     Server,
     Tls,
     VerifySection,
@@ -47,6 +47,7 @@ __all__ = [
     "Metrics",
     "NodePricingSection",
     "NodeSection",
+    "OperationsSection",
     "PricingSection",
     "RateLimit",
     "Redis",

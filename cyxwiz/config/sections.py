@@ -5,29 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 
+from cyxwiz.config.node_sections import NodePricingSection, OperationsSection
+from cyxwiz.config.section import Section
 from cyxwiz.config.values import (
     Address,
     Amount,
     ScheduleText,
     Secret,
-    Share,
     Strings,
     Url,
     Weight,
     blobs_url_checked,
-    currencies_checked,
     devices_checked,
     keep_checked,
     seconds,
     wallet_checked,
 )
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Server(Section):
@@ -141,8 +137,9 @@ class Scheduler(Section):
     weight_uptime: Weight = Field(default=0.1, description="Weight of the node's uptime.")
     weight_region: Weight = Field(default=0.0, description="Weight of a preferred region; off by default.")
     weight_data: Weight = Field(default=0.1, description="Weight of holding the job's data already.")
-    weight_latency: float = Field(
-        default=0.0, ge=0, le=0, description="Weight of the latency to the client: not measured yet, must stay 0."
+    weight_latency: Weight = Field(
+        default=0.0,
+        description="Weight of a short round trip between node and central, over which a client's words go too.",
     )
     gang_reserve_seconds: float = Field(
         default=30.0, ge=0, le=86400, description="Wait after which nodes are kept free for a job of several nodes."
@@ -150,6 +147,18 @@ class Scheduler(Section):
     gang_replace_seconds: float = Field(
         default=10.0, ge=0, le=86400, description="Wait for another node when such a job lost one; then it shrinks."
     )
+    preemption: Literal["off", "own", "priority"] = Field(
+        default="own",
+        description="Which running jobs give way to one of higher priority that finds no node: none, those of the same "
+        "owner, or anybody's. They save a checkpoint, wait again and go on from it.",
+    )
+    preempt_after_seconds: float = Field(
+        default=30.0, ge=0, le=86400, description="Wait of such a job after which others give way to it."
+    )
+    preempt_least_seconds: float = Field(
+        default=60.0, ge=0, le=86400, description="A job that has run for less does not give way."
+    )
+    preempt_most: int = Field(default=3, ge=0, le=1000, description="How often one job gives way at most.")
     push_private: bool | None = Field(
         default=None,
         description="Push jobs to nodes on private addresses; unset: only where central itself is on loopback.",
@@ -237,37 +246,14 @@ class Ledger(Section):
         le=30 * 86400,
         description="credits: how long a slash can be appealed against, and the appeal be judged.",
     )
+    stake_reward_bps: int = Field(
+        default=500,
+        ge=0,
+        le=10_000,
+        description="credits: rewards of a stake a year, in basis points of it; paid as far as the vault has them.",
+    )
     open_days: int = Field(
         default=30, ge=1, le=365, description="After so many days a client takes back by itself what was not paid out."
-    )
-
-
-class NodePricingSection(Section):
-    """A node's prices. With none set, central's tariff holds; with some, the others follow from the hardware."""
-
-    billing: Literal["hourly", "per_epoch", "per_job", "per_inference"] | None = Field(
-        default=None, description="What the node bills by; hourly when unset, and where a job has nothing to count."
-    )
-    per_hour: Amount | None = Field(default=None, description="CYXWIZ; unset: by the hardware.")
-    per_epoch: Amount | None = Field(default=None, description="CYXWIZ; unset: 0.01.")
-    per_job: Amount | None = Field(default=None, description="CYXWIZ, added to each job; unset: 0.")
-    per_inference: Amount | None = Field(default=None, description="CYXWIZ; unset: 0.001.")
-    minimum_charge: Amount | None = Field(default=None, description="CYXWIZ, of one job; unset: 0.05.")
-    minimum_minutes: int | None = Field(
-        default=None, ge=0, le=10 * 366 * 24 * 60, description="Least time that is billed by the hour; unset: 10."
-    )
-    discount_1h: Share | None = Field(default=None, description="Off the hours past the first; unset: 0.1.")
-    discount_24h: Share | None = Field(default=None, description="Off the hours past the first day; unset: 0.2.")
-    discount_bulk: Share | None = Field(
-        default=None, description="Off the members past the first of a job of several nodes; unset: 0.05."
-    )
-    free_tier: bool | None = Field(default=None, description="Whether the first minutes of each job are free.")
-    free_tier_minutes: int | None = Field(
-        default=None, ge=0, le=10 * 366 * 24 * 60, description="How many; also turns the free tier on."
-    )
-    usd_per_hour: float | None = Field(default=None, ge=0, le=10**9, description="Shown to people; nothing is billed.")
-    currencies: Annotated[Strings, AfterValidator(currencies_checked)] | None = Field(
-        default=None, description="What the owner takes: cyxwiz, sol, usdc; unset: all."
     )
 
 
@@ -392,6 +378,7 @@ class NodeSection(Section):
     )
     tls: bool = Field(default=False, description="Dial central with TLS; tls.ca_file names an authority of your own.")
     pricing: NodePricingSection = NodePricingSection()
+    operations: OperationsSection = OperationsSection()
 
     @model_validator(mode="after")
     def _whole_keys(self) -> NodeSection:

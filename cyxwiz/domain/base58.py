@@ -39,4 +39,6 @@ def parse_wallet(text: str, field: str = "wallet_address") -> bytes:
         raise invalid(f"{field}: {text!r} is no wallet address: {error}", field=field) from None
     if len(key) != KEY_BYTES:
         raise invalid(f"{field}: {text!r} is no wallet address: {len(key)} bytes, not {KEY_BYTES}", field=field)
+    if not any(key):
+        raise invalid(f"{field}: {text} is the address of all zeros: nobody has its key", field=field)
     return key

@@ -75,6 +75,16 @@ class JobCheckpointed(JobEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class JobPreempted(JobEvent):
+    """It was asked to save itself and leave its node: by `scheduler`, or by that user."""
+
+    kind: ClassVar[str] = "job.preempted"
+    node_id: str = ""
+    by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class JobPaused(JobEvent):
     kind: ClassVar[str] = "job.paused"
     by: str = ""

@@ -33,6 +33,8 @@ def data_source(uri: str) -> str:
     return re.split(marks, uri, maxsplit=1)[0]
 
 
+GAVE_WAY = "gave way to "  # how the reason of a job begins that was taken from its nodes for a more urgent one
+OUTRANKED = f"preempted: {GAVE_WAY}"  # and that of its lease
 REMOTE = "remote:"  # how the URI of data begins that the job's owner streams to its node
 
 
@@ -256,6 +258,15 @@ class Checkpoint:
     size: int
     kept: bool = True
     link: str = ""  # digest of its link of the proof
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """How long nodes have had a job that they hold, and what is saved of it."""
+
+    since: datetime  # its live lease, a gang's oldest, was issued
+    saved_at: datetime | None  # its newest checkpoint whose bytes are stored
+    gave_way: int  # how often it was taken from its nodes for a job of higher priority
 
 
 @dataclass(frozen=True, slots=True)

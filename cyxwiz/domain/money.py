@@ -8,7 +8,9 @@ from decimal import Decimal, localcontext
 from cyxwiz.domain.errors import invalid
 
 UNITS_PER_CYXWIZ = 10**9
+LAMPORTS_PER_SOL = 10**9
 MAX_UNITS = 2**63 - 1
+DUST_UNITS = 1000  # less than this is not worth a transaction, wherever money is locked or sent
 AMOUNT = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 MAX_DIGITS = 1100  # what AMOUNT allows, written out: arithmetic on it is exact
 
@@ -28,6 +30,16 @@ def parse_cyxwiz(text: str, field: str = "amount") -> int:
         if units != units.to_integral_value():
             raise invalid(f"{field}: {text[:40]!r} is finer than the smallest unit, 0.000000001 CYXWIZ", field=field)
         return int(units)
+
+
+def check_amount(units: int, field: str = "amount", least: int = 1) -> int:
+    """The units. Raises INVALID for less than `least`, and for what no account can hold."""
+    if units > MAX_UNITS or units < 1:
+        raise invalid(f"{field}: must be more than 0 CYXWIZ and less than 2^63 units", field=field)
+    if units < least:
+        shown = f"{format_cyxwiz(units)} CYXWIZ is dust"
+        raise invalid(f"{field}: {shown}: must be at least {format_cyxwiz(least)}", field=field)
+    return units
 
 
 def format_cyxwiz(units: int) -> str:

@@ -151,6 +151,11 @@ class Payment:
         return fee_of(self.paid_units, self.fee_bps)
 
     @property
+    def done(self) -> tuple[object, ...]:
+        """What the ledger has done of it, as far as that is known here."""
+        return self.state, self.node, self.node_id, self.paid_units, self.refunded_units
+
+    @property
     def reward_units(self) -> int:
         """What the node has of it."""
         return self.paid_units - self.fee_units
@@ -216,44 +221,6 @@ def look(payment: Payment, work: Work, now: datetime) -> tuple[Payment, Step | N
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a ledger did.
-
-    Args:
-        reference: the transaction, as people can look it up; "" when there was nothing to do.
-        paid_units: paid out in all, fees included; it may be less than what was earned, never more.
-        stopped: its client has ended it on the ledger: nothing more will be paid out of it.
-    """
-
-    reference: str
-    paid_units: int = 0
-    refunded_units: int = 0
-    locked: bool = True
-    stopped: bool = False
-
-
-def after(payment: Payment, step: Step, work: Work, done: Done, now: datetime) -> Payment:
-    """The payment once a ledger has done a step of it."""
-    payment = replace(payment, attempts=0, error="", due_at=None)
-    match step:
-        case Step.LOCK:
-            return payment.move(PaymentTrigger.LOCK, locked_at=now)
-        case Step.ASSIGN:
-            return replace(payment, node=work.node, node_id=work.node_id)
-        case Step.PAY:
-            # What a stream's cap held back is still owed, unless its client has ended the stream.
-            earned = done.paid_units if done.stopped else max(payment.earned_units, done.paid_units)
-            return payment.move(PaymentTrigger.PAY, paid_units=done.paid_units, earned_units=earned)
-        case Step.SETTLE | Step.REFUND:
-            if not done.locked:
-                return payment.move(PaymentTrigger.FAIL, ended_at=now)
-            trigger = PaymentTrigger.SETTLE if done.paid_units else PaymentTrigger.REFUND
-            if payment.state is PaymentState.PENDING:
-                payment = payment.move(PaymentTrigger.LOCK, locked_at=now)
-            return payment.move(trigger, paid_units=done.paid_units, refunded_units=done.refunded_units, ended_at=now)
-
-
-@dataclass(frozen=True, slots=True)
 class Movement:
     """A transaction on a ledger: written before it is sent, confirmed or failed afterwards.
 
@@ -279,3 +246,43 @@ class Movement:
     error: str = ""
     raw: bytes = b""
     last_height: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a ledger did.
+
+    Args:
+        reference: the transaction, as people can look it up; "" when there was nothing to do.
+        paid_units: paid out in all, fees included; it may be less than what was earned, never more.
+        stopped: its client has ended it on the ledger: nothing more will be paid out of it.
+        ended: movements as they are now, to be stored with the step.
+    """
+
+    reference: str
+    paid_units: int = 0
+    refunded_units: int = 0
+    locked: bool = True
+    stopped: bool = False
+    ended: tuple[Movement, ...] = ()
+
+
+def after(payment: Payment, step: Step, work: Work, done: Done, now: datetime) -> Payment:
+    """The payment once a ledger has done a step of it."""
+    payment = replace(payment, attempts=0, error="", due_at=None)
+    match step:
+        case Step.LOCK:
+            return payment.move(PaymentTrigger.LOCK, locked_at=now)
+        case Step.ASSIGN:
+            return replace(payment, node=work.node, node_id=work.node_id)
+        case Step.PAY:
+            # What a stream's cap held back is still owed, unless its client has ended the stream.
+            earned = done.paid_units if done.stopped else max(payment.earned_units, done.paid_units)
+            return payment.move(PaymentTrigger.PAY, paid_units=done.paid_units, earned_units=earned)
+        case Step.SETTLE | Step.REFUND:
+            if not done.locked:
+                return payment.move(PaymentTrigger.FAIL, ended_at=now)
+            trigger = PaymentTrigger.SETTLE if done.paid_units else PaymentTrigger.REFUND
+            if payment.state is PaymentState.PENDING:
+                payment = payment.move(PaymentTrigger.LOCK, locked_at=now)
+            return payment.move(trigger, paid_units=done.paid_units, refunded_units=done.refunded_units, ended_at=now)

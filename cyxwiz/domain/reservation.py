@@ -25,6 +25,8 @@ from cyxwiz.domain.states import (
 
 MIN_MINUTES = 10
 MAX_MINUTES = 1440  # at a time, and of what may lie ahead after an extension
+LONGEST = timedelta(days=29)  # from its start to its end, all extensions included
+MONEY_STAYS = timedelta(days=30)  # from its start, after which its owner can take back what was not paid out of it
 ENGINE_PATIENCE = timedelta(seconds=90)  # three of an engine's heartbeats
 TOKEN_STAYS = timedelta(seconds=300)  # after the end, for which a token still lets its owner fetch weights
 EXTEND_BELOW = timedelta(seconds=300)  # of time left, below which an engine that trains is told to extend
@@ -82,6 +84,11 @@ class Reservation:
     @property
     def ends_at(self) -> datetime:
         return self.started_at + self.minutes * MINUTE
+
+    @property
+    def deadline(self) -> datetime:
+        """Of every lock of it, so that none can be taken back before its end is paid for: it has a day for that."""
+        return self.started_at + MONEY_STAYS
 
     @property
     def live(self) -> bool:
@@ -161,6 +168,14 @@ def extended(reservation: Reservation, minutes: int, now: datetime) -> Reservati
             f"additional_minutes: {left} minutes are left and {minutes} more would be past {MAX_MINUTES}, the most "
             "that may lie ahead",
             field="additional_minutes",
+        )
+    if longer.ends_at - longer.started_at > LONGEST:
+        most = LONGEST // MINUTE - reservation.minutes
+        raise invalid(
+            f"additional_minutes: {most} minutes more would make this reservation {LONGEST.days} days long, the most "
+            "that one can be, as its money can be taken back later: release it then and reserve anew",
+            field="additional_minutes",
+            most=most,
         )
     check_amount(longer.rate_units_per_hour, longer.minutes)
     return longer

@@ -1,7 +1,8 @@
 """A node's stake, purely: what the NodeStaking program holds and allows (docs/programs.md), for every ledger.
 
 A stake is active, or cooling down on its way back to the owner. A slash sets part of it aside, of what is active first;
-it is lost when nobody appeals in time or the judge upholds it, and back where it was otherwise. Units are of CYXWIZ.
+it is lost when nobody appeals in time or the judge upholds it, and back where it was otherwise. What is active earns
+rewards, which are paid as far as the rewards vault has them; what is lost goes there. Units are of CYXWIZ.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from enum import StrEnum
 
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.domain.ids import NodeId, UserId
-from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
+from cyxwiz.domain.money import MAX_UNITS, check_amount, format_cyxwiz
 from cyxwiz.domain.proof import is_digest
+
+BASIS_POINTS, YEAR_SECONDS = 10_000, 365 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,21 @@ class StakeRules:
         minimum_units: what is active is nothing, or at least so much.
         cooldown: from the request to the withdrawal.
         appeal: to appeal against a slash, and as long again to judge the appeal.
+        rate_bps: rewards a year, in basis points of what is active.
     """
 
     minimum_units: int = 1
     cooldown: timedelta = timedelta(days=7)
     appeal: timedelta = timedelta(days=2)
+    rate_bps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RewardsVault:
+    """What rewards are paid out of. Whoever sends tokens there funds them, and what slashes take goes there."""
+
+    account: str
+    units: int
 
 
 class Contest(StrEnum):
@@ -49,6 +62,7 @@ class Stake:
         contested_until: end of the time to appeal; once appealed, of the time to judge.
         evidence: SHA-256 (hex) of what the last slash stands on.
         slashed_units: lost so far.
+        rewards_units: earned up to `accrued_at`, and not claimed.
     """
 
     account: str
@@ -61,6 +75,8 @@ class Stake:
     contested_until: datetime | None = None
     evidence: str = ""
     slashed_units: int = 0
+    rewards_units: int = 0
+    accrued_at: datetime | None = None
 
     @property
     def pledged_units(self) -> int:
@@ -71,6 +87,15 @@ class Stake:
         """What can be withdrawn."""
         cooled = self.cooling_until is not None and now >= self.cooling_until
         return self.cooling_units if cooled else 0
+
+    def due_units(self, rules: StakeRules, now: datetime) -> int:
+        """Rewards earned so far: floor(active · rate · seconds / (10000 · 31536000)) for each span in which the active
+        stake was the same, in whole seconds."""
+        if self.accrued_at is None:
+            return self.rewards_units
+        seconds = max(0, int(now.timestamp()) - int(self.accrued_at.timestamp()))
+        earned = self.active_units * rules.rate_bps * seconds // (BASIS_POINTS * YEAR_SECONDS)
+        return min(self.rewards_units + earned, MAX_UNITS)
 
 
 class StakeKind(StrEnum):
@@ -83,9 +108,13 @@ class StakeKind(StrEnum):
     APPEAL = "appeal"
     JUDGE = "judge"
     CONCLUDE = "conclude"  # of a slash whose time is over
+    CLAIM = "rewards"
 
 
-OWNERS = frozenset({StakeKind.ADD, StakeKind.COOL, StakeKind.WITHDRAW, StakeKind.APPEAL, StakeKind.JUDGE})
+OWNERS = frozenset(
+    {StakeKind.ADD, StakeKind.COOL, StakeKind.WITHDRAW, StakeKind.APPEAL, StakeKind.JUDGE, StakeKind.CLAIM}
+)
+_STILL = frozenset({StakeKind.WITHDRAW, StakeKind.APPEAL})  # what changes nothing that earns
 
 
 class StepState(StrEnum):
@@ -136,13 +165,15 @@ class StakeDone:
     lost: bool = False
 
 
-def applied(stake: Stake, step: StakeStep, rules: StakeRules, now: datetime) -> tuple[Stake, int]:
-    """(the stake after a step, the units that it moved or set aside).
+def applied(stake: Stake, step: StakeStep, rules: StakeRules, now: datetime, vault_units: int = 0) -> tuple[Stake, int]:
+    """(the stake after a step, the units that it moved or set aside). `vault_units` are there to pay rewards.
 
     Raises:
         CyxError: INVALID for an amount that no stake may have; FUNDS for more than is there; CONFLICT when it is too
             early, too late, or there is nothing to do it to.
     """
+    if step.kind not in _STILL:
+        stake = replace(stake, rewards_units=stake.due_units(rules, now), accrued_at=now.replace(microsecond=0))
     match step.kind:
         case StakeKind.ADD:
             return _add(stake, step.units, rules), step.units
@@ -158,16 +189,12 @@ def applied(stake: Stake, step: StakeStep, rules: StakeRules, now: datetime) -> 
             return _judge(stake, step.upheld, now), stake.contested_units
         case StakeKind.CONCLUDE:
             return _conclude(stake, now), stake.contested_units
-
-
-def _checked(units: int) -> int:
-    if not 0 < units <= MAX_UNITS:
-        raise invalid("amount: must be more than 0 CYXWIZ and less than 2^63 units", field="amount")
-    return units
+        case StakeKind.CLAIM:
+            return _claim(stake, vault_units)
 
 
 def _add(stake: Stake, units: int, rules: StakeRules) -> Stake:
-    active = stake.active_units + _checked(units)
+    active = stake.active_units + check_amount(units)
     if active < rules.minimum_units:
         raise invalid(
             f"amount: a stake is at least {format_cyxwiz(rules.minimum_units)} CYXWIZ, and this would make it "
@@ -180,7 +207,7 @@ def _add(stake: Stake, units: int, rules: StakeRules) -> Stake:
 
 
 def _cool(stake: Stake, units: int, rules: StakeRules, now: datetime) -> Stake:
-    left = stake.active_units - _checked(units)
+    left = stake.active_units - check_amount(units)
     if left < 0:
         raise CyxError(
             Code.FUNDS,
@@ -212,7 +239,7 @@ def _slash(stake: Stake, step: StakeStep, rules: StakeRules, now: datetime) -> S
         raise conflict("A slash of this stake is not settled yet: the next one has to wait")
     if not is_digest(step.evidence) or step.evidence == "0" * 64:
         raise invalid("evidence: must be a SHA-256 in hex, and not 0", field="evidence")
-    if _checked(step.units) > stake.pledged_units:
+    if check_amount(step.units) > stake.pledged_units:
         raise CyxError(Code.FUNDS, f"Only {format_cyxwiz(stake.pledged_units)} CYXWIZ are staked")
     of_active = min(step.units, stake.active_units)
     return replace(
@@ -249,6 +276,18 @@ def _conclude(stake: Stake, now: datetime) -> Stake:
     if not _over(stake, now):
         raise conflict("The time of the slash is not over yet")
     return _ended(stake, upheld=stake.contest is Contest.PENDING)
+
+
+def _claim(stake: Stake, vault_units: int) -> tuple[Stake, int]:
+    if not stake.rewards_units:
+        raise conflict("No rewards are due: they grow with what is staked, by the ledger's rate")
+    if not vault_units:
+        raise conflict(
+            f"{format_cyxwiz(stake.rewards_units)} CYXWIZ are due, and the rewards vault is empty: claim them when "
+            "somebody has funded it (`cyxwiz stake rewards` shows its address)"
+        )
+    paid = min(stake.rewards_units, vault_units)
+    return replace(stake, rewards_units=stake.rewards_units - paid), paid
 
 
 def _over(stake: Stake, now: datetime) -> bool:

@@ -26,7 +26,7 @@ class JobTrigger(StrEnum):
     LOSE = "lose"  # the node went silent, or lost the run
     REVIVE = "revive"  # the silent node spoke again before anybody else got the job
     RETRY = "retry"  # the run failed in a way that another may not
-    YIELD = "yield"  # the node saved a checkpoint and gave it back
+    YIELD = "yield"  # the node saved a checkpoint and gave it back: asked to, or for its owner
     PAUSE = "pause"  # its owner set it aside
     RESUME = "resume"
     COMPLETE = "complete"

@@ -11,6 +11,7 @@ The platform's key slashes; the judge's key, where it is configured, judges appe
 from __future__ import annotations
 
 import hmac
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,13 +24,14 @@ from cyxwiz.domain.errors import unsupported
 from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Movement
-from cyxwiz.domain.stake import Contest, Stake, StakeDone, StakeKind, StakeRules, StakeStep, applied
+from cyxwiz.domain.stake import Contest, RewardsVault, Stake, StakeDone, StakeKind, StakeRules, StakeStep, applied
+from cyxwiz.ledger.credit_stakes import FUND
 from cyxwiz.ledger.instructions import staking as program
 from cyxwiz.ledger.instructions.staking import Config, Staking
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.rpc import Rpc
-from cyxwiz.ledger.sending import CONFIRMED, Send
-from cyxwiz.ledger.tokens import memo, transfer
+from cyxwiz.ledger.sending import CONFIRMED, Prepared, Send
+from cyxwiz.ledger.tokens import memo, transfer, transfer_into
 from cyxwiz.ports.clock import Clock
 
 _CONTESTS = {
@@ -83,6 +85,28 @@ class ChainStakes:
     async def rules(self) -> StakeRules:
         return _rules(await self._config())
 
+    async def vault(self) -> RewardsVault:
+        config = await self._config()
+        return RewardsVault(str(config.rewards), await self._there(config))
+
+    async def _there(self, config: Config) -> int:
+        """Units in the rewards vault, which is a token account itself."""
+        account = await self._rpc.account(config.rewards)
+        return 0 if account is None else int.from_bytes(bytes(account.data)[64:72], "little")
+
+    async def fund(self, user_id: UserId, units: int, key: str) -> str:
+        owner, config = self._accounts.user_key(user_id), await self._config()
+        ident = str(uuid.uuid5(uuid.UUID(user_id), f"fund {key}"))
+        source, vault = str(owner.pubkey), config.rewards
+
+        async def prepare() -> Prepared:
+            await self._accounts.afford(source, units)
+            steps = [memo(ident), transfer_into(owner.pubkey, vault, self._keys.mint, units)]
+            return steps, [self._keys.platform, owner]
+
+        moved = Movement("", FUND, units, source, str(vault), self._clock.now(), payment_id=ident, owner_id=user_id)
+        return await self._send.once(moved, prepare)
+
     async def stake(self, node: Node) -> Stake:
         account = self.account(node)
         found = await self._found(Pubkey.from_string(account))
@@ -96,7 +120,11 @@ class ChainStakes:
         config = await self._config()
         before = await self.stake(node)
         now = datetime.fromtimestamp(await self._accounts.chain_time(), UTC)
-        after, units = applied(before, step, _rules(config), now)
+        there = await self._there(config) if step.kind is StakeKind.CLAIM else 0
+        after, units = applied(before, step, _rules(config), now, there)
+        if step.kind is StakeKind.CLAIM:
+            # What was earned between an earlier look at the clock and its claim was left on the key's own account.
+            units += await self._rpc.token_balance(self._key_of(node).pubkey)
         staking = Staking(self._keys.program, config, self._key_of(node).pubkey, self._keys.platform.pubkey)
         instructions, signers = await self._instructions(staking, node, step, units)
         lost = after.slashed_units > before.slashed_units
@@ -104,7 +132,7 @@ class ChainStakes:
             "",
             step.kind.value,
             units,
-            str(self._owner(step).pubkey) if step.kind is StakeKind.ADD else before.account,
+            self._source(step, before.account, config),
             self._destination(step, before.account, config, lost=lost),
             self._clock.now(),
             payment_id=step.id,
@@ -135,6 +163,10 @@ class ChainStakes:
             case StakeKind.WITHDRAW:
                 back = transfer(key.pubkey, owner.pubkey, self._keys.mint, units)
                 return [self._accounts.make_account(owner.pubkey), staking.withdraw(), back], [key]
+            case StakeKind.CLAIM:
+                on = transfer(key.pubkey, owner.pubkey, self._keys.mint, units)
+                accounts = [self._accounts.make_account(each.pubkey) for each in (key, owner)]
+                return [*accounts, staking.claim_rewards(), on], [key]
             case StakeKind.SLASH:
                 if staking.config.slasher != self._keys.platform.pubkey:
                     raise unsupported("The staking config names another slasher than the platform's key")
@@ -151,8 +183,13 @@ class ChainStakes:
             case StakeKind.CONCLUDE:
                 return [staking.conclude(self._keys.platform.pubkey)], []
 
+    def _source(self, step: StakeStep, account: str, config: Config) -> str:
+        if step.kind is StakeKind.ADD:
+            return str(self._owner(step).pubkey)
+        return str(config.rewards) if step.kind is StakeKind.CLAIM else account
+
     def _destination(self, step: StakeStep, account: str, config: Config, *, lost: bool) -> str:
-        if step.kind is StakeKind.WITHDRAW:
+        if step.kind in (StakeKind.WITHDRAW, StakeKind.CLAIM):
             return str(self._owner(step).pubkey)
         return str(config.rewards) if lost else account
 
@@ -180,7 +217,8 @@ class ChainStakes:
 
 
 def _rules(config: Config) -> StakeRules:
-    return StakeRules(config.minimum, timedelta(seconds=config.cooldown), timedelta(seconds=config.appeal))
+    cooldown, appeal = timedelta(seconds=config.cooldown), timedelta(seconds=config.appeal)
+    return StakeRules(config.minimum, cooldown, appeal, config.rate_bps)
 
 
 def _stake(found: program.Stake) -> Stake:
@@ -195,4 +233,6 @@ def _stake(found: program.Stake) -> Stake:
         contested_until=datetime.fromtimestamp(found.contested_until, UTC) if found.contested_until else None,
         evidence=found.evidence.hex() if any(found.evidence) else "",
         slashed_units=found.slashed,
+        rewards_units=found.rewards,
+        accrued_at=datetime.fromtimestamp(found.accrued_at, UTC),
     )

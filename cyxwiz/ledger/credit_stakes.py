@@ -1,19 +1,21 @@
 """Stakes in the platform's own books, by the rules of the on-chain program.
 
-Accounts: `stake:<node>` holds a node's stake, also while it cools down or is contested; `slashed` has what was lost.
-Nothing is paid out of `slashed`.
+Accounts: `stake:<node>` holds a node's stake, also while it cools down or is contested; `slashed` has what was lost and
+what was given for rewards, which are paid out of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Movement
-from cyxwiz.domain.stake import Stake, StakeDone, StakeKind, StakeRules, StakeStep, applied
+from cyxwiz.domain.stake import RewardsVault, Stake, StakeDone, StakeKind, StakeRules, StakeStep, applied
 from cyxwiz.ports.store import Store, Tx
 
 SLASHED = "slashed"
+FUND = "fund"
 
 
 class CreditStakes:
@@ -34,6 +36,21 @@ class CreditStakes:
     async def rules(self) -> StakeRules:
         return self._rules
 
+    async def vault(self) -> RewardsVault:
+        return RewardsVault(SLASHED, await self._store.read(lambda tx: tx.account_units(SLASHED)))
+
+    async def fund(self, user_id: UserId, units: int, key: str) -> str:
+        reference, account = f"credits:fund:{user_id}:{key}", f"user:{user_id}"
+
+        def unit(tx: Tx) -> None:
+            self._greet(tx, account)
+            made = Movement(reference, FUND, units, account, SLASHED, tx.now, owner_id=user_id, confirmed_at=tx.now)
+            if tx.add_movement(made):
+                tx.post(reference, {account: -units, SLASHED: units})
+
+        await self._store.write(unit)
+        return reference
+
     async def stake(self, node: Node) -> Stake:
         account = self.account(node)
         return await self._store.read(lambda tx: tx.stake_of(account))
@@ -47,7 +64,7 @@ class CreditStakes:
         before = tx.stake_of(account)
         if (known := tx.movement(reference)) is not None:
             return StakeDone(reference, known.units, before, known.destination == SLASHED)
-        stake, units = applied(before, step, self._rules, tx.now)
+        stake, units = applied(before, step, self._rules, tx.now, tx.account_units(SLASHED))
         tx.save_stake(stake)
         source, destination = _ends(before, stake, step, account, owner)
         if source != destination:
@@ -77,4 +94,6 @@ def _ends(before: Stake, after: Stake, step: StakeStep, account: str, owner: str
         return owner, account
     if step.kind is StakeKind.WITHDRAW:
         return account, owner
+    if step.kind is StakeKind.CLAIM:
+        return SLASHED, owner
     return account, SLASHED if after.slashed_units > before.slashed_units else account

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
+from cyxwiz.domain.errors import Code, CyxError, conflict
 from cyxwiz.domain.ids import UserId
-from cyxwiz.domain.money import MAX_UNITS
+from cyxwiz.domain.money import check_amount
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, fee_of
 from cyxwiz.domain.stake import StakeRules
@@ -55,21 +55,25 @@ class CreditsLedger:
 
         return await self._store.write(unit)
 
-    def lock_within(self, tx: Tx, payment: Payment) -> Done | None:
+    async def lamports(self, account: str) -> int | None:
+        return None
+
+    def lock_within(self, tx: Tx, payment: Payment) -> Done:
         self._greet(tx, payment.client)
         reference = f"credits:{payment.id}:lock"
         lines = {payment.client: -payment.amount_units, _escrow(payment): payment.amount_units}
         self._move(tx, reference, payment, Step.LOCK, lines, payment.amount_units, _escrow(payment))
         return Done(reference)
 
-    async def perform(self, payment: Payment, step: Step, work: Work) -> Done:
+    def known(self, tx: Tx, payment: Payment) -> Sequence[Movement]:
+        return ()
+
+    async def perform(self, payment: Payment, step: Step, work: Work, known: Sequence[Movement] | None = None) -> Done:
         return await self._store.write(lambda tx: self._perform(tx, payment, step))
 
     def _perform(self, tx: Tx, payment: Payment, step: Step) -> Done:
         if step is Step.LOCK:
-            done = self.lock_within(tx, payment)
-            assert done is not None
-            return done
+            return self.lock_within(tx, payment)
         held = _escrow(payment)
         if step is Step.ASSIGN:
             return Done("")
@@ -121,8 +125,7 @@ class CreditsLedger:
         return await self._store.read(unit)
 
     async def grant(self, account: str, units: int, key: str) -> str:
-        if not 0 < units <= MAX_UNITS:
-            raise invalid("amount: must be more than 0 CYXWIZ and less than 2^63 units", field="amount")
+        check_amount(units)
         await self._store.write(lambda tx: _give(tx, account, units, f"credits:grant:{key}"))
         return f"credits:grant:{key}"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cyxwiz.domain.payment import Done, Movement, Payment
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag
-from cyxwiz.ledger.sending import CONFIRMED
+from cyxwiz.ledger.sending import CONFIRMED, newest
 
 
 def allowance(held: Escrow, now: int) -> int:
@@ -15,11 +15,6 @@ def allowance(held: Escrow, now: int) -> int:
         return 0
     span = min(max(0, min(now, held.deadline) - held.accrued_at), held.interval)
     return min(held.cap * span // held.interval, held.amount - held.accrued)
-
-
-def newest(moves: Sequence[Movement], kind: str) -> str:
-    """The transaction of that kind that landed last."""
-    return next((each.reference for each in reversed(moves) if each.kind == kind and each.state == CONFIRMED), "")
 
 
 def how_it_ended(payment: Payment, moves: Sequence[Movement]) -> Done | None:

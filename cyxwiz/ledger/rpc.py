@@ -144,7 +144,7 @@ class JsonRpc:
     def __init__(self, call: Caller, *, mint: Pubkey, programs: Collection[Pubkey]) -> None:
         self._caller = call
         self._mint = mint
-        self._programs = frozenset(map(str, programs))
+        self.programs = frozenset(map(str, programs))
 
     async def _call(self, method: str, *params: Any) -> Any:
         try:
@@ -155,9 +155,9 @@ class JsonRpc:
     def _error(self, method: str, error: RpcRefusal) -> CyxError:
         data = error.data if isinstance(error.data, dict) else {}
         if error.code == PREFLIGHT_FAILURE and "err" in data:
-            return refusal(data["err"], data.get("logs"), self._programs)
+            return refusal(data["err"], data.get("logs"), self.programs)
         if error.code == SIGNATURE_FAILURE:
-            return invalid("the cluster refused the transaction: a signature does not fit")
+            return bad_signature()
         if error.code in (INVALID_PARAMS, INVALID_REQUEST):
             return invalid(f"the cluster refused {method}: {error.message}")
         if error.code == METHOD_NOT_FOUND:
@@ -203,11 +203,10 @@ class JsonRpc:
         with _reading("simulateTransaction"):
             value = answer["value"]
             error, logs = value["err"], value.get("logs")
-        return None if error is None else refusal(error, logs, self._programs)
+        return None if error is None else refusal(error, logs, self.programs)
 
     async def statuses(self, signatures: Sequence[Signature]) -> Statuses:
-        if not 0 < len(signatures) <= MAX_STATUSES:
-            raise invalid(f"{len(signatures)} signatures: 1 to {MAX_STATUSES} at once")
+        check_count(signatures)
         config = {"searchTransactionHistory": True}
         answer = await self._call("getSignatureStatuses", [str(each) for each in signatures], config)
         with _reading("getSignatureStatuses"):
@@ -247,7 +246,7 @@ class JsonRpc:
             return None
         with _reading("getTransaction"):
             error, logs = document["meta"]["err"], document["meta"]["logMessages"]
-        return None if error is None else refusal(error, logs, self._programs)
+        return None if error is None else refusal(error, logs, self.programs)
 
     async def recent_priority_fee(self, accounts: Sequence[Pubkey]) -> int:
         addresses = [str(each) for each in accounts[:MAX_FEE_ACCOUNTS]]
@@ -260,6 +259,16 @@ class JsonRpc:
         answer = await self._call("requestAirdrop", str(address), lamports, {"commitment": CONFIRMED})
         with _reading("requestAirdrop"):
             return Signature.from_string(answer)
+
+
+def check_count(signatures: Sequence[Signature]) -> None:
+    """Raises INVALID for more than one call can ask for, and for none."""
+    if not 0 < len(signatures) <= MAX_STATUSES:
+        raise invalid(f"{len(signatures)} signatures: 1 to {MAX_STATUSES} at once")
+
+
+def bad_signature() -> CyxError:
+    return invalid("the cluster refused the transaction: a signature does not fit")
 
 
 class _reading:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from weakref import WeakValueDictionary
 
 from solders.instruction import Instruction
 from solders.signature import Signature
@@ -17,9 +19,38 @@ from cyxwiz.ledger.sender import Failed, Intent, Landed, Sender, SendPolicy, Sig
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store, Tx
 
+Prepared = tuple[Sequence[Instruction], Sequence[Key]]
+"""What is to happen, and who signs it; the first pays."""
+
 PENDING, CONFIRMED, FAILED = "pending", "confirmed", "failed"
 FARTHEST_BEHIND = timedelta(hours=1)  # that a node of the cluster is; it may have forgotten what landed before
 KEPT_SLOTS = 10_000
+
+
+def newest(moves: Sequence[Movement], kind: str) -> str:
+    """The transaction of that kind that landed last."""
+    return next((each.reference for each in reversed(moves) if each.kind == kind and each.state == CONFIRMED), "")
+
+
+@dataclass(slots=True)
+class Record:
+    """What is recorded of a payment while a step of it is done.
+
+    Args:
+        moves: its movements, oldest first, none of them pending once `Send.resolve` is through.
+        ended: of those, what is still to be stored: they ended meanwhile.
+    """
+
+    moves: list[Movement]
+    ended: list[Movement] = field(default_factory=list[Movement])
+
+    def end(self, movement: Movement) -> None:
+        at = next((at for at, each in enumerate(self.moves) if each.reference == movement.reference), None)
+        if at is None:
+            self.moves.append(movement)
+        else:
+            self.moves[at] = movement
+        self.ended.append(movement)
 
 
 class Send:
@@ -32,6 +63,7 @@ class Send:
         # Sees to the end of what was signed, without signing anything new.
         self._finisher = Sender(rpc, clock, replace(policy, max_signings=1))
         self._rpc = rpc
+        self._in_hand: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by payment
         self._slots: dict[str, int] = {}  # by payment: in which its latest transaction landed
 
     async def resolve(self, payment_id: str) -> Sequence[Movement]:
@@ -43,27 +75,44 @@ class Send:
         Raises:
             CyxError: UNAVAILABLE when the cluster can't say.
         """
-        known = list(await self._store.read(lambda tx: tx.movements_of(payment_id)))
-        for at, movement in enumerate(known):
+        record = Record(list(await self._store.read(lambda tx: tx.movements_of(payment_id))))
+        try:
+            await self.clear(record)
+        finally:
+            await self.keep(record)
+        return record.moves
+
+    async def clear(self, record: Record) -> None:
+        """As `resolve`, for what was read already; it stores nothing."""
+        for movement in list(record.moves):
             if movement.state != PENDING:
                 continue
             signed = Signed(Signature.from_string(movement.reference), movement.raw, movement.last_height)
             ended = await self._finisher.send(Intent((), ()), record=_never, signed=[signed])
             self._saw(movement, ended)
-            known[at] = await self._close(movement, None if isinstance(ended, Landed) else ended.error.message)
-        return known
+            record.end(self._ended(movement, None if isinstance(ended, Landed) else ended.error.message))
+
+    async def keep(self, record: Record) -> None:
+        """Stores what has ended."""
+        if ended := record.ended:
+            await self._store.write(lambda tx: [tx.save_movement(each) for each in ended])
 
     async def prefetch(self) -> None:
         """Has at hand what `record` signs by."""
         if self._sender.signs_now:
             await self._sender.blockhash()
 
-    def record(self, tx: Tx, movement: Movement, instructions: Sequence[Instruction], signers: Sequence[Key]) -> None:
+    def record(
+        self, tx: Tx, movement: Movement, instructions: Sequence[Instruction], signers: Sequence[Key]
+    ) -> Sequence[Movement]:
         """Signs a transaction and records it within a unit, where that needs nothing to be asked; else does nothing.
-        The next `resolve` of its payment sends it, as after a crash between the two."""
+        The next `clear` of its payment sends it, as after a crash between the two."""
         signed = self._sender.sign_now(Intent(tuple(instructions), tuple(signers)))
-        if signed is not None:
-            tx.add_movement(_pending(movement, signed.signature, signed.raw, signed.last_valid_block_height))
+        if signed is None:
+            return ()
+        made = _pending(movement, signed.signature, signed.raw, signed.last_valid_block_height)
+        tx.add_movement(made)
+        return (made,)
 
     async def seen(self, payment_id: str, moves: Sequence[Movement]) -> int:
         """The slot of a payment's latest transaction: who has not seen it says nothing about the payment. 0: any will.
@@ -90,39 +139,62 @@ class Send:
         if isinstance(ended, Landed):
             self._slots[movement.payment_id] = ended.slot
 
-    async def land(self, movement: Movement, instructions: Sequence[Instruction], signers: Sequence[Key]) -> str:
+    async def land(
+        self,
+        movement: Movement,
+        instructions: Sequence[Instruction],
+        signers: Sequence[Key],
+        record: Record | None = None,
+    ) -> str:
         """Sends one transaction until it is final; returns its signature. The first signer pays.
+
+        Args:
+            record: takes what became of it, for the caller to store; None: it is stored here.
 
         Raises:
             CyxError: what it was refused with; UNAVAILABLE or TIMEOUT when it never landed.
         """
         tried: list[Movement] = []
 
-        async def record(signature: Signature, raw: bytes, last_height: int) -> None:
+        async def keep(signature: Signature, raw: bytes, last_height: int) -> None:
             made = _pending(movement, signature, raw, last_height)
             await self._store.write(lambda tx: tx.add_movement(made))
             tried.append(made)
 
-        ended = await self._sender.send(Intent(tuple(instructions), tuple(signers)), record=record)
+        ended = await self._sender.send(Intent(tuple(instructions), tuple(signers)), record=keep)
         self._saw(movement, ended)
         landed = str(ended.signature) if isinstance(ended, Landed) else ""
+        results = record or Record([])
         for made in tried:
             why = "" if isinstance(ended, Landed) else ended.error.message
-            await self._close(made, None if made.reference == landed else why or "another signing landed")
+            results.end(self._ended(made, None if made.reference == landed else why or "another signing landed"))
+        if record is None:
+            await self.keep(results)
         if not isinstance(ended, Landed):
             raise ended.error
         return landed
 
-    async def _close(self, movement: Movement, error: str | None) -> Movement:
-        done = replace(
+    async def once(self, movement: Movement, prepare: Callable[[], Awaitable[Prepared]]) -> str:
+        """As `land`, once a payment's id and kind, whoever asks how often, also at the same time and after a crash.
+
+        Args:
+            prepare: gives the instructions and who signs, if nothing has landed yet; what it raises ends it.
+        """
+        ident = movement.payment_id
+        async with self._in_hand.setdefault(ident, asyncio.Lock()):
+            if done := newest(await self.resolve(ident), movement.kind):
+                return done
+            instructions, signers = await prepare()
+            return await self.land(movement, instructions, signers)
+
+    def _ended(self, movement: Movement, error: str | None) -> Movement:
+        return replace(
             movement,
             state=CONFIRMED if error is None else FAILED,
             error=(error or "")[:500],
             confirmed_at=self._clock.now() if error is None else None,
             raw=b"",
         )
-        await self._store.write(lambda tx: tx.save_movement(done))
-        return done
 
 
 def _pending(movement: Movement, signature: Signature, raw: bytes, last_height: int) -> Movement:

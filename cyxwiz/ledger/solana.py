@@ -10,33 +10,35 @@ token account of that key. A node without a wallet is paid to its owner's.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
+from solders.system_program import ID as SYSTEM_PROGRAM
 
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.domain.ids import UserId
-from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
+from cyxwiz.domain.money import check_amount, format_cyxwiz
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Funding, Movement, Payment, Step, Work, fee_of
 from cyxwiz.ledger.chain_stakes import Accounts, ChainStakes, StakingKeys
 from cyxwiz.ledger.cluster import Cluster
-from cyxwiz.ledger.escrows import allowance, how_it_ended, newest
+from cyxwiz.ledger.deployment import Deployment
+from cyxwiz.ledger.escrows import allowance, how_it_ended
+from cyxwiz.ledger.grants import Grants
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Payout, Terms
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.offers import Offers, differences
 from cyxwiz.ledger.rpc import Rpc
-from cyxwiz.ledger.sending import CONFIRMED, PENDING, Send
+from cyxwiz.ledger.sending import CONFIRMED, PENDING, Prepared, Record, Send, newest
 from cyxwiz.ledger.tokens import make_account, memo, transfer
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
@@ -47,32 +49,6 @@ WITHDRAW = "withdraw"
 STRAY, MOST_STRAYS = timedelta(minutes=5), 100  # after which a transaction in doubt has been left alone; in one pass
 STEPS = frozenset(str(step) for step in Step)
 CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
-Faucet = Callable[[Pubkey, int], Awaitable[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """Where the platform's programs and keys are on a cluster.
-
-    Args:
-        platform: pays fees and rents, and speaks for the platform in escrows.
-        custody: the secret that users' prepaid keys are derived from.
-        staking: the program that holds nodes' stakes.
-        judge: decides appeals against slashes, where the platform has its key.
-        faucet: gives new tokens to an owner, where the platform may make some.
-    """
-
-    network: str
-    endpoint: str
-    program: Pubkey
-    mint: Pubkey
-    platform: Key
-    arbiter: Pubkey
-    custody: bytes
-    staking: Pubkey
-    judge: Key | None = None
-    faucet: Faucet | None = None
-    welcome_units: int = 0
 
 
 class SolanaLedger:
@@ -99,8 +75,9 @@ class SolanaLedger:
         self._checked = False
         self._fee_account = token_account(deployment.platform.pubkey, deployment.mint)
         self._ready = False
-        self._withdrawing = asyncio.Lock()  # one call that is made twice at a time is one withdrawal
         self._greeted: set[str] = set()
+        faucet = deployment.faucet
+        self._grants = Grants(store, clock, send, deployment.mint, faucet) if faucet is not None else None
         self._custody: dict[str, Key] = {}
         self._kept: set[str] = set()  # the accounts of those keys
         at = deployment
@@ -131,12 +108,21 @@ class SolanaLedger:
             units = await self._rpc.token_balance(owner)
         return units
 
-    def lock_within(self, tx: Tx, payment: Payment) -> Done | None:
+    async def lamports(self, account: str) -> int | None:
+        found = await self._rpc.account(_key(account))
+        return found.lamports if found is not None else 0
+
+    def lock_within(self, tx: Tx, payment: Payment) -> Done | Sequence[Movement]:
         """Locks nothing yet: where it can, it signs what will, so that it is recorded with the payment itself."""
-        if self._ready and payment.funding is Funding.PREPAID:
-            moved = self._movement(payment, Step.LOCK, payment.amount_units, 0)
-            self._send.record(tx, moved, [self._create(payment)], [self._at.platform, self._key_of(payment.owner_id)])
-        return None
+        if not self._ready or payment.funding is not Funding.PREPAID:
+            return ()
+        moved = self._movement(payment, Step.LOCK, payment.amount_units, 0)
+        return self._send.record(
+            tx, moved, [self._create(payment)], [self._at.platform, self._key_of(payment.owner_id)]
+        )
+
+    def known(self, tx: Tx, payment: Payment) -> Sequence[Movement]:
+        return tx.movements_of(payment.id)
 
     async def check(self) -> None:
         """Raises INVALID or CONFLICT where the settings and the cluster don't fit, UNAVAILABLE when it does not answer
@@ -146,25 +132,40 @@ class SolanaLedger:
             self._checked = True
             await self._cluster.check_payer()
 
-    async def perform(self, payment: Payment, step: Step, work: Work) -> Done:
+    async def perform(self, payment: Payment, step: Step, work: Work, known: Sequence[Movement] | None = None) -> Done:
         if self._cluster is not None and not self._checked:
             await self._cluster.check()
             self._checked = True
-        moves = await self._send.resolve(payment.id)
-        held = await self._escrow(payment, moves)
+        moves = known if known is not None else await self._moves(payment)
+        record = Record(list(moves))
+        try:
+            done = await self._perform(payment, step, work, record)
+        except CyxError:
+            await self._send.keep(record)
+            raise
+        if known is not None:
+            return replace(done, ended=tuple(record.ended))
+        await self._send.keep(record)
+        return done
+
+    async def _perform(self, payment: Payment, step: Step, work: Work, record: Record) -> Done:
+        await self._send.clear(record)
+        if step is Step.LOCK and how_it_ended(payment, record.moves) is not None:
+            return Done(newest(record.moves, "lock"))
+        held = await self._escrow(payment, record)
         match step:
             case Step.LOCK:
-                return await self._lock(payment, held, moves)
+                return await self._lock(payment, held, record)
             case Step.ASSIGN:
-                return await self._assign(payment, held, work, moves)
+                return await self._assign(payment, held, work, record)
             case Step.PAY:
-                return await self._pay(payment, await self._for_its_node(payment, held, work, moves), moves)
+                return await self._pay(payment, await self._for_its_node(payment, held, work, record), record)
             case Step.SETTLE | Step.REFUND:
                 if held is not None and step is Step.SETTLE:
-                    held = await self._for_its_node(payment, held, work, moves)
+                    held = await self._for_its_node(payment, held, work, record)
                 if held is None:
-                    return how_it_ended(payment, moves) or Done("", locked=False)
-                return await self._end(payment, held, step)
+                    return how_it_ended(payment, record.moves) or Done("", locked=False)
+                return await self._end(payment, held, step, record)
 
     async def offer(self, payment: Payment) -> Offer:
         await self._prepare(payment)
@@ -181,40 +182,35 @@ class SolanaLedger:
         await self._offers.check(self._terms(payment), reference)
 
     async def held(self, payment: Payment) -> Held | None:
-        found = await self._escrow(payment, await self._moves(payment))
+        found = await self._escrow(payment, Record(list(await self._moves(payment))))
         if found is None:
             return None
         return Held(found.amount, found.released, str(found.node) if found.node else "")
 
     async def grant(self, account: str, units: int, key: str) -> str:
-        if not 0 < units <= MAX_UNITS:
-            raise invalid("amount: must be more than 0 CYXWIZ and less than 2^63 units", field="amount")
-        if self._at.faucet is None:
+        check_amount(units)
+        if self._grants is None:
             raise CyxError(Code.UNSUPPORTED, f"CYXWIZ are not made on {self._at.network}: buy or transfer some")
-        kept = f"grant:{key}"
-        movement = Movement(kept, "grant", units, str(self._at.mint), account, self._clock.now(), state="pending")
-        fresh = await self._store.write(lambda tx: tx.add_movement(movement))
-        if not fresh:
-            known = await self._store.read(lambda tx: tx.movement(kept))
-            if known is not None and known.state == "confirmed":
-                return known.error
-        signature = await self._at.faucet(_key(account), units)
-        # The reference is the key, so that it is given once; the signature is kept beside it.
-        done = replace(movement, state="confirmed", confirmed_at=self._clock.now(), error=signature)
-        await self._store.write(lambda tx: tx.save_movement(done))
-        return signature
+        return await self._grants.give(_key(account), units, key)
 
     async def withdraw(self, user_id: UserId, to: str, units: int, key: str) -> str:
         account, owner, target = self.client_account(user_id), self._key_of(user_id), _key(to)
         ident = str(uuid.uuid5(uuid.UUID(user_id), f"withdraw {key}"))
-        async with self._withdrawing:
-            done = newest(await self._send.resolve(ident), WITHDRAW)
-            if done:
-                return done
+
+        async def prepare() -> Prepared:
+            await self._check_wallet(target)
             await self._afford(account, units)
-            moved = Movement("", WITHDRAW, units, account, to, self._clock.now(), payment_id=ident, owner_id=user_id)
             steps = [memo(ident), self._make_account(target), transfer(owner.pubkey, target, self._at.mint, units)]
-            return await self._send.land(moved, steps, [self._at.platform, owner])
+            return steps, [self._at.platform, owner]
+
+        moved = Movement("", WITHDRAW, units, account, to, self._clock.now(), payment_id=ident, owner_id=user_id)
+        return await self._send.once(moved, prepare)
+
+    async def _check_wallet(self, target: Pubkey) -> None:
+        """Raises INVALID for an account of a program, such as a token account: nobody could move what it is sent."""
+        there = await self._rpc.account(target)
+        if there is not None and there.owner != SYSTEM_PROGRAM:
+            raise invalid(f"to: {target} is an account of a program, no wallet: give its owner's address", field="to")
 
     async def _afford(self, account: str, units: int) -> None:
         """Raises FUNDS unless so much is there."""
@@ -242,77 +238,75 @@ class SolanaLedger:
 
     # steps
 
-    async def _lock(self, payment: Payment, held: Escrow | None, moves: Sequence[Movement]) -> Done:
+    async def _lock(self, payment: Payment, held: Escrow | None, record: Record) -> Done:
         if held is not None:
             self._agreed(payment, held)
-        if held is not None or how_it_ended(payment, moves) is not None:
-            return Done(newest(moves, "lock"))
+            return Done(newest(record.moves, "lock"))
         if payment.funding is Funding.SIGNED:
-            why = next((f": {move.error}" for move in reversed(moves) if move.error), " in its time")
+            why = next((f": {move.error}" for move in reversed(record.moves) if move.error), " in its time")
             raise CyxError(Code.FUNDS, f"The escrow that its client signed was not made{why}; submit it anew")
         await self._prepare(payment)
         client = self._key_of(payment.owner_id)
         await self._afford(payment.client, payment.amount_units)
         steps = [self._create(payment)]
-        return Done(await self._land(payment, Step.LOCK, steps, payment.amount_units, 0, [client]))
+        return Done(await self._land(payment, Step.LOCK, steps, payment.amount_units, 0, record, [client]))
 
     def _create(self, payment: Payment) -> Instruction:
         return program.create(self._at.program, self._terms(payment), payer=self._at.platform.pubkey)
 
-    async def _assign(self, payment: Payment, held: Escrow | None, work: Work, moves: Sequence[Movement]) -> Done:
+    async def _assign(self, payment: Payment, held: Escrow | None, work: Work, record: Record) -> Done:
         if held is None:
-            return self._over(payment, moves)
+            return self._over(payment, record)
         node = _key(work.node)
         if held.node == node:
-            return Done(newest(moves, "assign"), paid_units=held.released)
+            return Done(newest(record.moves, "assign"), paid_units=held.released)
         steps: list[Instruction] = []
         if held.node is not None:
             if held.accrued > held.released:
                 steps.append(self._payout(held).claim())
             steps.append(program.unassign(self._at.program, held, held.platform))
         steps += [self._make_account(node), program.assign(self._at.program, held, node)]
-        return Done(await self._land(payment, Step.ASSIGN, steps, 0, 0), paid_units=max(held.released, held.accrued))
+        signature = await self._land(payment, Step.ASSIGN, steps, 0, 0, record)
+        return Done(signature, paid_units=max(held.released, held.accrued))
 
-    async def _for_its_node(
-        self, payment: Payment, held: Escrow | None, work: Work, moves: Sequence[Movement]
-    ) -> Escrow | None:
+    async def _for_its_node(self, payment: Payment, held: Escrow | None, work: Work, record: Record) -> Escrow | None:
         """The escrow with the node that is to be paid: an assignment to another may have landed unknown, and the job
         have come back since."""
         if held is None or not payment.node or held.node == _key(payment.node):
             return held
         if min(payment.earned_units, held.amount) <= max(held.accrued, held.released):
             return held
-        await self._assign(payment, held, replace(work, node=payment.node), moves)
-        return await self._escrow(payment, moves)
+        await self._assign(payment, held, replace(work, node=payment.node), record)
+        return await self._escrow(payment, record)
 
-    async def _pay(self, payment: Payment, held: Escrow | None, moves: Sequence[Movement]) -> Done:
+    async def _pay(self, payment: Payment, held: Escrow | None, record: Record) -> Done:
         if held is None:
-            return replace(self._over(payment, moves), stopped=True)
+            return replace(self._over(payment, record), stopped=True)
         if held.interval == 0:
             raise conflict(f"Payment {payment.id} is paid out at its end")
         total = owed = min(payment.earned_units, held.amount)
         if owed > held.accrued:
-            total = min(owed, await self._attestable(payment, held, owed))
+            total = min(owed, await self._attestable(payment, held, owed, record))
         stopped = Flag.STOPPED in held.flags
         if total <= held.released and held.accrued <= held.released:
-            return Done(newest(moves, "pay"), paid_units=held.released, stopped=stopped)
+            return Done(newest(record.moves, "pay"), paid_units=held.released, stopped=stopped)
         steps: list[Instruction] = []
         if total > held.accrued:
             steps.append(program.attest(self._at.program, held, total, self._evidence(payment)))
         total = max(total, held.accrued)
         steps.append(self._payout(held).claim())
         fee = fee_of(total, held.fee_bps) - held.fees
-        signature = await self._land(payment, Step.PAY, steps, total - held.released, fee)
+        signature = await self._land(payment, Step.PAY, steps, total - held.released, fee, record)
         return Done(signature, paid_units=total, stopped=stopped)
 
-    async def _end(self, payment: Payment, held: Escrow, step: Step) -> Done:
+    async def _end(self, payment: Payment, held: Escrow, step: Step, record: Record) -> Done:
         total = held.released
         steps: list[Instruction] = []
         if held.interval:
             total = max(held.accrued, held.released)
             owed = min(payment.earned_units, held.amount) if step is Step.SETTLE else total
             if owed > total and held.node is not None:
-                total = min(owed, await self._attestable(payment, held, owed))
+                total = min(owed, await self._attestable(payment, held, owed, record))
                 if total > held.accrued:
                     steps.append(program.attest(self._at.program, held, total, self._evidence(payment)))
             steps.append(self._payout(held).close())
@@ -323,10 +317,10 @@ class SolanaLedger:
             steps.append(self._payout(held).settle(total))
         paid, back = total - held.released, held.amount - total
         fee = fee_of(total, held.fee_bps) - held.fees if held.node else 0
-        signature = await self._land(payment, step, steps, paid, fee)
+        signature = await self._land(payment, step, steps, paid, fee, record)
         return Done(signature, paid_units=total, refunded_units=back)
 
-    async def _attestable(self, payment: Payment, held: Escrow, owed: int) -> int:
+    async def _attestable(self, payment: Payment, held: Escrow, owed: int, record: Record) -> int:
         """What a stream may have earned in all by now, once no wait makes more of what is owed possible.
 
         Raises:
@@ -341,7 +335,7 @@ class SolanaLedger:
             steps = [program.attest(self._at.program, held, allowed, self._evidence(payment))]
             steps.append(self._payout(held).claim())
             fee = fee_of(allowed, held.fee_bps) - held.fees
-            await self._land(payment, Step.PAY, steps, allowed - held.released, fee)
+            await self._land(payment, Step.PAY, steps, allowed - held.released, fee, record)
         raise CyxError(Code.UNAVAILABLE, f"Payment {payment.id}: the stream's rate does not allow all of it yet")
 
     async def _chain_time(self) -> int:
@@ -353,9 +347,9 @@ class SolanaLedger:
 
     # what is there
 
-    async def _escrow(self, payment: Payment, moves: Sequence[Movement]) -> Escrow | None:
+    async def _escrow(self, payment: Payment, record: Record) -> Escrow | None:
         address = self._address(payment)
-        account = await self._rpc.account(address, seen=await self._send.seen(payment.id, moves))
+        account = await self._rpc.account(address, seen=await self._send.seen(payment.id, record.moves))
         return None if account is None or not account.data else Escrow.decode(address, bytes(account.data))
 
     def _address(self, payment: Payment) -> Pubkey:
@@ -393,9 +387,9 @@ class SolanaLedger:
     async def _moves(self, payment: Payment) -> Sequence[Movement]:
         return await self._store.read(lambda tx: tx.movements_of(payment.id))
 
-    def _over(self, payment: Payment, moves: Sequence[Movement]) -> Done:
+    def _over(self, payment: Payment, record: Record) -> Done:
         """How an escrow ended that was to go on: a step that is repeated late. Raises CONFLICT for one unknown."""
-        ended = how_it_ended(payment, moves)
+        ended = how_it_ended(payment, record.moves)
         if ended is None:
             raise conflict(f"Payment {payment.id}: its escrow is gone")
         return ended
@@ -407,11 +401,12 @@ class SolanaLedger:
         steps: Sequence[Instruction],
         units: int,
         fee: int,
+        record: Record,
         signers: Sequence[Key] = (),
     ) -> str:
         movement = self._movement(payment, step, units, fee)
         try:
-            return await self._send.land(movement, steps, [self._at.platform, *signers])
+            return await self._send.land(movement, steps, [self._at.platform, *signers], record)
         except CyxError as error:
             if error.code is Code.FUNDS and error.details.get("program_error") != "InsufficientFunds":
                 # It is not the client who lacks anything: the job must not fail for it.
@@ -462,16 +457,16 @@ class SolanaLedger:
 
     async def _greet(self, account: str) -> bool:
         """Gives a user's account, kept here, what everybody starts with, once; whether it did now."""
-        if not self._at.welcome_units or self._at.faucet is None or account in self._greeted:
+        if not self._at.welcome_units or self._grants is None or account in self._greeted:
             return False
         if account not in self._kept:
             return False
+        key = f"welcome {account}"
+        new = not await self._grants.given(key)
+        if new:
+            await self.grant(account, self._at.welcome_units, key)
         self._greeted.add(account)
-        known = await self._store.read(lambda tx: tx.movement(f"grant:welcome {account}"))
-        if known is not None and known.state == "confirmed":
-            return False
-        await self.grant(account, self._at.welcome_units, f"welcome {account}")
-        return True
+        return new
 
 
 def _key(account: str) -> Pubkey:

@@ -34,9 +34,14 @@ def make_account(payer: Pubkey, owner: Pubkey, mint: Pubkey) -> Instruction:
 
 def transfer(source: Pubkey, destination: Pubkey, mint: Pubkey, units: int) -> Instruction:
     """`source` signs. Raises CyxError INVALID for an amount that does not fit."""
+    return transfer_into(source, token_account(destination, mint), mint, units)
+
+
+def transfer_into(source: Pubkey, account: Pubkey, mint: Pubkey, units: int) -> Instruction:
+    """As `transfer`, into a token account that is named itself, such as a program's vault."""
     accounts = [
         AccountMeta(token_account(source, mint), False, True),
-        AccountMeta(token_account(destination, mint), False, True),
+        AccountMeta(account, False, True),
         AccountMeta(source, True, False),
     ]
     return Instruction(TOKEN_PROGRAM, TRANSFER + u64(units, "amount"), accounts)

@@ -42,8 +42,8 @@ class BlobStore(Protocol):
 
     def read(self, sha256: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]: ...
 
-    async def add_file(self, path: Path) -> tuple[str, int]:
-        """Stores a local file; returns (sha256, size)."""
+    async def add_file(self, path: Path, sha256: str | None = None) -> tuple[str, int]:
+        """Stores a local file; returns (sha256, size). Raises INVALID, storing nothing, when it is not `sha256`."""
         ...
 
     async def delete(self, sha256: str) -> None: ...

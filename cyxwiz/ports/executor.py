@@ -68,6 +68,7 @@ class Work:
     fixed: bool = False  # nothing about it may be changed while it runs
     link_steps: tuple[int, ...] = ()  # a replay: links at these steps, and no checkpoints
     check: Check | None = None  # it re-runs a part of another's work
+    streamed: bool = False  # `dataset_path` is still being filled: the child says what it needs first (`Wanted`)
     install: bool = False  # no job: the node itself wants the packages of `source` installed, from the index `model`
 
 
@@ -113,6 +114,23 @@ class Asked:
     kind: str  # "set", "get", "add"
     key: str
     value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows of streamed data the child needs next, in this order, after those that it named before. It is told
+    `fed` with `count`, how many of all that it named are there, without a gap from the first on."""
+
+    rows: bytes  # row numbers, 4 bytes each, little-endian
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What a member measured to another one as its group met."""
+
+    rank: int  # the other one's
+    round_trip_seconds: float
+    bytes_per_second: float  # of the slower direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +207,7 @@ class Preempted:
 
 
 Outcome = Finished | Failed | Cancelled | Preempted
-Report = Started | FirstStep | Progressed | Logged | Linked | Checkpointed | Asked | Outcome
+Report = Started | FirstStep | Progressed | Logged | Linked | Checkpointed | Asked | Wanted | Reached | Outcome
 
 
 class Run(Protocol):
@@ -202,6 +220,7 @@ class Run(Protocol):
     `answer()` hands the child what it asked for with `Asked`.
     `tell()` passes a wish of the job's owner on and returns at once: "checkpoint" (save one and go on) or "update" (new
     hyperparameters in `values`). What comes of it is reported, by a Checkpointed or a Logged; a no-op after the end.
+    "fed" is the node's own word: `count` of the rows that the child `Wanted` are there.
     `cancel()` ends the child and all its descendants within two seconds; it is idempotent, and a no-op after the end.
     """
 

@@ -76,12 +76,26 @@ class Ledger(Protocol):
         """Units; 0 for an account that nobody has used."""
         ...
 
-    def lock_within(self, tx: Tx, payment: Payment) -> Done | None:
-        """LOCK inside a unit of the store, by a ledger whose book is that store; None by any other."""
+    async def lamports(self, account: str) -> int | None:
+        """What is on an account to pay for transactions of a chain; None where the ledger is no chain."""
         ...
 
-    async def perform(self, payment: Payment, step: Step, work: Work) -> Done:
-        """Does one step, once. `work` names the node to assign."""
+    def lock_within(self, tx: Tx, payment: Payment) -> Done | Sequence[Movement]:
+        """LOCK inside a unit of the store, by a ledger whose book is that store; by any other, what it has recorded of
+        it there, which may be nothing."""
+        ...
+
+    def known(self, tx: Tx, payment: Payment) -> Sequence[Movement]:
+        """What `perform` goes by of what was recorded of a payment, oldest first."""
+        ...
+
+    async def perform(self, payment: Payment, step: Step, work: Work, known: Sequence[Movement] | None = None) -> Done:
+        """Does one step, once. `work` names the node to assign.
+
+        Args:
+            known: as `known` gave it. The caller then stores `Done.ended` together with the step; else that is done
+                here.
+        """
         ...
 
     async def offer(self, payment: Payment) -> Offer:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.node import Node
-from cyxwiz.domain.stake import Stake, StakeDone, StakeRules, StakeStep
+from cyxwiz.domain.stake import RewardsVault, Stake, StakeDone, StakeRules, StakeStep
 
 
 class Stakes(Protocol):
@@ -22,6 +23,14 @@ class Stakes(Protocol):
     def account(self, node: Node) -> str: ...
 
     async def rules(self) -> StakeRules: ...
+
+    async def vault(self) -> RewardsVault:
+        """What rewards are paid out of, and what is there now."""
+        ...
+
+    async def fund(self, user_id: UserId, units: int, key: str) -> str:
+        """Sends of a user's balance to the rewards vault, once a key; returns the reference. FUNDS."""
+        ...
 
     async def stake(self, node: Node) -> Stake:
         """What a node has staked now; an empty one if nothing ever was."""

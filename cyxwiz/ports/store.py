@@ -1,4 +1,7 @@
-"""The truth: everything that must survive a crash."""
+"""The truth: everything that must survive a crash.
+
+Long, as it is a list: what one unit can read and write, all of it in one transaction.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from cyxwiz.domain.account import ApiKey, JoinToken, User, UserWallet
 from cyxwiz.domain.events import Event, StoredEvent
 from cyxwiz.domain.ids import JobId, NodeId, ReservationId, Token, UserId
-from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint
+from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint, Priority, Tenure
+from cyxwiz.domain.link import Links
 from cyxwiz.domain.node import LoadSample, Node
 from cyxwiz.domain.payment import Movement, Payment
 from cyxwiz.domain.reputation import ReputationEntry
@@ -200,6 +204,10 @@ class Tx(Protocol):
         """Every live lease's node and job, in no order: the job of a gang once for each of its members."""
         ...
 
+    def tenures(self, below: Priority) -> Mapping[JobId, Tenure]:
+        """Of every job of a lower priority that nodes hold; those of reservations are left out."""
+        ...
+
     def leases_of(self, job_id: JobId) -> Sequence[Lease]: ...
 
     # curves, logs, results
@@ -297,6 +305,10 @@ class Tx(Protocol):
         their deadline is near (`domain.payment.CLOSING`)."""
         ...
 
+    def hurry_payments(self) -> None:
+        """Makes all open payments due now that are due later."""
+        ...
+
     def next_payment_at(self) -> datetime | None:
         """The earliest `due_at` of an open payment."""
         ...
@@ -353,6 +365,16 @@ class Tx(Protocol):
     def save_stake(self, stake: Stake) -> None: ...
 
     # reputation
+    def save_node_links(self, measured: Links) -> None:
+        """Each takes the place of what was known of its pair."""
+        ...
+
+    def node_links(self, since: datetime, node_id: NodeId | None = None) -> Links:
+        """What was measured since then, between all nodes or by one with others; the newest 20,000 at most."""
+        ...
+
+    def prune_node_links(self, before: datetime) -> int: ...
+
     def add_reputation(self, given: Sequence[ReputationEntry]) -> None:
         """Adds what moved a node's reputation; EXISTS for a second complaint about one job."""
         ...
@@ -381,6 +403,11 @@ class Tx(Protocol):
 
     def unsettled_reservations(self, limit: int) -> Sequence[Reservation]:
         """Ended ones whose money is still owed, oldest end first. Not locked."""
+        ...
+
+    def settled_reservations_with_locks(self, limit: int) -> Sequence[Reservation]:
+        """Settled ones with a lock on the ledger's record that has no end there, oldest start first: it came late. Not
+        locked."""
         ...
 
     def reserved_jobs(self, reservation_id: ReservationId) -> ReservedJobs: ...
@@ -493,6 +520,10 @@ class Tx(Protocol):
     def stats(self) -> Stats: ...
     def hint(self, *topics: str) -> None:
         """Names topics to wake after the commit, besides those of the events."""
+        ...
+
+    def then(self, call: Callable[[], object]) -> None:
+        """Has the event loop make a call soon after the commit; a process that ends first makes none."""
         ...
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
 
 from cyxwiz.domain.ids import NodeId, UserId
-from cyxwiz.domain.job import REMOTE, Device, JobSpec, JobType
+from cyxwiz.domain.job import REMOTE, Device, Job, JobSpec, JobType
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import JOB_TYPES, NETWORK, P2P_SERVICE, REQUIREMENTS, SCRIPTS, SIGNS, DeviceInfo, Node
 from cyxwiz.domain.payment import Tariff
@@ -32,13 +34,16 @@ class Candidate:
     closed: str = ""  # why its owner's limits let it take nothing now
     data_keys: frozenset[str] = frozenset()  # of the data that it holds: `domain.job.data_key`
     round_trip_seconds: float | None = None  # to central and back, as the node measured it
+    network_rate: float | None = None  # bytes a second to central, as the node measured it
     minimum_stake: int = 0  # units that it must have staked to get jobs of others
+    tariff: Tariff = FREE  # what holds where the node has set no prices
+    holds: tuple[Job, ...] = ()  # jobs of which it has a live lease
+    used: tuple[JobSpec, ...] = ()  # what is taken off it for them, and for those that are being placed
+    kept: bool = False  # for a gang: what gets free here is nobody else's
 
     @property
     def id(self) -> NodeId:
         return self.node.id
-
-    tariff: Tariff = FREE  # what holds where the node has set no prices
 
     def short_of_stake(self, owner_id: UserId | None) -> bool:
         """Whether it has too little staked for a job of that owner; None is anybody but its own."""
@@ -53,6 +58,35 @@ class Candidate:
         """Whether any job could be placed on it, but those of its reservation, which are served first of all."""
         free = not self.node.cordoned and not self.node.reservation_id and self.free_slots > 0
         return self.node.state is NodeState.ONLINE and self.connected and free
+
+    def less(self, spec: JobSpec) -> Candidate:
+        """What is left beside one more job: a slot and RAM less, and a GPU if it needs one."""
+        gpus = list(self.free_gpus)
+        if needs_gpu(spec) and (fitting := fitting_gpus(spec, self)):
+            gpus.remove(min(fitting, key=lambda gpu: gpu.memory_total_bytes or 0))
+        return replace(
+            self,
+            free_slots=self.free_slots - 1,
+            free_ram_bytes=self.free_ram_bytes - spec.resources.ram_bytes,
+            free_gpus=tuple(gpus),
+            used=(*self.used, spec),
+        )
+
+    def emptied(self) -> Candidate:
+        """As it would be with nothing running on it."""
+        node = self.node
+        return replace(
+            self,
+            free_slots=node.max_concurrent_jobs,
+            free_ram_bytes=node.hardware.ram_total_bytes,
+            free_gpus=node.hardware.gpus,
+            used=(),
+        )
+
+    def using(self, specs: Iterable[JobSpec]) -> Candidate:
+        """As it would be with just these on it."""
+        # The largest first, as each takes the smallest GPU that fits: so none is left without the one it runs on.
+        return reduce(Candidate.less, sorted(specs, key=lambda spec: -spec.resources.vram_bytes), self.emptied())
 
 
 def fitting_gpus(spec: JobSpec, candidate: Candidate) -> tuple[DeviceInfo, ...]:

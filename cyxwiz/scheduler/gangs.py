@@ -7,16 +7,18 @@ free: what comes behind it may not use them. Members are nodes of one network, i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Job
+from cyxwiz.domain.link import Links
 from cyxwiz.scheduler.feasible import Candidate, why_not
+from cyxwiz.scheduler.links import nearest
 from cyxwiz.scheduler.rank import Weights, score
 
-FAR = 64  # the class of nodes whose round trip nobody has measured
+NOTHING_MEASURED: Links = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,35 +29,28 @@ class Patience:
     replace: float = 10.0  # how long one that lost a member waits for another, before it goes on with fewer
 
 
-def distance(candidate: Candidate) -> int:
-    """The class of its round trip to central: 0 below a millisecond, and one more for each doubling.
-
-    Two nodes with the round trips a and b are at most a + b apart: near ones together make a near group.
-    """
-    trip = candidate.round_trip_seconds
-    return FAR if trip is None else max(0, math.ceil(math.log2(max(trip, 1e-9) / 1e-3)))
-
-
 def members(
-    job: Job, candidates: Collection[Candidate], avoided: frozenset[NodeId], weights: Weights, count: int
+    job: Job,
+    candidates: Collection[Candidate],
+    avoided: frozenset[NodeId],
+    weights: Weights,
+    count: int,
+    links: Links = NOTHING_MEASURED,
 ) -> tuple[Candidate, ...]:
     """The nodes for `count` members, the first member first; empty if no network has so many that fit."""
     spec = job.spec
 
-    def worth(candidate: Candidate) -> tuple[object, ...]:
+    def rest(candidate: Candidate) -> tuple[object, ...]:
         merit = score(spec, candidate, weights)
         price = candidate.quote(spec).units  # decides between equals
-        return candidate.id in avoided, distance(candidate), -round(merit, 2), price, -merit, candidate.id
+        return candidate.id in avoided, -round(merit, 2), price, -merit, candidate.id
 
     groups = [
-        sorted(group, key=worth)[:count]
+        nearest(group, count, links, spec.strategy, rest)
         for group in networks([each for each in candidates if why_not(spec, each, job.owner_id) is None]).values()
         if len(group) >= count
     ]
-    if not groups:
-        return ()
-    best = min(groups, key=lambda group: max(worth(each) for each in group))
-    return tuple(best)
+    return min(groups)[1] if groups else ()
 
 
 def choose(
@@ -65,6 +60,7 @@ def choose(
     weights: Weights,
     waited: float,
     patience: Patience,
+    links: Links = NOTHING_MEASURED,
 ) -> tuple[Candidate, ...]:
     """All the nodes that it asks for; fewer, down to `min_nodes`, for one that lost a member and has waited enough."""
     wanted = job.spec.resources
@@ -72,7 +68,7 @@ def choose(
     if job.attempts and waited >= patience.replace:
         fewest = min(wanted.nodes, wanted.min_nodes)
     for count in range(wanted.nodes, fewest - 1, -1):
-        if chosen := members(job, candidates, avoided, weights, count):
+        if chosen := members(job, candidates, avoided, weights, count, links):
             return chosen
     return ()
 
@@ -85,7 +81,7 @@ def reserved(job: Job, candidates: Collection[Candidate]) -> Sequence[Candidate]
         return why_not(job.spec, candidate, job.owner_id) is not None, -candidate.free_slots, candidate.id
 
     needed = job.spec.resources.nodes
-    fitting = networks([each for each in candidates if why_not(job.spec, whole(each), job.owner_id) is None])
+    fitting = networks([each for each in candidates if why_not(job.spec, each.emptied(), job.owner_id) is None])
     groups = [sorted(group, key=worth)[:needed] for group in fitting.values() if len(group) >= needed]
     return min(groups, key=lambda group: [worth(each) for each in reversed(group)]) if groups else ()
 
@@ -94,7 +90,7 @@ def reason(job: Job, candidates: Collection[Candidate], kept: bool) -> str:
     """Why a gang waits, for people."""
     needed = job.spec.resources.nodes
     now = _largest([each for each in candidates if why_not(job.spec, each, job.owner_id) is None])
-    ever = _largest([each for each in candidates if why_not(job.spec, whole(each), job.owner_id) is None])
+    ever = _largest([each for each in candidates if why_not(job.spec, each.emptied(), job.owner_id) is None])
     text = f"needs {needed} nodes at once, {now} free"
     if ever < needed:
         return f"{text}; only {ever} of one network could ever take it"
@@ -107,17 +103,6 @@ def networks(candidates: Sequence[Candidate]) -> Mapping[str, list[Candidate]]:
     for each in candidates:
         found.setdefault(each.node.gang_network, []).append(each)
     return found
-
-
-def whole(candidate: Candidate) -> Candidate:
-    """As it would be with nothing running on it."""
-    node = candidate.node
-    return replace(
-        candidate,
-        free_slots=node.max_concurrent_jobs,
-        free_ram_bytes=node.hardware.ram_total_bytes,
-        free_gpus=node.hardware.gpus,
-    )
 
 
 def _largest(candidates: Sequence[Candidate]) -> int:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 
 from cyxwiz.domain.ids import JobId, NodeId, UserId
 from cyxwiz.domain.job import Job, JobSpec
+from cyxwiz.domain.link import Link, Links, Pair
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.pricing import Quote
 from cyxwiz.scheduler import gangs
-from cyxwiz.scheduler.feasible import FREE, Candidate, fitting_gpus, why_not
+from cyxwiz.scheduler.feasible import FREE, Candidate, why_not
 from cyxwiz.scheduler.gangs import Patience
-from cyxwiz.scheduler.price import needs_gpu
+from cyxwiz.scheduler.preemption import MAKING_ROOM, Eviction, Room, Rules, Tenant, evictions
 from cyxwiz.scheduler.rank import Weights, score, terms
 
 DEFAULT_WEIGHTS = Weights()
@@ -34,8 +34,12 @@ class Snapshot:
     avoid: Mapping[JobId, frozenset[NodeId]] = field(default_factory=dict[JobId, frozenset[NodeId]])
     # Nodes that may not have the job again.
     barred: Mapping[JobId, frozenset[NodeId]] = field(default_factory=dict[JobId, frozenset[NodeId]])
-    waited: Mapping[JobId, float] = field(default_factory=dict[JobId, float])  # seconds that each gang has waited
+    # Seconds that each gang has waited, and each job for which others may have to give way.
+    waited: Mapping[JobId, float] = field(default_factory=dict[JobId, float])
     patience: Patience = DEFAULT_PATIENCE
+    links: Links = field(default_factory=dict[Pair, Link])  # between nodes; looked at for gangs
+    tenants: Sequence[Tenant] = ()  # jobs that nodes have, and that may have to give way
+    rules: Rules | None = None  # of giving way; None: nobody does
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Plan:
     placements: Sequence[Placement]
     waiting: Mapping[JobId, str]  # why each other job stays pending
     left: Sequence[Candidate] = ()  # the candidates, less what the placements use
+    evictions: Sequence[Eviction] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,8 @@ class Verdict:
     score: float
     terms: Mapping[str, float]
     quote: Quote
+    round_trip_seconds: float | None = None  # to central
+    network_rate: float | None = None  # bytes a second to central
 
 
 def candidate(
@@ -80,8 +87,11 @@ def candidate(
     round_trip_seconds: float | None = None,
     tariff: Tariff = FREE,
     minimum_stake: int = 0,
+    network_rate: float | None = None,
+    holds: Iterable[Job] = (),
 ) -> Candidate:
     """A node less what the jobs it holds use: a slot and RAM each, and a GPU each that needs one."""
+    jobs = tuple(holds)
     whole = Candidate(
         node=node,
         free_slots=node.max_concurrent_jobs,
@@ -94,9 +104,10 @@ def candidate(
         round_trip_seconds=round_trip_seconds,
         tariff=tariff,
         minimum_stake=minimum_stake,
+        network_rate=network_rate,
+        holds=jobs,
     )
-    # The largest first, as each takes the smallest GPU that fits: so none is left without the one it runs on.
-    return reduce(_less, sorted(held, key=lambda spec: -spec.resources.vram_bytes), whole)
+    return whole.using([*held, *(job.spec for job in jobs)])
 
 
 def plan(snapshot: Snapshot) -> Plan:
@@ -108,44 +119,60 @@ def plan(snapshot: Snapshot) -> Plan:
     candidates = {c.id: c for c in sorted(snapshot.candidates, key=lambda c: c.id)}
     placements: list[Placement] = []
     waiting: dict[JobId, str] = {}
+    given_way: list[Eviction] = []
     hopeless: dict[tuple[object, ...], str] = {}
     kept = False  # whether nodes are kept for a gang
     gated = any(c.short_of_stake(None) for c in candidates.values())  # then it matters whose a job is
+    room = Room(candidates, snapshot.tenants, snapshot.rules) if snapshot.rules and snapshot.tenants else None
     for job in snapshot.jobs:
-        if job.spec.resources.nodes > 1:
-            waited, avoided = snapshot.waited.get(job.id, 0.0), snapshot.avoid.get(job.id, frozenset())
-            team = gangs.choose(
-                job, candidates.values(), avoided, snapshot.weights, waited, snapshot.patience
-            )  # fmt: skip
-            if team:
-                first, *others = team
-                worth = score(job.spec, first, snapshot.weights)
-                dearest = max(each.quote(job.spec).units for each in team)
-                placements.append(Placement(job.id, first.id, worth, tuple(each.id for each in others), dearest))
-                candidates |= {each.id: _less(each, job.spec) for each in team}
-                continue
+        barred = snapshot.barred.get(job.id, frozenset())
+        need = (*_need(job.spec), barred, job.owner_id if gated else None)
+        gang = job.spec.resources.nodes > 1
+        placed = None if need in hopeless else (_team if gang else _one)(job, candidates, snapshot)
+        if placed is not None:
+            placements.append(placed)
+            for node_id in placed.node_ids:
+                candidates[node_id] = candidates[node_id].less(job.spec)
+            continue
+        waited, avoided = snapshot.waited.get(job.id, 0.0), snapshot.avoid.get(job.id, frozenset())
+        if room is not None and (claim := room.claim(job, need, waited, avoided, barred)):
+            waiting[job.id] = MAKING_ROOM
+            given_way += evictions(job, claim)
+            for node_id in claim.node_ids:
+                candidates[node_id] = candidates[node_id].less(job.spec)
+        elif gang:
             keeps = not kept and waited >= snapshot.patience.reserve
             for each in gangs.reserved(job, candidates.values()) if keeps else ():
                 kept = True
                 fits = why_not(job.spec, each, job.owner_id) is None
-                candidates[each.id] = _less(each, job.spec) if fits else replace(each, free_slots=0)
+                candidates[each.id] = each.less(job.spec) if fits else replace(each, free_slots=0, kept=True)
             waiting[job.id] = gangs.reason(job, snapshot.candidates, kept and keeps)
-            continue
-        barred = snapshot.barred.get(job.id, frozenset())
-        need = (*_need(job.spec), barred, job.owner_id if gated else None)
-        if need in hopeless:
-            waiting[job.id] = hopeless[need]
-            continue
-        fitting = [c for c in candidates.values() if c.id not in barred and why_not(job.spec, c, job.owner_id) is None]
-        if not fitting:
-            waiting[job.id] = hopeless[need] = _reason(job, candidates.values(), barred)
-            continue
-        avoided = snapshot.avoid.get(job.id, frozenset())
-        choice = best(job.spec, [c for c in fitting if c.id not in avoided] or fitting, snapshot.weights)
-        cost, worth = choice.quote(job.spec).units, score(job.spec, choice, snapshot.weights)
-        placements.append(Placement(job.id, choice.id, worth, cost_units=cost))
-        candidates[choice.id] = _less(choice, job.spec)
-    return Plan(placements, waiting, tuple(candidates.values()))
+        else:
+            waiting[job.id] = hopeless.get(need) or hopeless.setdefault(need, _reason(job, candidates.values(), barred))
+    return Plan(placements, waiting, tuple(candidates.values()), given_way)
+
+
+def _team(job: Job, candidates: Mapping[NodeId, Candidate], snapshot: Snapshot) -> Placement | None:
+    """Nodes for all members of a gang, or None."""
+    waited, avoided = snapshot.waited.get(job.id, 0.0), snapshot.avoid.get(job.id, frozenset())
+    team = gangs.choose(job, candidates.values(), avoided, snapshot.weights, waited, snapshot.patience, snapshot.links)
+    if not team:
+        return None
+    first, *others = team
+    worth = score(job.spec, first, snapshot.weights)
+    dearest = max(each.quote(job.spec).units for each in team)
+    return Placement(job.id, first.id, worth, tuple(each.id for each in others), dearest)
+
+
+def _one(job: Job, candidates: Mapping[NodeId, Candidate], snapshot: Snapshot) -> Placement | None:
+    """The best node for a job, or None."""
+    barred, avoided = snapshot.barred.get(job.id, frozenset()), snapshot.avoid.get(job.id, frozenset())
+    fitting = [c for c in candidates.values() if c.id not in barred and why_not(job.spec, c, job.owner_id) is None]
+    if not fitting:
+        return None
+    choice = best(job.spec, [c for c in fitting if c.id not in avoided] or fitting, snapshot.weights)
+    cost, worth = choice.quote(job.spec).units, score(job.spec, choice, snapshot.weights)
+    return Placement(job.id, choice.id, worth, cost_units=cost)
 
 
 def best(spec: JobSpec, candidates: Sequence[Candidate], weights: Weights) -> Candidate:
@@ -168,7 +195,16 @@ def explain(
     """Every node's answer to a job of that owner, the best first, then those that can't and why."""
     given = list(candidates)
     verdicts = [
-        Verdict(c.id, c.node.name, why_not(spec, c, owner_id), score(spec, c, weights), terms(spec, c), c.quote(spec))
+        Verdict(
+            c.id,
+            c.node.name,
+            why_not(spec, c, owner_id),
+            score(spec, c, weights),
+            terms(spec, c),
+            c.quote(spec),
+            c.round_trip_seconds,
+            c.network_rate,
+        )
         for c in given
     ]
     fitting = {v.node_id for v in verdicts if v.reason is None}
@@ -183,19 +219,7 @@ def _need(spec: JobSpec) -> tuple[object, ...]:
     cap = (limit, spec.epochs, spec.expected_seconds, r.max_duration_seconds) if limit else ()
     asks = (spec.type, spec.script is not None, bool(spec.requirements), spec.network, spec.reservation_id, *cap)
     check = (spec.check.not_nodes, spec.check.not_owners) if spec.check is not None else None
-    return (r.device, r.vram_bytes, r.ram_bytes, r.regions, *asks, spec.verify, check)
-
-
-def _less(c: Candidate, spec: JobSpec) -> Candidate:
-    gpus = list(c.free_gpus)
-    if needs_gpu(spec) and (fitting := fitting_gpus(spec, c)):
-        gpus.remove(min(fitting, key=lambda gpu: gpu.memory_total_bytes or 0))
-    return replace(
-        c,
-        free_slots=c.free_slots - 1,
-        free_ram_bytes=c.free_ram_bytes - spec.resources.ram_bytes,
-        free_gpus=tuple(gpus),
-    )
+    return (r.device, r.vram_bytes, r.ram_bytes, r.regions, r.nodes, *asks, spec.verify, check)
 
 
 def _reason(job: Job, candidates: Iterable[Candidate], barred: frozenset[NodeId]) -> str:

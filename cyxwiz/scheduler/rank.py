@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from cyxwiz.domain.job import JobSpec, data_key
 from cyxwiz.scheduler.feasible import Candidate
+from cyxwiz.scheduler.links import distance
 from cyxwiz.scheduler.price import needs_gpu
+
+LONGEST = 10  # doublings of a millisecond: a round trip of a second, or one that is not known, counts nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,7 @@ class Weights:
     uptime: float = 0.1
     region: float = 0.0
     data: float = 0.1  # added: the node need not fetch the data
+    latency: float = 0.0  # added: a short way to central
 
 
 def capability(spec: JobSpec, candidate: Candidate) -> float:
@@ -38,6 +42,7 @@ def terms(spec: JobSpec, candidate: Candidate) -> dict[str, float]:
         "uptime": _unit(candidate.uptime),
         "region": 1.0 if not spec.resources.regions or node.region == spec.resources.regions[0] else 0.0,
         "data": 1.0 if candidate.data_keys and data_key(spec.dataset_uri) in candidate.data_keys else 0.0,
+        "latency": 1.0 - min(1.0, distance(candidate) / LONGEST),
     }
 
 
@@ -50,6 +55,7 @@ def score(spec: JobSpec, candidate: Candidate, weights: Weights) -> float:
         + weights.uptime * values["uptime"]
         + weights.region * values["region"]
         + weights.data * values["data"]
+        + weights.latency * values["latency"]
     )
 
 

@@ -13,6 +13,7 @@ from cyxwiz.domain.account import Role
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import JobId, parse_node_id, parse_user_id
 from cyxwiz.domain.job import Job, JobType
+from cyxwiz.domain.link import VALID
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.reputation import MAX_NOTE
 from cyxwiz.domain.reservation import MAX_MINUTES, MIN_MINUTES
@@ -325,7 +326,9 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         actor = call.caller
         node = await self.nodes.get(call.id)
         account = await self.nodes.account(actor, node.id, LATEST_EVENTS)
-        return {**self._node_view(node, self._clock.now()), "reputation_account": views.reputation(account)}
+        links = await self._store.read(lambda tx: tx.node_links(tx.now - VALID, node.id))
+        document = self._node_view(node, self._clock.now())
+        return {**document, "reputation_account": views.reputation(account), "links": views.links(links)}
 
     async def get_node_metrics(self, call: Call) -> Json:
         span = call.read(Span)
@@ -334,7 +337,8 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         return {"node_id": call.id, "metrics": [views.load_sample(each) for each in samples], "count": len(samples)}
 
     def _node_view(self, node: Node, now: datetime) -> Json:
-        return views.node(node, now, self.nodes.liveness.closed(node.id))
+        alive = self.nodes.liveness
+        return views.node(node, now, alive.closed(node.id), (alive.round_trip(node.id), alive.network_rate(node.id)))
 
     async def drain_node(self, call: Call) -> Json:
         return self._node_view(await self.nodes.cordon(call.caller, call.id, on=True), self._clock.now())

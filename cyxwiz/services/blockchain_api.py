@@ -1,8 +1,9 @@
 """The part of the `Api` that answers the earlier system's `/api/v1/blockchain/…`: the platform's own money, for admins.
 
 Names are the earlier system's. `…_lamports` and `amount` are integer units of CYXWIZ, the one token that moves here;
-`…_cyxwiz` beside them are decimal strings. What is about SOL is null, as no SOL is held or moved for anybody, and so is
-what is in USD, unless the operator has set a price.
+`…_cyxwiz` beside them are decimal strings. `sol_balance` is what the platform has left for a chain's fees; what else
+is about SOL is null, as no SOL is held or moved for anybody, and so is what is in USD, unless the operator has set a
+price.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from cyxwiz.domain.account import Role
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.money import UNITS_PER_CYXWIZ, format_cyxwiz
+from cyxwiz.domain.money import LAMPORTS_PER_SOL, UNITS_PER_CYXWIZ, format_cyxwiz
 from cyxwiz.domain.payment import Movement, Payment
 from cyxwiz.domain.states import PaymentState
 from cyxwiz.ports.ledger import LedgerInfo
@@ -46,11 +47,11 @@ class BlockchainApi:
 
     async def blockchain_wallet(self, call: Call) -> Json:
         info = self._admitted(call).ledger.info
-        units = await self._balance(info)
+        units, lamports = await self._balances(info)
         return {
             "address": info.platform,
             "network": info.network or info.backend,
-            "sol_balance": None,
+            "sol_balance": None if lamports is None else lamports / LAMPORTS_PER_SOL,
             "sol_balance_usd": None,
             "cyxwiz_balance": None if units is None else units / UNITS_PER_CYXWIZ,
             "cyxwiz_balance_units": units,
@@ -63,14 +64,15 @@ class BlockchainApi:
             "program_id": info.program_id or None,
         }
 
-    async def _balance(self, info: LedgerInfo) -> int | None:
-        """None while the ledger can't be reached."""
+    async def _balances(self, info: LedgerInfo) -> tuple[int | None, int | None]:
+        """Units and lamports of the platform; None while the ledger can't be reached."""
+        ledger = self.money.ledger
         try:
-            return await self.money.ledger.balance(info.platform)
+            return await ledger.balance(info.platform), await ledger.lamports(info.platform)
         except CyxError as error:
             if error.code is not Code.UNAVAILABLE:
                 raise
-            return None
+            return None, None
 
     async def blockchain_transactions(self, call: Call) -> Json:
         payments, args = self._admitted(call), call.read(Window)

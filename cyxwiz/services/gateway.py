@@ -30,6 +30,7 @@ from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.assignment import assignment
 from cyxwiz.services.hardware import hardware_of, sample_of
+from cyxwiz.services.links import learn
 from cyxwiz.services.nodes import Nodes, Registration, verify_proof
 from cyxwiz.services.owner_commands import obey
 from cyxwiz.services.pricing import pricing_of
@@ -320,6 +321,8 @@ class NodeGateway:
                     await self._refused(session, message.refusal)
                 elif kind == "rendezvous":
                     await self._rendezvous.ask(session.node.id, message.rendezvous, session.send)
+                elif kind == "links":
+                    await learn(self._store, session.node.id, message.links)
                 elif kind == "command":
                     await self._apply(session, reports)  # what was said before counts before
                     reports = {}
@@ -386,7 +389,7 @@ class NodeGateway:
     async def _beat(self, session: _Session, beat: pb.Beat) -> None:
         await session.send(pb.CentralMessage(pulse=pb.Pulse(at_ms=int(self._clock.now().timestamp() * 1000))))
         self._nodes.liveness.keeps(session.node.id, beat.data_keys)
-        self._nodes.liveness.measured(session.node.id, beat.round_trip_seconds)
+        self._nodes.liveness.measured(session.node.id, beat.round_trip_seconds, beat.network_bytes_per_second)
         sample = sample_of(beat, instant(beat.at_ms, self._clock.now()))
         news = self._nodes.liveness.close(session.node.id, beat.closed_reason[:MAX_REASON])
 

@@ -14,7 +14,7 @@ from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, unsupported
 from cyxwiz.domain.ids import JobId, parse_reservation_id
 from cyxwiz.domain.job import REMOTE, Device, JobSpec, JobType, Priority, Resources, Strategy
 from cyxwiz.domain.lockfile import check_lock
-from cyxwiz.domain.money import parse_cyxwiz
+from cyxwiz.domain.money import DUST_UNITS, check_amount, parse_cyxwiz
 from cyxwiz.domain.payment import Funds
 from cyxwiz.domain.script import check_script
 from cyxwiz.domain.verification import MAX_COPIES, Mode
@@ -230,6 +230,8 @@ def check_spec(spec: JobSpec) -> None:
         raise invalid(
             "resources.vram: a job for the CPU has none; leave it out or ask for a GPU", field="resources.vram"
         )
+    if spec.max_price_units:
+        check_amount(spec.max_price_units, "payment.max_price", least=DUST_UNITS)
     _check_gang(spec)
     parse_every(spec.checkpoint_every)
     _check_verify(spec)

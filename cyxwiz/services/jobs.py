@@ -13,7 +13,8 @@ from cyxwiz.domain.base58 import parse_wallet
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.events import JobDeleted, JobSubmitted
 from cyxwiz.domain.ids import JobId, NodeId, UserId, new_id, parse_job_id
-from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobSpec, Lease, LogLine, MetricPoint
+from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobSpec, Lease, LogLine, MetricPoint, Phase
+from cyxwiz.domain.link import Links
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
@@ -32,6 +33,7 @@ from cyxwiz.services.audit import record
 from cyxwiz.services.budgets import keep_cost, reserve
 from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
+from cyxwiz.services.links import links_within
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.payments import Payments, SignedLock, settled
 from cyxwiz.services.proofs import ProofSeen, seen
@@ -66,6 +68,7 @@ class Explanation:
     verdicts: Sequence[Verdict]
     leases: Sequence[Lease]
     ahead: int  # jobs that are served before it
+    links: Links  # between the nodes that have it now
 
 
 class Jobs:
@@ -166,14 +169,11 @@ class Jobs:
         if self._payments is not None and lock is None and not (key and await self._remembered(actor, key)):
             await self._payments.check_funds(actor.id, self.price(spec))
         try:
-            submitted = await self._store.write(unit)
+            return await self._store.write(unit)
         except CyxError as error:
             if not key or error.code is not Code.EXISTS:
                 raise
-            submitted = await self._store.write(unit)  # the same key came twice at a time: the other one was first
-        if self._payments is not None:
-            self._payments.hand(submitted[0].id)
-        return submitted
+            return await self._store.write(unit)  # the same key came twice at a time: the other one was first
 
     async def _remembered(self, actor: Principal, key: str) -> bool:
         return await self._store.read(lambda tx: tx.remembered(f"submit:{actor.id}", key) is not None)
@@ -206,7 +206,8 @@ class Jobs:
         tx.add_job(submitted)
         tx.emit(JobSubmitted(job.id, job.owner_id, job.spec.name), private_to=job.owner_id)
         record(tx, by, "job.submit", f"job:{job.id}")
-        tx.hint(QUEUE)
+        if submitted.phase is not Phase.AWAITING_PAYMENT:
+            tx.hint(QUEUE)
         return submitted
 
     async def plan(self, actor: Principal, spec: JobSpec) -> tuple[Estimate, Sequence[Verdict]]:
@@ -225,13 +226,13 @@ class Jobs:
 
     def candidates(self, tx: Tx) -> list[Candidate]:
         """Every node with what is left of it."""
-        held: dict[NodeId, list[JobSpec]] = {}
+        held: dict[NodeId, list[Job]] = {}
         for node_id, job in tx.held_jobs():
-            held.setdefault(node_id, []).append(job.spec)
+            held.setdefault(node_id, []).append(job)
         return [
             candidate(
                 self._reputation.present(node, tx.now),
-                held.get(node.id, ()),
+                (),
                 node.uptime(tx.now),
                 self._liveness.connected(node.id),
                 self._liveness.closed(node.id),
@@ -239,6 +240,8 @@ class Jobs:
                 self._liveness.round_trip(node.id),
                 self._tariff,
                 self._minimum_stake,
+                self._liveness.network_rate(node.id),
+                held.get(node.id, ()),
             )
             for node in tx.fleet()
         ]
@@ -300,7 +303,8 @@ class Jobs:
             if job.state is JobState.PENDING:
                 due = [other.id for other in tx.due_jobs(1000)]
                 ahead = due.index(job.id) if job.id in due else len(due)
-            return Explanation(job, verdicts, tx.leases_of(job.id), ahead)
+            runs = tx.leases_of(job.id)
+            return Explanation(job, verdicts, runs, ahead, links_within(tx, [each for each in runs if each.live]))
 
         return await self._store.read(unit)
 
@@ -377,7 +381,7 @@ class Jobs:
             node = tx.node(lease.node_id)
             if node is not None and node.legacy:
                 raise conflict(f"Job {job.id} runs on a node of the earlier kind, which saves no checkpoints")
-            job = leases.preempt(tx, job, lease, reason[:300] or f"preempted by {actor.name}")
+            job = leases.preempt(tx, job, lease, reason[:300] or f"preempted by {actor.name}", actor.name)
             record(tx, actor.name, "job.preempt", f"job:{job.id}", reason=reason[:300])
             return job
 

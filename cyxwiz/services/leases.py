@@ -17,6 +17,7 @@ from cyxwiz.domain.events import (
     JobCancelled,
     JobFailed,
     JobPaused,
+    JobPreempted,
     JobRequeued,
     JobResumed,
     JobRevived,
@@ -248,8 +249,9 @@ def pause(tx: Tx, job: Job, by: str) -> Job:
     return _paused(tx, job, by)
 
 
-def resume(tx: Tx, job: Job, by: str) -> Job:
-    """Lets a paused job go on from its last checkpoint; one whose run is still saving comes back by itself.
+def resume(tx: Tx, job: Job, by: str, *, paid: bool = False) -> Job:
+    """Lets a paused job go on from its last checkpoint; one whose run is still saving comes back by itself. `paid`: all
+    of its money is there, whatever its payments' rows still say.
 
     Raises:
         CyxError: CONFLICT for a job that is not paused.
@@ -257,17 +259,23 @@ def resume(tx: Tx, job: Job, by: str) -> Job:
     if job.state is JobState.RUNNING and job.intent is Intent.PAUSE:
         job = tx.save_job(replace(job, intent=Intent.MOVE, reason=""))
     else:
-        unpaid = any(payment.state is PaymentState.PENDING for payment in tx.payments_of(job.id))
+        payments = tx.payments_of(job.id)
+        over = bool(payments) and not any(payment.open for payment in payments)
+        unpaid = not paid and (over or any(payment.state is PaymentState.PENDING for payment in payments))
         phase = Phase.AWAITING_PAYMENT if unpaid else Phase.QUEUED
         reason = f"waiting for {'its payment' if unpaid else 'the scheduler'}"
+        if unpaid and over:
+            reason = f"its payment has ended: `cyxwiz jobs topup {job.id} AMOUNT` lets it go on"
         job = tx.save_job(job.move(JobTrigger.RESUME, phase=phase, not_before=None, reason=reason))
     tx.emit(JobResumed(job.id, job.owner_id, by), private_to=job.owner_id)
     tx.hint(QUEUE)
     return job
 
 
-def preempt(tx: Tx, job: Job, lease: Lease, reason: str) -> Job:
+def preempt(tx: Tx, job: Job, lease: Lease, reason: str, by: str) -> Job:
     """Takes a run away from its node: with a checkpoint if it has begun, else at once."""
+    if job.intent is Intent.RUN:
+        tx.emit(JobPreempted(job.id, job.owner_id, lease.node_id, by, reason), private_to=job.owner_id)
     if lease.state is LeaseState.OFFERED:
         end_group(tx, lease, f"preempted: {reason}"[:500])
         return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason)
@@ -284,6 +292,8 @@ def _ask(tx: Tx, job: Job, lease: Lease, intent: Intent, reason: str) -> Job:
 
 def yielded(tx: Tx, job: Job, lease: Lease, reason: str) -> Job:
     """The node stopped with a checkpoint, asked to or for its owner's sake: the job goes on elsewhere or waits."""
+    if job.intent is Intent.MOVE and job.reason:
+        reason = job.reason  # why it was asked to, in our own words
     end_group(tx, lease, f"preempted: {reason}"[:500])
     return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason)
 

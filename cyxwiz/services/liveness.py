@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from cyxwiz.domain.ids import NodeId
+from cyxwiz.domain.link import is_rate
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store
 
@@ -26,6 +27,7 @@ class Liveness:
         self._closed: dict[NodeId, str] = {}
         self._data: dict[NodeId, frozenset[str]] = {}
         self._trips: dict[NodeId, float] = {}
+        self._rates: dict[NodeId, float] = {}
 
     def heard(self, node_id: NodeId) -> None:
         self._heard[node_id] = self._clock.monotonic()
@@ -42,6 +44,7 @@ class Liveness:
         self._closed.pop(node_id, None)
         self._data.pop(node_id, None)
         self._trips.pop(node_id, None)
+        self._rates.pop(node_id, None)
 
     def close(self, node_id: NodeId, reason: str) -> bool:
         """A node's own word that its owner's limits close it; empty: it is open. Whether that is news."""
@@ -63,13 +66,20 @@ class Liveness:
     def data_keys(self, node_id: NodeId) -> frozenset[str]:
         return self._data.get(node_id, frozenset())
 
-    def measured(self, node_id: NodeId, round_trip_seconds: float) -> None:
-        """How long its last heartbeat took to central and back, by its own clock; what is no time is left out."""
+    def measured(self, node_id: NodeId, round_trip_seconds: float, bytes_per_second: float = 0.0) -> None:
+        """How long its last heartbeat took to central and back, and how fast it sends to central, by its own measure;
+        what is no time or no rate is left out."""
         if 0 < round_trip_seconds < self.timeout_seconds:
             self._trips[node_id] = round_trip_seconds
+        if is_rate(bytes_per_second):
+            self._rates[node_id] = bytes_per_second
 
     def round_trip(self, node_id: NodeId) -> float | None:
         return self._trips.get(node_id)
+
+    def network_rate(self, node_id: NodeId) -> float | None:
+        """Bytes a second to central."""
+        return self._rates.get(node_id)
 
     def connected(self, node_id: NodeId) -> bool:
         return node_id not in self._cut

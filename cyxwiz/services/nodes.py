@@ -312,7 +312,7 @@ class Nodes:
                 tx.emit(event(node.id, node.name))
                 if on and not node.legacy:
                     for job, lease in leases.live(tx, node.id):
-                        leases.preempt(tx, job, lease, "its node is drained")
+                        leases.preempt(tx, job, lease, "its node is drained", actor.name)
                 record(tx, actor.name, "node.drain" if on else "node.resume", f"node:{node.id}")
                 tx.hint(QUEUE)
             return node

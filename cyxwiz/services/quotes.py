@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.base58 import parse_wallet
 from cyxwiz.domain.errors import conflict, invalid, unsupported
-from cyxwiz.domain.ids import JobId, new_id, parse_job_id
+from cyxwiz.domain.ids import JobId, new_id, parse_uuid
 from cyxwiz.domain.job import JobSpec
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.payment import Funding, Funds, Movement, Payment
@@ -82,7 +82,7 @@ class Quotes:
             CyxError: INVALID for a quote that is not the caller's, and as `Ledger.signed` and `check_signed`; CONFLICT
                 for one that has expired or is of another job.
         """
-        ident = parse_job_id(funds.quote)
+        ident = JobId(parse_uuid("quote", funds.quote))
         kept = await self._store.read(lambda tx: tx.remembered(_scope(actor), ident))
         if kept is None:
             raise invalid(f"payment.quote: you have no quote {ident}: ask for one", field="payment")

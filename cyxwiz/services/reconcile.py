@@ -1,4 +1,5 @@
-"""Database against ledger: whether the payments' rows say what the ledger holds, and whether the books add up.
+"""Database against ledger: whether the rows of payments and reservations say what the ledger holds, and whether the
+books add up.
 
 A row may lag behind the ledger for as long as a step takes. So what differs counts only when it differs again in the
 next pass with the row unchanged. A row that is behind is brought forward; all else is told and left to people, as money
@@ -15,6 +16,7 @@ from cyxwiz.domain.payment import Payment
 from cyxwiz.domain.states import OPEN_PAYMENT_STATES, PaymentState, PaymentTrigger
 from cyxwiz.ports.ledger import Held, Ledger
 from cyxwiz.ports.store import PaymentQuery, Store, Tx
+from cyxwiz.services.reservation_drift import ReservationDrift
 
 log = logging.getLogger(__name__)
 BATCH = 200
@@ -32,12 +34,16 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The last pass: open payments that differ and were not healed, by how many units; what the books are off by."""
+    """The last pass: open payments that differ and were not healed, by how many units; what the books are off by; and
+    the same of reservations, of which `spare_units` are locked in excess and go back at their end."""
 
     payments: int = 0
     units: int = 0
     books_units: int = 0
     healed: int = 0
+    reservations: int = 0
+    reservation_units: int = 0
+    spare_units: int = 0
 
 
 def compare(payment: Payment, held: Held | None) -> Drift | None:
@@ -65,10 +71,11 @@ class Reconciliation:
         self._store = store
         self._ledger = ledger
         self._suspects: dict[str, int] = {}
+        self.reservations: ReservationDrift | None = None
         self.found = Found()
 
     async def look(self) -> Found:
-        """One pass over every open payment and the books."""
+        """One pass over every open payment, every reservation whose money is not settled, and the books."""
         await self._ledger.mend()
         suspects: dict[str, int] = {}
         payments = units = healed = offset = 0
@@ -95,7 +102,17 @@ class Reconciliation:
         if books:
             log.error("the books do not add up: they are off by %d units", books)
         self._suspects = suspects
-        self.found = Found(payments, units, books, healed)
+        found = Found(payments, units, books, healed)
+        if self.reservations is not None:
+            drift = await self.reservations.look()
+            found = replace(
+                found,
+                healed=healed + drift.healed,
+                reservations=drift.reservations,
+                reservation_units=drift.units,
+                spare_units=drift.spare_units,
+            )
+        self.found = found
         return self.found
 
     async def _heal(self, seen: Payment) -> bool:

@@ -21,8 +21,8 @@ from cyxwiz.protocol.job_pb2 import JobConfig
 from cyxwiz.services.jobconfig import spec_of
 from cyxwiz.services.jobfile import check_spec
 from cyxwiz.services.jobs import Jobs
-from cyxwiz.services.reservation_ends import expire
-from cyxwiz.services.reservations import Reservations, both_ended, refuse_unfit
+from cyxwiz.services.reservation_ends import both_ended, expire
+from cyxwiz.services.reservations import Reservations, refuse_unfit
 from cyxwiz.services.reserved_jobs import is_over
 
 

@@ -92,3 +92,10 @@ def attend(tx: Tx, reservation: Reservation) -> Reservation:
 def _last(proven_at: datetime | None, jobs: ReservedJobs) -> datetime | None:
     known = [at for at in (proven_at, jobs.last_completed_at) if at is not None]
     return max(known) if known else None
+
+
+def both_ended(tx: Tx, reservation: Reservation, by: str) -> Reservation:
+    """Engine and node have said that it is over."""
+    saved = tx.save_reservation(reservation)
+    used = saved.used(tx.now)
+    return finish(tx, saved, ReservationTrigger.COMPLETE, used, "ended by its engine and its node", by)

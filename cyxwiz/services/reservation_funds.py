@@ -3,23 +3,23 @@
 Every move has an idempotency key: made again with the same key it answers as before and moves nothing. A reservation
 has one lock for the time that it began with and one for each extension. What a ledger has locked for it is found by the
 ledger's own record, not by the reservation's row, which a crash may have left behind.
+
+All locks of a reservation have one deadline, a day after the longest that it can be extended to.
 """
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Protocol
 
 from cyxwiz.domain.ids import JobId
-from cyxwiz.domain.payment import Done, Payment, Step, Work
+from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work
 from cyxwiz.domain.reservation import Reservation
 from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import MovementQuery, Store
-from cyxwiz.services.payments import Terms
 
-MOST = 10_000  # locks of one reservation
+BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,15 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The transactions that paid the node and gave the rest back; empty for what moved nothing."""
+    """The transactions that paid the node and gave the rest back; empty for what moved nothing.
+
+    Args:
+        paid_units: what was paid out in all, fees included; None where no ledger moves anything.
+    """
 
     payment_tx_hash: str = ""
     refund_tx_hash: str = ""
+    paid_units: int | None = None
 
 
 class ReservationFunds(Protocol):
@@ -76,15 +81,18 @@ class NoFunds:
 
 
 class LedgerFunds:
-    """`ReservationFunds` on a ledger. Each lock pays its own fee, rounded down: where a reservation was extended, the
-    platform may have a unit less for each extension than the fee of the whole would be."""
+    """`ReservationFunds` on a ledger.
+
+    Each lock pays its own fee, rounded down, as a ledger computes it on each lock alone: where a reservation was
+    extended n times, the platform may have up to n units less than the fee of the whole would be, and the node as many
+    more. Nothing else could be done where all of every lock is paid out, so it is done nowhere.
+    """
 
     charges = True
 
-    def __init__(self, store: Store, ledger: Ledger, terms: Terms) -> None:
+    def __init__(self, store: Store, ledger: Ledger) -> None:
         self._store = store
         self._ledger = ledger
-        self._terms = terms
 
     async def reserve(self, reservation: Reservation, key: str) -> Hold:
         return await self.extend(reservation, reservation.escrow_units, key)
@@ -100,14 +108,23 @@ class LedgerFunds:
     async def settle(self, reservation: Reservation, key: str) -> Moved:
         node = await self._store.read(lambda tx: tx.node(reservation.node_id))
         account = self._ledger.node_account(node) if node is not None else ""
-        left, paid, back = reservation.paid_units if account else 0, "", ""
+        owed = left = reservation.paid_units if account else 0
+        paid = back = ""
         for payment in await self._locked(reservation):
             part = min(left, payment.amount_units)
             done = await self._end(payment, part, account)
             left -= done.paid_units
             paid = paid or (done.reference if done.paid_units else "")
             back = done.reference if done.refunded_units else back
-        return Moved(paid, back)
+        return Moved(paid, back, owed - left)
+
+    async def held(self, reservation: Reservation) -> int:
+        """Units that the ledger still holds for it, by all of its locks."""
+        total = 0
+        for payment in await self._locked(reservation):
+            found = await self._ledger.held(payment)
+            total += found.amount_units - found.paid_units if found is not None else 0
+        return total
 
     async def _end(self, payment: Payment, part: int, account: str) -> Done:
         if not part:
@@ -118,9 +135,12 @@ class LedgerFunds:
 
     async def _locked(self, reservation: Reservation) -> list[Payment]:
         """What was locked for it, oldest first, or may have been."""
-        query = MovementQuery(job_id=reservation.id, kinds=frozenset({"lock"}), limit=MOST)
-        found = (await self._store.read(lambda tx: tx.movements(query))).items
-        units = {each.payment_id: each.units for each in reversed(found)}
+        moves: list[Movement] = []
+        query = MovementQuery(job_id=reservation.id, kinds=frozenset({"lock"}), limit=BATCH)
+        while len(moves) == query.offset:
+            moves += (await self._store.read(lambda tx, query=query: tx.movements(query))).items
+            query = replace(query, offset=query.offset + BATCH)
+        units = {each.payment_id: each.units for each in reversed(moves)}
         return [self._payment(reservation, ident, amount) for ident, amount in units.items()]
 
     def _payment(self, reservation: Reservation, ident: str, units: int) -> Payment:
@@ -134,7 +154,7 @@ class LedgerFunds:
             rate=0.0,
             interval_seconds=0,
             created_at=reservation.started_at,
-            deadline=reservation.started_at + timedelta(days=self._terms.open_days),
+            deadline=reservation.deadline,
             node_id=reservation.node_id,
         )
 

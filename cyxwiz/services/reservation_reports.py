@@ -18,8 +18,8 @@ from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services.audit import record
 from cyxwiz.services.reports import check_metrics
 from cyxwiz.services.reputation import Reputation
-from cyxwiz.services.reservation_ends import expire
-from cyxwiz.services.reservations import MAX_JOB_ID, Reservations, both_ended
+from cyxwiz.services.reservation_ends import both_ended, expire
+from cyxwiz.services.reservations import MAX_JOB_ID, Reservations
 from cyxwiz.services.reserved_jobs import is_over
 
 MAX_REPORTED = 2000  # jobs of one reservation

@@ -354,7 +354,7 @@ class Reservations:
             node = tx.node(noted.node_id)
             if noted.node_ended_at is None and node is not None and node.legacy:
                 return tx.save_reservation(noted)
-            return both_ended(tx, noted, actor.name)
+            return ends.both_ended(tx, noted, actor.name)
 
         return await self._end(actor, reservation_id, act, ReservationState.COMPLETED)
 
@@ -428,9 +428,14 @@ class Reservations:
             found = tx.reservation(reservation_id)
             if found is None or found.settled_at is not None:
                 return found or reservation
+            paid = found.paid_units if moved.paid_units is None else moved.paid_units
+            if paid != found.paid_units:  # as on a ledger whose deadline has passed: the row says what was
+                log.error("reservation %s: %d of the %d units owed were paid", found.id, paid, found.paid_units)
             return tx.save_reservation(
                 replace(
                     found,
+                    paid_units=paid,
+                    refunded_units=found.escrow_units - paid,
                     payment_tx_hash=moved.payment_tx_hash,
                     refund_tx_hash=moved.refund_tx_hash,
                     charged=self._funds.charges,
@@ -447,13 +452,6 @@ def refuse_unfit(tx: Tx, node: Node, spec: JobSpec) -> None:
     reason = why_not(spec, candidate(kept, (), node.uptime(tx.now)))
     if reason is not None:
         raise conflict(f"Node {node.id} can't take this job: {reason}", reason=reason)
-
-
-def both_ended(tx: Tx, reservation: Reservation, by: str) -> Reservation:
-    """Engine and node have said that it is over."""
-    saved = tx.save_reservation(reservation)
-    used = saved.used(tx.now)
-    return ends.finish(tx, saved, ReservationTrigger.COMPLETE, used, "ended by its engine and its node", by)
 
 
 def owned(tx: Tx, actor: Principal, reservation_id: ReservationId) -> Reservation:

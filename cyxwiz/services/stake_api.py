@@ -42,6 +42,19 @@ class StakeApi:
     async def appeal_slash(self, call: Call) -> Json:
         return stake(await self._stakes.appeal(call.caller, call.id, call.idempotency_key))
 
+    async def claim_rewards(self, call: Call) -> Json:
+        return stake(await self._stakes.claim(call.caller, call.id, call.idempotency_key))
+
+    async def fund_rewards(self, call: Call) -> Json:
+        units = parse_cyxwiz(call.read(Amount).amount)
+        vault, reference = await self._stakes.fund(call.caller, units, call.idempotency_key)
+        return {
+            **views.money("amount", units),
+            "rewards_account": vault.account,
+            **views.money("rewards_vault", vault.units),
+            "reference": reference,
+        }
+
     async def judge_slash(self, call: Call) -> Json:
         upheld = call.read(Judgment).upheld
         return stake(await self._stakes.judge(call.caller, call.id, upheld=upheld, key=call.idempotency_key))
@@ -71,6 +84,10 @@ def stake(item: StakeSeen) -> Json:
         "contested_until": views.instant(found.contested_until if contested else None),
         "evidence_hash": found.evidence or None,
         **views.money("slashed", found.slashed_units),
+        **views.money("rewards_due", found.due_units(rules, item.now)),
+        "rewards_percent": rules.rate_bps / 100,
+        "rewards_account": item.vault.account,
+        **views.money("rewards_vault", item.vault.units),
         **views.money("required", item.required_units),
         **views.money("minimum", rules.minimum_units),
         "cooldown_seconds": rules.cooldown.total_seconds(),

@@ -17,13 +17,24 @@ from datetime import datetime, timedelta
 
 from cyxwiz.config import Config
 from cyxwiz.domain.account import Principal, Role
-from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, invalid, not_found
+from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.events import NodeSlashed
 from cyxwiz.domain.ids import NodeId, new_id, parse_node_id
-from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz, parse_cyxwiz
+from cyxwiz.domain.money import check_amount, format_cyxwiz, parse_cyxwiz
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.reputation import Kind, ReputationEvent
-from cyxwiz.domain.stake import OWNERS, Contest, Stake, StakeDone, StakeKind, StakeRules, StakeStep, StepState, share_of
+from cyxwiz.domain.stake import (
+    OWNERS,
+    Contest,
+    RewardsVault,
+    Stake,
+    StakeDone,
+    StakeKind,
+    StakeRules,
+    StakeStep,
+    StepState,
+    share_of,
+)
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.stakes import Stakes
 from cyxwiz.ports.store import Store, Tx
@@ -45,17 +56,20 @@ _ACTIONS = {
     StakeKind.APPEAL: "stake.appeal",
     StakeKind.JUDGE: "stake.judge",
     StakeKind.CONCLUDE: "stake.conclude",
+    StakeKind.CLAIM: "stake.rewards",
 }
 _BACK = frozenset({StakeKind.COOL, StakeKind.WITHDRAW})
 
 
 @dataclass(frozen=True, slots=True)
 class StakeSeen:
-    """A node's stake with what it is held to and what was done with it. `did` is what the caller just asked for."""
+    """A node's stake with what it is held to, what its rewards are paid out of, and what was done with it. `did` is
+    what the caller just asked for."""
 
     node: Node
     stake: Stake
     rules: StakeRules
+    vault: RewardsVault
     required_units: int
     steps: Sequence[StakeStep]
     now: datetime
@@ -95,7 +109,7 @@ class Staking:
 
     async def add(self, actor: Principal, node_id: str, units: int, key: str = "") -> StakeSeen:
         """Stakes units out of the owner's account. Raises FUNDS when it has too little, INVALID for no amount."""
-        return await self._ask(actor, node_id, StakeKind.ADD, _amount(units), key)
+        return await self._ask(actor, node_id, StakeKind.ADD, check_amount(units), key)
 
     async def withdraw(self, actor: Principal, node_id: str, units: int | None, key: str = "") -> StakeSeen:
         """Takes out all that has cooled down, if anything has; else begins the cool-down of `units`, or of all.
@@ -104,7 +118,7 @@ class Staking:
             CyxError: INVALID for no amount; FUNDS for more than is staked; CONFLICT when there is nothing to do yet.
         """
         if units is not None:
-            _amount(units)
+            check_amount(units)
         node = await self._owned(actor, node_id)
         known = await self._store.read(lambda tx: tx.stake_step(_step_id(actor, key))) if key else None
         if known is not None and known.kind in _BACK:
@@ -128,6 +142,22 @@ class Staking:
         """Appeals against the slash that is open. Raises CONFLICT when there is none or it is too late."""
         return await self._ask(actor, node_id, StakeKind.APPEAL, 0, key)
 
+    async def claim(self, actor: Principal, node_id: str, key: str = "") -> StakeSeen:
+        """Pays the rewards due to the owner, as far as the vault has them. Raises CONFLICT when there are none."""
+        return await self._ask(actor, node_id, StakeKind.CLAIM, 0, key)
+
+    async def fund(self, actor: Principal, units: int, key: str = "") -> tuple[RewardsVault, str]:
+        """Gives of the caller's balance for rewards: (the vault after it, the reference). Raises FUNDS."""
+        actor.require(Role.USER, Role.OPERATOR)
+        reference = await self._stakes.fund(actor.id, check_amount(units), key or new_id())
+        vault = await self._stakes.vault()
+
+        def unit(tx: Tx) -> None:
+            record(tx, actor.name, "stake.fund", f"vault:{vault.account}", units=units, reference=reference)
+
+        await self._store.write(unit)
+        return vault, reference
+
     async def judge(self, actor: Principal, node_id: str, *, upheld: bool, key: str = "") -> StakeSeen:
         """Decides an appeal; for admins. Raises CONFLICT when there is none or it is too late."""
         actor.require(Role.ADMIN)
@@ -142,7 +172,8 @@ class Staking:
         if stake.active_units != node.stake_units:
             node = await self._store.write(lambda tx: _cache(tx, node.id, stake)) or node
         steps = await self._store.read(lambda tx: tx.stake_steps(node.id, SHOWN))
-        return StakeSeen(node, stake, rules, self._required, steps, self._clock.now(), did)
+        vault = await self._stakes.vault()
+        return StakeSeen(node, stake, rules, vault, self._required, steps, self._clock.now(), did)
 
     async def _ask(
         self, actor: Principal, node_id: str, kind: StakeKind, units: int, key: str, *, upheld: bool = False
@@ -384,12 +415,6 @@ def _owned(tx: Tx, actor: Principal, node_id: NodeId) -> Node:
     if not actor.owns(node.owner_id):
         raise forbidden(f"Node {node_id} is not yours: its stake is its owner's")
     return node
-
-
-def _amount(units: int) -> int:
-    if not 0 < units <= MAX_UNITS:
-        raise invalid("amount: must be more than 0 CYXWIZ and less than 2^63 units", field="amount")
-    return units
 
 
 def staking_of(config: Config, store: Store, clock: Clock, stakes: Stakes, reputation: Reputation) -> Staking:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from cyxwiz.domain.account import ApiKey, JoinToken, User
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, Lease, LogLine, MetricPoint
+from cyxwiz.domain.link import Links
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import DeviceInfo, LoadSample, Node
 from cyxwiz.domain.pricing import NodePricing, Quote
@@ -212,7 +213,29 @@ def verdict(item: Verdict) -> Json:
         "score": round(item.score, 6),
         "terms": {name: round(value, 6) for name, value in item.terms.items()},
         "quote": quote(item.quote),
+        **to_central(item.round_trip_seconds, item.network_rate),
     }
+
+
+def to_central(round_trip_seconds: float | None, bytes_per_second: float | None) -> Json:
+    """A node's way to central, as it measured it; null where it is not known."""
+    trip = None if round_trip_seconds is None else round(round_trip_seconds * 1000, 3)
+    rate = None if bytes_per_second is None else round(bytes_per_second)
+    return {"round_trip_ms": trip, "network_bytes_per_second": rate}
+
+
+def links(found: Links) -> list[Json]:
+    """Measured links, the slowest first."""
+    ordered = sorted(found.items(), key=lambda item: (item[1].bytes_per_second, item[0]))
+    return [
+        {
+            "nodes": list(key),
+            "round_trip_ms": round(each.round_trip_seconds * 1000, 3),
+            "bytes_per_second": round(each.bytes_per_second),
+            "measured_at": instant(each.measured_at),
+        }
+        for key, each in ordered
+    ]
 
 
 def explanation(item: Explanation) -> Json:
@@ -224,6 +247,7 @@ def explanation(item: Explanation) -> Json:
         "not_before": instant(item.job.not_before),
         "nodes": [verdict(each) for each in item.verdicts],
         "leases": [lease(each) for each in item.leases],
+        "links": links(item.links),
     }
 
 
@@ -272,7 +296,7 @@ def device(item: DeviceInfo) -> Json:
     }
 
 
-def node(item: Node, now: datetime, closed: str = "") -> Json:
+def node(item: Node, now: datetime, closed: str = "", way: tuple[float | None, float | None] = (None, None)) -> Json:
     hardware = item.hardware
     gpus = hardware.gpus
     return {
@@ -281,6 +305,7 @@ def node(item: Node, now: datetime, closed: str = "") -> Json:
         "status": item.status,
         "closed_reason": closed or None,
         "reserved": bool(item.reservation_id),
+        **to_central(*way),
         "region": item.region,
         "reputation": round(item.reputation, 6),
         "tier": str(tier(item.standing.score)),

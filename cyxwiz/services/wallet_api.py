@@ -11,11 +11,12 @@ from pydantic import Field
 from cyxwiz.domain.account import UserWallet
 from cyxwiz.domain.base58 import decode
 from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.wallet_proof import Purpose
 from cyxwiz.services import views
 from cyxwiz.services.call import Args, Call, Paging
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.views import Json
-from cyxwiz.services.wallets import SIGNATURE_BYTES, Proof, Purpose, Wallets
+from cyxwiz.services.wallets import SIGNATURE_BYTES, Proof, Wallets
 
 
 class WalletNonce(Args):

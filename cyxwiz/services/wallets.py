@@ -12,12 +12,12 @@ import hmac
 import secrets as random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 
 from cyxwiz.domain.account import Principal, Role, User, UserWallet
 from cyxwiz.domain.base58 import parse_wallet
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, not_found
 from cyxwiz.domain.ids import UserId, new_id
+from cyxwiz.domain.wallet_proof import Purpose, proof_message
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services.accounts import OPEN_USER, Accounts, TokenPair
@@ -28,14 +28,6 @@ from cyxwiz.services.secrets import Secrets
 NONCE = timedelta(minutes=5)
 MAX_WALLETS = 10  # of a user
 SIGNATURE_BYTES = 64
-
-
-class Purpose(StrEnum):
-    LOGIN = "login"
-    LINK = "link"
-
-
-_SAID = {Purpose.LOGIN: "Sign in to CyxWiz.", Purpose.LINK: "Link this wallet to my CyxWiz user."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +70,8 @@ class Wallets:
         expires = int((self._clock.now() + NONCE).timestamp())
         ident = random.token_hex(12)
         nonce = f"{ident}.{expires}.{self._code(ident, expires, address, purpose)}"
-        return Challenge(nonce, self._message(address, purpose, nonce), datetime.fromtimestamp(expires, UTC))
-
-    def _message(self, address: str, purpose: Purpose, nonce: str) -> str:
-        lines = (_SAID[purpose], f"Wallet: {address}", f"Platform: {self._platform.public}", f"Nonce: {nonce}")
-        return "\n".join(lines)
+        message = proof_message(purpose, address, self._platform.public, nonce)
+        return Challenge(nonce, message, datetime.fromtimestamp(expires, UTC))
 
     def _code(self, ident: str, expires: int, address: str, purpose: Purpose) -> str:
         text = f"cyxwiz-wallet-nonce|{purpose}|{address}|{ident}|{expires}"
@@ -98,7 +87,7 @@ class Wallets:
             raise _refused("This nonce was not given out for this wallet and purpose: ask for one")
         if expires <= self._clock.now().timestamp():
             raise _refused("This nonce has expired: ask for a new one")
-        message = self._message(proof.address, purpose, proof.nonce)
+        message = proof_message(purpose, proof.address, self._platform.public, proof.nonce)
         if not verified(key, proof.signature, message.encode()):
             raise _refused("The signature is not this wallet's over the message that came with the nonce")
         return f"wallet-nonce:{ident}", datetime.fromtimestamp(expires, UTC)

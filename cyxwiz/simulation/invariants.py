@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cyxwiz.domain.job import Priority
 from cyxwiz.domain.states import HELD_JOB_STATES, LIVE_LEASE_STATES, TERMINAL_JOB_STATES
+from cyxwiz.store.mapping import urgency_of
 
 Rows = Callable[..., list[Any]]
 Token = tuple[int, int]
@@ -42,6 +44,7 @@ _JOBS = (
 _LEASES = "SELECT job_id, token_epoch, token_counter, node_id, state, last_seq, end_reason FROM leases ORDER BY 2, 3"
 _EVENTS = "SELECT seq, kind, subject, data FROM events WHERE seq > ? ORDER BY seq"
 _OFFSETS = "SELECT job_id, count(*), min(offset), max(offset) FROM {} GROUP BY job_id"
+GAVE_WAY = "preempted: gave way to "
 _SHORT = frozenset({"job_id", "owner_id", "name"})  # the subject says it
 
 
@@ -80,6 +83,7 @@ class Books:
     max_node_losses: int
     note: Callable[[str], None]
     names: dict[str, str]  # what the trace calls each id
+    preempt_most: int
     jobs: dict[str, JobSeen] = field(default_factory=dict)
     leases: list[LeaseSeen] = field(default_factory=list)
     paths: dict[str, str] = field(default_factory=dict)
@@ -119,6 +123,8 @@ class Books:
                 self.names[said["job_id"]] = said["name"]
             rest = " ".join(f"{key}={value}" for key, value in said.items() if key not in _SHORT)
             self.note(f"event {seq} {kind} {subject} {rest}")
+            if kind == "job.preempted" and said["by"] == "scheduler":
+                self._preempted(said["job_id"], said["reason"])
             if kind in PATHS:
                 job_id = subject.removeprefix("job:")
                 before = self.paths.get(job_id, "")
@@ -126,6 +132,17 @@ class Books:
                 if after is None:
                     raise Violation(f"{kind} of {job_id}, which was {before or 'unknown'}")
                 self.paths[job_id] = after
+
+    def _preempted(self, job_id: str, reason: str) -> None:
+        """It was asked to leave: somebody more urgent has to wait, and it may not be asked too often."""
+        found = {row[0]: row[1:] for row in self.rows("SELECT id, urgency, state FROM jobs")}
+        claimant = urgency_of(Priority(reason.rpartition(" of ")[2].removesuffix(" priority")))
+        if claimant >= found[job_id][0] or (claimant, "pending") not in found.values():
+            raise Violation(f"{job_id} gave way to nobody of higher priority: {reason}")
+        # As it was before: a run that had not begun is over with the same commit.
+        earlier = [each for each in self.leases if each.job_id == job_id and each.end_reason.startswith(GAVE_WAY)]
+        if len(earlier) >= self.preempt_most:
+            raise Violation(f"{job_id} gives way more often than {self.preempt_most} times")
 
     def _tokens(self) -> None:
         counted = Counter(lease.job_id for lease in self.leases)

@@ -65,6 +65,8 @@ def settings() -> config.Config:
         "scheduler.job_poll_interval_ms": 5000,
         "scheduler.retry_backoff_ms": 300,
         "scheduler.retry_backoff_max_ms": 2000,
+        "scheduler.preempt_after_seconds": 2,
+        "scheduler.preempt_least_seconds": 1,
         "reputation.half_life_hours": 0.001,  # faults are many, and no node is to be left without jobs for them
         "reputation.strikes": 0,
     }
@@ -293,7 +295,12 @@ class World:
         self.watches, self.actions = Tasks(), Tasks()
         scheduler = settings().scheduler
         self.books = Books(
-            store.rows, scheduler.max_retries, scheduler.max_node_losses, self.trace.note, self.trace.names
+            store.rows,
+            scheduler.max_retries,
+            scheduler.max_node_losses,
+            self.trace.note,
+            self.trace.names,
+            scheduler.preempt_most,
         )
         self.plans = [self._plan(number) for number in range(1, jobs + 1)]
         self.central: Central | None = None

@@ -27,6 +27,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 CHUNK_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 18  # of a file that is copied: a cache has them still when they are written
 ABANDONED_SECONDS = 24 * 3600
 _NAME = re.compile(r"[0-9a-f]{64}")
 _OWNER = re.compile(r"[0-9a-zA-Z-]{0,64}")
@@ -62,8 +63,8 @@ class FileBlobStore:
         finally:
             await _off_loop(source.leave)
 
-    async def add_file(self, path: Path) -> tuple[str, int]:
-        return await _off_loop(self._add_file, path)
+    async def add_file(self, path: Path, sha256: str | None = None) -> tuple[str, int]:
+        return await _off_loop(self._add_file, path, sha256)
 
     async def delete(self, sha256: str) -> None:
         await _off_loop(self._path(sha256).unlink, missing_ok=True)
@@ -80,21 +81,25 @@ class FileBlobStore:
             raise invalid(f"{owner[:80]!r} is no id that can own an upload")
         return self._incoming / (f"{sha256}.{owner}" if owner else sha256)
 
-    def _add_file(self, path: Path) -> tuple[str, int]:
+    def _add_file(self, path: Path, sha256: str | None) -> tuple[str, int]:
         copy = self._incoming / f"{uuid.uuid4()}.copy"
         digest, size = hashlib.sha256(), 0
+        piece = memoryview(bytearray(_PIECE_BYTES))
         try:
-            with path.open("rb") as source, open(_create(copy), "wb") as target:
-                while data := source.read(CHUNK_BYTES):
-                    digest.update(data)
-                    target.write(data)
-                    size += len(data)
+            with path.open("rb", buffering=0) as source, open(_create(copy), "wb") as target:
+                while count := source.readinto(piece):
+                    digest.update(piece[:count])
+                    target.write(piece[:count])
+                    size += count
                 target.flush()
                 os.fsync(target.fileno())
-            _publish(copy, self._path(digest.hexdigest()))
+            found = digest.hexdigest()
+            if sha256 not in (None, found):
+                raise invalid(f"{path.name} is not the content {sha256}: its SHA-256 is {found}")
+            _publish(copy, self._path(found))
         finally:
             copy.unlink(missing_ok=True)
-        return digest.hexdigest(), size
+        return found, size
 
     def _sweep(self, before: float) -> None:
         for path in self._incoming.iterdir():

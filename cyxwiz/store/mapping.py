@@ -166,7 +166,11 @@ def from_job(job: Job) -> dict[str, Any]:
 
 def urgency(job: Job) -> int:
     """0 is the most urgent; a job with a node of its own is before all, as it is in nobody's way."""
-    return -1 if job.spec.reservation_id else _TOP_RANK - job.spec.priority.rank
+    return -1 if job.spec.reservation_id else urgency_of(job.spec.priority)
+
+
+def urgency_of(priority: Priority) -> int:
+    return _TOP_RANK - priority.rank
 
 
 def to_lease(row: Any) -> Lease:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
 from sqlalchemy import create_engine
@@ -16,10 +17,18 @@ from sqlalchemy.pool import StaticPool
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
-from cyxwiz.store.sql import SqlTx, translated
+from cyxwiz.store.sql import SqlTx, call_soon, translated
 from cyxwiz.store.tables import metadata
 
 T = TypeVar("T")
+
+
+@cache
+def _empty() -> sqlite3.Connection:
+    """A database with all tables and nothing in them, to be copied: that takes less than to define them again."""
+    raw = sqlite3.connect(":memory:", check_same_thread=False)
+    metadata.create_all(create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool))
+    return raw
 
 
 class MemoryStore:
@@ -29,14 +38,15 @@ class MemoryStore:
         self._clock, self._bus = clock, bus
         self._raw = sqlite3.connect(":memory:", isolation_level=None)
         self._engine = create_engine("sqlite://", creator=lambda: self._raw, poolclass=StaticPool)
+        _empty().backup(self._raw)
         self._raw.execute("PRAGMA foreign_keys=ON")
-        metadata.create_all(self._engine)
         self._connection = self._engine.connect()
         self._closed = False
 
     async def write(self, unit: Callable[[SqlTx], T]) -> T:
-        value, hinted = self._run(unit, writing=True)
-        self._bus.publish(hinted)
+        value, tx = self._run(unit, writing=True)
+        self._bus.publish(sorted(tx.hinted))
+        call_soon(tx.calls)
         return value
 
     async def read(self, unit: Callable[[SqlTx], T]) -> T:
@@ -49,7 +59,7 @@ class MemoryStore:
             self._engine.dispose()
             self._raw.close()
 
-    def _run(self, unit: Callable[[SqlTx], T], *, writing: bool) -> tuple[T, list[str]]:
+    def _run(self, unit: Callable[[SqlTx], T], *, writing: bool) -> tuple[T, SqlTx]:
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "The store is closed.", retryable=False)
         self._raw.execute("BEGIN")
@@ -68,4 +78,4 @@ class MemoryStore:
                 raise
             raise seen from error
         self._raw.commit()
-        return value, sorted(tx.hinted)
+        return value, tx

@@ -23,7 +23,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
 from cyxwiz.store import migrate
-from cyxwiz.store.sql import SqlTx, sqlstate, translated
+from cyxwiz.store.sql import SqlTx, call_soon, sqlstate, translated
 
 T = TypeVar("T")
 
@@ -81,8 +81,9 @@ class PostgresStore:
         await self._attempt(_upgrade, writing=True)
 
     async def write(self, unit: Callable[[SqlTx], T]) -> T:
-        value, hinted = await self._attempt(_apply, unit, self._clock.now(), True, writing=True)
-        self._bus.publish(hinted)
+        value, tx = await self._attempt(_apply, unit, self._clock.now(), True, writing=True)
+        self._bus.publish(sorted(tx.hinted))
+        call_soon(tx.calls)
         return value
 
     async def read(self, unit: Callable[[SqlTx], T]) -> T:
@@ -127,11 +128,11 @@ class PostgresStore:
             await connection.close()
 
 
-def _apply(connection: Connection, unit: Callable[[SqlTx], T], now: datetime, writing: bool) -> tuple[T, list[str]]:
+def _apply(connection: Connection, unit: Callable[[SqlTx], T], now: datetime, writing: bool) -> tuple[T, SqlTx]:
     tx = SqlTx(connection, now, writing=writing)
     value = unit(tx)
     tx.flush()
-    return value, sorted(tx.hinted)
+    return value, tx
 
 
 def _upgrade(connection: Connection) -> None:

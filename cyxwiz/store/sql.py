@@ -6,7 +6,9 @@ unit. A unit must therefore not go on after a failed statement: on PostgreSQL it
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
@@ -18,6 +20,7 @@ from cyxwiz.ports.store import Stats
 from cyxwiz.store.sql_accounts import Accounts
 from cyxwiz.store.sql_facts import Facts
 from cyxwiz.store.sql_jobs import Jobs, jobs
+from cyxwiz.store.sql_links import LinksOfNodes
 from cyxwiz.store.sql_money import Money
 from cyxwiz.store.sql_nodes import Nodes, nodes
 from cyxwiz.store.sql_pricing import Budgets
@@ -31,7 +34,20 @@ _JOBS_BY_STATE = select(jobs.c.state, func.count()).group_by(jobs.c.state)
 _NODES_BY_STATE = select(nodes.c.state, func.count(), func.sum(nodes.c.compute_seconds)).group_by(nodes.c.state)
 
 
-class SqlTx(Jobs, Nodes, Reputations, Reservations, Budgets, Accounts, Money, StakesOfNodes, Wallets, Facts, Proofs):
+class SqlTx(
+    Jobs,
+    Nodes,
+    Reputations,
+    Reservations,
+    Budgets,
+    Accounts,
+    Money,
+    StakesOfNodes,
+    Wallets,
+    Facts,
+    Proofs,
+    LinksOfNodes,
+):
     """One unit. `flush` must be called before the commit; `hinted` then names the topics to publish after it."""
 
     def stats(self) -> Stats:
@@ -44,6 +60,12 @@ class SqlTx(Jobs, Nodes, Reputations, Reservations, Budgets, Accounts, Money, St
             jobs_by_state=by_state,
             compute_seconds=sum(seconds for _, _, seconds in found),
         )
+
+
+def call_soon(calls: Iterable[Callable[[], object]]) -> None:
+    """What a unit wants called after its commit, on the running loop."""
+    for call in calls:
+        asyncio.get_running_loop().call_soon(call)
 
 
 def translated(error: BaseException) -> BaseException:

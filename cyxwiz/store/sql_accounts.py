@@ -6,14 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, Table, bindparam, delete, exists, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from cyxwiz.domain.account import ApiKey, JoinToken, User
 from cyxwiz.domain.errors import not_found
 from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.ports.store import BlobInfo, Page
 from cyxwiz.store import mapping
-from cyxwiz.store.sql_unit import Unit, lookup, table
+from cyxwiz.store.sql_unit import Unit, insert_once, lookup, table
 from cyxwiz.store.tables import (
     ApiKeyRow,
     BlobOwnerRow,
@@ -42,20 +41,13 @@ _OWNERS = select(owners.c.owner_id).where(owners.c.sha256 == bindparam("sha256")
 _SENT = select(senders.c.sha256).where(
     senders.c.sha256 == bindparam("sha256"), senders.c.node_id == bindparam("node_id")
 )
-
-
-def insert_new(rows: Table) -> tuple[Any, Any]:
-    """An insert that leaves what is there alone, for SQLite and for PostgreSQL."""
-    return sqlite.insert(rows).on_conflict_do_nothing(), postgresql.insert(rows).on_conflict_do_nothing()
-
-
 _DROP_BLOB = delete(blobs).where(
     blobs.c.sha256 == bindparam("at_sha256"),
     ~exists().where(owners.c.sha256 == blobs.c.sha256),
     ~exists().where(checkpoints.c.sha256 == blobs.c.sha256, checkpoints.c.kept.is_(True)),
 )
-_REVOKE, _ADD_BLOB, _ADD_OWNER = insert_new(revoked), insert_new(blobs), insert_new(owners)
-_ADD_SENDER = insert_new(senders)
+_REVOKE, _ADD_BLOB, _ADD_OWNER = insert_once(revoked), insert_once(blobs), insert_once(owners)
+_ADD_SENDER = insert_once(senders)
 
 
 class Accounts(Unit):
@@ -121,24 +113,24 @@ class Accounts(Unit):
 
     def revoke(self, token_id: str, expires_at: datetime) -> bool:
         self._run(_FORGET_EXPIRED, {"now": self.now})
-        added: int = self._run(_REVOKE[self._postgres], {"id": token_id, "expires_at": expires_at}).rowcount
+        added: int = self._run(_REVOKE, {"id": token_id, "expires_at": expires_at}).rowcount
         return added > 0
 
     def revoked(self, token_id: str) -> bool:
         return self._run(_REVOKED, {"id": token_id}).one_or_none() is not None
 
     def add_blob(self, info: BlobInfo, owner_id: UserId | None) -> None:
-        self._run(_ADD_BLOB[self._postgres], mapping.from_blob(info))
+        self._run(_ADD_BLOB, mapping.from_blob(info))
         wanted = info.owners if owner_id is None else info.owners | {owner_id}
         for owner in sorted(wanted):
-            self._run(_ADD_OWNER[self._postgres], {"sha256": info.sha256, "owner_id": owner})
+            self._run(_ADD_OWNER, {"sha256": info.sha256, "owner_id": owner})
 
     def blob(self, sha256: str) -> BlobInfo | None:
         row = self._run(_BLOB, {"sha256": sha256}).one_or_none()
         return None if row is None else mapping.to_blob(row, self._run(_OWNERS, {"sha256": sha256}).scalars().all())
 
     def add_blob_sender(self, sha256: str, node_id: NodeId) -> None:
-        self._run(_ADD_SENDER[self._postgres], {"sha256": sha256, "node_id": node_id})
+        self._run(_ADD_SENDER, {"sha256": sha256, "node_id": node_id})
 
     def sent_blob(self, sha256: str, node_id: NodeId) -> bool:
         return self._run(_SENT, {"sha256": sha256, "node_id": node_id}).one_or_none() is not None

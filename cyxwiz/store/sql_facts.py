@@ -7,7 +7,7 @@ the commits and a reader who has seen one has seen all before it. Its price: com
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,8 +16,7 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, insert, sele
 from cyxwiz.domain.events import Event, StoredEvent
 from cyxwiz.ports.store import AuditEntry, OutboxEntry
 from cyxwiz.store import mapping
-from cyxwiz.store.sql_accounts import insert_new
-from cyxwiz.store.sql_unit import Unit, lookup, table
+from cyxwiz.store.sql_unit import Unit, insert_once, lookup, table
 from cyxwiz.store.tables import AuditRow, EventRow, IdempotencyRow, OutboxRow, SettingRow
 
 events, audits, remembered = table(EventRow), table(AuditRow), table(IdempotencyRow)
@@ -50,7 +49,7 @@ _POSTPONE = (
     .values(due_at=bindparam("due_at"), attempts=outbox.c.attempts + 1)
 )
 _FINISH = delete(outbox).where(outbox.c.id == bindparam("at_id"))
-_ADD_OUTBOX, _PUT_SETTING = insert_new(outbox), insert_new(settings)
+_ADD_OUTBOX, _PUT_SETTING = insert_once(outbox), insert_once(settings)
 _SETTING = select(settings.c.value).where(settings.c.name == bindparam("name"))
 
 
@@ -83,6 +82,9 @@ class Facts(Unit):
 
     def hint(self, *topics: str) -> None:
         self.hinted.update(topics)
+
+    def then(self, call: Callable[[], object]) -> None:
+        self.calls.append(call)
 
     def flush(self) -> None:
         """Writes the events emitted so far: the last step of a unit, so that their lock is held briefly."""
@@ -140,7 +142,7 @@ class Facts(Unit):
 
     def add_outbox(self, kind: str, key: str, payload: Mapping[str, Any], due_at: datetime) -> None:
         row = {"kind": kind, "key": key, "payload": dict(payload), "due_at": due_at, "attempts": 0}
-        self._run(_ADD_OUTBOX[self._postgres], row)
+        self._run(_ADD_OUTBOX, row)
 
     def due_outbox(self, kind: str, limit: int) -> Sequence[OutboxEntry]:
         return [mapping.to_outbox(row) for row in self._all(_DUE_OUTBOX, kind=kind, now=self.now, most=limit)]
@@ -156,6 +158,6 @@ class Facts(Unit):
         return found
 
     def put_setting(self, name: str, value: str) -> str:
-        self._run(_PUT_SETTING[self._postgres], {"name": name, "value": value})
+        self._run(_PUT_SETTING, {"name": name, "value": value})
         kept: str = self._run(_SETTING, {"name": name}).scalar_one()
         return kept

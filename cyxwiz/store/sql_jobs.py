@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -29,7 +29,18 @@ from sqlalchemy.dialects import sqlite
 
 from cyxwiz.domain.errors import not_found, stale
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
-from cyxwiz.domain.job import Checkpoint, Job, JobResult, Lease, LogLine, MetricPoint, Phase
+from cyxwiz.domain.job import (
+    OUTRANKED,
+    Checkpoint,
+    Job,
+    JobResult,
+    Lease,
+    LogLine,
+    MetricPoint,
+    Phase,
+    Priority,
+    Tenure,
+)
 from cyxwiz.domain.states import JobState
 from cyxwiz.ports.store import JobQuery, Page
 from cyxwiz.store import mapping
@@ -99,6 +110,23 @@ _ADD_LEASE = insert(leases)
 _LEASE = lookup(select(leases).where(_BY_TOKEN))
 _SAVE_LEASE = update(leases).where(_BY_TOKEN)
 _HELD_JOBS = select(jobs, leases.c.node_id.label("held_by")).where(jobs.c.id == leases.c.job_id, IS_LIVE)
+_PAST = leases.alias("past")
+_TENURES = (
+    select(
+        jobs.c.id,
+        func.min(leases.c.issued_at).label("since"),
+        select(func.max(checkpoints.c.at))
+        .where(checkpoints.c.job_id == jobs.c.id, checkpoints.c.kept.is_(True))
+        .scalar_subquery()
+        .label("saved_at"),
+        select(func.count())
+        .where(_PAST.c.job_id == jobs.c.id, _PAST.c.end_reason.startswith(OUTRANKED, autoescape=True))
+        .scalar_subquery()
+        .label("gave_way"),
+    )
+    .where(jobs.c.id == leases.c.job_id, IS_LIVE, jobs.c.urgency > bindparam("urgency"))
+    .group_by(jobs.c.id)
+)
 _IN_ORDER = (leases.c.token_epoch, leases.c.token_counter)
 # Lists are not locked: a central that looks at all leases must not hold up the reports of every node.
 _LIVE = select(leases).where(IS_LIVE).order_by(*_IN_ORDER)
@@ -250,6 +278,10 @@ class Jobs(Unit):
 
     def held_jobs(self) -> Sequence[tuple[NodeId, Job]]:
         return [(NodeId(row.held_by), mapping.to_job(row)) for row in self._run(_HELD_JOBS)]
+
+    def tenures(self, below: Priority) -> Mapping[JobId, Tenure]:
+        rows = self._run(_TENURES, {"urgency": mapping.urgency_of(below)})
+        return {JobId(row.id): Tenure(row.since, row.saved_at, row.gave_way) for row in rows}
 
     def leases_of(self, job_id: JobId) -> Sequence[Lease]:
         return [mapping.to_lease(row) for row in self._run(_LEASES_OF, {"job_id": job_id})]

@@ -41,6 +41,7 @@ _DUE = (
     .order_by(payments.c.created_at, payments.c.id)
     .limit(bindparam("most"))
 )
+_HURRY = update(payments).where(_IS_OPEN, payments.c.due_at > bindparam("now")).values(due_at=bindparam("now"))
 _NEXT = select(func.min(payments.c.due_at)).where(_IS_OPEN, payments.c.due_at.is_not(None))
 _SUMS = select(
     payments.c.state,
@@ -105,6 +106,9 @@ class Money(Unit):
     def due_payment_ids(self, limit: int) -> Sequence[str]:
         given = {"now": self.now, "closing": self.now + CLOSING, "most": limit}
         return list(self._run(_DUE, given).scalars())
+
+    def hurry_payments(self) -> None:
+        self._run(_HURRY, {"now": self.now})
 
     def next_payment_at(self) -> datetime | None:
         found: datetime | None = self._run(_NEXT).scalar_one()

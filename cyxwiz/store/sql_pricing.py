@@ -10,9 +10,8 @@ from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.money import MAX_UNITS
 from cyxwiz.domain.money import UNITS_PER_CYXWIZ as WHOLE
 from cyxwiz.domain.states import TERMINAL_JOB_STATES
-from cyxwiz.store.sql_accounts import insert_new
 from cyxwiz.store.sql_jobs import jobs
-from cyxwiz.store.sql_unit import Unit, lookup, table
+from cyxwiz.store.sql_unit import Unit, insert_once, lookup, table
 from cyxwiz.store.tables_pricing import BudgetRow, DeletedCostRow
 
 budgets, deleted = table(BudgetRow), table(DeletedCostRow)
@@ -32,7 +31,7 @@ _COSTS = select(
 _DELETED = select(deleted.c.units).where(
     deleted.c.user_id == bindparam("user_id"), deleted.c.month == bindparam("since")
 )
-_ADD_MONTH = insert_new(deleted)
+_ADD_MONTH = insert_once(deleted)
 _ADD_DELETED = (
     update(deleted)
     .where(deleted.c.user_id == bindparam("of_user"), deleted.c.month == bindparam("of_month"))
@@ -62,5 +61,5 @@ class Budgets(Unit):
         return sums[0] * WHOLE + sums[1], sums[2] * WHOLE + sums[3] + int(forgotten)
 
     def add_deleted_cost(self, user_id: UserId, month: datetime, units: int) -> None:
-        self._run(_ADD_MONTH[self._postgres], {"user_id": user_id, "month": month, "units": 0})
+        self._run(_ADD_MONTH, {"user_id": user_id, "month": month, "units": 0})
         self._run(_ADD_DELETED, {"of_user": user_id, "of_month": month, "more": units})

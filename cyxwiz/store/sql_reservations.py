@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, func, insert, or_, select, text, update
+from sqlalchemy import Select, and_, bindparam, exists, func, insert, or_, select, text, update
 
 from cyxwiz.domain.errors import stale
 from cyxwiz.domain.ids import NodeId, ReservationId, UserId
+from cyxwiz.domain.payment import Step
 from cyxwiz.domain.reservation import Reservation
 from cyxwiz.domain.states import TERMINAL_JOB_STATES, JobState, ReservationState
 from cyxwiz.ports.store import Page, ReservationQuery, ReservedJobs
 from cyxwiz.store import mapping
 from cyxwiz.store.sql_jobs import jobs
+from cyxwiz.store.sql_money import movements
 from cyxwiz.store.sql_unit import Unit, lookup, table
 from cyxwiz.store.tables_reservations import LIVE_RESERVATIONS, ReservationRow
 
@@ -35,6 +37,25 @@ _OWED = (
     select(reservations)
     .where(reservations.c.settled_at.is_(None), reservations.c.ended_at.is_not(None))
     .order_by(reservations.c.ended_at)
+    .limit(bindparam("most"))
+)
+_END = movements.alias()
+_LATE = (
+    select(reservations)
+    .where(
+        reservations.c.settled_at.is_not(None),
+        exists().where(
+            movements.c.job_id == reservations.c.id,
+            movements.c.kind == str(Step.LOCK),
+            movements.c.state != "failed",
+            ~exists().where(
+                _END.c.payment_id == movements.c.payment_id,
+                _END.c.kind.in_((str(Step.SETTLE), str(Step.REFUND))),
+                _END.c.state == "confirmed",
+            ),
+        ),
+    )
+    .order_by(reservations.c.started_at, reservations.c.id)
     .limit(bindparam("most"))
 )
 _IN_IT = (jobs.c.reservation_id == bindparam("reservation_id"), jobs.c.reservation_id != "")
@@ -95,6 +116,9 @@ class Reservations(Unit):
 
     def unsettled_reservations(self, limit: int) -> Sequence[Reservation]:
         return [_reservation(row) for row in self._run(_OWED, {"most": limit})]
+
+    def settled_reservations_with_locks(self, limit: int) -> Sequence[Reservation]:
+        return [_reservation(row) for row in self._run(_LATE, {"most": limit})]
 
     def reserved_jobs(self, reservation_id: ReservationId) -> ReservedJobs:
         given = {"reservation_id": reservation_id}

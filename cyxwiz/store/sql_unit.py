@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,20 +31,26 @@ def lookup(statement: Select[Any], *, skip_locked: bool = False) -> Lookup:
 
 
 def insert_once(rows: Table, *keys: str) -> TextClause:
-    """An insert of all columns that leaves a row with the same keys alone. As text, since SQLAlchemy compiles its own
-    ON CONFLICT anew each time, which takes longer than the insert."""
-    names = [column.name for column in rows.c]
-    values = ", ".join(f":{name}" for name in names)
-    statement = f"INSERT INTO {rows.name} ({', '.join(names)}) VALUES ({values}) ON CONFLICT ({', '.join(keys)})"
-    return text(f"{statement} DO NOTHING").bindparams(*(bindparam(each.name, type_=each.type) for each in rows.c))
+    """An insert of all columns, but a number that the database counts, which leaves a row with the same keys alone;
+    without keys, with the same of any that are unique. As text, since SQLAlchemy compiles its own ON CONFLICT anew each
+    time, which takes longer than the insert."""
+    columns = [column for column in rows.c if column is not rows.autoincrement_column]
+    names = [column.name for column in columns]
+    statement = f"INSERT INTO {rows.name} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})"
+    same = f" ({', '.join(keys)})" if keys else ""
+    return text(f"{statement} ON CONFLICT{same} DO NOTHING").bindparams(
+        *(bindparam(each.name, type_=each.type) for each in columns)
+    )
 
 
 class Unit:
-    """The base of SqlTx. `hinted` collects the topics to wake once the unit is committed."""
+    """The base of SqlTx. `hinted` collects the topics to wake once the unit is committed, `calls` what is to be called
+    then."""
 
     def __init__(self, connection: Connection, now: datetime, *, writing: bool) -> None:
         self.now = now
         self.hinted: set[str] = set()
+        self.calls: list[Callable[[], object]] = []
         self._connection = connection
         self._writing = writing
         self._postgres = connection.dialect.name == "postgresql"

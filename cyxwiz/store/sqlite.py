@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
-from cyxwiz.store.sql import SqlTx, translated
+from cyxwiz.store.sql import SqlTx, call_soon, translated
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -66,6 +66,7 @@ class _Waiting:
     value: Any = None
     error: BaseException | None = None
     hinted: frozenset[str] = frozenset()
+    calls: Sequence[Callable[[], object]] = ()
 
 
 class _TransactionLost(Exception):
@@ -188,7 +189,7 @@ class SqliteStore:
             tx = SqlTx(self._connection, waiting.now, writing=True)
             waiting.value = waiting.unit(tx)
             tx.flush()
-            waiting.hinted = frozenset(tx.hinted)
+            waiting.hinted, waiting.calls = frozenset(tx.hinted), tx.calls
         except BaseException as error:
             waiting.error = _seen(error)
             if not raw.in_transaction:
@@ -203,6 +204,7 @@ class SqliteStore:
         for waiting in units:
             if waiting.error is None:
                 hinted |= waiting.hinted
+                call_soon(waiting.calls)
             if waiting.future.done():
                 continue
             if waiting.error is None:

@@ -2,6 +2,7 @@
 
 Instants are aware UTC: `timestamptz` on PostgreSQL, integer microseconds since 1970 on SQLite, where only a number
 sorts and compares right. Money is integer units. Nothing here is read or written except through `store.sql`.
+Long, as it is a list: what jobs, nodes and accounts need together; what stands alone has a file beside it.
 """
 
 from __future__ import annotations
@@ -535,5 +536,6 @@ class SettingRow(Row, table=True):
     value: str
 
 
+import cyxwiz.store.tables_links  # noqa: E402  # pyright: ignore[reportUnusedImport]
 import cyxwiz.store.tables_proof  # noqa: E402  # pyright: ignore[reportUnusedImport]  they stand on Row
 import cyxwiz.store.tables_stakes  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]

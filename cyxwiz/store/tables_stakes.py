@@ -48,3 +48,5 @@ class StakeRow(Row, table=True):
     contested_until: datetime | None = Field(sa_type=Instant)
     evidence: str
     slashed_units: int = Field(sa_type=BigInteger)
+    rewards_units: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+    accrued_at: datetime | None = Field(sa_type=Instant)

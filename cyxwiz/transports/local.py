@@ -36,9 +36,7 @@ class LocalLink:
 
     async def push_blob(self, sha256: str, path: Path) -> None:
         actor = await self._accounts.authenticate(self.session_token)
-        stored, size = await self._blobs.add_file(path)
-        if stored != sha256:
-            raise CyxError(Code.INVALID, f"{path.name} is not the content {sha256}")
+        _, size = await self._blobs.add_file(path, sha256)
         await self._jobs.record_blob(sha256, size, owner=None, sender=actor.node_id)
 
     async def fetch_blob(self, sha256: str, path: Path) -> None:

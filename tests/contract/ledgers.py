@@ -58,7 +58,7 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Bench]:
         async with _localnet(clock, store) as bench:
             yield bench
         return
-    ledger = CreditsLedger(store, welcome_units=WELCOME, stakes=StakeRules(minimum_units=1000))
+    ledger = CreditsLedger(store, welcome_units=WELCOME, stakes=StakeRules(minimum_units=1_000_000, rate_bps=500))
 
     async def pass_time(seconds: float) -> None:
         clock.advance(seconds)

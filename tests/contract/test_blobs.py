@@ -159,6 +159,17 @@ async def test_a_local_file_is_taken_in_once(blobs: FileBlobStore, tmp_path: Pat
         await blobs.add_file(tmp_path / "nosuch")
 
 
+async def test_a_local_file_that_is_not_what_it_is_said_to_be_leaves_nothing(
+    blobs: FileBlobStore, tmp_path: Path
+) -> None:
+    source = tmp_path / "weights"
+    source.write_bytes(DATA)
+    await fails(Code.INVALID, blobs.add_file(source, "0" * 64))
+    assert not await blobs.size(NAME)
+    assert list((tmp_path / "blobs" / "incoming").iterdir()) == []
+    assert await blobs.add_file(source, NAME) == (NAME, len(DATA))
+
+
 async def test_deleting(blobs: FileBlobStore) -> None:
     await put(blobs, DATA)
     await blobs.delete(NAME)

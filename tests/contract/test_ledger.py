@@ -175,3 +175,17 @@ async def test_no_amount_is_granted(bench: Bench, units: int) -> None:
 async def test_an_account_that_nobody_used_has_nothing_or_its_welcome(bench: Bench) -> None:
     ledger: Ledger = bench.ledger
     assert await ledger.balance(ledger.client_account(UserId(new_id()))) == bench.welcome
+
+
+async def test_what_pays_for_transactions_is_on_the_platforms_account(bench: Bench) -> None:
+    ledger = bench.ledger
+    before = await ledger.lamports(ledger.info.platform)
+    if not ledger.info.network:
+        assert before is None
+        return
+    assert before is not None
+    await locked(bench)
+    after = await ledger.lamports(ledger.info.platform)
+    assert after is not None
+    assert 0 < after < before, "it pays the fees and the rent"
+    assert await ledger.lamports(ledger.client_account(UserId(new_id()))) == 0

@@ -17,6 +17,7 @@ from tests.contract.ledgers import KINDS, WELCOME, Bench, opened
 
 EVIDENCE, OTHER_EVIDENCE = "ab" * 32, "cd" * 32
 ADD, COOL, WITHDRAW = StakeKind.ADD, StakeKind.COOL, StakeKind.WITHDRAW
+CLAIM = StakeKind.CLAIM
 SLASH, APPEAL, JUDGE, CONCLUDE = StakeKind.SLASH, StakeKind.APPEAL, StakeKind.JUDGE, StakeKind.CONCLUDE
 
 
@@ -41,6 +42,12 @@ class Pledge:
 
     async def slash(self, units: int, evidence: str = EVIDENCE) -> StakeDone:
         return await self.do(SLASH, units, evidence=evidence)
+
+    async def fund(self, units: int, key: str = "fund") -> str:
+        return await self.bench.ledger.stakes.fund(self.bench.user, units, key)
+
+    async def vault(self) -> int:
+        return (await self.bench.ledger.stakes.vault()).units
 
     async def stake(self) -> Stake:
         return await self.bench.ledger.stakes.stake(self.node)
@@ -189,3 +196,108 @@ async def test_somebody_who_has_only_the_welcome_stakes_no_more_than_that(pledge
     pledge.bench.user = UserId(new_id())
     pledge.node = pledge.another(pledge.bench.user)
     await pledge.refused(Code.FUNDS, ADD, WELCOME + 10**12)
+
+
+YEAR = 365 * 86400
+
+
+async def test_rewards_grow_with_what_is_active_and_are_paid_to_the_owner(pledge: Pledge) -> None:
+    """floor(active · rate · seconds / (10000 · year)) for each span of one stake."""
+    rate = pledge.rules.rate_bps
+    assert rate == 500
+    await pledge.refused(Code.CONFLICT, CLAIM)
+    first = (await pledge.do(ADD, 4 * pledge.least)).stake
+    assert first.due_units(pledge.rules, pledge.bench.now()) == 0
+    await pledge.bench.pass_time(1000)
+    cooled = (await pledge.do(COOL, 3 * pledge.least)).stake
+    await pledge.bench.pass_time(YEAR)
+    now = pledge.bench.now()
+    stake = await pledge.stake()
+    assert stake.accrued_at is not None
+    assert first.accrued_at is not None
+    assert cooled.accrued_at is not None
+    before = (cooled.accrued_at - first.accrued_at).total_seconds()
+    earned = 4 * pledge.least * rate * int(before) // (10_000 * YEAR)
+    assert cooled.rewards_units == earned
+    due = stake.due_units(pledge.rules, now)
+    assert due == earned + pledge.least * rate * int((now - stake.accrued_at).total_seconds()) // (10_000 * YEAR)
+    await pledge.fund(10 * due)
+    balance, vault = await pledge.bench.client(), await pledge.vault()
+    done = await pledge.do(CLAIM)
+    # The chain's clock may be a second on.
+    assert due <= done.units <= due + pledge.least * rate * 2 // (10_000 * YEAR) + 1
+    assert await pledge.bench.client() == balance + done.units
+    left = await pledge.stake()
+    assert left == done.stake
+    assert left.due_units(pledge.rules, pledge.bench.now()) <= pledge.least * rate * 2 // (10_000 * YEAR) + 1
+    assert vault - await pledge.vault() >= done.units
+    assert (left.active_units, left.cooling_units) == (pledge.least, 3 * pledge.least)
+
+
+async def test_rewards_are_paid_as_far_as_the_vault_has_them(pledge: Pledge) -> None:
+    await pledge.do(ADD, 4 * pledge.least)
+    await pledge.bench.pass_time(YEAR)
+    due = (await pledge.stake()).due_units(pledge.rules, pledge.bench.now())
+    assert due == 4 * pledge.least * pledge.rules.rate_bps // 10_000
+    await pledge.refused(Code.CONFLICT, CLAIM)
+    await pledge.fund(due // 4)
+    assert (await pledge.do(CLAIM)).units == due // 4
+    assert await pledge.vault() == 0
+    rest = (await pledge.stake()).due_units(pledge.rules, pledge.bench.now())
+    assert due - due // 4 <= rest <= due - due // 4 + 1000
+    await pledge.refused(Code.CONFLICT, CLAIM)
+
+
+async def test_what_a_slash_takes_pays_rewards(pledge: Pledge) -> None:
+    other = pledge.another(pledge.bench.user)
+    await pledge.do(ADD, pledge.least)
+    add = replace(pledge.step(ADD, 2 * pledge.least), node_id=other.id)
+    await pledge.bench.ledger.stakes.perform(other, add)
+    assert await pledge.vault() == 0
+    await pledge.slash(pledge.least)
+    await pledge.appealed()
+    await pledge.do(CONCLUDE)
+    assert await pledge.vault() == pledge.least
+    await pledge.bench.pass_time(YEAR / 2)
+    claim = replace(pledge.step(CLAIM), node_id=other.id)
+    done = await pledge.bench.ledger.stakes.perform(other, claim)
+    assert done.units > 0
+    assert not done.lost
+    assert await pledge.vault() <= pledge.least - done.units
+
+
+async def test_a_claim_and_a_gift_that_are_asked_for_again_happen_once(pledge: Pledge) -> None:
+    await pledge.do(ADD, 4 * pledge.least)
+    balance = await pledge.bench.client()
+    gift = pledge.least
+    first = await pledge.fund(gift, "a")
+    assert await pledge.fund(gift, "a") == first != await pledge.fund(gift, "b")
+    assert (await pledge.vault(), await pledge.bench.client()) == (2 * gift, balance - 2 * gift)
+    await pledge.bench.pass_time(YEAR)
+    step = pledge.step(CLAIM)
+    stakes = pledge.bench.ledger.stakes
+    done = await stakes.perform(pledge.node, step)
+    await pledge.bench.pass_time(1000)
+    again = await stakes.perform(pledge.node, step)
+    assert (again.reference, again.units) == (done.reference, done.units)
+    assert await pledge.bench.client() == balance - 2 * gift + done.units
+
+
+async def test_more_than_there_is_is_not_given(pledge: Pledge) -> None:
+    with pytest.raises(CyxError) as caught:
+        await pledge.fund(await pledge.bench.client() + 1)
+    assert caught.value.code is Code.FUNDS
+    assert await pledge.vault() == 0
+
+
+async def test_a_stake_that_left_still_claims_what_it_earned(pledge: Pledge) -> None:
+    await pledge.do(ADD, pledge.least)
+    await pledge.bench.pass_time(YEAR)
+    await pledge.do(COOL, pledge.least)
+    await pledge.cooled()
+    await pledge.do(WITHDRAW)
+    await pledge.fund(pledge.least)
+    earned = (await pledge.stake()).rewards_units
+    assert earned >= pledge.least * pledge.rules.rate_bps // 10_000
+    assert (await pledge.do(CLAIM)).units == earned
+    await pledge.refused(Code.CONFLICT, CLAIM)

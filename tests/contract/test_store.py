@@ -14,6 +14,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.events import JobSubmitted
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.job import (
+    OUTRANKED,
     Checkpoint,
     JobResult,
     JobTrigger,
@@ -23,6 +24,7 @@ from cyxwiz.domain.job import (
     MetricPoint,
     Priority,
     ResultFile,
+    Tenure,
 )
 from cyxwiz.domain.node import LoadSample
 from cyxwiz.domain.pricing import Billing, NodePricing
@@ -254,6 +256,36 @@ async def test_tokens_rise_and_never_come_twice(store: Store) -> None:
     assert await store.write(lambda tx: tx.raise_epoch()) == 2
     assert await store.write(lambda tx: tx.next_token()) > last
     assert await store.write(lambda tx: tx.raise_epoch()) == 3
+
+
+async def test_tenures_of_what_nodes_hold_below_a_priority(store: Store) -> None:
+    low, normal, high = (job(each, priority=each) for each in (Priority.LOW, Priority.NORMAL, Priority.HIGH))
+    reserved = job("reserved", priority=Priority.LOW)
+    reserved = replace(reserved, spec=replace(reserved.spec, reservation_id=str(NODE)))
+    given = (low, normal, high, reserved, job("waits", priority=Priority.LOW))
+    ended = {"state": LeaseState.ENDED, "ended_at": START}
+
+    def unit(tx: Tx) -> None:
+        for each in given:
+            tx.add_job(each)
+        for counter, each in enumerate(given[:4], 10):
+            tx.add_lease(Lease(each.id, Token(1, counter), NODE, START + HOUR))
+        tx.add_lease(Lease(low.id, Token(1, 14), NODE, START + 2 * HOUR, rank=1, world=2, lead=10))
+        reasons = [f"{OUTRANKED}a job", f"{OUTRANKED}another", "preempted: its node is drained", "completed"]
+        for counter, reason in enumerate(reasons, 1):
+            tx.add_lease(Lease(low.id, Token(1, counter), NODE, START, end_reason=reason, **ended))  # type: ignore[arg-type]
+        for number, kept in ((1, True), (2, True), (3, False)):
+            at = START + number * HOUR
+            tx.add_checkpoint(low.id, Checkpoint(number, at, NODE, Token(1, 1), 1, 0, 1, 0.5, 1, "a" * 64, 1, kept))
+
+    await store.write(unit)
+    expected = {
+        low.id: Tenure(START + HOUR, START + 2 * HOUR, 2),
+        normal.id: Tenure(START + HOUR, None, 0),
+    }
+    assert await store.read(lambda tx: tx.tenures(Priority.HIGH)) == expected
+    assert set(await store.read(lambda tx: tx.tenures(Priority.NORMAL))) == {low.id}
+    assert await store.read(lambda tx: tx.tenures(Priority.LOW)) == {}
 
 
 async def test_leases(store: Store) -> None:

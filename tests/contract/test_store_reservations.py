@@ -12,9 +12,10 @@ import pytest
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId, ReservationId, UserId
 from cyxwiz.domain.job import Job
+from cyxwiz.domain.payment import Movement
 from cyxwiz.domain.reservation import Reservation
 from cyxwiz.domain.states import JobState, ReservationState, ReservationTrigger
-from cyxwiz.ports.store import JobQuery, ReservationQuery, Store
+from cyxwiz.ports.store import JobQuery, ReservationQuery, Store, Tx
 from tests.contract.make import OWNER, START, job, node
 
 NODE = NodeId("22222222-2222-4222-8222-222222222222")
@@ -98,6 +99,40 @@ async def test_what_ended_is_owed_until_it_is_settled(store: Store) -> None:
     assert await store.read(lambda tx: tx.unsettled_reservations(10)) == [saved]
     await store.write(lambda tx: tx.save_reservation(replace(saved, settled_at=START + 61 * MINUTE)))
     assert await store.read(lambda tx: tx.unsettled_reservations(10)) == []
+
+
+@pytest.mark.parametrize(
+    ("moves", "late"),
+    [
+        ((), False),
+        ((("lock", "confirmed"),), True),
+        ((("lock", "pending"),), True),
+        ((("lock", "failed"),), False),
+        ((("lock", "confirmed"), ("settle", "failed")), True),
+        ((("lock", "confirmed"), ("assign", "confirmed")), True),
+        ((("lock", "confirmed"), ("settle", "confirmed")), False),
+        ((("lock", "failed"), ("lock", "confirmed"), ("refund", "confirmed")), False),
+    ],
+)
+@pytest.mark.parametrize("settled", [True, False])
+async def test_a_lock_without_an_end_is_found_once_its_reservation_is_settled(
+    store: Store, moves: tuple[tuple[str, str], ...], late: bool, settled: bool
+) -> None:
+    given = reservation(settled_at=START if settled else None)
+    other = reservation(node_id=NodeId(str(uuid.uuid4())), settled_at=START)
+
+    def unit(tx: Tx) -> None:
+        tx.add_reservation(given)
+        tx.add_reservation(other)
+        for number, (kind, state) in enumerate(moves):
+            one = Movement(f"m{number}", kind, 1, "a", "b", START, payment_id="p", job_id=given.id, state=state)
+            tx.add_movement(one)
+        for kind in ("lock", "refund"):
+            tx.add_movement(Movement(kind, kind, 1, "a", "b", START, payment_id="q", job_id=other.id))
+
+    await store.write(unit)
+    found = await store.read(lambda tx: tx.settled_reservations_with_locks(10))
+    assert found == ([given] if late and settled else [])
 
 
 async def test_lists_are_newest_first_filtered_and_paged(store: Store) -> None:

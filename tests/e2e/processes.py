@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,16 +55,24 @@ class Process:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that stays free: none of those that the kernel gives to whoever asks for any."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            port = random.randrange(15_000, 32_000)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
 def cyxwiz(
-    role: str, data_dir: Path, *flags: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    role: str,
+    data_dir: Path,
+    *flags: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    within: Sequence[str] = (),
 ) -> Generator[Process]:
-    """Runs a role; ends it, however it stands, when the block does."""
+    """Runs a role, by the command `within` if there is one; ends it, however it stands, when the block does."""
     data_dir.mkdir(exist_ok=True)
     ready, log = data_dir / "ready.json", data_dir / f"{role}.log"
     ready.unlink(missing_ok=True)
@@ -72,11 +82,12 @@ def cyxwiz(
         "server.rest_address=127.0.0.1:0",
         "logging.format=text",
         "node.max_concurrent_jobs=2",
+        "node.warm_children=0",  # each run shows its start, and no more is imported than is used
         *(f"node.{name}=127.0.0.1:0" for name in ("address", "terminal_address", "service_address")),
         "node.deployment_address=127.0.0.1:0",
     )
     sets = [part for flag in (*defaults, *flags) for part in ("--set", flag)]
-    command = [sys.executable, "-m", "cyxwiz", "run", "--role", role, "--data-dir", str(data_dir)]
+    command = [*within, sys.executable, "-m", "cyxwiz", "run", "--role", role, "--data-dir", str(data_dir)]
     with log.open("ab") as output:
         popen = subprocess.Popen(
             [*command, "--ready-file", str(ready), *sets],
@@ -121,3 +132,22 @@ def until(http: httpx.Client, job_id: str, *wanted: str, epoch: int = 0, seconds
                     return job
         time.sleep(0.05)
     raise AssertionError(f"job {job_id} is not {wanted} after {seconds} s: {job}")
+
+
+def until_saved(http: httpx.Client, job_id: str, epoch: int) -> int:
+    """The epoch in which the newest checkpoint of a running job goes on, once central has one of `epoch` or later."""
+    until(http, job_id, "running", epoch=epoch)
+    deadline = time.monotonic() + 60
+    while not (saved := http.get(f"/api/jobs/{job_id}/checkpoints").json()["checkpoints"]) or saved[0]["epoch"] < epoch:
+        assert time.monotonic() < deadline, f"no checkpoint of epoch {epoch}: {saved}"
+        time.sleep(0.05)
+    return int(saved[0]["epoch"])
+
+
+def check_went_on(http: httpx.Client, job_id: str, epochs: int, saved: int) -> None:
+    """Every one of `epochs` was done, and no attempt began before the checkpoint that goes on in epoch `saved`."""
+    points = http.get(f"/api/jobs/{job_id}/metrics", params={"limit": 10000}).json()["metrics"]
+    ended = [point["epoch"] for point in points if point["epoch_ended"]]
+    assert set(ended) == set(range(1, epochs + 1))
+    again_from = [now for before, now in itertools.pairwise(ended) if now <= before]
+    assert all(epoch >= saved for epoch in again_from), f"it went back to {again_from}, from a checkpoint of {saved}"

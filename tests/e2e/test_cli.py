@@ -225,11 +225,26 @@ def test_the_database_of_a_new_directory(tmp_path: Path) -> None:
 
 def test_an_interrupt_is_quiet_and_130(both: Process) -> None:
     endless = ("submit", str(EXAMPLES / "digits.toml"), "--set", "epochs=100000", "--watch")
-    watching = subprocess.Popen(command(both.data_dir, *endless), stdout=-1, stderr=-1, env=environment(), text=True)
-    assert watching.stderr
-    watching.stderr.readline()
-    watching.send_signal(signal.SIGINT)
-    out, err = watching.communicate(timeout=20)
+
+    def as_in_the_foreground() -> None:
+        """Where the tests run in the background of a shell, what they start would ignore an interrupt as they do."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command(both.data_dir, *endless),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        text=True,
+        preexec_fn=as_in_the_foreground,
+    ) as watching:
+        try:
+            assert watching.stderr
+            watching.stderr.readline()
+            watching.send_signal(signal.SIGINT)
+            out, err = watching.communicate(timeout=20)
+        finally:
+            watching.kill()
     assert watching.returncode == 130
     assert out == ""
     assert "Traceback" not in err

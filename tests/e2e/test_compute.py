@@ -22,7 +22,8 @@ def tensor(array: np.ndarray) -> pb.Tensor:
 def test_whoever_has_a_job_there_or_an_account_beside_it_may_compute(tmp_path: Path) -> None:
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     request = pb.ComputeRequest(operation_id="1", operation=pb.OP_MATMUL, inputs=[tensor(x), tensor(x.T)])
-    with cyxwiz("both", tmp_path) as process, process.http() as http:
+    settings = ("node.operations.input_bytes=1024", "node.operations.children=1")
+    with cyxwiz("both", tmp_path, *settings) as process, process.http() as http:
         job_id = submit(http, LONG)
         until(http, job_id, "running")
         with grpc.insecure_channel(process.ready["grpc"]) as central:
@@ -35,6 +36,11 @@ def test_whoever_has_a_job_there_or_an_account_beside_it_may_compute(tmp_path: P
             for token in (given.auth_token, process.key):
                 answer = compute.Execute(request, metadata=bearer(token))
                 assert np.array_equal(np.frombuffer(answer.outputs[0].data, np.float32).reshape(2, 2), x @ x.T)
+            large = pb.ComputeRequest(operation=pb.OP_MATMUL, inputs=[tensor(np.ones((16, 17), np.float32))] * 2)
+            with pytest.raises(grpc.RpcError) as caught:
+                compute.Execute(large, metadata=bearer(process.key))
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "at most 1024 are taken (node.operations.input_bytes of" in caught.value.details()
             for metadata in ((), bearer("rubbish"), bearer(given.auth_token[:-4] + "abcd")):
                 with pytest.raises(grpc.RpcError) as caught:
                     compute.Execute(request, metadata=metadata)

@@ -111,7 +111,7 @@ def test_an_inference_outlives_its_process_and_its_machine(tmp_path: Path) -> No
         'dataset = "builtin:wine"\nepochs = 1\n[model]\nlayers = [13, 1024, 1024, 3]\n'
     )
     (tmp_path / "ask.toml").write_text(
-        'type = "inference"\ndataset = "rows.npy"\n[model]\nfrom_job = ""\n[checkpoint]\nevery = "2 steps"\n'
+        'type = "inference"\ndataset = "rows.npy"\n[model]\nfrom_job = ""\n[checkpoint]\nevery = "1 steps"\n'
     )
     with cyxwiz("both", data, fast) as both, both.http() as http:
         trained = finished(http, data, str(tmp_path / "train.toml"))
@@ -120,7 +120,8 @@ def test_an_inference_outlives_its_process_and_its_machine(tmp_path: Path) -> No
         job = run(data, "submit", *asks)["id"]
         saved(http, job, 1)
         child_of(both).kill()
-        saved(http, job, 2, attempt=2)
+        of_the_first = saved(http, job, 1, attempt=2)
+        saved(http, job, of_the_first + 1, attempt=2)
         both.kill()
     with cyxwiz("both", data, fast) as both, both.http() as http:
         ended = until(http, job, "completed", "failed")
@@ -133,14 +134,14 @@ def test_an_inference_outlives_its_process_and_its_machine(tmp_path: Path) -> No
         assert sum(line.startswith("going on after row") for line in lines) >= 2, lines
 
 
-def saved(http: httpx.Client, job: str, count: int, attempt: int = 1) -> None:
-    """Waits for so many checkpoints, and for the attempt."""
+def saved(http: httpx.Client, job: str, count: int, attempt: int = 1) -> int:
+    """Waits for so many checkpoints, and for the attempt; how many there are."""
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline:
         there = http.get(f"/api/jobs/{job}/checkpoints").json()["checkpoints"]
         now = http.get(f"/api/jobs/{job}").json()
         assert now["status"] not in ("completed", "failed"), now
         if there and there[0]["number"] >= count and now["attempts"] >= attempt and now["status"] == "running":
-            return
+            return int(there[0]["number"])
         time.sleep(0.02)
     raise AssertionError("no checkpoint")

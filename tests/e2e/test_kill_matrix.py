@@ -70,10 +70,9 @@ class World:
         return self._stack.enter_context(cyxwiz("central", self._directory / "central", *addresses))
 
     def _start_node(self) -> Process:
-        # Without warm children each run shows its start, and no more is imported than is used.
-        flags = (f"node.central={self.line.address}", "node.warm_children=0")
         env = {"CYXWIZ_NODE__JOIN_TOKEN": self._token}
-        return self._stack.enter_context(cyxwiz("node", self._directory / "node", *flags, env=env))
+        central = f"node.central={self.line.address}"
+        return self._stack.enter_context(cyxwiz("node", self._directory / "node", central, env=env))
 
     def job(self, job_id: str) -> dict[str, Any]:
         return dict(self.http.get(f"/api/jobs/{job_id}").json())

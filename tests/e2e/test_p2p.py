@@ -19,7 +19,7 @@ from cyxwiz.protocol import execution_pb2 as pb
 from cyxwiz.protocol import job_pb2, job_pb2_grpc
 from tests.e2e.processes import LONG, Process, cyxwiz, until
 from tests.e2e.processes import submit as submit_rest
-from tests.p2p import engine
+from tests.p2p import engine, serve_data
 
 JOB = """
 name = "streamed-digits"
@@ -76,6 +76,47 @@ def test_streamed_data_are_trained_on(
         assert (host, int(port) > 0) == ("0.0.0.0" if "0.0.0.0" in str(flags) else "127.0.0.1", True)
 
 
+async def assignment(stub: Any, bearer: Any, job_id: str) -> job_pb2.NodeAssignment:
+    request = job_pb2.GetJobStatusRequest(job_id=job_id)
+    while not (answer := await stub.GetJobStatus(request, metadata=bearer)).HasField("node_assignment"):
+        await asyncio.sleep(0.05)
+    return answer.node_assignment
+
+
+async def test_training_begins_before_its_data_are_there(tmp_path: Path) -> None:
+    """The client answers two requests and no more until central knows of the first step; then it is killed and another
+    one goes on. The result is that of the same data given as a file."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 400)
+    x = (rng.normal(size=(400, 12)) + y[:, None]).astype(np.float32)
+    model = {"layers": [{"type": "dense", "units": 16}, {"type": "relu"}, {"type": "dense", "units": 3}]}
+    job = {"epochs": 3, "batch_size": 32, "seed": 7, "model": model, "hyperparameters": {"validation_split": "0"}}
+    (tmp_path / "roots").mkdir()
+    np.savez(tmp_path / "roots" / "data.npz", x=x, y=y)
+    with cyxwiz("both", tmp_path / "data", f"node.data_roots={tmp_path / 'roots'}") as process, process.http() as http:
+        streamed = http.post("/api/jobs", json={**job, "dataset": "remote://mine"}).json()["id"]
+        bearer = (("authorization", f"Bearer {process.key}"),)
+        async with grpc.aio.insecure_channel(process.ready["grpc"]) as central, asyncio.timeout(90):
+            given = await assignment(job_pb2_grpc.JobServiceStub(central), bearer, streamed)
+            async with engine(given.node_endpoint, given.auth_token, streamed) as client:
+                await client.connect()
+                first = client.stream()
+                serving = asyncio.ensure_future(serve_data(first, x, y, dict.fromkeys(range(3, 100))))
+                while not http.get(f"/api/jobs/{streamed}").json()["first_step_at"]:
+                    await asyncio.sleep(0.05)
+                serving.cancel()
+                first.call.cancel()
+                asked = await serve_data(client.stream(), x, y)
+        assert sum(map(len, asked)) == len(x) - 64
+        until(http, streamed, "completed", seconds=20)
+        of_file = http.post("/api/jobs", json={**job, "dataset": "file://npz/data.npz"}).json()["id"]
+        until(http, of_file, "completed", seconds=30)
+        figures = [http.get(f"/api/jobs/{each}/result").json()["final_metrics"] for each in (streamed, of_file)]
+    for each in figures:
+        each.pop("samples_per_second")
+    assert figures[0] == pytest.approx(figures[1], rel=1e-6)
+
+
 async def test_commands_act_on_the_running_child(tmp_path: Path) -> None:
     """Built from the stubs alone: the rate changes, a checkpoint is saved, a pause is a pause for central as well."""
     with cyxwiz("both", tmp_path / "data") as process, process.http() as http:
@@ -83,10 +124,7 @@ async def test_commands_act_on_the_running_child(tmp_path: Path) -> None:
         bearer = (("authorization", f"Bearer {process.key}"),)
         async with grpc.aio.insecure_channel(process.ready["grpc"]) as central, asyncio.timeout(90):
             stub = job_pb2_grpc.JobServiceStub(central)
-            request = job_pb2.GetJobStatusRequest(job_id=job_id)
-            while not (answer := await stub.GetJobStatus(request, metadata=bearer)).HasField("node_assignment"):
-                await asyncio.sleep(0.05)
-            given = answer.node_assignment
+            given = await assignment(stub, bearer, job_id)
             assert given.node_endpoint == process.ready["node"]
             async with engine(given.node_endpoint, given.auth_token, job_id) as client:
                 connected = await client.connect()

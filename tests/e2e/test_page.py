@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.processes import DIGITS, LONG, Process, cyxwiz, submit
-from tests.missing import missing
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SECONDS = 60_000  # in milliseconds, as the browser counts
+from tests.e2e.browser import SECONDS, browser, sign_in
+from tests.e2e.processes import DIGITS, LONG, cyxwiz, submit
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
 def page() -> Iterator[Any]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        missing("a browser (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=executable, args=FLAGS)
-        try:
-            yield browser.new_page()
-        finally:
-            browser.close()
-
-
-def sign_in(page: Any, both: Process) -> list[str]:
-    """Opens the page with admin's key; returns the list that gets every error the page logs."""
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(both.ready["rest"])
-    page.fill("#key", both.key)
-    page.click("#key-form button")
-    page.wait_for_selector("#board:not([hidden])", timeout=SECONDS)
-    return errors
+    with browser() as started:
+        yield started.new_page()
 
 
 def test_a_job_runs_before_ones_eyes(page: Any, tmp_path: Path) -> None:
@@ -77,3 +46,13 @@ def test_a_wrong_key_is_said(page: Any, tmp_path: Path) -> None:
         page.click("#key-form button")
         page.wait_for_selector("#key-error:not([hidden])", timeout=SECONDS)
         assert page.locator("#board").is_hidden()
+        sign_in(page, central)
+        page.click("#submit summary")
+        assert page.locator("#ask").is_visible()
+        assert page.locator("#pay").is_hidden(), "books without keys take no signatures"
+        page.fill("#job-text", '{"seed": 9007199254740993}')
+        page.click("#ask")
+        page.get_by_text("larger than this page can hold").wait_for(timeout=SECONDS)
+        page.fill("#job-text", json.dumps(DIGITS))
+        page.click("#ask")
+        page.locator("#job-rows tr", has_text="digits").get_by_text("pending").wait_for(timeout=SECONDS)

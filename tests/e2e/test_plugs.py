@@ -100,17 +100,24 @@ def test_kill_9_of_the_node_mid_job(tmp_path: Path, comes_back: bool) -> None:
 
 
 def test_cancel_ends_the_child_within_two_seconds(tmp_path: Path) -> None:
-    with cyxwiz("both", tmp_path / "both", "node.warm_children=0") as both, both.http() as http:
+    with cyxwiz("both", tmp_path / "both") as both, both.http() as http:
         job_id = submit(http, LONG)
         until(http, job_id, "running", epoch=1)
         children = psutil.Process(both.popen.pid).children(recursive=True)
         assert children
         began = time.monotonic()
         assert http.post(f"/api/jobs/{job_id}/cancel", json={}).json()["status"] == "cancelled"
-        _, left = psutil.wait_procs(children, timeout=2)
-        alive = [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-        assert not alive
-        assert time.monotonic() - began < 2
+        while any(alive(child) for child in children):
+            assert time.monotonic() - began < 2
+            time.sleep(0.02)
+
+
+def alive(process: psutil.Process) -> bool:
+    """A process that ended is a zombie until its parent, which may be anybody's, looks after it."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_second_central_on_the_same_data_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 from cyxwiz import wire
 from cyxwiz.compute.kernels.pool import KernelLimits, KernelPool
 from cyxwiz.compute.sandbox.choose import choose
+from cyxwiz.config import OperationsSection
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import new_id
 from cyxwiz.protocol import common_pb2 as common
@@ -229,6 +230,7 @@ async def test_what_is_refused(house: House) -> None:
     status, error = await status_of(house.execute(request(pb.OP_MATMUL, huge, X)))
     assert (status, error["retryable"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, False)
     assert str(2**40 + 24) in error["message"]
+    assert f"at most {24 << 20} are taken (node.operations.input_bytes of" in error["message"]
 
 
 async def test_who_is_not_known_is_not_served(house: House) -> None:
@@ -291,6 +293,7 @@ async def test_a_network_as_a_graph(house: House) -> None:
 async def test_graphs_that_are_refused(house: House) -> None:
     one, two = request(pb.OP_MATMUL, X, X.T, ident="one"), request(pb.OP_MATMUL, named("one"), X, ident="two")
     lost = request(pb.OP_MATMUL, named("lost"), X, ident="two")
+    many = graph(*(request(pb.OP_MATMUL, X, X.T, ident=str(number)) for number in range(257)))
     cases = [
         (graph(), "no operations"),
         (graph(one, two, order=("two", "one")), "before it"),
@@ -298,7 +301,7 @@ async def test_graphs_that_are_refused(house: House) -> None:
         (graph(one, lost), "'lost'"),
         (graph(one, one), "each its own"),
         (graph(one, request(pb.OP_MATMUL, named("one"), X.T, ident="bad")), "Operation 'bad'"),
-        (graph(*(request(pb.OP_MATMUL, X, X.T, ident=str(i)) for i in range(257))), "257 operations"),
+        (many, "at most 256 are taken (node.operations.graph_operations of"),
     ]
     for asked, words in cases:
         status, error = await status_of(house.stub.ExecuteGraph(asked, metadata=house.alice, timeout=30))
@@ -394,19 +397,27 @@ async def test_the_queue_is_bounded_and_the_loop_goes_on(tmp_path: Path) -> None
         await until(lambda: house.pool._waiting.total() == 3)
         status, error = await status_of(house.execute(request(pb.OP_MATMUL, X, X.T)))
         assert (status, error["retryable"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
+        assert "at most 3 may (node.operations.waiting_each of" in error["message"]
         bobs = asyncio.ensure_future(house.execute(request(pb.OP_MATMUL, X, X.T), "bob"))
         await until(lambda: house.pool._waiting.total() == 4)
-        status, _ = await status_of(house.execute(request(pb.OP_MATMUL, X, X.T), "bob"))
+        status, error = await status_of(house.execute(request(pb.OP_MATMUL, X, X.T), "bob"))
         assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "at most 4 may (node.operations.waiting of" in error["message"]
         assert not first.done()
         done = await asyncio.gather(first, *waiting, bobs)
         assert all(each.status == common.STATUS_SUCCESS for each in done)
 
 
+def test_every_limit_is_a_setting_with_the_same_default() -> None:
+    assert KernelLimits(**OperationsSection().model_dump()) == KernelLimits()
+    assert set(OperationsSection.model_fields) == {each.name for each in fields(KernelLimits)}
+
+
 async def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
     async with serving(tmp_path, replace(LIMITS, children=1, seconds=1.0)) as house:
         status, error = await status_of(house.execute(slow(1600)))
-        assert (status, "1 s" in error["message"]) == (grpc.StatusCode.DEADLINE_EXCEEDED, True)
+        assert status is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "1 s (node.operations.seconds of" in error["message"]
         assert (await house.execute(request(pb.OP_MATMUL, X, X.T))).status == common.STATUS_SUCCESS
 
 
@@ -451,7 +462,7 @@ async def test_memory_is_bounded(tmp_path: Path) -> None:
         kernel = np.ones((1, 1, 30, 30), np.float32)  # 3.4 GB of columns
         status, error = await status_of(house.execute(request(pb.OP_CONV2D, wide, kernel)))
         assert (status, error["retryable"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, False)
-        assert "memory" in error["message"]
+        assert "node.operations.memory_bytes" in error["message"]
         assert (await house.execute(request(pb.OP_MATMUL, X, X.T))).status == common.STATUS_SUCCESS
 
 

@@ -250,6 +250,26 @@ async def test_a_killed_child_is_a_retryable_failure(executor: ProcessExecutor, 
     assert "SIGKILL" in end.message
 
 
+async def test_a_stopped_child_is_ended_as_a_killed_one_and_a_pause_is_none(
+    executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cyxwiz.compute.executor.STOPPED_SECONDS", 2.0)
+    run = await executor.start(job(tmp_path, **LONG))
+    started, reports = await first(run, Started)
+    assert isinstance(started, Started)
+    await first_step(reports)
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        os.kill(started.pid, number)
+        await asyncio.sleep(0.6)  # two looks
+    stopped_at = time.monotonic()
+    os.kill(started.pid, signal.SIGSTOP)
+    end = (await rest(reports))[-1]
+    assert 1.5 <= time.monotonic() - stopped_at < 20
+    assert isinstance(end, Failed)
+    assert (end.code, end.retryable) == ("INTERNAL", True)
+    assert "stopped by a signal" in end.message
+
+
 async def test_a_crash_names_the_exit_status_and_the_last_line(tmp_path: Path) -> None:
     reports = await with_python(fake(tmp_path, "print('out of cheese', file=sys.stderr)\nsys.exit(3)"), job(tmp_path))
     end = reports[-1]
@@ -267,6 +287,35 @@ async def test_a_flood_of_output_is_bounded_in_order_and_complete(tmp_path: Path
     assert lines[:20000] == [str(i) for i in range(20000)]
     assert len(lines[20000]) == 8 * 1024 + 1
     assert lines[20001:] == ["end"]
+
+
+async def test_orders_wait_for_a_child_that_is_slow_to_read(tmp_path: Path) -> None:
+    """None is lost or torn, and their order is kept; the node goes on meanwhile."""
+    body = (
+        "time.sleep(1)\n"
+        "for i in range(20000):\n    assert read_frame(channel)['values'] == {'count': i}\n"
+        "print('all', flush=True)\nassert read_frame(channel)['type'] == 'cancel'"
+    )
+    async with running(tmp_path, fake(tmp_path, body)) as executor:
+        run = await executor.start(job(tmp_path))
+        _, reports = await first(run, Started)
+        for count in range(20_000):
+            run.tell("fed", {"count": count})
+        while Logged("info", "all", "stdout") != await anext(reports):
+            pass
+        await run.cancel()
+        assert isinstance((await rest(reports))[-1], Cancelled)
+
+
+async def test_a_child_that_never_reads_is_ended(tmp_path: Path) -> None:
+    async with running(tmp_path, fake(tmp_path, "time.sleep(300)")) as executor:
+        run = await executor.start(job(tmp_path))
+        _, reports = await first(run, Started)
+        for _ in range(20):
+            run.tell("fed", {"count": "1" * (1 << 20)})
+        end = (await rest(reports))[-1]
+        assert isinstance(end, Failed)
+        assert "unread" in end.message
 
 
 @pytest.mark.parametrize(

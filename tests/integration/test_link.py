@@ -202,6 +202,29 @@ async def test_slots_are_respected(server: Central, link: Link, tmp_path: Path) 
             await until(server, job, JobState.COMPLETED)
 
 
+async def test_a_slot_whose_run_is_still_ending_is_given_on(server: Central, link: Link, tmp_path: Path) -> None:
+    """Central gives a slot on at once, the run that had it takes a while to end: that is no reason to decline."""
+    executor = ScriptedExecutor(gated=True)
+    async with node(tmp_path / "node", link(server), executor):
+        first = await submit(server)
+        await until(server, first, JobState.RUNNING)
+        (run,), ended = executor.runs, asyncio.Event()
+        at_once = run.cancel
+
+        async def slowly() -> None:
+            await asyncio.sleep(0.3)
+            ended.set()
+            await at_once()
+
+        run.cancel = slowly  # type: ignore[method-assign]
+        await server.core.jobs.cancel(await admin(server), first.id)
+        second = await until(server, await submit(server), JobState.RUNNING)
+        assert ended.is_set(), "the two did not run side by side"
+        assert second.attempts == 1, second.reason
+        executor.step(12)
+        await until(server, second, JobState.COMPLETED)
+
+
 async def test_gpu_jobs_go_to_gpus(link: Link, tmp_path: Path) -> None:
     async with (
         central(tmp_path) as server,  # with the usual time-out: neither node may be missed, however busy the machine

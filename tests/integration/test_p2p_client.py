@@ -28,6 +28,7 @@ from tests.fakes import ScriptedExecutor, ScriptedRun, artefact
 from tests.integration.test_link import submit, until
 from tests.integration.test_remote_data import Keeping
 from tests.nodes import grpc_link, p2p_node
+from tests.relay import relay
 
 BEYOND = [Address("node.address", "0.0.0.0:0", stated=True)]
 
@@ -166,50 +167,19 @@ class BigExecutor(ScriptedExecutor):
         return run
 
 
-@contextlib.asynccontextmanager
-async def cutting_proxy(after: int) -> AsyncIterator[tuple[int, list[int], Callable[[int], None]]]:
-    """A port that passes on to another and cuts the first connection after so many bytes of answers."""
-    target = 0
-    carried: list[int] = []
-
-    def aim(port: int) -> None:
-        nonlocal target
-        target = port
-
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, index: int | None) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(16384):
-                if index is not None:
-                    carried[index] += len(data)
-                    if index == 0 and carried[0] > after:
-                        break
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", target)
-        carried.append(0)
-        await asyncio.gather(pipe(reader, back, None), pipe(there, writer, len(carried) - 1))
-
-    proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with proxy:
-        yield proxy.sockets[0].getsockname()[1], carried, aim
-
-
 async def test_a_cut_download_goes_on_where_it_stopped(server: Central, client: Client, tmp_path: Path) -> None:
     async with (
-        cutting_proxy(1_500_000) as (port, carried, aim),
-        p2p_node(tmp_path / "node", grpc_link(server), BigExecutor(), advertise_port=port) as (_, _, address),
+        relay(cut_after=1_500_000) as cutting,
+        p2p_node(tmp_path / "node", grpc_link(server), BigExecutor(), advertise_port=cutting.port) as (_, _, address),
     ):
-        aim(int(address.rpartition(":")[2]))
+        cutting.target = int(address.rpartition(":")[2])
         job = await until(server, await submit(server), JobState.COMPLETED)
         wanted = f"sha256:{hashlib.sha256(BIG).hexdigest()}"
         async with P2PSession(client, job.id, way="direct") as session:
             path = await session.download(tmp_path / "model", wanted, chunk_size=1 << 18)
             assert path.read_bytes() == BIG
-            assert len(carried) == 2
-            assert sum(carried[1:]) < len(BIG) - 1_000_000, "what had arrived was sent again"
+            assert len(cutting.answered) == 2
+            assert sum(cutting.answered[1:]) < len(BIG), "what had arrived was sent again"
             with pytest.raises(CyxError) as wrong:
                 await session.download(tmp_path / "other", "sha256:" + "0" * 64)
             assert wrong.value.code is Code.INTERNAL

@@ -52,6 +52,9 @@ ESCROW = (
     "window_seconds",
     "interval_seconds",
     "cap_units",
+    "account",
+    "mint",
+    "fee_account",
 )
 PRICED = {**JOB, "payment": {"max_price": "0.03"}}
 
@@ -183,7 +186,7 @@ def _dearer(given: Json) -> Json:
         (lambda given: {**given, "escrow_tx_hash": "1" * 64}, "one of both"),
         (lambda given: {"transaction": given["transaction"]}, "payment.quote: missing"),
         (lambda given: {**given, "quote": str(uuid.UUID(int=5))}, "you have no quote"),
-        (lambda given: {**given, "quote": "x"}, "job"),
+        (lambda given: {**given, "quote": "x"}, "quote ID"),
     ],
     ids=["unsigned", "other-amount", "short", "no-base64", "long", "neither", "both", "no-quote", "unknown", "no-id"],
 )
@@ -243,11 +246,25 @@ async def test_a_client_signs_nothing_else_than_what_the_quote_says(
         lying[field] = str(uuid.UUID(int=1))
     else:
         holder = lying["escrow"] if field in lying["escrow"] and field != "amount_units" else lying
-        holder[field] = asked["escrow"]["account"] if isinstance(holder[field], str) else holder[field] + 1
+        holder[field] = wallet.address if isinstance(holder[field], str) else holder[field] + 1
     with pytest.raises(CyxError, match="nothing was signed"):
         pay_with(wallet, lying)
     with pytest.raises(CyxError, match="is for the wallet"):
         pay_with(Keypair(b"\3" * 32), asked)
+
+
+@pytest.mark.parametrize("changed", ["node", "mint", "fee_account", "client", "payer"])
+async def test_a_client_signs_no_other_accounts(alice: httpx.AsyncClient, wallet: Keypair, changed: str) -> None:
+    asked = await quote(alice, wallet)
+    terms, payer = terms_of(asked), Pubkey.from_string(asked["escrow"]["platform"])
+    if changed == "payer":
+        payer = terms.client
+    else:
+        terms = replace(terms, **{changed: Pubkey.from_string(asked["escrow"]["account"])})
+    made = program.create(local_id(Program.ESCROW), terms, payer=payer)
+    lying = {**asked, "message": base64.b64encode(bytes(Message([made], payer))).decode()}
+    with pytest.raises(CyxError, match="nothing was signed"):
+        pay_with(wallet, lying)
 
 
 # with a transaction of the client's own

@@ -14,6 +14,7 @@ import pytest
 
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.services.jobs import Jobs
+from cyxwiz.transports.rest.routes_page import ASSETS
 from cyxwiz.transports.rest.server import RestServer
 from tests.integration.conftest import client, refused, submit
 from tests.wiring import JOB, Central, central, progress
@@ -78,9 +79,13 @@ async def test_the_page_and_the_docs_need_nothing_from_elsewhere(anybody: httpx.
         assert "https://" not in response.text
         again = await anybody.get(path, headers={"If-None-Match": response.headers["etag"]})
         assert again.status_code == 304
-    for asset in ("page.js", "page.css", "icon.svg"):
-        assert (await anybody.get(f"/static/{asset}")).status_code == 200
-    assert "innerHTML" not in (await anybody.get("/static/page.js")).text
+    for asset in ASSETS:
+        answer = await anybody.get(f"/static/{asset}")
+        assert answer.status_code == 200
+        if asset.endswith(".js"):
+            assert "javascript" in answer.headers["content-type"]
+            assert "innerHTML" not in answer.text
+            assert "localStorage" not in answer.text
     for path in ("/static/page.html", "/static/../app.py", "/static/%2e%2e/app.py"):
         refused(await anybody.get(path), "NOT_FOUND")
 

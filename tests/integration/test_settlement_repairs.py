@@ -24,12 +24,13 @@ from cyxwiz.domain.payment import CLOSING, Done, Movement, Payment, Step, Work, 
 from cyxwiz.domain.states import JobState, JobTrigger, PaymentState
 from cyxwiz.domain.verification import Mode
 from cyxwiz.ledger.credits import CreditsLedger
-from cyxwiz.ledger.rpc import JsonRpc
-from cyxwiz.ledger.sending import Send
+from cyxwiz.ledger.localnet.direct import DirectRpc
+from cyxwiz.ledger.sending import Record, Send
 from cyxwiz.ports.store import MovementQuery
 from cyxwiz.scheduler.loops.settler import BUSY_SECONDS, Settler
 from cyxwiz.services import leases
-from cyxwiz.services.payments import OUT_OF_FUNDS, Payments, Terms
+from cyxwiz.services.payments import Payments, Terms
+from cyxwiz.services.settlement import OUT_OF_FUNDS
 from cyxwiz.store.memory import MemoryStore
 from tests.contract.conftest import HandClock
 from tests.contract.ledgers import Bench, opened
@@ -163,12 +164,12 @@ async def test_a_cost_is_shared_by_what_is_locked(house: House, late: bool) -> N
     job = await house.job(Mode.SPOT)
     actor = Principal(house.owner, "ada", Role.USER)
     for _ in range(2):
-        await house.payments.top_up(actor, job.id, 50)
+        await house.payments.top_up(actor, job.id, 5000)
     await house.settle()
     second = (await house.of(job))[1]
     state = PaymentState.PENDING if late else PaymentState.FAILED
     await house.store.write(lambda tx: tx.save_payment(replace(second, state=state, due_at=None)))
-    await house.complete(job, AMOUNT + 40)
+    await house.complete(job, AMOUNT + 4000)
     for each in (await house.of(job))[::-1]:
         if each.number != 1:
             while await house.payments.drive(each.id):
@@ -178,7 +179,7 @@ async def test_a_cost_is_shared_by_what_is_locked(house: House, late: bool) -> N
         await house.store.write(lambda tx: tx.save_payment(replace(waiting, state=PaymentState.LOCKED)))
         while await house.payments.drive(waiting.id):
             pass
-    assert [each.paid_units for each in await house.of(job)] == [AMOUNT, 0, 40]
+    assert [each.paid_units for each in await house.of(job)] == [AMOUNT, 0, 4000]
 
 
 async def test_a_job_is_not_forgotten_before_its_node_is_paid(tmp_path: Path) -> None:
@@ -237,9 +238,9 @@ async def test_a_node_that_is_behind_does_not_end_a_payment(bench: Bench, monkey
     await bench.pass_time(60)
     made = replace(await locked(bench), earned_units=10)
     await bench.pass_time(60)
-    original = JsonRpc.account
+    original = DirectRpc.account
 
-    async def account(self: JsonRpc, address: Pubkey, *, seen: int = 0) -> Account | None:
+    async def account(self: DirectRpc, address: Pubkey, *, seen: int = 0) -> Account | None:
         if seen:
             raise CyxError(Code.UNAVAILABLE, "behind")
         return None
@@ -248,11 +249,11 @@ async def test_a_node_that_is_behind_does_not_end_a_payment(bench: Bench, monkey
         ledger: Any = bench.ledger
         if fresh:  # as after a start
             ledger._send._slots.clear()
-        monkeypatch.setattr(JsonRpc, "account", account)
+        monkeypatch.setattr(DirectRpc, "account", account)
         with pytest.raises(CyxError) as refused:
             await ledger.perform(made, Step.SETTLE, work(bench, ended=True))
         assert refused.value.code is Code.UNAVAILABLE
-        monkeypatch.setattr(JsonRpc, "account", original)
+        monkeypatch.setattr(DirectRpc, "account", original)
         assert await ledger.held(made) is not None
 
 
@@ -300,15 +301,15 @@ async def test_an_account_that_was_in_doubt_is_resolved(bench: Bench, monkeypatc
     """The one that fees go to, made with the first payment."""
     made = payment(bench)
     ledger: Any = bench.ledger
-    original = Send._close
+    original = Send.keep
 
-    async def killed(self: Send, movement: Movement, error: str | None) -> None:
+    async def killed(self: Send, record: Record) -> None:
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(Send, "_close", killed)
+    monkeypatch.setattr(Send, "keep", killed)
     with pytest.raises(asyncio.CancelledError):
         await ledger.perform(made, Step.LOCK, work(bench))
-    monkeypatch.setattr(Send, "_close", original)
+    monkeypatch.setattr(Send, "keep", original)
     await ledger.perform(made, Step.LOCK, work(bench))
 
     assert not (await ledger._store.read(lambda tx: tx.movements(MovementQuery(state="pending")))).items

@@ -18,16 +18,18 @@ import pytest
 from cyxwiz.compute.agent import Agent
 from cyxwiz.compute.journal import SqliteJournal
 from cyxwiz.domain.ids import JobId, NodeId, Token
-from cyxwiz.domain.job import Job, Lease
+from cyxwiz.domain.job import Job, Lease, Priority
 from cyxwiz.domain.states import LeaseState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Tx
 from cyxwiz.scheduler.loops.placer import Placer
+from cyxwiz.scheduler.preemption import Tenant
 from cyxwiz.services import leases, reports
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.reports import Reporting
 from cyxwiz.simulation.faults import draw
 from cyxwiz.simulation.run import Outcome, simulate
+from cyxwiz.store.sql import SqlTx
 
 SEEDS = int(os.environ.get("CYXWIZ_SIM_SEEDS", "300"))
 CHUNKS = 12
@@ -175,6 +177,13 @@ def lost_runs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Agent, "_cancel", lambda self, cancel: None)
 
 
+def everybody_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs, save what is critical, counts as less urgent than what waits."""
+    original = SqlTx.tenures
+    monkeypatch.setattr(Tenant, "rank", property(lambda self: -1))
+    monkeypatch.setattr(SqlTx, "tenures", lambda self, below: original(self, Priority.CRITICAL))
+
+
 MUTATIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     no_fence,
     old_lease_stays,
@@ -185,6 +194,7 @@ MUTATIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     forgetful_journal,
     no_slots,
     lost_runs_stay,
+    everybody_gives_way,
 ]
 
 

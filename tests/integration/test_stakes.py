@@ -113,6 +113,29 @@ async def test_a_stake_goes_in_cools_down_and_comes_out(house: House) -> None:
     assert await house.central.store.read(lambda tx: tx.accounts_total()) == 0
 
 
+async def test_rewards_are_shown_funded_and_claimed(house: House) -> None:
+    await house.ask("add_stake", amount="400")
+    house.clock.advance(365 * DAY)
+    shown = await house.ask("get_stake")
+    assert (shown["rewards_due"], shown["rewards_percent"], shown["rewards_vault"]) == ("20", 5.0, "0")
+    empty = await house.refused(Code.CONFLICT, "claim_rewards")
+    assert "vault is empty" in empty.message
+    before = await house.balance()
+    for _ in range(2):
+        given = await house.ask("fund_rewards", idempotency="gift", amount="15")
+        assert (given["rewards_account"], given["rewards_vault"]) == (shown["rewards_account"], "15")
+    claimed = await house.ask("claim_rewards", idempotency="claim")
+    again = await house.ask("claim_rewards", idempotency="claim")
+    assert claimed["did"] == again["did"]
+    assert (claimed["did"]["kind"], claimed["did"]["amount"], claimed["rewards_due"]) == ("rewards", "15", "5")
+    assert await house.balance() == before
+    assert await house.entries("stake.rewards") == [{"units": 15 * UNITS, "reference": claimed["did"]["reference"]}]
+    await house.refused(Code.FORBIDDEN, "claim_rewards", house.central.alice)
+    for amount in ("0", "-1"):
+        await house.refused(Code.INVALID, "fund_rewards", amount=amount)
+    assert await house.central.store.read(lambda tx: tx.accounts_total()) == 0
+
+
 async def test_an_answer_that_was_lost_is_asked_for_again_without_harm(house: House) -> None:
     first = await house.ask("add_stake", idempotency="a", amount="100")
     again = await house.ask("add_stake", idempotency="a", amount="100")

@@ -62,7 +62,7 @@ async def nodes(
 
 
 async def seen(server: Central, job: Job, condition: Callable[[Job], bool]) -> Job:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not condition(now := await server.core.jobs.get(await admin(server), job.id)):
             await asyncio.sleep(0.02)
     return now

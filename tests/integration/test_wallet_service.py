@@ -8,14 +8,17 @@ from typing import Any
 
 import grpc
 import pytest
+from solders.pubkey import Pubkey
 
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.account import UserWallet
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.domain.estimate import estimate_cost
+from cyxwiz.ledger.localnet.chain import open_chain
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import wallet_pb2 as pb
 from cyxwiz.protocol import wallet_pb2_grpc
+from cyxwiz.runtime.clock import SystemClock
 from tests import wiring
 from tests.central import DIGITS, Central, central
 from tests.integration.conftest import client, refused, submit
@@ -120,6 +123,26 @@ def test_estimates(model: str, size: int, tier: str, cost: float) -> None:
 async def test_without_a_ledger_there_is_no_balance(tmp_path: Path) -> None:
     async with central(tmp_path) as made, made.channel() as channel:
         assert await Wallet(channel, made.key).refused("GetBalance") is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_on_a_chain_a_balance_has_its_sol(tmp_path: Path) -> None:
+    async with central(tmp_path, "ledger.backend=localnet", charged=True) as made, made.channel() as channel:
+        wallet = Wallet(channel, (await made.user("alice"))[1])
+        platform = made.core.api.money.ledger.info.platform
+        assert (await wallet.ask("GetBalance", wallet_address=platform)).sol_balance > 0
+        assert (await wallet.ask("GetBalance", wallet_address=FOREIGN)).sol_balance == 0
+
+
+async def test_on_a_chain_the_platform_sees_what_it_pays_fees_with(tmp_path: Path) -> None:
+    chain = await open_chain(None, SystemClock())
+    made = await wiring.central(tmp_path, chain=chain)
+    async with client(made, made.admin) as admin:
+        wallet = (await admin.get("/api/v1/blockchain/wallet")).json()
+    platform = chain.account(Pubkey.from_string(wallet["address"]))
+    assert platform is not None
+    assert wallet["sol_balance"] * 10**9 == pytest.approx(platform.lamports)
+    assert wallet["sol_balance"] > 0
+    await made.aclose()
 
 
 async def test_the_platforms_money_is_shown_to_admins_as_it_is(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from solders.pubkey import Pubkey
 
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.localnet.chain import open_chain
+from cyxwiz.ledger.sending import Record
 from cyxwiz.ports.store import MovementQuery
 from tests.contract.conftest import HandClock
 from tests.integration.conftest import client, refused
@@ -67,11 +70,12 @@ async def test_what_was_sent_before_a_crash_is_not_sent_again(
     send: Any = house.api.payments.ledger._send  # type: ignore[attr-defined]
     body, key, before = {"to": TO, "amount": "1"}, {"Idempotency-Key": "two"}, await has(alice)
 
-    async def dies(*given: object) -> None:
-        raise CyxError(Code.UNAVAILABLE, "the store is away")
+    async def dies(record: Record) -> None:
+        if record.ended:
+            raise CyxError(Code.UNAVAILABLE, "the store is away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(send, "_close", dies)
+        patched.setattr(send, "keep", dies)
         refused(await alice.post(PATH, json=body, headers=key), "UNAVAILABLE")
     assert await has(alice) == before - UNIT
 
@@ -113,3 +117,15 @@ async def test_central_s_own_books_keep_what_is_in_them(tmp_path: Path) -> None:
     async with client(house, house.alice) as alice:
         refused(await alice.post(PATH, json={"to": TO, "amount": "1"}), "UNSUPPORTED")
     await house.aclose()
+
+
+async def test_nothing_is_sent_to_an_account_of_a_program(house: Central, alice: httpx.AsyncClient) -> None:
+    """Tokens that a token account owns are lost: nobody can sign for it."""
+    before = await has(alice)
+    mine = (await alice.get("/api/wallet")).json()
+    tokens = token_account(Pubkey.from_string(mine["address"]), Pubkey.from_string(mine["token_mint"]))
+    for address in (str(tokens), mine["token_mint"], mine["program_id"]):
+        answer = await alice.post(PATH, json={"to": address, "amount": "1"})
+        refused(answer, "INVALID")
+        assert "no wallet" in answer.json()["error"]["message"]
+    assert await has(alice) == before

@@ -19,7 +19,7 @@ from cyxwiz.ledger.sending import Send
 from cyxwiz.ledger.solana import SolanaLedger
 from cyxwiz.ports.store import Tx
 from cyxwiz.services import leases
-from cyxwiz.services import payments as money
+from cyxwiz.services import settlement as money
 from cyxwiz.services.payments import Payments
 from tests.integration.localnet.faulty import Faults
 
@@ -41,10 +41,10 @@ def sent_before_it_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
 def doubts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was sent before a crash is not looked up."""
 
-    async def resolve(self: Send, payment_id: str) -> Any:
-        return await self._store.read(lambda tx: tx.movements_of(payment_id))
+    async def clear(self: Send, record: Any) -> None:
+        return None
 
-    monkeypatch.setattr(Send, "resolve", resolve)
+    monkeypatch.setattr(Send, "clear", clear)
 
 
 def signed_anew_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def any_node_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def what_the_rate_holds_back_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def attestable(self: SolanaLedger, payment: Payment, held: Any, owed: int) -> int:
+    async def attestable(self: SolanaLedger, payment: Payment, held: Any, owed: int, record: Any) -> int:
         return held.accrued + allowance(held, await self._chain_time())
 
     monkeypatch.setattr(SolanaLedger, "_attestable", attestable)
@@ -80,11 +80,9 @@ def a_step_that_was_cut_off_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> Non
     """The row of a payment in hand has no time at which it is looked at again."""
     original = Payments._look_at
 
-    def look(self: Payments, tx: Tx, payment: Payment, *, stored: Payment) -> Any:
-        found = original(self, tx, payment, stored=stored)
-        if found is None:
-            return None
-        return tx.save_payment(replace(found[0], due_at=None)), *found[1:]
+    def look(self: Payments, tx: Tx, payment: Payment, *, stored: Payment, known: Any = None) -> Any:
+        found = original(self, tx, payment, stored=stored, known=known)
+        return found and replace(found, payment=tx.save_payment(replace(found.payment, due_at=None)))
 
     monkeypatch.setattr(Payments, "_look_at", look)
 
@@ -103,8 +101,8 @@ def a_failed_job_pays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is left goes back, whatever was earned."""
     original = SolanaLedger._end
 
-    async def end(self: SolanaLedger, payment: Payment, held: Any, step: Step) -> Any:
-        return await original(self, payment, held, Step.REFUND if payment.paid_units else step)
+    async def end(self: SolanaLedger, payment: Payment, held: Any, step: Step, record: Any) -> Any:
+        return await original(self, payment, held, Step.REFUND if payment.paid_units else step, record)
 
     monkeypatch.setattr(SolanaLedger, "_end", end)
 

@@ -23,6 +23,7 @@ from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Payment, fee_of
 from cyxwiz.domain.states import OPEN_PAYMENT_STATES
 from cyxwiz.ledger.credits import PLATFORM, CreditsLedger
+from cyxwiz.ledger.deployment import Deployment
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.localnet.chain import Chain
 from cyxwiz.ledger.localnet.direct import direct_rpc
@@ -31,7 +32,7 @@ from cyxwiz.ledger.localnet.journal import NoJournal
 from cyxwiz.ledger.programs import Program, binary, local_id
 from cyxwiz.ledger.sender import SendPolicy
 from cyxwiz.ledger.sending import Send
-from cyxwiz.ledger.solana import Deployment, SolanaLedger
+from cyxwiz.ledger.solana import SolanaLedger
 from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import MovementQuery, PaymentQuery
 from cyxwiz.runtime.clock import VirtualClock, VirtualLoop

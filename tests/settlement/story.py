@@ -12,6 +12,7 @@ from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import JobId, UserId, new_id
 from cyxwiz.domain.job import Intent, Job, JobSpec, JobType, Phase, Resources
+from cyxwiz.domain.money import DUST_UNITS
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Payment
 from cyxwiz.domain.states import JobState, JobTrigger, PaymentState
@@ -331,7 +332,7 @@ def draw(rng: random.Random, owner: UserId, nodes: list[Node]) -> Story:
     seconds = sum(leg.beat * leg.beats for leg in legs)
     enough = rng.choice([0.3, 0.3, 1.0, 1.3, 4.0])
     units = max(world, round(rate * world * seconds * enough))
-    top_up = rng.choice([units, max(world, units // 3), 0, None])
+    top_up = rng.choice([max(DUST_UNITS, units), max(DUST_UNITS, units // 3), 0, None])
     balance = units + rng.choice([0, 1, units, 2 * units, 3 * units])
     if rng.random() < 0.06:
         balance = units - 1

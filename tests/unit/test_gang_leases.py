@@ -12,10 +12,12 @@ import pytest
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Job, Lease
+from cyxwiz.domain.link import VALID, pair
 from cyxwiz.domain.states import JobState, LeaseState
 from cyxwiz.ext.v1 import link_pb2 as pb
-from cyxwiz.services import leases
+from cyxwiz.services import leases, views
 from cyxwiz.services.jobfile import parse_jobfile
+from cyxwiz.services.links import learn
 from cyxwiz.services.rendezvous import Rendezvous
 from cyxwiz.services.reports import token_to
 from tests.wiring import JOB, Central, central, progress
@@ -200,3 +202,35 @@ async def test_members_meet_at_central(gang: Gang) -> None:
     await ask(newer[0], 1, pb.RendezvousAsk.GET, "address")
     assert len(ears[0].answers) == 2
     assert LeaseState.OFFERED is newer[0].state
+
+
+async def test_measured_links_are_taken_from_members_alone(gang: Gang) -> None:
+    first, second, third = await begin(gang)
+    store, seen = gang.house.store, set[tuple[str, str]]()
+
+    async def tell(lease: Lease, rank: int, trip: float = 0.001, rate: float = 1e8) -> set[tuple[str, str]]:
+        link = pb.PeerLink(rank=rank, round_trip_seconds=trip, bytes_per_second=rate)
+        told = pb.LinksMeasured(job_id=gang.job_id, token=token_to(lease.token), links=[link])
+        await learn(store, lease.node_id, told)
+        return {*(await store.read(lambda tx: tx.node_links(tx.now - VALID)))}
+
+    wrong = [(second, 0), (first, 3), (first, 0)]  # of a lower rank, of nobody, of itself
+    for lease, rank in wrong:
+        assert await tell(lease, rank) == seen
+    for trip, rate in ((0.0, 1e8), (float("nan"), 1e8), (0.1, float("inf")), (0.1, 0.0), (-1.0, 1e8)):
+        assert await tell(first, 1, trip, rate) == seen
+    assert await tell(replace(first, node_id=gang.nodes[1]), 2) == seen, "another's lease"
+    seen.add(pair(gang.nodes[0], gang.nodes[2]))
+    assert await tell(first, 2) == seen
+    seen.add(pair(gang.nodes[1], gang.nodes[2]))
+    assert await tell(second, 2, 0.002, 2e8) == seen
+
+    alice = await gang.house.accounts.authenticate(gang.house.alice)
+    explained = views.explanation(await gang.house.jobs.explain(alice, gang.job_id))
+    assert [(each["round_trip_ms"], each["bytes_per_second"]) for each in explained["links"]] == [
+        (1.0, 100_000_000),
+        (2.0, 200_000_000),
+    ]
+    await store.write(lambda tx: gang.house.nodes.expire(tx, gang.nodes[1]))
+    assert await tell(first, 1) == seen, "the group is over"
+    assert third.rank == 2

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyxwiz.domain.job import Job
+from cyxwiz.domain.job import Job, Strategy
+from cyxwiz.domain.link import Link, Links, Pair, pair
 from cyxwiz.domain.node import GANG, Node
 from cyxwiz.scheduler.feasible import Candidate
-from cyxwiz.scheduler.gangs import Patience, distance
+from cyxwiz.scheduler.gangs import Patience
+from cyxwiz.scheduler.links import between, distance
 from cyxwiz.scheduler.policy import Plan, Snapshot, candidate, plan
 from tests.unit.test_policy import a_job, a_node
 
@@ -23,15 +27,28 @@ def member(number: int, *, network: str = "lan", slots: int = 1, **given: object
     return a_node(number, slots=slots, extras={"features": [f"{GANG}{network}"] if network else []}, **given)
 
 
-def seen(node: Node, *held: Job, trip: float | None = None) -> Candidate:
-    return candidate(node, [job.spec for job in held], 1.0, round_trip_seconds=trip)
+def seen(node: Node, *held: Job, trip: float | None = None, rate: float | None = None) -> Candidate:
+    return candidate(node, [job.spec for job in held], 1.0, round_trip_seconds=trip, network_rate=rate)
 
 
 def decide(
-    jobs: Sequence[Job], nodes: Sequence[Candidate], waited: float = 0.0, patience: Patience | None = None
+    jobs: Sequence[Job],
+    nodes: Sequence[Candidate],
+    waited: float = 0.0,
+    patience: Patience | None = None,
+    links: Links | None = None,
 ) -> Plan:
     waits = {job.id: waited for job in jobs}
-    return plan(Snapshot(jobs, nodes, waited=waits, patience=patience or Patience()))
+    return plan(Snapshot(jobs, nodes, waited=waits, patience=patience or Patience(), links=links or {}))
+
+
+def link(one: Candidate, other: Candidate, trip: float, rate: float) -> tuple[Pair, Link]:
+    return pair(one.id, other.id), Link(trip, rate, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def gang(strategy: Strategy, nodes: int) -> Job:
+    job = a_job(1, nodes=nodes)
+    return replace(job, spec=replace(job.spec, strategy=strategy))
 
 
 def test_all_members_or_none() -> None:
@@ -69,6 +86,89 @@ def test_the_nearest_group_is_taken() -> None:
     in_wan = [seen(member(number, network="wan"), trip=0.05) for number in (1, 2)]
     (placed,) = decide([a_job(1, nodes=2)], [*in_wan, *in_lan]).placements
     assert set(placed.node_ids) == {each.id for each in in_lan}
+
+
+FAST, SLOW = 1e9, 2e6  # bytes a second
+
+
+@pytest.mark.parametrize(
+    ("strategy", "taken"),
+    [(Strategy.DDP, {3, 4}), (Strategy.FSDP, {3, 4}), (Strategy.LOCAL_SGD, {1, 2}), (Strategy.DILOCO, {1, 2})],
+)
+def test_who_exchanges_each_step_gets_fast_links_and_others_near_nodes(strategy: Strategy, taken: set[int]) -> None:
+    """Nodes 1 and 2 are nearest and slow; 3 and 4 are fast; of 5 and 6 nobody knows how fast they are."""
+    trips = {1: 0.0005, 2: 0.0005, 3: 0.003, 4: 0.003, 5: 0.0009, 6: 0.0009}
+    rates = {1: SLOW, 2: SLOW, 3: FAST, 4: FAST, 5: None, 6: None}
+    nodes = [seen(member(number), trip=trips[number], rate=rates[number]) for number in trips]
+    (placed,) = decide([gang(strategy, 2)], nodes).placements
+    assert set(placed.node_ids) == {member(number).id for number in taken}
+
+
+def test_unknown_rates_come_last() -> None:
+    nodes = [seen(member(1), trip=0.0001), seen(member(2), trip=0.0001)]
+    known = [seen(member(number), trip=0.05, rate=SLOW) for number in (3, 4)]
+    (placed,) = decide([gang(Strategy.DDP, 2)], [*nodes, *known]).placements
+    assert set(placed.node_ids) == {each.id for each in known}
+
+
+def test_the_slowest_link_decides() -> None:
+    """One excellent node does not make up for a slow one beside it."""
+    mixed = [seen(member(1, network="a"), trip=1e-4, rate=1e10), seen(member(2, network="a"), trip=1e-4, rate=SLOW)]
+    even = [seen(member(number, network="b"), trip=1e-3, rate=1e8) for number in (3, 4)]
+    (placed,) = decide([gang(Strategy.DDP, 2)], [*mixed, *even]).placements
+    assert set(placed.node_ids) == {each.id for each in even}
+
+
+def test_what_nodes_measured_between_them_counts_before_what_they_measured_to_central() -> None:
+    nodes = [seen(member(number), trip=0.001, rate=FAST) for number in range(1, 5)]
+    far = [seen(member(number), trip=0.2, rate=SLOW) for number in (5, 6)]
+    slow = dict(link(one, other, 0.05, SLOW) for one, other in itertools.combinations(nodes, 2))
+    job = gang(Strategy.DDP, 2)
+    (unaware,) = decide([job], [*nodes, *far]).placements
+    assert set(unaware.node_ids) <= {each.id for each in nodes}
+    # They are near central and not near each other; those two sit in one room, far from central.
+    (aware,) = decide([job], [*nodes, *far], links={**slow, **dict([link(*far, 1e-4, FAST)])}).placements
+    assert set(aware.node_ids) == {each.id for each in far}
+    # Two of the four are linked well: they are taken, whichever they are.
+    better = {**slow, **dict([link(nodes[1], nodes[3], 1e-4, FAST)])}
+    (best,) = decide([job], [*nodes, *far], links=better).placements
+    assert set(best.node_ids) == {nodes[1].id, nodes[3].id}
+
+
+def test_a_good_link_is_found_among_many_nodes() -> None:
+    crowd = [seen(member(number), trip=0.001, rate=FAST) for number in range(1, 300)]
+    hidden = [seen(member(number), trip=0.4, rate=SLOW) for number in (500, 600)]
+    (placed,) = decide(
+        [gang(Strategy.DDP, 2)], [*crowd, *hidden], links=dict([link(*hidden, 1e-4, 5e9)])
+    ).placements  # fmt: skip
+    assert set(placed.node_ids) == {each.id for each in hidden}
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), count=st.integers(2, 3), fleet=st.integers(3, 7))
+def test_no_group_is_better_by_a_class_where_every_node_is_tried(data: st.DataObject, count: int, fleet: int) -> None:
+    """Two members: the best pair of all. More: never worse than what the estimate alone would choose."""
+    figures = st.sampled_from([1e-4, 1e-3, 1e-2, 1e-1])
+    nodes = [
+        seen(member(number), trip=data.draw(figures), rate=data.draw(st.sampled_from([1e6, 1e8, 1e10])))
+        for number in range(1, fleet + 1)
+    ]
+    links = dict(
+        link(one, other, data.draw(figures), data.draw(st.sampled_from([1e6, 1e8, 1e10])))
+        for one, other in itertools.combinations(nodes, 2)
+        if data.draw(st.booleans())
+    )
+
+    def slowest(node_ids: Sequence[str]) -> tuple[int, int]:
+        team = [each for each in nodes if each.id in node_ids]
+        return max(between(one, other, links, Strategy.DDP) for one, other in itertools.combinations(team, 2))
+
+    (placed,) = decide([gang(Strategy.DDP, count)], nodes, links=links).placements
+    found = slowest(placed.node_ids)
+    if count == 2:
+        assert found == min(slowest(ids) for ids in itertools.combinations([each.id for each in nodes], 2))
+    (unaware,) = decide([gang(Strategy.DDP, count)], nodes).placements
+    assert found <= slowest(unaware.node_ids)
 
 
 @pytest.mark.parametrize(

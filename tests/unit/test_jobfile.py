@@ -139,6 +139,7 @@ def test_every_form_of_a_model_is_taken(model: dict[str, Any]) -> None:
         ({"payment": {"max_price": "cheap"}}, "payment.max_price"),
         ({"payment": {"max_price": "0.0000000001"}}, "payment.max_price"),
         ({"payment": {"max_price": []}}, "payment.max_price"),
+        ({"payment": {"max_price": "0.000000999"}}, "payment.max_price"),
         ({"payment": {"address": "a" * 201}}, "payment.address"),
         ({"verify": {"mode": "always"}}, "verify.mode"),
         ({"labels": {"a": 1}}, "labels.a"),

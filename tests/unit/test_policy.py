@@ -18,7 +18,7 @@ from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import NodeState
 from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.scheduler.feasible import Candidate, needs_gpu, why_not
-from cyxwiz.scheduler.policy import Snapshot, candidate, explain, plan
+from cyxwiz.scheduler.policy import Snapshot, best, candidate, explain, plan
 from cyxwiz.scheduler.rank import Weights, score, terms
 from cyxwiz.services.liveness import MAX_DATA_KEYS, Liveness
 from tests.contract.make import OWNER, START
@@ -356,4 +356,13 @@ def test_explain_names_every_node_the_best_first() -> None:
         ("node 1", "offline"),
     ]
     assert verdicts[0].score > verdicts[1].score
-    assert set(verdicts[0].terms) == {"reputation", "availability", "capability", "uptime", "region", "data"}
+    assert set(verdicts[0].terms) == {"reputation", "availability", "latency", "capability", "uptime", "region", "data"}
+
+
+def test_a_short_way_to_central_counts_by_its_weight() -> None:
+    trips = {1: None, 2: 0.3, 3: 0.002, 4: 5.0}
+    nodes = [candidate(a_node(number), [], 1.0, round_trip_seconds=trip) for number, trip in trips.items()]
+    values = [terms(a_job(1).spec, each)["latency"] for each in nodes]
+    assert values == pytest.approx([0.0, 0.1, 0.9, 0.0])
+    assert best(a_job(1).spec, nodes, Weights()).id == nodes[0].id, "off by default"
+    assert best(a_job(1).spec, nodes, Weights(latency=0.5)).id == nodes[2].id

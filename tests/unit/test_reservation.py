@@ -14,6 +14,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.money import MAX_UNITS
 from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.reservation import (
+    LONGEST,
     MAX_MINUTES,
     check_minutes,
     cost_units,
@@ -93,6 +94,14 @@ def test_no_more_than_a_day_lies_ahead() -> None:
     dear = reservation(rate_units_per_hour=MAX_UNITS // 24, minutes=1440)
     with pytest.raises(CyxError, match="units"):
         extended(dear, 60, START + 120 * MINUTE)
+
+
+def test_a_reservation_ends_a_day_before_its_money_can_be_taken_back() -> None:
+    most = LONGEST // MINUTE
+    one = reservation(minutes=most - 5)
+    assert extended(one, 5, one.ends_at).ends_at == one.deadline - timedelta(days=1)
+    with pytest.raises(CyxError, match=r"5 minutes more .* 29 days"):
+        extended(one, 6, one.ends_at)
 
 
 def test_the_price_is_the_one_that_the_node_shows() -> None:

@@ -34,6 +34,33 @@ def test_what_cools_down_is_part_of_what_a_share_is_of() -> None:
     assert share_of(Stake("a", active_units=100, cooling_units=300), 0.5) == 200
 
 
+@pytest.mark.parametrize(
+    ("active", "seconds", "units"),
+    [
+        (10_000, 365 * 86_400, 500),
+        (10_000, 365 * 86_400 - 1, 499),
+        (10_000, 0, 0),
+        (10_000, -5, 0),
+        (MAX_UNITS, 365 * 86_400 * 30, MAX_UNITS),
+    ],
+)
+def test_rewards_are_the_rate_of_what_is_active_for_whole_seconds(active: int, seconds: int, units: int) -> None:
+    rules = StakeRules(100, rate_bps=500)
+    stake = Stake("a", active, accrued_at=NOW)
+    later = NOW + timedelta(seconds=seconds, microseconds=999_999)
+    assert stake.due_units(rules, later) == units
+    claimed, paid = applied(stake, step(StakeKind.CLAIM), rules, later, units) if units else (stake, 0)
+    assert (paid, claimed.rewards_units) == (units, 0)
+
+
+def test_a_stake_of_before_there_were_rewards_earns_from_its_next_change_on() -> None:
+    rules = StakeRules(100, rate_bps=500)
+    old = Stake("a", 10_000)
+    assert old.due_units(rules, NOW) == 0
+    changed, _ = applied(old, step(StakeKind.ADD, 1), rules, NOW)
+    assert (changed.rewards_units, changed.accrued_at) == (0, NOW)
+
+
 def test_cooling_begins_anew_with_more() -> None:
     stake, _ = applied(Stake("a", 500), step(StakeKind.COOL, 100), RULES, NOW)
     stake, _ = applied(stake, step(StakeKind.COOL, 200), RULES, NOW + timedelta(hours=1))

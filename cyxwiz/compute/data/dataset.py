@@ -36,6 +36,7 @@ class Dataset:
     divisor: float = 1.0  # what the features were divided by to fit 0..1
     class_names: tuple[str, ...] = ()  # of class 0, 1, …, where the classes have names
     fields: Mapping[str, Array] = field(default_factory=dict[str, Any])  # further arrays of an npz, float32, n each
+    streamed: bool = False  # a client streams it: what is held out of it is drawn before its labels are known
 
     @property
     def label_shape(self) -> tuple[int, ...]:

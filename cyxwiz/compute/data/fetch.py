@@ -18,6 +18,7 @@ from cyxwiz.compute.data.addresses import Resolve, resolve
 from cyxwiz.compute.data.cache import Cache, Held, Source, size_of
 from cyxwiz.compute.data.cid import verify
 from cyxwiz.compute.data.download import Partial, Version, download
+from cyxwiz.compute.data.room import Room, Rooms
 from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.data.sources import Plan, Sources
 from cyxwiz.compute.data.unpack import gunzip, is_gzip, is_tar, safe_parts, untar
@@ -71,6 +72,7 @@ class DataCache:
         self._clock = clock
         self._fetch_blob = fetch_blob
         self._cache = Cache(directory, settings.cache_bytes, clock)
+        self._rooms = Rooms(self._cache)
         self._web = Web(allow_private=settings.allow_private_hosts, allow_http=settings.allow_http, resolver=resolver)
         self._sources = Sources(self._web, settings)
         self._flights: dict[str, _Flight] = {}
@@ -83,6 +85,10 @@ class DataCache:
 
     def holds(self, uri: str) -> bool:
         return self._cache.holds(uri)
+
+    async def room(self, source: str) -> Room:
+        """A folder for data that are not fetched but brought by the caller."""
+        return await self._rooms.enter(source)
 
     async def aclose(self) -> None:
         """Ends every fetch; what came so far stays for the next life."""

@@ -13,7 +13,6 @@ the data roots once symbolic links are resolved.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from cyxwiz.compute.data.files import SUFFIXES, detect_file, detect_folder, spli
 from cyxwiz.compute.data.images import read_images
 from cyxwiz.compute.data.parquet import read_parquet
 from cyxwiz.compute.data.records import read_json, read_jsonl
+from cyxwiz.compute.data.streamed import read_info
 from cyxwiz.compute.data.text import delimiter_of, read_text
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph.dataset_uri import DatasetUri, check_dataset_uri
@@ -141,9 +141,9 @@ def _streamed(uri: str, path: Path, options: Mapping[str, str]) -> Dataset:
     if not path.is_dir():
         return labelled(uri, read(uri, path, options.get("format", "auto"), options))
     dataset = labelled(uri, read(uri, path, "npy", {}))
-    said = json.loads((path / "meta.json").read_text())
-    classes = max(dataset.classes or 0, int(said["classes"]))
-    return replace(dataset, classes=classes, class_names=tuple(said["names"]))
+    said = read_info(path)
+    classes = max(dataset.classes or 0, said.classes)
+    return replace(dataset, classes=classes, class_names=said.names, streamed=True)
 
 
 def _fetched(uri: str, path: Path | None) -> Path:

@@ -14,15 +14,18 @@ from datetime import timedelta
 from typing import Any
 
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import Store, _set_pg_timeout
 
+from cyxwiz.compute.gang.links import measure
+from cyxwiz.compute.gang.traffic import end_silence
 from cyxwiz.compute.orders import Orders
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.ports.executor import Asked, Gang, Report
+from cyxwiz.ports.executor import Asked, Gang, Reached, Report
 
 MEET_SECONDS = 300.0  # members start when their data is there: some sooner than others
 EXCHANGE_SECONDS = 45.0  # what one exchange may take; a node that is lost is noticed by central sooner
 PATIENT_SECONDS = 1800.0  # the same where members wait for each other's many steps
+SILENCE_SECONDS = 40.0  # after which a connection breaks whose other machine acknowledges nothing; central is sooner
 
 Send = Callable[[Report], None]
 
@@ -55,8 +58,8 @@ class KeptStore(Store):
             self.get(key)
 
 
-def meet(gang: Gang, device: str, send: Send, orders: Orders) -> None:
-    """Makes the default process group of this process.
+def meet(gang: Gang, device: str, send: Send, orders: Orders) -> list[Reached]:
+    """Makes the default process group of this process, and measures the links to those of a higher rank.
 
     Raises:
         InterruptedError: the job was told to stop meanwhile.
@@ -65,20 +68,28 @@ def meet(gang: Gang, device: str, send: Send, orders: Orders) -> None:
     name_interface(gang.address)
     backend = "nccl" if device.startswith("cuda") else "gloo"
     patient = gang.strategy in ("local_sgd", "diloco")
+    store = KeptStore(send, orders)
     try:
         dist.init_process_group(
             backend,
-            store=KeptStore(send, orders),
+            store=store,
             rank=gang.rank,
             world_size=gang.world,
-            timeout=timedelta(seconds=PATIENT_SECONDS if patient else EXCHANGE_SECONDS),
+            timeout=timedelta(seconds=EXCHANGE_SECONDS),
         )
+        end_silence(SILENCE_SECONDS)
+        if patient:
+            _set_pg_timeout(timedelta(seconds=PATIENT_SECONDS))
+        reached = measure(gang, store)
     except (RuntimeError, TimeoutError) as error:
         if orders.given:
             raise InterruptedError("told to stop while its group was meeting") from error
         if isinstance(error, RuntimeError) and not is_loss(str(error)):
             raise
         raise lost(gang, error) from error
+    for each in reached:
+        send(each)
+    return reached
 
 
 def lost(gang: Gang, error: BaseException) -> CyxError:

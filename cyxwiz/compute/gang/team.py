@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cyxwiz.graph import Hyperparameters
+    from cyxwiz.ports.executor import Reached
 
 VOTE_SECONDS = 0.25  # about, between two votes
 _NOTHING = contextlib.nullcontext()
@@ -24,6 +25,7 @@ class Alone:
     rank = 0
     world = 1
     stops = False  # a member was told to save and stop, and all do
+    reached: Sequence[Reached] = ()  # what it measured to others as they met
     rows = slice(None)  # of a batch, or of the data that is validated: those of this member
 
     @property
@@ -135,11 +137,22 @@ class Team(Alone):
     def figures(self) -> dict[str, float]:
         """`bytes_sent`: the mean over the members since the group met, measured (`traffic`).
         `bytes_sent_ddp_equivalent`: computed, what as many steps of ddp would send: 2 (n - 1) / n of all gradients each
-        (ring all-reduce; Patarasuk and Yuan, 2009)."""
+        (ring all-reduce; Patarasuk and Yuan, 2009). Of the links that were measured as it met, the longest round trip
+        and the slowest rate."""
         from cyxwiz.compute.gang.traffic import bytes_sent
 
         sent = bytes_sent()
         total, unknown = self.sums([float(sent or 0), float(sent is None)])
         ring = 2 * (self.world - 1) / self.world * self._gradient_bytes
-        found = {"members": float(self.world), "bytes_sent_ddp_equivalent": ring * self._steps}
+        found = {"members": float(self.world), "bytes_sent_ddp_equivalent": ring * self._steps, **self._slowest()}
         return found if unknown else {**found, "bytes_sent": total / self.world}
+
+    def _slowest(self) -> dict[str, float]:
+        trips, rates = (
+            [each.round_trip_seconds for each in self.reached],
+            [each.bytes_per_second for each in self.reached],
+        )
+        trip, slowness = self._most([max(trips, default=0.0), max((1 / each for each in rates), default=0.0)])
+        if not trip or not slowness:
+            return {}
+        return {"link_round_trip_ms": trip * 1000, "link_bytes_per_second": 1 / slowness}

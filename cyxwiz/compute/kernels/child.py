@@ -16,6 +16,7 @@ import traceback
 from cyxwiz.compute.child import die, take_channel
 from cyxwiz.compute.child_protocol import CHANNEL_FD, Frame, ProtocolError
 from cyxwiz.compute.kernels import frames
+from cyxwiz.compute.kernels.kernel import SECTION
 from cyxwiz.compute.sandbox.confine import confine, limit_memory
 from cyxwiz.domain.errors import Code, CyxError
 
@@ -51,7 +52,10 @@ def main(arguments: list[str]) -> None:
 def _failure(error: Exception) -> CyxError:
     text = str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in text:
-        message = "The operations need more memory than they may take: send smaller tensors."
+        message = (
+            f"The operations need more memory than they may take ({SECTION}.memory_bytes of this node): "
+            "send smaller tensors."
+        )
         return CyxError(Code.EXHAUSTED, message, retryable=False)
     return CyxError(Code.INTERNAL, f"The operation failed: {type(error).__name__}: {text[:500]}")
 

@@ -15,6 +15,7 @@ from typing import Any
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.operation import ELEMENT_BYTES
 
+SECTION = "node.operations"  # of the node's settings: refusals name the one that holds
 FLOATS = ("float32", "float64")
 NUMBERS = (*FLOATS, "int32", "int64")
 ALL = tuple(ELEMENT_BYTES)
@@ -161,7 +162,10 @@ class Call:
         """Raises EXHAUSTED when an array of that size is more than may be made. Call it before the arithmetic."""
         size = math.prod(shape) * ELEMENT_BYTES[dtype]
         if size > self.room_bytes:
-            message = f"{what} of shape {list(shape)} takes {size} bytes; at most {self.room_bytes} may be made."
+            message = (
+                f"{what} of shape {list(shape)} takes {size} bytes; at most {self.room_bytes} may be made "
+                f"({SECTION}.room_bytes of this node)."
+            )
             raise CyxError(Code.EXHAUSTED, message, retryable=False)
 
     def axis(self, value: int, rank: int) -> int:

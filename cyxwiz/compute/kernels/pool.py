@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from cyxwiz.compute.child_protocol import Frame, ProtocolError
 from cyxwiz.compute.executor import START_SECONDS, end, within
 from cyxwiz.compute.kernels import frames
+from cyxwiz.compute.kernels.kernel import SECTION
 from cyxwiz.compute.process import Child
 from cyxwiz.compute.sandbox.sandbox import Needs, Sandbox
 from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
@@ -31,12 +32,12 @@ MODULE = "cyxwiz.compute.kernels.child"
 
 @dataclass(frozen=True, slots=True)
 class KernelLimits:
-    """What tensor operations may take of this node."""
+    """What tensor operations may take of this node. Settings node.operations.…"""
 
     children: int = 2
     waiting: int = 64  # requests that wait for a child
     waiting_each: int = 16  # of one caller
-    operations: int = 256  # in one graph
+    graph_operations: int = 256
     input_bytes: int = 64 << 20  # of a request's tensors, uncompressed
     room_bytes: int = 64 << 20  # of an array that an operation makes, and of all outputs
     memory_bytes: int = 2 << 30  # of a child on the CPU
@@ -86,14 +87,22 @@ class KernelPool:
     def _check(self, operations: Sequence[Operation]) -> Needs:
         """What a child for these has to have. Raises for what is seen to be wrong without a kernel."""
         limits = self._limits
-        if not 1 <= len(operations) <= limits.operations:
-            raise invalid(f"{len(operations)} operations were sent; from 1 to {limits.operations} are taken.")
+        if not operations:
+            raise invalid("No operation was sent.")
+        if len(operations) > limits.graph_operations:
+            raise invalid(
+                f"{len(operations)} operations were sent; at most {limits.graph_operations} are taken "
+                f"({SECTION}.graph_operations of this node)."
+            )
         for each in operations:
             each.check()
         tensors = [each for one in operations for each in one.inputs if isinstance(each, Tensor)]
         size = max(sum(each.nbytes for each in tensors), sum(len(each.data) for each in tensors))
         if size > limits.input_bytes:
-            message = f"The tensors take {size} bytes together; at most {limits.input_bytes} are taken."
+            message = (
+                f"The tensors take {size} bytes together; at most {limits.input_bytes} are taken "
+                f"({SECTION}.input_bytes of this node)."
+            )
             raise CyxError(Code.EXHAUSTED, message, retryable=False)
         if all(each.device == "cpu" for each in operations):
             return Needs("cpu")
@@ -105,9 +114,14 @@ class KernelPool:
         """Waits for a place."""
         self._be_open()
         waiting, limits = self._waiting.total(), self._limits
-        full = waiting >= limits.waiting or self._waiting[caller] >= limits.waiting_each
-        if full and self._places.locked():
-            message = f"{waiting} requests wait for this node's {limits.children} processes; wait a little."
+        own = self._waiting[caller]
+        if self._places.locked() and (waiting >= limits.waiting or own >= limits.waiting_each):
+            all_of_them = waiting >= limits.waiting
+            name, most = ("waiting", limits.waiting) if all_of_them else ("waiting_each", limits.waiting_each)
+            message = (
+                f"{waiting if all_of_them else own} requests {'' if all_of_them else 'of yours '}wait for this node's "
+                f"{limits.children} processes; at most {most} may ({SECTION}.{name} of this node): wait a little."
+            )
             raise CyxError(Code.EXHAUSTED, message)
         self._waiting[caller] += 1
         try:
@@ -217,8 +231,11 @@ class _Worker:
         sending = spawn(self._send(request), name="send operations", group=self._tasks)
         try:
             if not await within(self._clock, self._limits.seconds, self._over):
-                seconds = self._limits.seconds
-                raise CyxError(Code.TIMEOUT, f"The operations took longer than {seconds:g} s: ask for less at a time.")
+                message = (
+                    f"The operations took longer than {self._limits.seconds:g} s ({SECTION}.seconds of this node): "
+                    "ask for less at a time."
+                )
+                raise CyxError(Code.TIMEOUT, message)
             if self._answer is None:
                 raise self._end_of_child()
             if not sending.done():
@@ -235,13 +252,12 @@ class _Worker:
             self._answer, self._asked = None, False
 
     async def _send(self, request: Sequence[bytes]) -> None:
-        with contextlib.suppress(OSError):  # a child that is gone is seen by its end
-            if not self.uses:
-                await within(self._clock, START_SECONDS, self.child.settled)
-                for part in self._terms():
-                    await self.child.send(part)
-            for part in request:
+        if not self.uses:
+            await within(self._clock, START_SECONDS, self.child.settled)
+            for part in self._terms():
                 await self.child.send(part)
+        for part in request:
+            await self.child.send(part)
 
     def _terms(self) -> list[bytes]:
         """The first frame, with what the child may take. Drivers of GPUs reserve far more memory than they use."""
@@ -259,7 +275,10 @@ class _Worker:
         if self._broken:
             return CyxError(Code.INTERNAL, f"The process sent {self._broken}.", retryable=True)
         if cell.ran_out:
-            message = "The operations need more memory than they may take: send smaller tensors."
+            message = (
+                f"The operations need more memory than they may take ({SECTION}.memory_bytes of this node): "
+                "send smaller tensors."
+            )
             return CyxError(Code.EXHAUSTED, message, retryable=False)
         log.warning("a child for operations %s: %s", cell.how_it_ended(), self.child.last_stderr or "no output")
         message = f"The process of the operations {cell.how_it_ended()} without an answer."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cyxwiz.compute.kernels.backends import NAMES, Backend, backend
-from cyxwiz.compute.kernels.kernel import Call, Kernel, choice
+from cyxwiz.compute.kernels.kernel import SECTION, Call, Kernel, choice
 from cyxwiz.compute.kernels.registry import find
 from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
 from cyxwiz.domain.operation import ELEMENT_BYTES, Computed, Operation, Output, Reference, Tensor
@@ -60,7 +60,10 @@ def run(operations: Sequence[Operation], room_bytes: int) -> Computed:
     seconds = time.perf_counter() - began
     total = sum(len(each.tensor.data) for each in outputs)
     if total > room_bytes:
-        message = f"The outputs take {total} bytes together; at most {room_bytes} are sent."
+        message = (
+            f"The outputs take {total} bytes together; at most {room_bytes} are sent "
+            f"({SECTION}.room_bytes of this node)."
+        )
         raise CyxError(Code.EXHAUSTED, message, retryable=False)
     return Computed(outputs, seconds)
 

@@ -11,19 +11,21 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
+from cyxwiz.compute.data.fetch import DataCache
 from cyxwiz.compute.p2p import updates
+from cyxwiz.compute.p2p.feed import Feed
 from cyxwiz.compute.p2p.live import LiveJob, Reader, Standing, Weights
 from cyxwiz.compute.p2p.relayed import Relayed
-from cyxwiz.compute.p2p.remote import RemoteData
+from cyxwiz.compute.p2p.remote import RemoteData, Say
 from cyxwiz.compute.p2p.sessions import Sessions
 from cyxwiz.domain.errors import Code, CyxError, conflict, not_found
-from cyxwiz.domain.job import REMOTE
+from cyxwiz.domain.job import REMOTE, JobType
 from cyxwiz.domain.node import Hardware, LoadSample
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import LinkSession
@@ -307,11 +309,19 @@ class Hub:
             del self._jobs[job.job_id]
             job.stand(Standing.AWAY)
 
-    async def remote_data(self, record: Record, wanted: Callable[[], bool]) -> Path | None:
-        """The data that the job's owner streams; None once the run is not wanted."""
-        job = self._jobs[record.assign.job_id]
+    def feed(self, record: Record, cache: DataCache, say: Say) -> Feed:
+        """The data that the job's owner streams, for one run. `say` writes into the job's log."""
+        assign, job = record.assign, self._jobs[record.assign.job_id]
         assert job.remote is not None
-        return await job.remote.fetch(record.directory / "remote", wanted)
+        trains = assign.job_type == JobType.TRAINING and not assign.HasField("script") and not assign.HasField("gang")
+        return Feed(
+            assign.job_id,
+            job.remote,
+            cache,
+            trains=trains,
+            wanted=lambda: not (record.dropped or record.preempted),
+            say=say,
+        )
 
     def _gpu_bytes(self) -> int:
         """Memory of all GPUs, as far as it is known."""

@@ -1,9 +1,9 @@
-"""`RemoteData`: a data set that the job's owner streams to the node (`remote://`), laid out as files for the run.
+"""`RemoteData`: what the node asks of the client that streams a job's data (`remote://`), over the client's own stream.
 
-Over the client's stream the node asks what there is, then for every sample of the training split, PREFETCH batches at a
-time. A request without an answer is repeated; a client that leaves is waited for, and the next one goes on where it
-stopped. Refused as INVALID: another dtype than float32, shapes that differ from what was said, labels that are no
-class, and more data than the node takes.
+The node asks what there is, then for samples of the training split by their numbers, in whatever order it needs them.
+Several requests are under way at a time, by a window of bytes. One without an answer is repeated; a client that leaves
+is waited for, and the next one goes on where it stopped. Refused as INVALID: another dtype than float32, shapes that
+differ from what was said, labels that are no class, and more data than the node takes.
 
 The client's shape of the messages is that of the earlier system: float32 samples row by row and int32 labels, both
 little-endian.
@@ -12,16 +12,15 @@ little-endian.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyxwiz.compute.data.streamed import Info
 from cyxwiz.compute.p2p.live import LiveJob, Reader
-from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.ports.clock import Clock
 from cyxwiz.protocol import common_pb2
 from cyxwiz.protocol import execution_pb2 as pb
@@ -33,25 +32,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PREFETCH = 2
+WINDOW_BYTES = 8 << 20  # of samples that are asked for and have not come
+REQUEST_BYTES = 2 << 20  # at most of one request, unless one sample has more
+REQUESTS = (2, 16)  # under way at the same time: at least, whatever their size, and at most
 DEFAULT_BATCH = 32
-ANSWER_SECONDS = 10.0  # for one answer
+ANSWER_SECONDS = 10.0  # of silence, for one answer
 TRIES = 3  # of one client, for one request
 PATIENCE_SECONDS = 600.0  # without any client that answers
+ALONE_SECONDS = 1.0  # without one before the job's log says so
 POLL_SECONDS = 0.1
 MAX_CLASSES = 65_536
+MAX_SAMPLES = 1 << 25  # the node holds the number of each in memory
 MAX_AXES = 8
-META = "meta.json"
 
-
-@dataclass(frozen=True, slots=True)
-class Info:
-    """What the client says of its data."""
-
-    samples: int
-    shape: tuple[int, ...]
-    classes: int  # 0: not said
-    names: tuple[str, ...]
+Say = Callable[[str, str], Awaitable[None]]
+"""Writes a line of a level into the job's log."""
 
 
 @dataclass(slots=True)
@@ -60,7 +55,18 @@ class _Asked:
     answer: asyncio.Future[Any]
 
 
+@dataclass(slots=True)
+class _Heard:
+    """The newest request that a client answered, and when."""
+
+    number: int = 0
+    at: float = 0.0
+
+
 class RemoteData:
+    """`batch` samples are asked for at a time, fewer if they are large. `there` and `say` are the feed's: how much has
+    come, for the job's log."""
+
     def __init__(self, job: LiveJob, clock: Clock, *, batch: int, max_bytes: int) -> None:
         self._job = job
         self._clock = clock
@@ -68,14 +74,22 @@ class RemoteData:
         self._max_bytes = max_bytes
         self._asked: dict[int, _Asked] = {}  # by request id; 0 is the question what there is
         self._last = 0
+        self._heard: dict[Reader, _Heard] = {}
         self._deaf: list[Reader] = []  # clients that left TRIES requests unanswered
-        self._given: bytes | None = None
+        self._alone = False  # the job's log says that nobody streams
+        self.given: bytes | None = None  # the whole data set as a file, which came with SendJob
+        self.begun = False  # samples are asked for: no file can take their place
+        self.wanted: Callable[[], bool] = lambda: True
+        self.say: Say = _silent
+        self.there: Callable[[], str] = str
 
     # what clients say
 
     def give(self, data: bytes) -> None:
-        """The whole data set as a file, which came with SendJob: nothing is asked for."""
-        self._given = data
+        """The whole data set as a file: nothing is asked for. Raises CONFLICT once samples are being streamed."""
+        if self.begun:
+            raise conflict(f"The data of job {self._job.job_id} are being streamed: leave initial_dataset empty")
+        self.given = data
         self._job.stir()
 
     def answered(self, reader: Reader, answer: pb.DatasetInfoResponse | pb.BatchResponse) -> None:
@@ -83,61 +97,44 @@ class RemoteData:
         number = answer.request_id if isinstance(answer, pb.BatchResponse) else 0
         asked = self._asked.get(number)
         if asked is not None and asked.reader is reader and not asked.answer.done():
+            heard = self._heard.setdefault(reader, _Heard())
+            heard.number, heard.at = max(heard.number, number), self._clock.monotonic()
             asked.answer.set_result(answer)
 
     def left(self, reader: Reader) -> None:
         """That client is gone: what it was asked for is asked for again."""
+        self._heard.pop(reader, None)
         for asked in self._asked.values():
             if asked.reader is reader and not asked.answer.done():
                 asked.answer.set_result(None)
 
-    # the fetch
+    # what the node asks
 
-    async def fetch(self, folder: Path, wanted: Callable[[], bool]) -> Path | None:
-        """Brings all training data below `folder`; None once the run is not `wanted` any more.
+    async def info(self) -> Info | None:
+        """What there is; None once the run is not wanted, or the client gave a file.
 
         Raises:
             CyxError: INVALID for data that can't be trained on, TIMEOUT when no client answers for PATIENCE_SECONDS.
         """
-        info = await self._info(wanted)
-        if self._given is not None:
-            return await asyncio.to_thread(_keep, folder, self._given)
-        if info is None:
-            return None
-        features, labels = await asyncio.to_thread(_lay_out, folder, info)
-        starts = iter(range(0, info.samples, self._batch))
-
-        async def work() -> None:
-            for start in starts:
-                indices = range(start, min(info.samples, start + self._batch))
-                answer = await self._ask(wanted, indices)
-                if answer is None:
-                    return
-                x, y = _checked(answer, info, len(indices))
-                features[start : indices.stop], labels[start : indices.stop] = x, y
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for number in range(PREFETCH):
-                    group.create_task(work(), name=f"remote data {number}")
-        except BaseExceptionGroup as many:
-            raise many.exceptions[0] from None
-        if self._given is not None:
-            return await asyncio.to_thread(_keep, folder, self._given)
-        if not wanted():
-            return None
-        await asyncio.to_thread(_finish, folder, info, features, labels)
-        return folder
-
-    async def _info(self, wanted: Callable[[], bool]) -> Info | None:
-        answer = await self._ask(wanted, None)
+        answer = await self._ask(None)
         return None if answer is None else _info_of(answer, self._max_bytes)
 
-    async def _ask(self, wanted: Callable[[], bool], indices: Sequence[int] | None) -> Any:
+    def sizes(self, info: Info) -> tuple[int, int]:
+        """(samples of one request, requests under way at the same time)"""
+        rows = min(self._batch, max(1, REQUEST_BYTES // info.row_bytes))
+        least, most = REQUESTS
+        return rows, min(most, max(least, WINDOW_BYTES // (rows * info.row_bytes)))
+
+    async def batch(self, info: Info, rows: Array) -> tuple[Array, Array] | None:
+        """Samples and labels at these rows; None once the run is not wanted. Raises as `info`."""
+        answer = await self._ask(rows.tolist())
+        return None if answer is None else _checked(answer, info, len(rows))
+
+    async def _ask(self, indices: list[int] | None) -> Any:
         """The answer to one request (None: what there is), by whichever client gives it; None once not `wanted`."""
         tries: dict[int, int] = {}
-        while (reader := await self._client(wanted)) is not None:
-            answer = await self._ask_once(reader, indices, wanted)
+        while (reader := await self._client()) is not None:
+            answer = await self._ask_once(reader, indices)
             if answer is not None:
                 if answer.status == common_pb2.STATUS_SUCCESS:
                     return answer
@@ -151,31 +148,41 @@ class RemoteData:
                 self._deaf.append(reader)
         return None
 
-    async def _ask_once(self, reader: Reader, indices: Sequence[int] | None, wanted: Callable[[], bool]) -> Any:
+    async def _ask_once(self, reader: Reader, indices: list[int] | None) -> Any:
         number = 0
         if indices is not None:
             self._last = number = self._last + 1
         asked = self._asked[number] = _Asked(reader, asyncio.get_running_loop().create_future())
         try:
             reader.say(self._request(reader, number, indices))
-            return await self._within(asked.answer, wanted)
+            return await self._within(asked, number)
         except CyxError as error:
             log.info("job %s: %s", self._job.job_id, error.message)
             return None
         finally:
             del self._asked[number]
 
-    async def _within(self, answer: asyncio.Future[Any], wanted: Callable[[], bool]) -> Any:
+    async def _within(self, asked: _Asked, number: int) -> Any:
         """The answer, or None when it did not come in time or is not wanted any more."""
-        deadline = self._clock.monotonic() + ANSWER_SECONDS
-        while not answer.done() and wanted() and self._given is None and self._clock.monotonic() < deadline:
+        began = self._clock.monotonic()
+        while not asked.answer.done() and self._waits() and not self._overdue(asked.reader, number, began):
             async with asyncio.TaskGroup() as group:
                 look = group.create_task(self._clock.sleep(POLL_SECONDS), name="look again")
-                await asyncio.wait({answer, look}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({asked.answer, look}, return_when=asyncio.FIRST_COMPLETED)
                 look.cancel()
-        return answer.result() if answer.done() else None
+        return asked.answer.result() if asked.answer.done() else None
 
-    def _request(self, reader: Reader, number: int, indices: Sequence[int] | None) -> pb.TrainingUpdate:
+    def _overdue(self, reader: Reader, number: int, began: float) -> bool:
+        """Whether the answer should have come: a client answers one request after the other, so that the time of one
+        begins with the answer to the one before."""
+        heard = self._heard.get(reader)
+        since = max(began, heard.at) if heard is not None and heard.number < number else began
+        return self._clock.monotonic() - since > ANSWER_SECONDS
+
+    def _waits(self) -> bool:
+        return self.wanted() and self.given is None
+
+    def _request(self, reader: Reader, number: int, indices: list[int] | None) -> pb.TrainingUpdate:
         job_id = self._job.job_id
         update = pb.TrainingUpdate(job_id=job_id, timestamp=int(self._clock.now().timestamp() * 1000))
         if indices is None:
@@ -191,14 +198,21 @@ class RemoteData:
             update.batch_request.CopyFrom(request)
         return update
 
-    async def _client(self, wanted: Callable[[], bool]) -> Reader | None:
+    async def _client(self) -> Reader | None:
         """The newest client that can answer; waits for one. None once the run is not wanted, or has its data."""
-        deadline = self._clock.monotonic() + PATIENCE_SECONDS
-        while wanted() and self._given is None:
+        began = self._clock.monotonic()
+        while self._waits():
             for reader in reversed(self._job.readers):
                 if not reader.half_closed and reader not in self._deaf:
+                    if self._alone:
+                        self._alone = False
+                        await self.say("info", "a client streams the data")
                     return reader
-            if self._clock.monotonic() > deadline:
+            waited = self._clock.monotonic() - began
+            if waited > ALONE_SECONDS and not self._alone:
+                self._alone = True
+                await self.say("warning", f"waiting for a client that streams the data: {self.there()}")
+            if waited > PATIENCE_SECONDS:
                 raise CyxError(
                     Code.TIMEOUT,
                     f"No client streamed the data of job {self._job.job_id} within {PATIENCE_SECONDS:.0f} s: connect "
@@ -207,6 +221,10 @@ class RemoteData:
                 )
             await self._clock.sleep(POLL_SECONDS)
         return None
+
+
+async def _silent(level: str, message: str) -> None:
+    """Before a feed has taken it on."""
 
 
 def _info_of(answer: pb.DatasetInfoResponse, max_bytes: int) -> Info:
@@ -219,6 +237,11 @@ def _info_of(answer: pb.DatasetInfoResponse, max_bytes: int) -> Info:
         raise invalid(f"The client's samples have the shape {list(shape)[:MAX_AXES]}; 1 to {MAX_AXES} axes are needed.")
     if not 0 <= answer.num_classes <= MAX_CLASSES:
         raise invalid(f"The client names {answer.num_classes} classes; at most {MAX_CLASSES} are known.")
+    if answer.train.num_samples > MAX_SAMPLES:
+        raise invalid(
+            f"The client has {answer.train.num_samples} samples to train on; at most {MAX_SAMPLES} are streamed.",
+            bound=MAX_SAMPLES,
+        )
     size = answer.train.num_samples * math.prod(shape) * 4
     if size > max_bytes:
         raise invalid(
@@ -257,25 +280,3 @@ def _checked(answer: pb.BatchResponse, info: Info, count: int) -> tuple[Array, A
     if y.min() < 0 or y.max() >= bound:
         raise invalid(f"The client sent labels from {y.min()} to {y.max()}; classes run from 0 to {bound - 1}.")
     return x, y
-
-
-def _lay_out(folder: Path, info: Info) -> tuple[Array, Array]:
-    import numpy as np
-
-    folder.mkdir(parents=True, exist_ok=True)
-    features = np.lib.format.open_memmap(folder / "x.npy", "w+", np.dtype("<f4"), (info.samples, *info.shape))
-    labels = np.lib.format.open_memmap(folder / "y.npy", "w+", np.dtype("<i8"), (info.samples,))
-    return features, labels
-
-
-def _finish(folder: Path, info: Info, features: Any, labels: Any) -> None:
-    features.flush()
-    labels.flush()
-    (folder / META).write_text(json.dumps({"classes": info.classes, "names": list(info.names)}))
-
-
-def _keep(folder: Path, data: bytes) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "dataset"
-    path.write_bytes(data)
-    return path

@@ -61,6 +61,14 @@ def _listed(folder: Path) -> list[str]:
         return []
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal, as SIGSTOP does; not one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False
+
+
 def memory_bytes(pids: Iterable[int], limit: int) -> int:
     """The group's memory in bytes; an upper bound of it where that is below `limit` already."""
     pids = list(pids)

@@ -369,9 +369,11 @@ class Sandbox:
         gpu = self._gpu(needs)
         passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
         # One thread until the job says how many; cuBLAS gives the same sums each time with a fixed workspace only.
+        # Threads that wait for each other sleep soon: where jobs share cores, those that spin keep the others out.
         return passed | {
             "HOME": str(slot.seen_work),
             "OMP_NUM_THREADS": "1",
+            "GOMP_SPINCOUNT": "10000",
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
             "CUDA_VISIBLE_DEVICES": "" if gpu is None else gpu.uuid,
         }

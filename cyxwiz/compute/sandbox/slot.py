@@ -9,6 +9,7 @@ below `work` without following any symbolic link and is moved into the job's own
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -69,11 +70,16 @@ class Slot:
             _lay_out(path, target)
         return self.seen_inputs / name
 
+    def shares(self, path: Path | None, name: str) -> bool:
+        """Whether what was placed from the folder `path` is its own files, and no copies of them."""
+        files = list(path.iterdir()) if path is not None else []
+        return all((self.inputs / name / file.name).samefile(file) for file in files)
+
     def take(self, artefact: Artefact, into: Path) -> Artefact:
         """The artefact with its path below `into`, where its file is from now on; its place below `work` is kept.
 
-        The file is linked, or copied to another file system. A child that still runs may write on into what is linked:
-        whoever uses the file checks it against `sha256`.
+        The file is linked where this is its one name, else copied. A child that still runs may write on into what is
+        linked: whoever uses the file checks it against `sha256`.
 
         Raises:
             NotThere: it is not a plain file of the said size below the child's folder.
@@ -89,7 +95,7 @@ class Slot:
                 raise NotThere(f"{artefact.name} is no file of {artefact.size} bytes")
             target = into.joinpath(*parts)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _keep(descriptor, target)
+            _keep(descriptor, found.st_nlink == 1, target)
         except OSError as error:
             raise NotThere(f"{artefact.name} could not be taken: {error.strerror}") from error
         finally:
@@ -123,30 +129,33 @@ class Slot:
 
 
 def _lay_out(source: str | Path, target: str | Path) -> None:
-    _link_or_copy(Path(source), Path(target))
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
     # Readable by the child's user. With the node's own user a link shares these bits with the original.
     Path(target).chmod(0o444)
 
 
-def _keep(descriptor: int, target: Path) -> None:
+def _keep(descriptor: int, alone: bool, target: Path) -> None:
+    """`alone`: it has no other name, by which others would see what is done to it here."""
     partial = target.with_name(f"{target.name}.taken")
     with contextlib.suppress(FileNotFoundError):
         partial.unlink()
-    _link_or_copy(Path(f"/proc/self/fd/{descriptor}"), partial)
+    source = Path(f"/proc/self/fd/{descriptor}")
+    try:
+        if not alone:
+            raise OSError(errno.EMLINK, "it has other names")
+        # Only if it is given a descriptor does Python follow the link that stands for one in /proc.
+        os.link(source, partial, src_dir_fd=descriptor, follow_symlinks=True)
+    except OSError:
+        shutil.copyfile(source, partial)
     if os.geteuid() == 0:
         os.chown(partial, 0, 0)
     partial.chmod(0o600)
     partial.replace(target)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where both lie on one file system that allows it, else a copy."""
-    try:
-        os.link(source, target, follow_symlinks=True)
-    except FileExistsError:
-        raise
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def sweep(root: Path) -> None:

@@ -15,7 +15,7 @@ class WatchRequest(_message.Message):
     def __init__(self, topics: _Optional[_Iterable[str]] = ..., after: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("seq", "at_ms", "kind", "job_submitted", "job_assigned", "job_started", "job_requeued", "job_revived", "job_completed", "job_failed", "job_cancelled", "job_deleted", "job_checkpointed", "job_payment", "job_funds_low", "job_paused", "job_resumed", "node_joined", "node_came_online", "node_went_offline", "node_cordoned", "node_uncordoned", "node_banned", "node_hardware_changed", "node_unbanned", "job_verified", "node_work_refused", "node_slashed", "job_progress", "job_log", "stats", "reset", "lagged")
+    __slots__ = ("seq", "at_ms", "kind", "job_submitted", "job_assigned", "job_started", "job_requeued", "job_revived", "job_completed", "job_failed", "job_cancelled", "job_deleted", "job_checkpointed", "job_payment", "job_funds_low", "job_paused", "job_resumed", "node_joined", "node_came_online", "node_went_offline", "node_cordoned", "node_uncordoned", "node_banned", "node_hardware_changed", "node_unbanned", "job_verified", "node_work_refused", "node_slashed", "job_preempted", "job_progress", "job_log", "stats", "reset", "lagged")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class Event(_message.Message):
     JOB_VERIFIED_FIELD_NUMBER: _ClassVar[int]
     NODE_WORK_REFUSED_FIELD_NUMBER: _ClassVar[int]
     NODE_SLASHED_FIELD_NUMBER: _ClassVar[int]
+    JOB_PREEMPTED_FIELD_NUMBER: _ClassVar[int]
     JOB_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     JOB_LOG_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
@@ -77,12 +78,13 @@ class Event(_message.Message):
     job_verified: JobVerified
     node_work_refused: NodeWorkRefused
     node_slashed: NodeSlashed
+    job_preempted: JobPreempted
     job_progress: JobProgress
     job_log: JobLog
     stats: Stats
     reset: Reset
     lagged: Lagged
-    def __init__(self, seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_assigned: _Optional[_Union[JobAssigned, _Mapping]] = ..., job_started: _Optional[_Union[JobStarted, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_revived: _Optional[_Union[JobRevived, _Mapping]] = ..., job_completed: _Optional[_Union[JobCompleted, _Mapping]] = ..., job_failed: _Optional[_Union[JobFailed, _Mapping]] = ..., job_cancelled: _Optional[_Union[JobCancelled, _Mapping]] = ..., job_deleted: _Optional[_Union[JobDeleted, _Mapping]] = ..., job_checkpointed: _Optional[_Union[JobCheckpointed, _Mapping]] = ..., job_payment: _Optional[_Union[JobPayment, _Mapping]] = ..., job_funds_low: _Optional[_Union[JobFundsLow, _Mapping]] = ..., job_paused: _Optional[_Union[JobPaused, _Mapping]] = ..., job_resumed: _Optional[_Union[JobResumed, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_came_online: _Optional[_Union[NodeCameOnline, _Mapping]] = ..., node_went_offline: _Optional[_Union[NodeWentOffline, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_uncordoned: _Optional[_Union[NodeUncordoned, _Mapping]] = ..., node_banned: _Optional[_Union[NodeBanned, _Mapping]] = ..., node_hardware_changed: _Optional[_Union[NodeHardwareChanged, _Mapping]] = ..., node_unbanned: _Optional[_Union[NodeUnbanned, _Mapping]] = ..., job_verified: _Optional[_Union[JobVerified, _Mapping]] = ..., node_work_refused: _Optional[_Union[NodeWorkRefused, _Mapping]] = ..., node_slashed: _Optional[_Union[NodeSlashed, _Mapping]] = ..., job_progress: _Optional[_Union[JobProgress, _Mapping]] = ..., job_log: _Optional[_Union[JobLog, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., lagged: _Optional[_Union[Lagged, _Mapping]] = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., at_ms: _Optional[int] = ..., kind: _Optional[str] = ..., job_submitted: _Optional[_Union[JobSubmitted, _Mapping]] = ..., job_assigned: _Optional[_Union[JobAssigned, _Mapping]] = ..., job_started: _Optional[_Union[JobStarted, _Mapping]] = ..., job_requeued: _Optional[_Union[JobRequeued, _Mapping]] = ..., job_revived: _Optional[_Union[JobRevived, _Mapping]] = ..., job_completed: _Optional[_Union[JobCompleted, _Mapping]] = ..., job_failed: _Optional[_Union[JobFailed, _Mapping]] = ..., job_cancelled: _Optional[_Union[JobCancelled, _Mapping]] = ..., job_deleted: _Optional[_Union[JobDeleted, _Mapping]] = ..., job_checkpointed: _Optional[_Union[JobCheckpointed, _Mapping]] = ..., job_payment: _Optional[_Union[JobPayment, _Mapping]] = ..., job_funds_low: _Optional[_Union[JobFundsLow, _Mapping]] = ..., job_paused: _Optional[_Union[JobPaused, _Mapping]] = ..., job_resumed: _Optional[_Union[JobResumed, _Mapping]] = ..., node_joined: _Optional[_Union[NodeJoined, _Mapping]] = ..., node_came_online: _Optional[_Union[NodeCameOnline, _Mapping]] = ..., node_went_offline: _Optional[_Union[NodeWentOffline, _Mapping]] = ..., node_cordoned: _Optional[_Union[NodeCordoned, _Mapping]] = ..., node_uncordoned: _Optional[_Union[NodeUncordoned, _Mapping]] = ..., node_banned: _Optional[_Union[NodeBanned, _Mapping]] = ..., node_hardware_changed: _Optional[_Union[NodeHardwareChanged, _Mapping]] = ..., node_unbanned: _Optional[_Union[NodeUnbanned, _Mapping]] = ..., job_verified: _Optional[_Union[JobVerified, _Mapping]] = ..., node_work_refused: _Optional[_Union[NodeWorkRefused, _Mapping]] = ..., node_slashed: _Optional[_Union[NodeSlashed, _Mapping]] = ..., job_preempted: _Optional[_Union[JobPreempted, _Mapping]] = ..., job_progress: _Optional[_Union[JobProgress, _Mapping]] = ..., job_log: _Optional[_Union[JobLog, _Mapping]] = ..., stats: _Optional[_Union[Stats, _Mapping]] = ..., reset: _Optional[_Union[Reset, _Mapping]] = ..., lagged: _Optional[_Union[Lagged, _Mapping]] = ...) -> None: ...
 
 class JobSubmitted(_message.Message):
     __slots__ = ("job_id", "owner_id", "name")
@@ -199,6 +201,20 @@ class JobCheckpointed(_message.Message):
     epoch: int
     step: int
     def __init__(self, job_id: _Optional[str] = ..., owner_id: _Optional[str] = ..., node_id: _Optional[str] = ..., number: _Optional[int] = ..., epoch: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
+
+class JobPreempted(_message.Message):
+    __slots__ = ("job_id", "owner_id", "node_id", "by", "reason")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    OWNER_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    owner_id: str
+    node_id: str
+    by: str
+    reason: str
+    def __init__(self, job_id: _Optional[str] = ..., owner_id: _Optional[str] = ..., node_id: _Optional[str] = ..., by: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class JobPaused(_message.Message):
     __slots__ = ("job_id", "owner_id", "by")

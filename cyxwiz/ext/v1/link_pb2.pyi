@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeMessage(_message.Message):
-    __slots__ = ("hello", "proof", "beat", "report", "refusal", "farewell", "hardware", "rendezvous", "relay", "command")
+    __slots__ = ("hello", "proof", "beat", "report", "refusal", "farewell", "hardware", "rendezvous", "relay", "command", "links")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class NodeMessage(_message.Message):
     RENDEZVOUS_FIELD_NUMBER: _ClassVar[int]
     RELAY_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     proof: Proof
     beat: Beat
@@ -31,7 +32,8 @@ class NodeMessage(_message.Message):
     rendezvous: RendezvousAsk
     relay: Relay
     command: OwnerCommand
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., farewell: _Optional[_Union[Farewell, _Mapping]] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., rendezvous: _Optional[_Union[RendezvousAsk, _Mapping]] = ..., relay: _Optional[_Union[Relay, _Mapping]] = ..., command: _Optional[_Union[OwnerCommand, _Mapping]] = ...) -> None: ...
+    links: LinksMeasured
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., proof: _Optional[_Union[Proof, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., farewell: _Optional[_Union[Farewell, _Mapping]] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., rendezvous: _Optional[_Union[RendezvousAsk, _Mapping]] = ..., relay: _Optional[_Union[Relay, _Mapping]] = ..., command: _Optional[_Union[OwnerCommand, _Mapping]] = ..., links: _Optional[_Union[LinksMeasured, _Mapping]] = ...) -> None: ...
 
 class CentralMessage(_message.Message):
     __slots__ = ("challenge", "welcome", "assign", "cancel", "ack", "pulse", "preempt", "rendezvous", "relay", "answer")
@@ -278,6 +280,26 @@ class RendezvousAsk(_message.Message):
     value: bytes
     def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., id: _Optional[int] = ..., kind: _Optional[_Union[RendezvousAsk.Kind, str]] = ..., key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
 
+class LinksMeasured(_message.Message):
+    __slots__ = ("job_id", "token", "links")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    token: Token
+    links: _containers.RepeatedCompositeFieldContainer[PeerLink]
+    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., links: _Optional[_Iterable[_Union[PeerLink, _Mapping]]] = ...) -> None: ...
+
+class PeerLink(_message.Message):
+    __slots__ = ("rank", "round_trip_seconds", "bytes_per_second")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TRIP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    round_trip_seconds: float
+    bytes_per_second: float
+    def __init__(self, rank: _Optional[int] = ..., round_trip_seconds: _Optional[float] = ..., bytes_per_second: _Optional[float] = ...) -> None: ...
+
 class RendezvousAnswer(_message.Message):
     __slots__ = ("job_id", "token", "id", "value")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
@@ -354,7 +376,7 @@ class Pulse(_message.Message):
     def __init__(self, at_ms: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("at_ms", "cpu_usage", "memory_usage", "gpu_usage", "gpu_memory_usage", "network_rx_bytes_per_second", "network_tx_bytes_per_second", "power_watts", "active_jobs", "ram_available_bytes", "closed_reason", "round_trip_seconds", "data_keys")
+    __slots__ = ("at_ms", "cpu_usage", "memory_usage", "gpu_usage", "gpu_memory_usage", "network_rx_bytes_per_second", "network_tx_bytes_per_second", "power_watts", "active_jobs", "ram_available_bytes", "closed_reason", "round_trip_seconds", "network_bytes_per_second", "data_keys")
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     CPU_USAGE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_USAGE_FIELD_NUMBER: _ClassVar[int]
@@ -367,6 +389,7 @@ class Beat(_message.Message):
     RAM_AVAILABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
     CLOSED_REASON_FIELD_NUMBER: _ClassVar[int]
     ROUND_TRIP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     DATA_KEYS_FIELD_NUMBER: _ClassVar[int]
     at_ms: int
     cpu_usage: float
@@ -380,8 +403,9 @@ class Beat(_message.Message):
     ram_available_bytes: int
     closed_reason: str
     round_trip_seconds: float
+    network_bytes_per_second: float
     data_keys: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, at_ms: _Optional[int] = ..., cpu_usage: _Optional[float] = ..., memory_usage: _Optional[float] = ..., gpu_usage: _Optional[float] = ..., gpu_memory_usage: _Optional[float] = ..., network_rx_bytes_per_second: _Optional[float] = ..., network_tx_bytes_per_second: _Optional[float] = ..., power_watts: _Optional[float] = ..., active_jobs: _Optional[int] = ..., ram_available_bytes: _Optional[int] = ..., closed_reason: _Optional[str] = ..., round_trip_seconds: _Optional[float] = ..., data_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, at_ms: _Optional[int] = ..., cpu_usage: _Optional[float] = ..., memory_usage: _Optional[float] = ..., gpu_usage: _Optional[float] = ..., gpu_memory_usage: _Optional[float] = ..., network_rx_bytes_per_second: _Optional[float] = ..., network_tx_bytes_per_second: _Optional[float] = ..., power_watts: _Optional[float] = ..., active_jobs: _Optional[int] = ..., ram_available_bytes: _Optional[int] = ..., closed_reason: _Optional[str] = ..., round_trip_seconds: _Optional[float] = ..., network_bytes_per_second: _Optional[float] = ..., data_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("job_id", "token", "message")

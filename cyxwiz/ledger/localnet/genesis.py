@@ -137,20 +137,21 @@ class Genesis:
         return signed([give, memo(f"airdrop {number}")], [self.keys.faucet], blockhash)
 
     def token_airdrop(self, owner: Pubkey, units: int, blockhash: Hash, number: int) -> VersionedTransaction:
-        """New CYXWIZ into the owner's associated token account, which is made when it is not there."""
+        """New CYXWIZ for the owner. `number` tells two airdrops of one slot apart."""
+        instructions, signers = self.issue(owner, units)
+        return signed([*instructions, memo(f"airdrop {number}")], signers, blockhash)
+
+    def issue(self, owner: Pubkey, units: int) -> tuple[Sequence[Instruction], Sequence[Key]]:
+        """What makes new CYXWIZ in the owner's associated token account, which is made when it is not there, and who
+        signs it; the first pays."""
         keys = self.keys
-        account = get_associated_token_address(owner, self.mint)
-        issue = [
+        accounts = [
             AccountMeta(self.mint, False, True),
-            AccountMeta(account, False, True),
+            AccountMeta(get_associated_token_address(owner, self.mint), False, True),
             AccountMeta(keys.mint_authority.pubkey, True, False),
         ]
-        instructions = [
-            make_account(keys.faucet.pubkey, owner, self.mint),
-            Instruction(TOKEN_PROGRAM, b"\x07" + units.to_bytes(8, "little"), issue),  # MintTo
-            memo(f"airdrop {number}"),
-        ]
-        return signed(instructions, [keys.faucet, keys.mint_authority], blockhash)
+        mint_to = Instruction(TOKEN_PROGRAM, b"\x07" + units.to_bytes(8, "little"), accounts)
+        return [make_account(keys.faucet.pubkey, owner, self.mint), mint_to], [keys.faucet, keys.mint_authority]
 
 
 def signed(instructions: Sequence[Instruction], keys: Sequence[Key], blockhash: Hash) -> VersionedTransaction:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from solders.pubkey import Pubkey
-
+from cyxwiz.ledger.deployment import Deployment
 from cyxwiz.ledger.localnet.chain import Chain
 from cyxwiz.ledger.localnet.direct import direct_rpc
 from cyxwiz.ledger.programs import Program, local_id
 from cyxwiz.ledger.sender import SendPolicy
 from cyxwiz.ledger.sending import Send
-from cyxwiz.ledger.solana import Deployment, SolanaLedger
+from cyxwiz.ledger.solana import SolanaLedger
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store
 
@@ -19,10 +18,6 @@ POLICY = SendPolicy(poll_seconds=0.02, floor=0, cap=0, simulate=False, finalized
 
 def local_ledger(chain: Chain, store: Store, clock: Clock, *, custody: bytes, welcome_units: int) -> SolanaLedger:
     """A ledger on `chain`, which it closes at its end. Its platform key is the genesis's."""
-
-    async def faucet(owner: Pubkey, units: int) -> str:
-        return str(await chain.token_airdrop(owner, units))
-
     keys = chain.genesis.keys
     deployment = Deployment(
         network="localnet",
@@ -34,7 +29,7 @@ def local_ledger(chain: Chain, store: Store, clock: Clock, *, custody: bytes, we
         custody=custody,
         staking=local_id(Program.STAKING),
         judge=keys.judge,
-        faucet=faucet,
+        faucet=chain.genesis.issue,
         welcome_units=welcome_units,
     )
     rpc = direct_rpc(chain)

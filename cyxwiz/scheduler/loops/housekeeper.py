@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+from cyxwiz.domain.link import VALID
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.store import OutboxEntry, Store, Tx
 from cyxwiz.scheduler.loops.periodic import Periodic
@@ -27,14 +28,15 @@ class Housekeeper(Periodic):
 
     async def once(self) -> None:
         swept = await self._store.write(self._sweep)
-        log.info("swept %d events, %d load samples, %d idempotency keys, %d entries of reputation", *swept)
+        log.info("swept %d events, %d load samples, %d idempotency keys, %d entries of reputation, %d links", *swept)
 
-    def _sweep(self, tx: Tx) -> tuple[int, int, int, int]:
+    def _sweep(self, tx: Tx) -> tuple[int, ...]:
         return (
             tx.prune_events(tx.now - self._keep_events),
             tx.prune_load(tx.now - KEEP_LOAD),
             tx.prune_idempotency(tx.now - KEEP_IDEMPOTENCY),
             tx.prune_reputation(tx.now - self._keep_reputation),
+            tx.prune_node_links(tx.now - VALID),
         )
 
 

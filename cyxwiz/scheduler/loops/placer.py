@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId
-from cyxwiz.domain.job import Job
+from cyxwiz.domain.job import OUTRANKED, Job
+from cyxwiz.domain.link import VALID, Links
 from cyxwiz.domain.states import JobState, LeaseState
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.store import Store, Tx
@@ -16,6 +17,7 @@ from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.scheduler.feasible import Candidate
 from cyxwiz.scheduler.gangs import Patience
 from cyxwiz.scheduler.policy import DEFAULT_PATIENCE, Placement, Plan, Snapshot, plan
+from cyxwiz.scheduler.preemption import ENDING, Eviction, Rules, Tenant, tenants, urgent
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
 from cyxwiz.services.jobs import Jobs
@@ -36,6 +38,7 @@ class Placer(Service):
         *,
         poll_seconds: float,
         patience: Patience = DEFAULT_PATIENCE,
+        rules: Rules | None = None,
     ) -> None:
         super().__init__()
         self._store = store
@@ -44,6 +47,7 @@ class Placer(Service):
         self._weights = weights
         self._poll = poll_seconds
         self._patience = patience
+        self._rules = rules
         self._reached: Job | None = None  # how far the last pass came, if it did not come to the end of the queue
 
     async def run(self) -> None:
@@ -72,6 +76,7 @@ class Placer(Service):
 
         Jobs that fit nowhere now are passed by: they hold up nobody behind them. A pass ends when no node has a free
         slot, or after `MOST_BATCHES`; the next one looks at the head of the queue again and then goes on from there.
+        Running jobs give way only to what is in the first batch.
         """
         after = candidates = None
         for number in range(MOST_BATCHES):
@@ -80,7 +85,7 @@ class Placer(Service):
             snapshot, wait = await self._store.read(lambda tx: self._look(tx, after, candidates))  # noqa: B023
             jobs = snapshot.jobs
             decided = plan(snapshot)
-            if decided.placements or _news(jobs, decided):
+            if decided.placements or decided.evictions or _news(jobs, decided):
                 await self._store.write(lambda tx: self._apply(tx, snapshot, decided))  # noqa: B023
             candidates = decided.left
             if len(jobs) < BATCH or not any(candidate.open for candidate in candidates):
@@ -99,14 +104,25 @@ class Placer(Service):
         never = {job.id: nodes for job in jobs if job.attempts and (nodes := barred(tx, job))}
         waited = {job.id: _waited(tx, job) for job in jobs if job.spec.resources.nodes > 1}
         due_at = tx.next_due_at()
-        wait = self._poll if due_at is None else min(self._poll, max(0.01, (due_at - tx.now).total_seconds()))
-        return Snapshot(jobs, candidates, self._weights, avoid, never, waited, self._patience), wait
+        waits = [self._poll] if due_at is None else [self._poll, (due_at - tx.now).total_seconds()]
+        links: Links = tx.node_links(tx.now - VALID) if waited else {}
+        held: Sequence[Tenant] = ()
+        if self._rules is not None and after is None:
+            waiting = urgent(jobs, candidates)
+            waited |= {job.id: _waited(tx, job) for job in waiting}
+            still = {job.id: self._rules.after_seconds - waited[job.id] for job in waiting}
+            waits += (seconds for seconds in still.values() if seconds > 0)
+            held = _tenants(tx, [job for job in waiting if still[job.id] <= 0], candidates)
+        seen = Snapshot(jobs, candidates, self._weights, avoid, never, waited, self._patience, links, held, self._rules)
+        return seen, max(0.01, min(waits))
 
     def _apply(self, tx: Tx, snapshot: Snapshot, decided: Plan) -> None:
         """Carries the plan out as far as the world still is as the snapshot saw it."""
         seen = {job.id: job for job in snapshot.jobs}
         for placement in decided.placements:
             self._issue(tx, seen[placement.job_id], placement)
+        for eviction in decided.evictions:
+            _evict(tx, eviction)
         _explain_waiting(tx, snapshot.jobs, decided)
 
     def _issue(self, tx: Tx, seen: Job, placement: Placement) -> None:
@@ -130,12 +146,31 @@ class Placer(Service):
             tx.hint("outbox:assign_legacy")
 
 
+def _tenants(tx: Tx, waiting: Sequence[Job], candidates: Sequence[Candidate]) -> Sequence[Tenant]:
+    """Who may have to give way to one of these; nobody is looked up if there are none."""
+    if not waiting:
+        return ()
+    below = max((job.spec.priority for job in waiting), key=lambda priority: priority.rank)
+    return tenants(candidates, tx.tenures(below), tx.now)
+
+
+def _evict(tx: Tx, eviction: Eviction) -> None:
+    """Takes a job from its nodes for one that waits, as far as both still are as they were."""
+    waiting, job = tx.job(eviction.for_id), tx.job(eviction.job_id)
+    if waiting is None or waiting.state is not JobState.PENDING or job is None or job.token != eviction.token:
+        return
+    lease = tx.lease(job.id, eviction.token)
+    if lease is not None and lease.live and job.phase not in ENDING:
+        leases.preempt(tx, job, lease, eviction.reason, by="scheduler")
+
+
 def _shunned(tx: Tx, job: Job) -> frozenset[NodeId]:
-    """Nodes that had the job and did not bring it to an end, through no other member's fault."""
+    """Nodes that had the job and did not bring it to an end, through no other's fault."""
+    innocent = (leases.DISBANDED, OUTRANKED)
     return frozenset(
         lease.node_id
         for lease in tx.leases_of(job.id)
-        if lease.state is not LeaseState.ACTIVE and not lease.end_reason.startswith(leases.DISBANDED)
+        if lease.state is not LeaseState.ACTIVE and not lease.end_reason.startswith(innocent)
     )
 
 

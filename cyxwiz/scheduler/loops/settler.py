@@ -11,6 +11,7 @@ from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.runtime.tasks import Tasks, spawn
 from cyxwiz.services import payments as money
 from cyxwiz.services.payments import Payments
+from cyxwiz.services.settlement import Due
 
 log = logging.getLogger(__name__)
 BATCH = 200
@@ -36,10 +37,14 @@ class Settler(Service):
         subscription = self._bus.subscribe(money.TOPIC, "jobs")
         self._payments.taker = self._begin
         self.ready()
+        taken_up = False
         try:
             while not self.stopping.is_set():
                 wait = self._poll
                 try:
+                    if not taken_up:
+                        await self._payments.take_up()
+                        taken_up = True
                     wait = await self.settle()
                 except CyxError as error:
                     if error.code not in (Code.UNAVAILABLE, Code.EXHAUSTED):
@@ -64,20 +69,20 @@ class Settler(Service):
         # One that is in hand for long may be due again meanwhile: nothing is to be done about it.
         return min(self._poll, max(wait, 0.01 if fresh or not due else BUSY_SECONDS))
 
-    def _begin(self, payment_id: str) -> bool:
-        """Takes a payment in hand; False for one that is."""
+    def _begin(self, payment_id: str, due: Due | None = None) -> bool:
+        """Takes a payment in hand; False for one that is. `due`: what is known to be its next step."""
         if payment_id in self._busy:
             self._missed.add(payment_id)
             return False
         self._busy.add(payment_id)
-        spawn(self._drive(payment_id), name=f"settle {payment_id}", group=self._drives)
+        spawn(self._drive(payment_id, due), name=f"settle {payment_id}", group=self._drives)
         return True
 
-    async def _drive(self, payment_id: str) -> None:
+    async def _drive(self, payment_id: str, due: Due | None) -> None:
         """All steps of one payment that are due: a chain takes seconds for each, and holds up no other payment."""
         try:
             async with self._slots:
-                await self._payments.drive_on(payment_id, lambda: not self.stopping.is_set())
+                await self._payments.drive_on(payment_id, lambda: not self.stopping.is_set(), due)
         except CyxError as error:
             log.warning("payment %s is put off: %s", payment_id, error.message)
         finally:

@@ -41,8 +41,9 @@ async def probe(
     seed: int,
     seconds: float,
     clock: Callable[[], float] = perf_counter,
+    most_bytes: int | None = None,
 ) -> NetworkResult:
-    """Raises UnreachableError."""
+    """Sends for so long, or `most_bytes` if that is less. Raises UnreachableError."""
     if credentials is None:
         channel = grpc.aio.insecure_channel(address)
     else:
@@ -54,12 +55,14 @@ async def probe(
         except TimeoutError:
             raise UnreachableError(f"central at {address} does not answer") from None
         try:
-            return await _measure(channel, seed, seconds, clock)
+            return await _measure(channel, seed, seconds, clock, most_bytes)
         except grpc.aio.AioRpcError as error:
             raise UnreachableError(f"central at {address}: {error.code().name}: {error.details()}") from None
 
 
-async def _measure(channel: grpc.aio.Channel, seed: int, seconds: float, clock: Callable[[], float]) -> NetworkResult:
+async def _measure(
+    channel: grpc.aio.Channel, seed: int, seconds: float, clock: Callable[[], float], most_bytes: int | None
+) -> NetworkResult:
     check = channel.unary_unary(
         METHOD,
         request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -72,7 +75,7 @@ async def _measure(channel: grpc.aio.Channel, seed: int, seconds: float, clock: 
         trips.append(clock() - start)
     name = random.Random(seed).randbytes(PAYLOAD // 2).hex()  # noqa: S311  no secret
     sent, start = 0, clock()
-    while sent == 0 or clock() - start < seconds:
+    while sent == 0 or (clock() - start < seconds and (most_bytes is None or sent < most_bytes)):
         await asyncio.gather(*(_send(check, name) for _ in range(ABREAST)))
         sent += ABREAST * PAYLOAD
     return NetworkResult(statistics.median(trips) * 1000, sent / (clock() - start) / 1e6, sent)

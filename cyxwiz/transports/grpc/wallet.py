@@ -7,7 +7,7 @@ from typing import Any
 from cyxwiz.domain.base58 import parse_wallet
 from cyxwiz.domain.errors import CyxError, invalid
 from cyxwiz.domain.estimate import estimate_cost
-from cyxwiz.domain.money import UNITS_PER_CYXWIZ
+from cyxwiz.domain.money import LAMPORTS_PER_SOL, UNITS_PER_CYXWIZ
 from cyxwiz.domain.payment import Movement
 from cyxwiz.ports.store import MovementQuery
 from cyxwiz.protocol import common_pb2 as common
@@ -53,12 +53,13 @@ class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
         )
 
     async def GetBalance(self, request: pb.GetBalanceRequest, context: Any) -> pb.GetBalanceResponse:
-        """`sol_balance` stays 0: no SOL is held for anybody."""
+        """`sol_balance` is that of the address on a chain; 0 where the ledger is none."""
         ledger = self._api.money.ledger
         account = await self._account(request.wallet_address, history=False)
-        units = await ledger.balance(account)
+        units, lamports = await ledger.balance(account), await ledger.lamports(account)
         return pb.GetBalanceResponse(
             status=common.STATUS_SUCCESS,
+            sol_balance=(lamports or 0) / LAMPORTS_PER_SOL,
             cyxwiz_balance=units / UNITS_PER_CYXWIZ,
             token_mint=ledger.info.token_mint,
         )

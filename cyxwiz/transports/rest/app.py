@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
@@ -69,14 +70,14 @@ def build(
         *routes_blockchain.operations(api),
         *routes_page.operations(api, guard, streams),
     ]
-    description = openapi.document(operations)
+    description = cache(lambda: openapi.document(operations))  # made when it is asked for
 
     app = FastAPI(
         title="CyxWiz", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
     app.state.streams = streams
-    app.openapi = lambda: description  # type: ignore[method-assign]
-    app.include_router(routes_page.router(lambda: description, open_mode=guard.accounts.open))
+    app.openapi = description  # type: ignore[method-assign]
+    app.include_router(routes_page.router(description, open_mode=guard.accounts.open))
     app.include_router(door.router(operations))
     for router in routers:
         app.include_router(router)

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from cyxwiz import __version__, wire
 from cyxwiz.domain.errors import Code
 from cyxwiz.transports.rest.request import Access, Operation
-from cyxwiz.transports.rest.schemas import DOCUMENTS, Schema, ref
+from cyxwiz.transports.rest.schemas import DOCUMENTS
+from cyxwiz.transports.rest.shapes import Schema, ref
 
 _PREFIX = "#/components/schemas/"
 _AMOUNT: Schema = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "examples": ["512MiB", "8GB"]}]}

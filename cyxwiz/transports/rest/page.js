@@ -1,9 +1,9 @@
-"use strict";
-// All text from the server goes into text nodes, never into markup: names of jobs and nodes are other people's input.
+// The board: figures, jobs and nodes, kept current by the event stream; and signing in.
 
-const $ = (id) => document.getElementById(id);
-const OPEN = document.body.dataset.open === "yes";
-const KEY = "cyxwiz.key";
+import {$, KEY, OPEN, api, el, problem} from "./base.js";
+import {walletLogin} from "./signing.js";
+import {forget, offerToSubmit} from "./submit.js";
+
 const PAGE = 50;
 const ENDED = new Set(["completed", "failed", "cancelled"]);
 const MAX_POINTS = 2000;
@@ -16,38 +16,6 @@ let total = 0;
 let expanded = null; // {id, points, lines, nextPoint, nextLine, result, explain}
 let stream = null;
 let retry = 0;
-
-function el(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes || {})) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  for (const child of children.flat(Infinity)) {
-    if (child !== null && child !== undefined && child !== false) made.append(child);
-  }
-  return made;
-}
-
-class Refused extends Error {
-  constructor(status, error) {
-    super(error.message);
-    this.status = status;
-    this.code = error.code;
-  }
-}
-
-async function api(method, path, body) {
-  const headers = {};
-  const key = sessionStorage.getItem(KEY);
-  if (key) headers.Authorization = "Bearer " + key;
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  const response = await fetch(path, {method, headers, body: body === undefined ? undefined : JSON.stringify(body)});
-  const answer = await response.json();
-  if (!response.ok) throw new Refused(response.status, answer.error);
-  return answer;
-}
 
 let toastTimer = 0;
 function tell(error) {
@@ -179,7 +147,7 @@ function showJobs() {
   if (jobs.size === 0) {
     $("no-jobs").replaceChildren(...(filtered
       ? [el("strong", {}, "No job matches"), "Clear the name and the status to see all."]
-      : [el("strong", {}, "No jobs yet"), "Submit one from a terminal:", el("br"),
+      : [el("strong", {}, "No jobs yet"), "Submit one above, or from a terminal:", el("br"),
         el("pre", {class: "command"}, "cyxwiz submit job.toml --watch")]));
   }
 }
@@ -430,14 +398,14 @@ async function loadAll() {
 }
 
 function signIn(message) {
+  forget();
   if (stream) stream.close();
   stream = null;
   sessionStorage.removeItem(KEY);
   $("board").hidden = true;
   $("leave").hidden = true;
   $("sign-in").hidden = false;
-  $("key-error").hidden = !message;
-  $("key-error").textContent = message || "";
+  problem($("key-error"), message);
   live("wait", "not connected");
   $("key").focus();
 }
@@ -448,6 +416,7 @@ async function start() {
     $("sign-in").hidden = true;
     $("board").hidden = false;
     $("leave").hidden = OPEN;
+    await offerToSubmit();
     await connect();
   } catch (error) {
     if (error.status === 401) signIn(sessionStorage.getItem(KEY) ? error.message : "");
@@ -460,6 +429,18 @@ $("key-form").addEventListener("submit", (event) => {
   sessionStorage.setItem(KEY, $("key").value.trim());
   $("key").value = "";
   start();
+});
+$("wallet-file").addEventListener("change", async () => {
+  const [file] = $("wallet-file").files;
+  $("wallet-file").value = "";
+  if (!file) return;
+  try {
+    problem($("key-error"), "");
+    sessionStorage.setItem(KEY, await walletLogin(file));
+    await start();
+  } catch (error) {
+    problem($("key-error"), error.message);
+  }
 });
 $("leave").addEventListener("click", () => signIn(""));
 $("more").addEventListener("click", () => loadJobs(cursor).catch(tell));

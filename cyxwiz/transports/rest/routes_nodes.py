@@ -68,6 +68,23 @@ def operations(api: Api) -> list[Operation]:
         ),
         Operation(
             "POST",
+            f"{path}/stake/rewards",
+            "Claim the rewards that are due to its stake",
+            "Stake",
+            api.claim_rewards,
+            refuses=(Code.CONFLICT, Code.UNSUPPORTED),
+        ),
+        Operation(
+            "POST",
+            "/api/stakes/rewards",
+            "Give of one's balance for the rewards of stakes",
+            "Funded",
+            api.fund_rewards,
+            body=Amount,
+            refuses=(Code.FUNDS, Code.UNSUPPORTED),
+        ),
+        Operation(
+            "POST",
             f"{path}/stake/appeal",
             "Appeal against the slash of its stake",
             "Stake",

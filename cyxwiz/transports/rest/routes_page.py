@@ -26,7 +26,7 @@ from cyxwiz.transports.rest.request import Access, Operation, reply
 from cyxwiz.transports.rest.streams import Source, Streams, open_stream
 
 FOLDER = Path(__file__).parent
-ASSETS = ("page.css", "page.js", "icon.svg")
+ASSETS = ("page.css", "page.js", "base.js", "escrow.js", "signing.js", "submit.js", "icon.svg")
 MAX_TOPICS = 100
 
 

@@ -17,6 +17,8 @@ from cyxwiz.services.api import Api, Call
 from cyxwiz.services.reconcile import Found
 from cyxwiz.transports.rest.request import Access, Operation, reply
 
+DRIFTS = ("payments", "units", "books_units", "reservations", "reservation_units", "spare_units")
+
 
 class Gauges:
     """Figures for Prometheus: jobs and nodes as the store counts them when asked, requests as they pass."""
@@ -31,7 +33,7 @@ class Gauges:
         self._compute = Gauge("cyxwiz_compute_seconds", "Seconds of compute that jobs have used", registry=registry)
         self._drifts = Gauge(
             "cyxwiz_ledger_drift",
-            "Payments that differ from what the ledger holds, their units, and what the books are off by",
+            "Payments and reservations that differ from what the ledger holds, their units, what the books are off by",
             ["of"],
             registry=registry,
         )
@@ -51,8 +53,8 @@ class Gauges:
         self._nodes.set(stats.total_nodes)
         self._compute.set(stats.compute_seconds)
         drift = self._drift()
-        for name, value in (("payments", drift.payments), ("units", drift.units), ("books_units", drift.books_units)):
-            self._drifts.labels(name).set(value)
+        for name in DRIFTS:
+            self._drifts.labels(name).set(getattr(drift, name))
         return Response(generate_latest(self._registry), media_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -2,75 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from cyxwiz import wire
+from cyxwiz.transports.rest.schemas_money import MONEY_DOCUMENTS
+from cyxwiz.transports.rest.shapes import (
+    ANYTHING,
+    FILE,
+    FLAG,
+    MONEY,
+    NUMBER,
+    NUMBERS,
+    SHA256,
+    SHARE,
+    STATUS,
+    TEXT,
+    TEXTS,
+    TIME,
+    UUID,
+    WHOLE,
+    Schema,
+    amounts,
+    many,
+    maybe,
+    one_of,
+    page,
+    record,
+    ref,
+)
 
-Schema = dict[str, Any]
-
-TEXT: Schema = {"type": "string"}
-UUID: Schema = {"type": "string", "format": "uuid"}
-TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, UTC"}
-WHOLE: Schema = {"type": "integer", "minimum": 0}
-NUMBER: Schema = {"type": "number"}
-SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
-FLAG: Schema = {"type": "boolean"}
-SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-MONEY: Schema = {"type": "string", "description": "CYXWIZ, as a decimal"}
-NUMBERS: Schema = {"type": "object", "additionalProperties": {"type": "number"}}
-TEXTS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
-ANYTHING: Schema = {"type": "object"}
-
-
-def maybe(schema: Schema) -> Schema:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def many(schema: Schema) -> Schema:
-    return {"type": "array", "items": schema}
-
-
-def one_of(*values: str) -> Schema:
-    return {"type": "string", "enum": list(values)}
-
-
-def ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def record(optional: tuple[str, ...] = (), **fields: Schema) -> Schema:
-    """An object whose fields are all there, save the optional ones; later versions may add some."""
-    return {"type": "object", "properties": fields, "required": [name for name in fields if name not in optional]}
-
-
-def page(plural: str, name: str) -> Schema:
-    return record(
-        ("total_capped",),
-        **{plural: many(ref(name))},
-        total=WHOLE,
-        page=WHOLE,
-        limit=WHOLE,
-        total_pages=WHOLE,
-        next_cursor=maybe(TEXT),
-        total_capped=FLAG,
-    )
-
-
-def _amounts(*names: str) -> dict[str, Schema]:
-    return {key: schema for name in names for key, schema in ((name, MONEY), (f"{name}_units", WHOLE))}
-
-
-def _sums(name: str) -> dict[str, Schema]:
-    return {f"{name}_sol": maybe(NUMBER), f"{name}_cyxwiz": MONEY, f"{name}_usd": maybe(NUMBER)}
-
-
-_PAYMENT_STATUS = one_of("pending", "locked", "streaming", "completed", "refunded", "failed")
-_FILE = record(name=TEXT, sha256=SHA256, size=WHOLE)
-_STATUS = one_of("pending", "assigned", "running", "paused", "completed", "failed", "cancelled")
 _QUOTE = record(
     total=MONEY, total_units=WHOLE, lines=many(record(what=TEXT, amount=TEXT, amount_units={"type": "integer"}))
 )
-_VERDICT = record(node_id=UUID, name=TEXT, feasible=FLAG, reason=maybe(TEXT), score=NUMBER, terms=NUMBERS, quote=_QUOTE)
+_TO_CENTRAL: dict[str, Schema] = {
+    "round_trip_ms": {**maybe(NUMBER), "description": "to central and back; null: not known"},
+    "network_bytes_per_second": {**maybe(WHOLE), "description": "to central; null: not known"},
+}
+_LINKS = many(record(nodes=many(UUID), round_trip_ms=NUMBER, bytes_per_second=WHOLE, measured_at=TIME))
+_VERDICT = record(
+    node_id=UUID,
+    name=TEXT,
+    feasible=FLAG,
+    reason=maybe(TEXT),
+    score=NUMBER,
+    terms=NUMBERS,
+    quote=_QUOTE,
+    **_TO_CENTRAL,
+)
 _PROOF: dict[str, Schema] = {
     "chain_head": {**maybe(SHA256), "description": "of the proof's chain; null: the run made none"},
     "signature": {**maybe(TEXT), "description": "of the statement, by the node's Ed25519 key; base64"},
@@ -108,7 +84,7 @@ DOCUMENTS: dict[str, Schema] = {
     "Job": record(
         id=UUID,
         name=TEXT,
-        status=_STATUS,
+        status=STATUS,
         phase=maybe(one_of("awaiting_payment", "queued", "starting", "training", "uploading", "verifying")),
         job_type=one_of("training", "inference", "evaluation", "preprocessing"),
         priority=one_of("low", "normal", "high", "critical"),
@@ -156,11 +132,12 @@ DOCUMENTS: dict[str, Schema] = {
     ),
     "Explanation": record(
         job_id=UUID,
-        status=_STATUS,
+        status=STATUS,
         reason=TEXT,
         jobs_ahead=WHOLE,
         not_before=maybe(TIME),
         nodes=many(_VERDICT),
+        links=_LINKS,
         leases=many(
             record(
                 token=TEXT,
@@ -206,7 +183,7 @@ DOCUMENTS: dict[str, Schema] = {
         model_size=WHOLE,
         final_metrics=NUMBERS,
         total_compute_seconds=NUMBER,
-        files=many(_FILE),
+        files=many(FILE),
         accepted_at=TIME,
         **_PROOF,
     ),
@@ -238,255 +215,6 @@ DOCUMENTS: dict[str, Schema] = {
         environment=maybe(ANYTHING),
         **_PROOF,
     ),
-    "Receipt": record(
-        (),
-        version=WHOLE,
-        job_id=UUID,
-        name=TEXT,
-        status=_STATUS,
-        node_id=maybe(UUID),
-        node_name=maybe(TEXT),
-        node_public_key=maybe(SHA256),
-        node_version=maybe(TEXT),
-        gpu=FLAG,
-        compute_seconds=NUMBER,
-        dataset_uri=TEXT,
-        dataset_sha256=maybe(SHA256),
-        model_sha256=maybe(SHA256),
-        code_sha256=maybe(SHA256),
-        code_files=TEXTS,
-        requirements_sha256=maybe(SHA256),
-        weights_sha256=maybe(SHA256),
-        hyperparameters=TEXTS,
-        epochs=WHOLE,
-        batch_size=WHOLE,
-        seed={"type": "integer"},
-        model_weights_hash=maybe(TEXT),
-        files=many(_FILE),
-        made_dataset_uri={**maybe(TEXT), "description": "of a preprocessing job: what a later job's dataset names"},
-        checkpoints=many(record(number=WHOLE, step=WHOLE, sha256=SHA256, node_id=UUID)),
-        proof=maybe(ref("Proof")),
-        price=MONEY,
-        price_units=WHOLE,
-        charged=FLAG,
-        settled={**FLAG, "description": "whether the money has come to its end; only then the receipt is final"},
-        note=TEXT,
-        ledger=maybe(ref("LedgerInfo")),
-        **_amounts("amount", "paid", "platform_fee", "node_reward", "refunded"),
-        payments=many(
-            record(
-                id=UUID,
-                status=_PAYMENT_STATUS,
-                member=WHOLE,
-                number=WHOLE,
-                client=TEXT,
-                node=maybe(TEXT),
-                node_id=maybe(UUID),
-                fee_bps=WHOLE,
-                amount_units=WHOLE,
-                paid_units=WHOLE,
-                platform_fee_units=WHOLE,
-                node_reward_units=WHOLE,
-                refunded_units=WHOLE,
-                transactions=many(record(reference=TEXT, kind=TEXT, amount_units=WHOLE, at=TIME)),
-            )
-        ),
-        started_at=maybe(TIME),
-        completed_at=maybe(TIME),
-        digests={**TEXTS, "description": "SHA-256 of the canonical JSON of each other field"},
-        signature=record(algorithm=one_of("ed25519"), public_key=SHA256, value=TEXT),
-    ),
-    "Receipts": page("receipts", "ReceiptLine"),
-    "ReceiptLine": record(
-        (),
-        job_id=UUID,
-        name=TEXT,
-        status=_STATUS,
-        **_amounts("price", "paid", "refunded"),
-        charged=FLAG,
-        settled=FLAG,
-        created_at=TIME,
-        completed_at=maybe(TIME),
-    ),
-    "LedgerInfo": record(
-        backend=TEXT, network=maybe(TEXT), platform=maybe(TEXT), token_mint=maybe(TEXT), program_id=maybe(TEXT)
-    ),
-    "Platform": record(
-        algorithm=one_of("ed25519"),
-        public_key={**SHA256, "description": "in hex"},
-        fee_bps=WHOLE,
-        ledger=maybe(ref("LedgerInfo")),
-    ),
-    "WalletNonceMade": record(nonce=TEXT, message=TEXT, expires_at=TIME),
-    "LinkedWallet": record(wallet_address=TEXT, linked_at=TIME),
-    "LinkedWallets": record(wallets=many(ref("LinkedWallet"))),
-    "UnlinkedWallet": record(wallet_address=TEXT, unlinked=FLAG),
-    "BlockchainWallet": record(
-        address=TEXT,
-        network=TEXT,
-        sol_balance=maybe(NUMBER),
-        sol_balance_usd=maybe(NUMBER),
-        cyxwiz_balance=maybe(NUMBER),
-        cyxwiz_balance_units=maybe(WHOLE),
-        cyxwiz_balance_usd=maybe(NUMBER),
-        token_mint=maybe(TEXT),
-        sol_price_usd=maybe(NUMBER),
-        cyxwiz_price_usd=maybe(NUMBER),
-        is_connected=FLAG,
-        rpc_endpoint=maybe(TEXT),
-        program_id=maybe(TEXT),
-    ),
-    "BlockchainTransactions": page("transactions", "BlockchainTransaction"),
-    "BlockchainTransaction": record(
-        id=UUID,
-        tx_type=TEXT,
-        job_id=UUID,
-        amount=WHOLE,
-        amount_sol=maybe(NUMBER),
-        amount_cyxwiz=MONEY,
-        platform_fee=WHOLE,
-        node_reward=WHOLE,
-        status=_PAYMENT_STATUS,
-        escrow_tx_hash=maybe(TEXT),
-        completion_tx_hash=maybe(TEXT),
-        user_wallet=TEXT,
-        node_wallet=maybe(TEXT),
-        created_at=TIME,
-        completed_at=maybe(TIME),
-    ),
-    "BlockchainEscrows": record(
-        escrows=many(
-            record(
-                id=UUID,
-                job_id=UUID,
-                user_wallet=TEXT,
-                node_wallet=maybe(TEXT),
-                amount=WHOLE,
-                amount_sol=maybe(NUMBER),
-                amount_cyxwiz=MONEY,
-                status=_PAYMENT_STATUS,
-                escrow_account=maybe(TEXT),
-                created_at=TIME,
-            )
-        ),
-        total=WHOLE,
-        total_locked_lamports=WHOLE,
-        total_locked_sol=maybe(NUMBER),
-        total_locked_cyxwiz=MONEY,
-    ),
-    "BlockchainStats": record(
-        (),
-        total_transactions=WHOLE,
-        total_volume_lamports=WHOLE,
-        **_sums("total_volume"),
-        platform_fees_collected=WHOLE,
-        **_sums("platform_fees_collected"),
-        node_payouts_total=WHOLE,
-        **_sums("node_payouts_total"),
-        active_escrows_count=WHOLE,
-        active_escrows_value=WHOLE,
-        **_sums("active_escrows"),
-        transactions_24h=WHOLE,
-        volume_24h_lamports=WHOLE,
-        **_sums("volume_24h"),
-        sol_price_usd=maybe(NUMBER),
-        cyxwiz_price_usd=maybe(NUMBER),
-    ),
-    "BlockchainPrices": record(sol_price_usd=maybe(NUMBER), cyxwiz_price_usd=maybe(NUMBER), last_updated=maybe(TIME)),
-    "Wallet": record(
-        address=TEXT,
-        backend=TEXT,
-        network=maybe(TEXT),
-        balance=MONEY,
-        balance_units=WHOLE,
-        locked=maybe(MONEY),
-        locked_units=maybe(WHOLE),
-        token_mint=maybe(TEXT),
-        program_id=maybe(TEXT),
-        rpc_endpoint=maybe(TEXT),
-    ),
-    "JobQuote": record(
-        (),
-        id={**UUID, "description": "the job's, once it is submitted with this quote"},
-        owner_id=UUID,
-        wallet_address=TEXT,
-        **_amounts("amount"),
-        fee_bps=WHOLE,
-        rate_units_per_second=NUMBER,
-        interval_seconds={**WHOLE, "description": "how often progress is paid for; 0: at the end"},
-        deadline={**TIME, "description": "after it the wallet takes back by itself what was not paid out"},
-        created_at=TIME,
-        expires_at=TIME,
-        network=TEXT,
-        escrow=record(
-            account=TEXT,
-            program_id=TEXT,
-            mint=TEXT,
-            platform=TEXT,
-            arbiter=TEXT,
-            fee_account=TEXT,
-            amount_units=WHOLE,
-            deadline_seconds={**WHOLE, "description": "Unix"},
-            fee_bps=WHOLE,
-            window_seconds={**WHOLE, "description": "of a dispute"},
-            interval_seconds={**WHOLE, "description": "that the cap holds for; 0: it does not stream"},
-            cap_units=WHOLE,
-        ),
-        message={**TEXT, "description": "the transaction to sign, in base64, without its signatures"},
-        last_valid_block_height=WHOLE,
-        digests=TEXTS,
-        signature=ANYTHING,
-    ),
-    "JobPayments": page("payments", "JobPayment"),
-    "JobPayment": record(
-        id=UUID,
-        job_id=UUID,
-        owner_id=UUID,
-        status=_PAYMENT_STATUS,
-        funding=one_of("prepaid", "signed"),
-        client=TEXT,
-        node=maybe(TEXT),
-        node_id=maybe(UUID),
-        member=WHOLE,
-        amount=MONEY,
-        amount_units=WHOLE,
-        earned=MONEY,
-        earned_units=WHOLE,
-        paid=MONEY,
-        paid_units=WHOLE,
-        platform_fee=MONEY,
-        platform_fee_units=WHOLE,
-        node_reward=MONEY,
-        node_reward_units=WHOLE,
-        refunded=MONEY,
-        refunded_units=WHOLE,
-        fee_bps=WHOLE,
-        error=maybe(TEXT),
-        created_at=TIME,
-        locked_at=maybe(TIME),
-        ended_at=maybe(TIME),
-        deadline=TIME,
-    ),
-    "Transactions": page("transactions", "Transaction"),
-    "Transaction": record(
-        reference=TEXT,
-        kind=TEXT,
-        status=one_of("pending", "confirmed", "failed"),
-        amount=MONEY,
-        amount_units=WHOLE,
-        platform_fee=MONEY,
-        platform_fee_units=WHOLE,
-        source=TEXT,
-        destination=TEXT,
-        payment_id=maybe(UUID),
-        job_id=maybe(UUID),
-        node_id=maybe(UUID),
-        at=TIME,
-        confirmed_at=maybe(TIME),
-        error=maybe(TEXT),
-    ),
-    "Withdrawn": record(to=TEXT, amount=MONEY, amount_units=WHOLE, reference=TEXT),
-    "Granted": record(user_id=UUID, amount=MONEY, amount_units=WHOLE, reference=TEXT),
     "JobUpdate": record(
         job=ref("Job"),
         events=many(ref("Note")),
@@ -497,7 +225,7 @@ DOCUMENTS: dict[str, Schema] = {
     "Note": record(seq=WHOLE, type=TEXT, at=maybe(TIME), data=ANYTHING),
     "DeletedJob": record(id=UUID, deleted=FLAG),
     "Node": record(
-        ("reputation_account",),
+        ("reputation_account", "links"),
         id=UUID,
         name=TEXT,
         status=one_of("offline", "online", "busy", "draining", "banned"),
@@ -505,7 +233,9 @@ DOCUMENTS: dict[str, Schema] = {
         reputation=SHARE,
         tier=one_of("premium", "normal", "probation", "banned"),
         reputation_account=ref("ReputationAccount"),
-        **_amounts("stake"),
+        links=_LINKS,
+        **_TO_CENTRAL,
+        **amounts("stake"),
         load=WHOLE,
         current_load=SHARE,
         max_concurrent_jobs=WHOLE,
@@ -563,75 +293,6 @@ DOCUMENTS: dict[str, Schema] = {
         at=TIME, kind=TEXT, cause=TEXT, delta=NUMBER, weight=SHARE, counts=NUMBER, job_id=maybe(UUID), note=TEXT
     ),
     "Nodes": page("nodes", "Node"),
-    "Stake": record(
-        (),
-        node_id=UUID,
-        owner_id=UUID,
-        account=TEXT,
-        cooling_until=maybe(TIME),
-        contest=one_of("none", "pending", "appealed"),
-        contested_until=maybe(TIME),
-        evidence_hash=maybe(SHA256),
-        cooldown_seconds=NUMBER,
-        appeal_seconds=NUMBER,
-        steps=many(ref("StakeStep")),
-        did=maybe(ref("StakeStep")),
-        **_amounts("stake", "cooling", "withdrawable", "contested", "slashed", "required", "minimum"),
-    ),
-    "StakeStep": record(
-        (),
-        id=UUID,
-        kind=one_of("stake", "cooldown", "unstake", "slash", "appeal", "judge", "conclude"),
-        status=one_of("pending", "done", "failed"),
-        evidence_hash=maybe(SHA256),
-        by=TEXT,
-        reference=maybe(TEXT),
-        error=maybe(TEXT),
-        at=TIME,
-        **_amounts("amount"),
-    ),
-    "Reservation": record(
-        ("p2p",),
-        id=UUID,
-        status=one_of("pending", "active", "completed", "cancelled", "expired", "failed"),
-        ending={**FLAG, "description": "one side has ended it, the other has not"},
-        node_id=UUID,
-        node_name=maybe(TEXT),
-        user_id=UUID,
-        wallet=TEXT,
-        started_at=TIME,
-        ends_at=TIME,
-        ended_at=maybe(TIME),
-        reason=TEXT,
-        duration_minutes=WHOLE,
-        remaining_seconds=WHOLE,
-        used_seconds=NUMBER,
-        engine_connected=FLAG,
-        current_job_id=maybe(TEXT),
-        progress=SHARE,
-        metrics=NUMBERS,
-        jobs_completed=WHOLE,
-        price_per_hour=MONEY,
-        price_per_hour_units=WHOLE,
-        escrow=MONEY,
-        escrow_units=WHOLE,
-        paid=MONEY,
-        paid_units=WHOLE,
-        fee=MONEY,
-        fee_units=WHOLE,
-        refunded=MONEY,
-        refunded_units=WHOLE,
-        charged={**FLAG, "description": "a ledger moved the money; without one these are what would be paid"},
-        settled=FLAG,
-        escrow_account=maybe(TEXT),
-        payment_tx_hash=maybe(TEXT),
-        refund_tx_hash=maybe(TEXT),
-        p2p={
-            **record(node_endpoint=maybe(TEXT), auth_token=TEXT, expires_at=WHOLE),
-            "description": "how to reach the node, when it is made",
-        },
-    ),
-    "Reservations": page("reservations", "Reservation"),
     "NodeMetrics": record(node_id=UUID, metrics=many(ANYTHING), count=WHOLE),
     "JoinToken": record(
         ("token",),
@@ -646,15 +307,6 @@ DOCUMENTS: dict[str, Schema] = {
     "JoinTokens": page("tokens", "JoinToken"),
     "User": record(("disabled", "created_at"), id=UUID, name=TEXT, role=TEXT, disabled=FLAG, created_at=TIME),
     "Users": page("users", "User"),
-    "Budget": record(
-        user_id=UUID,
-        name=TEXT,
-        month=TEXT,
-        budget=maybe(MONEY),
-        reserved=MONEY,
-        spent=MONEY,
-        left=maybe(MONEY),
-    ),
     "Tokens": record(
         access_token=TEXT, refresh_token=TEXT, token_type=one_of("Bearer"), expires_in=WHOLE, user=ref("User")
     ),
@@ -664,4 +316,5 @@ DOCUMENTS: dict[str, Schema] = {
     "Keys": page("keys", "Key"),
     "Ticket": record(ticket=TEXT, expires_in=WHOLE),
     "Blob": record(("uri", "offset"), sha256=SHA256, size=WHOLE, uri=TEXT, offset=WHOLE),
+    **MONEY_DOCUMENTS,
 }

@@ -16,7 +16,8 @@ from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.base58 import decode
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.receipt import AMOUNTS, sealed
-from tests.unit.client.server import FakeCentral, job, serving_beside
+from cyxwiz.domain.wallet_proof import Purpose, proof_message
+from tests.unit.client.server import FakeCentral, asks_to_sign, job, serving_beside
 
 JOB = job()["id"]
 SEED = b"\3" * 32
@@ -113,15 +114,36 @@ def test_an_airdrop_is_a_grant_to_oneself(fake: FakeCentral, capsys: Any) -> Non
     assert cyxwiz("wallet", "airdrop", "5") == 4
 
 
-def test_link_signs_what_the_server_says_and_sends_no_secret(fake: FakeCentral, tmp_path: Path, capsys: Any) -> None:
+def test_link_signs_nothing_but_the_link_and_sends_no_secret(fake: FakeCentral, tmp_path: Path, capsys: Any) -> None:
     pair = Keypair(SEED)
     path = tmp_path / "id.json"
     path.write_text(json.dumps([*SEED, *decode(pair.address)]))
     assert cyxwiz("wallet", "link", str(path)) == 2  # others can read it
     path.chmod(0o600)
-    fake.answers["WalletNonce"] = {"nonce": "n.1.c", "message": "sign me"}
+    asks_to_sign(fake)
     fake.answers["LinkWallet"] = {"wallet_address": pair.address, "linked_at": "2026-01-01T00:00:00.000Z"}
     assert cyxwiz("wallet", "link", str(path)) == 0
     sent = fake.calls[-1][2]
-    assert sent == {"wallet_address": pair.address, "nonce": "n.1.c", "signature": pair.sign(b"sign me").hex()}
+    message = proof_message(Purpose.LINK, pair.address, "ab" * 32, "1.2.c")
+    assert sent == {"wallet_address": pair.address, "nonce": "1.2.c", "signature": pair.sign(message.encode()).hex()}
     assert SEED.hex() not in json.dumps([each[2] for each in fake.calls])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"nonce": "1.2.c", "message": "sign me"},
+        {"nonce": "1.2.c", "message": None},
+        {"nonce": "1.2.c\nWallet: other", "message": "x"},
+        {},
+    ],
+)
+def test_what_is_no_link_is_not_signed(fake: FakeCentral, tmp_path: Path, asked: dict[str, Any], capsys: Any) -> None:
+    path = tmp_path / "id.json"
+    path.write_text(json.dumps([*SEED, *decode(Keypair(SEED).address)]))
+    path.chmod(0o600)
+    asks_to_sign(fake)
+    fake.answers["WalletNonce"] = asked
+    assert cyxwiz("wallet", "link", str(path)) == 1
+    assert "nothing was signed" in capsys.readouterr().err
+    assert "LinkWallet" not in [each[0] for each in fake.calls]

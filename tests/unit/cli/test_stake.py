@@ -39,10 +39,14 @@ def stake(**changes: Any) -> dict[str, Any]:
         "contested": "0",
         "slashed": "0",
         "required": "100",
+        "rewards_due": "0.25",
+        "rewards_vault": "7",
     }
     document = {
         "node_id": NODE,
         "account": "a",
+        "rewards_account": "vault-1",
+        "rewards_percent": 5.0,
         **amounts,
         "required_units": 100,
         "cooling_until": FREE,
@@ -78,6 +82,8 @@ def nodes(*idents: str) -> dict[str, Any]:
     [
         (["show"], "GetStake", {}),
         (["add", "1.5"], "AddStake", {"amount": "1.5"}),
+        (["rewards"], "GetStake", {}),
+        (["rewards", "--claim"], "ClaimRewards", {}),
         (["withdraw"], "WithdrawStake", {}),
         (["withdraw", "50"], "WithdrawStake", {"amount": "50"}),
         (["appeal"], "AppealSlash", {}),
@@ -119,6 +125,26 @@ def test_withdraw_says_which_it_was_and_when(fake: FakeCentral, capsys: Any) -> 
     fake.answers["WithdrawStake"] = stake(did=step("unstake", "50"), cooling_until=None)
     assert cyxwiz("stake", "withdraw", "--node", NODE) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("withdrawn 50 CYXWIZ")
+
+
+def test_rewards_show_what_is_due_and_where_they_are_funded(fake: FakeCentral, capsys: Any) -> None:
+    fake.answers["GetStake"] = stake()
+    assert cyxwiz("stake", "rewards", "--node", NODE) == 0
+    said = capsys.readouterr().out
+    assert all(each in said for each in ("vault-1", "5 % of it", "0.25 CYXWIZ", "7 CYXWIZ"))
+    assert cyxwiz("stake", "show", "--node", NODE) == 0
+    assert "0.25 CYXWIZ" in capsys.readouterr().out
+    fake.answers["ClaimRewards"] = stake(did=step("rewards", "0.25"))
+    assert cyxwiz("stake", "rewards", "--claim", "--node", NODE) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("claimed 0.25 CYXWIZ")
+
+
+def test_funding_shows_the_vault(fake: FakeCentral, capsys: Any) -> None:
+    fake.answers["FundRewards"] = {"rewards_account": "vault-1", "rewards_vault": "9", "amount": "2"}
+    assert cyxwiz("stake", "fund", "2") == 0
+    assert fake.calls[-1][:3] == ("FundRewards", "", {"amount": "2"})
+    assert "idempotency-key" in fake.calls[-1][3]
+    assert "vault-1" in capsys.readouterr().out
 
 
 def test_an_open_slash_is_shown_with_its_end(fake: FakeCentral, capsys: Any) -> None:

@@ -13,6 +13,7 @@ import grpc
 
 from cyxwiz import wire
 from cyxwiz.domain.errors import CyxError
+from cyxwiz.domain.wallet_proof import Purpose, proof_message
 from cyxwiz.ext.v1 import blobs_pb2 as blobs
 from cyxwiz.ext.v1 import blobs_pb2_grpc, client_pb2
 
@@ -124,6 +125,17 @@ async def serving(fake: FakeCentral, port: int = 0) -> AsyncGenerator[int]:
         yield bound
     finally:
         await server.stop(None)
+
+
+def asks_to_sign(fake: FakeCentral) -> None:
+    """Has it give out a nonce for a wallet, as central does."""
+
+    def nonce(ident: str, args: Any, metadata: Any) -> dict[str, str]:
+        message = proof_message(Purpose(args["purpose"]), args["wallet_address"], "ab" * 32, "1.2.c")
+        return {"nonce": "1.2.c", "message": message}
+
+    fake.answers["GetPlatform"] = {"public_key": "ab" * 32}
+    fake.answers["WalletNonce"] = nonce
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ import pytest
 from cyxwiz.client import FROM_START, Client, SyncClient, connection
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.errors import Code, CyxError
-from tests.unit.client.server import SERVICE, FakeCentral, job, serving, serving_beside, update
+from tests.relay import relay
+from tests.unit.client.server import SERVICE, FakeCentral, asks_to_sign, job, serving, serving_beside, update
 
 JOB = job()["id"]
 
@@ -49,7 +50,7 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
         await getattr(client, act)(JOB)
     for act in ("revoke_node_token", "disable_user", "revoke_key"):
         await getattr(client, act)(JOB)
-    fake.answers["WalletNonce"] = {"nonce": "n", "message": "sign me"}
+    asks_to_sign(fake)
     fake.answers["WalletLogin"] = fake.answers["Login"]
     await client.link_wallet(Keypair(b"\1" * 32))
     await client.wallet_login(Keypair(b"\1" * 32))
@@ -62,9 +63,10 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
     await client.quote({}, "w")
     await client.withdraw("w", "1")
     await client.complain_about_node(JOB, JOB, "late")
-    for act in ("stake", "withdraw_stake", "appeal_slash"):
+    for act in ("stake", "withdraw_stake", "appeal_slash", "claim_rewards"):
         await getattr(client, act)(JOB)
     await client.add_stake(JOB, "1.5")
+    await client.fund_rewards("1.5")
     await client.judge_slash(JOB, True)
     for act in ("reservation", "release_reservation"):
         await getattr(client, act)(JOB)
@@ -139,6 +141,17 @@ async def test_nobody_there(tmp_path: Path) -> None:
             with pytest.raises(CyxError, match=r"127\.0\.0\.1:1.*cyxwiz run") as caught:
                 await act
             assert caught.value.code is Code.UNAVAILABLE
+
+
+async def test_a_far_server_is_reached_at_the_first_attempt(fake: FakeCentral, tmp_path: Path) -> None:
+    """Also by a request that may not be repeated: a connection may take its time."""
+    async with (
+        serving(fake) as port,
+        relay(port, delay=0.4) as far,
+        Client(f"127.0.0.1:{far.port}", "cyx_key", tmp_path, patience=0) as client,
+    ):
+        await client.revoke_key(JOB)
+    assert [each[0] for each in fake.calls] == ["RevokeKey"]
 
 
 async def test_an_answer_that_does_not_come_is_a_time_out(fake: FakeCentral, tmp_path: Path) -> None:

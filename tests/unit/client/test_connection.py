@@ -9,7 +9,7 @@ import pytest
 
 from cyxwiz import wire
 from cyxwiz.client.connection import Credentials, discover, keep_session, open_channel, parse_server, where
-from cyxwiz.client.errors import rebuild
+from cyxwiz.client.errors import BROKEN_WRITE, is_passing, rebuild
 from cyxwiz.domain.errors import Code, CyxError
 
 
@@ -148,3 +148,10 @@ def test_bare_statuses() -> None:
     assert rebuilt(grpc.StatusCode.FAILED_PRECONDITION, "x").code is Code.CONFLICT
     assert rebuilt(grpc.StatusCode.CANCELLED).code is Code.UNAVAILABLE
     assert "older" in rebuilt(grpc.StatusCode.UNIMPLEMENTED, "Method not found!").message
+    assert rebuilt(grpc.StatusCode.INTERNAL, "went wrong").code is Code.INTERNAL
+
+
+def test_a_write_into_an_ended_call_may_be_repeated() -> None:
+    error = rebuilt(grpc.StatusCode.INTERNAL, BROKEN_WRITE)
+    assert is_passing(error)
+    assert "while a message was being sent" in error.message

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cyxwiz.compute.runs import Record, _Gpus
+from cyxwiz.compute.gpus import Gpus
+from cyxwiz.compute.runs import Record
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ext.v1 import link_pb2 as pb
 from tests.fakes import GIB
@@ -18,7 +19,7 @@ def a_run(device: str, vram: int = 0) -> Record:
 
 
 def test_a_guest_takes_no_gpu_that_somebody_asked_for() -> None:
-    gpus, owner = _Gpus((24 * GIB,)), a_run("cuda")
+    gpus, owner = Gpus((24 * GIB,)), a_run("cuda")
     assert gpus.take(owner) == "cuda:0"
     assert gpus.take(a_run("any")) == "cpu"
     gpus.release(owner)
@@ -26,7 +27,7 @@ def test_a_guest_takes_no_gpu_that_somebody_asked_for() -> None:
 
 
 def test_who_asks_for_a_gpu_prefers_one_without_guests_and_fails_for_none() -> None:
-    gpus = _Gpus((24 * GIB, 24 * GIB, 80 * GIB))
+    gpus = Gpus((24 * GIB, 24 * GIB, 80 * GIB))
     assert gpus.take(a_run("any")) == "cuda:0"
     assert [gpus.take(a_run("cuda", 16)) for _ in range(3)] == ["cuda:1", "cuda:0", "cuda:2"]
     with pytest.raises(CyxError) as caught:
@@ -35,6 +36,6 @@ def test_who_asks_for_a_gpu_prefers_one_without_guests_and_fails_for_none() -> N
 
 
 def test_guests_spread() -> None:
-    gpus = _Gpus((GIB, GIB))
+    gpus = Gpus((GIB, GIB))
     assert [gpus.take(a_run("any")) for _ in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert gpus.take(a_run("cpu")) == "cpu"

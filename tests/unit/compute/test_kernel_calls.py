@@ -132,7 +132,7 @@ def test_what_is_wrong_is_named(kind: str, inputs: Any, texts: dict[str, str], w
     ],
 )
 def test_what_would_be_too_large_is_not_made(kind: str, inputs: Any, texts: dict[str, str]) -> None:
-    with refused(Code.EXHAUSTED, "at most 1048576 may be made") as caught:
+    with refused(Code.EXHAUSTED, "at most 1048576 may be made (node.operations.room_bytes") as caught:
         call(kind, *inputs, **texts)
     assert not caught.value.retryable
 

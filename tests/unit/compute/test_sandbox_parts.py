@@ -95,6 +95,20 @@ def test_what_is_laid_out_and_what_is_taken(tmp_path: Path) -> None:
     assert not here.root.exists()
 
 
+@pytest.mark.parametrize("names", [1, 2])
+def test_a_file_is_taken_without_a_copy_unless_it_has_another_name(tmp_path: Path, names: int) -> None:
+    here = made(tmp_path)
+    source = here.work / "m"
+    source.write_text("weights")
+    source.chmod(0o644)
+    if names == 2:
+        (tmp_path / "elsewhere").hardlink_to(source)
+    kept = here.take(Artefact("m", Path("/seen/work/m"), "ab", 7), tmp_path / "job")
+    assert kept.path.samefile(source) is (names == 1)
+    assert (kept.path.read_text(), kept.path.stat().st_mode & 0o777) == ("weights", 0o600)
+    assert source.stat().st_mode & 0o777 == (0o600 if names == 1 else 0o644)
+
+
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", "/seen/work", "/seen/work/../inputs/x", "/seen/work/link", "/seen/work/inner/x", "relative"]
 )

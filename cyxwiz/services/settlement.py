@@ -1,0 +1,258 @@
+"""Has a ledger do what jobs call for, and jobs follow what a ledger did.
+
+A payment follows its job: nothing that moves a job has to think of money. `Settlement.drive` looks at both and has the
+ledger do what is missing between them, one step at a time (`domain.payment.look`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.events import JobFundsLow, JobPayment
+from cyxwiz.domain.job import Intent, Job, Phase
+from cyxwiz.domain.money import format_cyxwiz
+from cyxwiz.domain.payment import CLOSING, Done, Movement, Payment, Step, Work, after, look
+from cyxwiz.domain.states import JobState, PaymentState
+from cyxwiz.ports.ledger import Ledger
+from cyxwiz.ports.store import Store, Tx
+from cyxwiz.services import leases
+from cyxwiz.services.payment_deadline import TIME_OVER, keep_from_running_unpaid
+
+OUT_OF_FUNDS = "its funds run out"  # how the reason of a job begins that was set aside for it
+STOPPED = "its client stopped the payments"  # on the ledger, by its own signature
+WANTING = (OUT_OF_FUNDS, STOPPED, TIME_OVER)
+HELD = frozenset({PaymentState.LOCKED, PaymentState.STREAMING})
+LOW = 0.8  # of what is locked: the owner is told
+RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
+MAX_REASON = 500
+LOOK_AGAIN = timedelta(seconds=1)
+NO_WORK = Work("", None, ended=False, cost_units=None, progress=0.0, attempt=0, running=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A step that is decided on, of a payment as it is stored. `known`: see `Ledger.known`."""
+
+    payment: Payment
+    step: Step
+    work: Work
+    known: Sequence[Movement]
+
+
+class Settlement:
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        self._store = store
+        self.ledger = ledger
+
+    async def drive(self, payment_id: str) -> bool:
+        """Has the ledger do the next step of a payment, if one is due. False when there was nothing to do.
+
+        Raises:
+            CyxError: FUNDS when its owner could not pay, in which case the job has failed for it; UNAVAILABLE and
+                others when the ledger could not do it now: it is tried again later.
+        """
+        decided = await self._store.write(lambda tx: self._look(tx, payment_id))
+        if decided is None:
+            return False
+        await self._perform(decided, follow=False)
+        return True
+
+    async def drive_on(self, payment_id: str, go_on: Callable[[], bool], due: Due | None = None) -> None:
+        """As `drive`, one step after the other until nothing is due or `go_on` says no; `due` is the first of them."""
+        if due is None:
+            due = await self._store.write(lambda tx: self._look(tx, payment_id))
+        while due is not None:
+            due = await self._perform(due, follow=go_on())
+
+    async def _perform(self, due: Due, *, follow: bool) -> Due | None:
+        """Does one step and writes it down; with `follow`, what is next, which is looked at in the same unit."""
+        payment, step = due.payment, due.step
+        try:
+            done = await self.ledger.perform(payment, step, due.work, due.known)
+        except CyxError as error:
+            failure = error
+        else:
+
+            def unit(tx: Tx) -> Due | None:
+                for each in done.ended:
+                    tx.save_movement(each)
+                moved = self._apply(tx, due, done)
+                if moved is None:
+                    return self._look(tx, payment.id) if follow else None
+                if follow and moved.open:
+                    known = {each.reference: each for each in (*due.known, *done.ended)}
+                    return self._look_at(tx, moved, stored=payment, known=list(known.values()))
+                tx.save_payment(moved)
+                return None
+
+            return await self._store.write(unit)
+        await self._store.write(lambda tx: self._put_off(tx, payment, step, failure))
+        raise failure
+
+    def _look(self, tx: Tx, payment_id: str) -> Due | None:
+        payment = tx.payment(payment_id)
+        return self._look_at(tx, payment, stored=payment) if payment is not None and payment.open else None
+
+    def _look_at(
+        self, tx: Tx, payment: Payment, *, stored: Payment, known: Sequence[Movement] | None = None
+    ) -> Due | None:
+        """What is due of an open payment, which is saved if it is not as it is stored."""
+        job = tx.job(payment.job_id)
+        work = self._work(tx, payment, job)
+        seen = replace(payment, job_version=job.version if job else -1, due_at=None)
+        looked, step = look(seen, work, tx.now)
+        if work.running and looked.streams:
+            waits = timedelta(seconds=looked.interval_seconds)
+            due = (looked.milestone_at or tx.now) + waits
+            looked = replace(looked, due_at=due if due > tx.now else tx.now + LOOK_AGAIN)
+        if job is not None:
+            self._watch_funds(tx, payment, looked, job)
+            keep_from_running_unpaid(tx, payment, job)
+        if step is None:
+            if looked != stored:
+                tx.save_payment(looked)
+            return None
+        # Looked at again even if this process ends before the step is written down, and the job never changes.
+        saved = tx.save_payment(replace(looked, due_at=tx.now + RETRY_MOST))
+        return Due(saved, step, work, self.ledger.known(tx, payment) if known is None else known)
+
+    def _work(self, tx: Tx, payment: Payment, job: Job | None) -> Work:
+        closing = tx.now >= payment.deadline - CLOSING
+        if job is None or (closing and job.state is not JobState.COMPLETED):
+            return replace(NO_WORK, node=payment.node, node_id=payment.node_id, ended=True)
+        # Nothing is earned before it runs: the assignment comes after, and holds up no start.
+        node_id = job.node_id if job.ended or job.state in (JobState.RUNNING, JobState.PAUSED) else None
+        if payment.member and node_id and job.token is not None:
+            mine = (each for each in tx.leases_of(job.id) if each.group == job.token and each.rank == payment.member)
+            node_id = next((each.node_id for each in mine), None)
+        # A node is paid where it was when it was assigned.
+        account = payment.node if node_id == payment.node_id else ""
+        if node_id and not account and (node := tx.node(node_id)) is not None:
+            account = self.ledger.node_account(node)
+        completed = job.state is JobState.COMPLETED
+        known = tx.payments_of(job.id) if payment.number or completed else ()
+        others = [each for each in known if each.member == payment.member and each.id != payment.id]
+        before = [each for each in others if each.number < payment.number]
+        full = all(each.earned_units >= each.amount_units for each in before if each.open)
+        cost = None
+        if job.state is JobState.COMPLETED:
+            world = job.spec.resources.nodes
+            share = job.actual_cost_units // world + (job.actual_cost_units % world if payment.member == 0 else 0)
+            covered = sum(_covers(each, payment) for each in others if each.id != payment.id)
+            cost = max(0, min(payment.amount_units, share - covered))
+        return Work(
+            account,
+            node_id if account else None,
+            ended=job.ended,
+            cost_units=cost,
+            progress=job.progress,
+            attempt=job.attempts,
+            running=job.state is JobState.RUNNING and full,
+        )
+
+    def _watch_funds(self, tx: Tx, before: Payment, now: Payment, job: Job) -> None:
+        """Tells the owner when a job's money runs low, and sets the job aside before it is all earned."""
+        if now.earned_units == before.earned_units or job.ended:
+            return
+        others = [each for each in tx.payments_of(job.id) if each.member == now.member and each.id != now.id]
+        if any(each.number > now.number for each in others):
+            return
+        if before.earned_units < LOW * now.amount_units <= now.earned_units:
+            amount, earned = format_cyxwiz(now.amount_units), format_cyxwiz(now.earned_units)
+            tx.emit(JobFundsLow(job.id, job.owner_id, amount, earned), private_to=job.owner_id)
+        next_interval = now.earned_units + round(now.rate * now.interval_seconds)
+        if next_interval > now.amount_units:
+            self._set_aside(tx, job, OUT_OF_FUNDS)
+
+    def _set_aside(self, tx: Tx, job: Job, why: str) -> None:
+        """Has a job save itself and pause, until there is money again. Nodes of the earlier kind can't."""
+        node = tx.node(job.node_id) if job.node_id else None
+        if job.state is JobState.RUNNING and job.intent is Intent.RUN and node is not None and not node.legacy:
+            job = leases.pause(tx, job, "the platform")
+            tx.save_job(replace(job, reason=f"{why}: `cyxwiz jobs topup {job.id} AMOUNT` lets it go on"))
+
+    def _apply(self, tx: Tx, due: Due, done: Done) -> Payment | None:
+        """The payment with what the ledger did, to be saved. None when somebody else was faster: the ledger did it once
+        all the same, and the next look sees the rest. That somebody else looked at it meanwhile changes nothing: two
+        centrals would keep each other from ever writing down what they did."""
+        step = due.step
+        payment = tx.payment(due.payment.id)
+        if payment is None or payment.done != due.payment.done:
+            return None
+        moved = after(payment, step, due.work, done, tx.now)
+        tell(tx, moved, step, done)
+        job = tx.job(payment.job_id) if step is Step.LOCK or done.stopped else None
+        if job is not None and not job.ended:
+            if step is Step.LOCK:
+                self.funded(tx, job, locked=moved)
+            else:
+                self._set_aside(tx, job, STOPPED)
+        return replace(moved, job_version=-1) if moved.open else moved
+
+    def funded(self, tx: Tx, job: Job, locked: Payment | None = None) -> Job:
+        """The job may start, or go on, once all of its payments are locked, of which `locked` is about to be saved."""
+        waiting = [each for each in tx.payments_of(job.id) if each.state is PaymentState.PENDING]
+        if any(locked is None or each.id != locked.id for each in waiting):
+            return job
+        if job.phase is Phase.AWAITING_PAYMENT and job.state is JobState.PENDING:
+            job = tx.save_job(replace(job, phase=Phase.QUEUED, reason="waiting for the scheduler"))
+            tx.hint(leases.QUEUE)
+        elif job.reason.startswith(WANTING) and (job.state is JobState.PAUSED or job.intent is Intent.PAUSE):
+            job = leases.resume(tx, job, "the platform", paid=True)
+        return job
+
+    def _put_off(self, tx: Tx, seen: Payment, step: Step, error: CyxError) -> None:
+        payment = tx.payment(seen.id)
+        if payment is None or not payment.open:
+            return
+        job = tx.job(payment.job_id)
+        if error.code is Code.FUNDS and step is Step.LOCK and payment.number == 0 and job is not None and not job.ended:
+            leases.fail(tx, job, Code.FUNDS.value, error.message)
+        elif job is not None and job.phase is Phase.AWAITING_PAYMENT and job.state is JobState.PENDING:
+            reason = f"waiting for its payment: {error.message}"[:MAX_REASON]
+            if job.reason != reason:
+                tx.save_job(replace(job, reason=reason))
+        attempts = payment.attempts + 1
+        wait = min(RETRY * 2 ** min(attempts - 1, 10), RETRY_MOST)
+        tx.save_payment(replace(payment, attempts=attempts, error=error.message[:MAX_REASON], due_at=tx.now + wait))
+
+    async def take_up(self) -> None:
+        """Has all open payments looked at now: what a central that is gone had in hand would be only when it was given
+        up for lost. Where another central has some in hand, the ledger still does each step once."""
+        await self._store.write(lambda tx: tx.hurry_payments())
+
+    async def due(self, limit: int) -> tuple[Sequence[str], float]:
+        """Payments to drive now, and the seconds until the next one is due by the clock."""
+
+        def unit(tx: Tx) -> tuple[Sequence[str], float]:
+            ids = tx.due_payment_ids(limit)
+            at = tx.next_payment_at()
+            return ids, 3600.0 if at is None else max(0.0, (at - tx.now).total_seconds())
+
+        return await self._store.read(unit)
+
+
+def _covers(other: Payment, payment: Payment) -> int:
+    """How much of a job's cost is not this payment's, as another of the same member pays it: earlier ones first, and
+    none more than it holds, or than it had paid when it ended."""
+    if other.state not in HELD:
+        return other.paid_units
+    return other.amount_units if other.number < payment.number else other.earned_units
+
+
+def tell(tx: Tx, payment: Payment, step: Step, done: Done) -> None:
+    said = step.value if done.locked else "fail"
+    event = JobPayment(
+        payment.job_id,
+        payment.owner_id,
+        payment.id,
+        said,
+        done.reference,
+        format_cyxwiz(payment.amount_units),
+        format_cyxwiz(done.paid_units or payment.paid_units),
+        format_cyxwiz(done.refunded_units),
+    )
+    tx.emit(event, private_to=payment.owner_id)

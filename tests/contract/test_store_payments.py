@@ -1,0 +1,40 @@
+"""Which payments are to be looked at: the same on every store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from cyxwiz.domain.ids import JobId, UserId, new_id
+from cyxwiz.domain.payment import Payment
+from cyxwiz.domain.states import PaymentState
+from cyxwiz.ports.store import Store
+from tests.contract.conftest import HandClock
+from tests.contract.make import START, job
+
+
+def payment(made: JobId, owner: UserId, **given: Any) -> Payment:
+    deadline = START + timedelta(days=365)
+    base = Payment(new_id(), made, owner, 10, 1000, "client", 1.0, 0, START, deadline)
+    return replace(base, **given)
+
+
+async def test_open_payments_that_are_due_later_are_due_at_once(store: Store, clock: HandClock) -> None:
+    made = job()
+    now = await store.read(lambda tx: tx.now)
+    later = now + timedelta(minutes=1)
+    in_hand = payment(made.id, made.owner_id, due_at=later, job_version=0)
+    at_rest = payment(made.id, made.owner_id, number=1, state=PaymentState.LOCKED, job_version=made.version)
+    ended = payment(made.id, made.owner_id, number=2, state=PaymentState.COMPLETED, due_at=later)
+    await store.write(lambda tx: [tx.add_job(made), *(tx.add_payment(each) for each in (in_hand, at_rest, ended))])
+    assert in_hand.id not in await store.read(lambda tx: tx.due_payment_ids(10))
+    await store.write(lambda tx: tx.hurry_payments())
+    assert in_hand.id in await store.read(lambda tx: tx.due_payment_ids(10))
+    rows = {each.id: each for each in await store.read(lambda tx: tx.payments_of(made.id))}
+    hurried = rows[in_hand.id].due_at
+    assert hurried is not None
+    assert now <= hurried < later
+    assert rows[at_rest.id].due_at is None
+    assert rows[ended.id].due_at == later
+    assert rows[in_hand.id].version == in_hand.version, "whoever has it in hand may still write down what was done"

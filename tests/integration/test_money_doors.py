@@ -1,0 +1,77 @@
+"""Amounts and wallets that are none, wherever money is asked for: one code, the field's name, and nothing moves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cyxwiz.ledger.localnet.chain import Chain, open_chain
+from tests.contract.conftest import HandClock
+from tests.integration.conftest import client
+from tests.wiring import JOB, central
+
+SOMEBODY = "9xQeWvG816bUx9EPjHmaT23yvVM2ZWbrrpZb9PusVFin"
+TOO_FINE, DUST = "0.0000000001", "0.000000999"
+BAD_AMOUNTS = ["0", "-1", "-0.000000001", "9223372036.854775808", "1e300", TOO_FINE, DUST, "much", "", "NaN"]
+BAD_WALLETS = ["", "abc", "1" * 32, "l" * 44, SOMEBODY + "x", "é" * 32]
+
+
+@pytest.fixture
+async def alice(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    clock = HandClock()
+    chain: Chain = await open_chain(None, clock)
+    house = await central(tmp_path, clock=clock, chain=chain)
+    async with client(house, house.alice) as made:
+        yield made
+    await house.aclose()
+
+
+async def refused(alice: httpx.AsyncClient, path: str, body: dict[str, Any], field: str) -> None:
+    answer = await alice.post(path, json=body)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert (error["code"], error["details"]["field"]) == ("INVALID", field)
+    assert error["message"].startswith(f"{field}: ")
+
+
+async def test_no_amount_passes_any_door(alice: httpx.AsyncClient) -> None:
+    job = (await alice.post("/api/jobs", json=JOB)).json()
+    before = (await alice.get("/api/wallet")).json()
+    for amount in BAD_AMOUNTS:
+        await refused(alice, f"/api/jobs/{job['id']}/topup", {"amount": amount}, "amount")
+        await refused(alice, "/api/wallet/withdrawals", {"to": SOMEBODY, "amount": amount}, "amount")
+        if amount == "0":  # no limit of its own
+            continue
+        priced = {**JOB, "payment": {"max_price": amount}}
+        await refused(alice, "/api/jobs", priced, "payment.max_price")
+        quoted = {"job": priced, "wallet_address": SOMEBODY}
+        await refused(alice, "/api/jobs/quote", quoted, "payment.max_price")
+    assert (await alice.get("/api/wallet")).json() == before
+    assert (await alice.get("/api/jobs")).json()["total"] == 1
+
+
+async def test_no_wallet_passes_any_door(alice: httpx.AsyncClient) -> None:
+    before = (await alice.get("/api/wallet")).json()
+    for wallet in BAD_WALLETS:
+        await refused(alice, "/api/jobs/quote", {"job": JOB, "wallet_address": wallet}, "wallet_address")
+        await refused(alice, "/api/wallet/withdrawals", {"to": wallet, "amount": "1"}, "to")
+    assert (await alice.get("/api/wallet")).json() == before
+
+
+@pytest.mark.parametrize(
+    ("payment", "says"),
+    [
+        ({"quote": "abc"}, "Invalid quote ID"),
+        ({"quote": "00000000-0000-0000-0000-000000000000"}, "payment.quote: you have no quote"),
+        ({"transaction": "AAAA"}, "payment.quote: missing"),
+        ({"escrow_tx_hash": "abc"}, "payment.quote: missing"),
+    ],
+)
+async def test_what_pays_for_nothing_is_told_so(alice: httpx.AsyncClient, payment: dict[str, str], says: str) -> None:
+    answer = await alice.post("/api/jobs", json={**JOB, "payment": payment})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID"), answer.text
+    assert answer.json()["error"]["message"].startswith(says)
