@@ -1,7 +1,7 @@
 """`gathered`: a run's reports, as many at a time as came while the last ones were being written.
 
-A report costs the node a durable transaction and central another one. A script that prints 1,000 lines a second would
-be held back by them one by one; together they cost little.
+A report costs the node a durable transaction and central another one. A script that says 1,000 lines and points a
+second would be held back by them one by one; together they cost little.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from cyxwiz.ports.executor import Logged, Report
+from cyxwiz.ports.executor import Logged, Progressed, Report
 from cyxwiz.runtime.tasks import Tasks, spawn
 
-LINE_SECONDS = 0.05  # how long a line may wait for others; whatever is no line waits for nothing
+WAIT_SECONDS = 0.1  # how long lines and points may wait for others; nothing else waits
 AT_ONCE = 500  # read ahead at most: beyond, whoever talks waits
 
 
@@ -30,7 +30,7 @@ async def gathered(reports: AsyncIterator[Report], name: str) -> AsyncGenerator[
             async for report in reports:
                 waiting.append(report)
                 news.set()
-                if not isinstance(report, Logged) or len(waiting) >= AT_ONCE:
+                if not isinstance(report, Logged | Progressed) or len(waiting) >= AT_ONCE:
                     urgent.set()
                 if len(waiting) >= AT_ONCE:
                     room.clear()
@@ -47,7 +47,7 @@ async def gathered(reports: AsyncIterator[Report], name: str) -> AsyncGenerator[
         while True:
             await news.wait()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LINE_SECONDS):
+                async with asyncio.timeout(WAIT_SECONDS):
                     await urgent.wait()
             batch = waiting.copy()
             waiting.clear()

@@ -202,7 +202,7 @@ class Runner:
                 record.environment.release()
 
     async def _take(self, record: Record, batch: Sequence[Report], uploads: CheckpointUploads) -> None:
-        """Journals what came together in one transaction, lines that follow each other as one report."""
+        """Journals what came together in one transaction, lines as one report: points among them part it not."""
         messages: list[pb.Report] = []
         for report in batch:
             if isinstance(report, Checkpointed):
@@ -223,8 +223,8 @@ class Runner:
                 messages = []
                 await uploads.settled()  # the next run goes on from there
             for message in self._messages(record, report):
-                if messages and message.HasField("logs") and messages[-1].HasField("logs"):
-                    messages[-1].logs.lines.extend(message.logs.lines)
+                if message.HasField("logs") and (before := _lines_before(messages)) is not None:
+                    before.logs.lines.extend(message.logs.lines)
                 else:
                     messages.append(message)
         await self._write(record, messages, ends=isinstance(batch[-1], Outcome))
@@ -440,6 +440,16 @@ class Runner:
         else:
             message.cancelled.SetInParent()
         return [message]
+
+
+def _lines_before(messages: Sequence[pb.Report]) -> pb.Report | None:
+    """The report that more lines may join: nothing but points of the curve came after it."""
+    for message in reversed(messages):
+        if message.HasField("logs"):
+            return message
+        if not message.HasField("progress"):
+            return None
+    return None
 
 
 def _question(record: Record, report: Asked) -> pb.NodeMessage:

@@ -348,13 +348,11 @@ class NodeGateway:
                 raise result
 
     async def _apply_one(self, session: _Session, key: Key, batch: list[pb.Report]) -> None:
-        def unit(tx: Tx) -> tuple[int, bool]:
-            seq = self._reporting.apply(tx, session.node.id, session.boot_id, batch)
-            lease = tx.lease(*key)
-            return seq, lease is None or lease.state is LeaseState.ENDED
+        def unit(tx: Tx) -> Lease:
+            return self._reporting.apply(tx, session.node.id, session.boot_id, batch)
 
         try:
-            seq, over = await self._store.write(unit)
+            lease = await self._store.write(unit)
         except CyxError as error:
             if error.code in _WRONG:
                 # The same report would come again for ever: its lease ends, the stream and its other leases go on.
@@ -368,9 +366,9 @@ class NodeGateway:
             cancel = pb.Cancel(job_id=key[0], token=token_to(key[1]), reason=reason, message=error.message)
             await session.send(pb.CentralMessage(cancel=cancel))
             return
-        if over:
+        if lease.state is LeaseState.ENDED:
             session.given.discard(key)
-        await session.send(pb.CentralMessage(ack=pb.Ack(job_id=key[0], token=token_to(key[1]), seq=seq)))
+        await session.send(pb.CentralMessage(ack=pb.Ack(job_id=key[0], token=token_to(key[1]), seq=lease.last_seq)))
 
     def _end_wrong(self, tx: Tx, node_id: NodeId, key: Key, error: CyxError) -> None:
         try:

@@ -163,7 +163,7 @@ class LegacyNodes:
             report = pb.Progress(
                 epoch=epoch, epochs=job.spec.epochs, progress=progress, metrics=checked, epoch_ended=True
             )
-            job = self._reporting.progress(tx, job, report, tx.now)
+            job = self._reporting.progress(tx, job, [(report, tx.now)])
             if log_message:
                 line = LogLine(tx.last_log_offset(job.id) + 1, tx.now, "info", "node", log_message[:MAX_LOG_MESSAGE])
                 tx.add_logs(job.id, [line])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -40,8 +41,8 @@ class Reporting:
     reputation: Reputation
     verifying: Verifying
 
-    def apply(self, tx: Tx, node_id: NodeId, boot_id: str, reports: Sequence[pb.Report]) -> int:
-        """Applies one lease's reports, in order; returns the highest seq committed.
+    def apply(self, tx: Tx, node_id: NodeId, boot_id: str, reports: Sequence[pb.Report]) -> Lease:
+        """Applies one lease's reports, in order; returns the lease, with the highest seq committed.
 
         Reports already applied are passed over; after a gap nothing is applied, so that the node sends from there.
 
@@ -53,23 +54,24 @@ class Reporting:
         job, lease = held(tx, node_id, job_id, token)
         ordered = sorted((r for r in reports if r.seq > lease.last_seq), key=lambda r: r.seq)
         if not ordered:
-            return lease.last_seq
+            return lease
         if lease.state is LeaseState.ENDED:
             raise stale(f"Lease {token} of job {job_id} is over: {lease.end_reason or 'ended'}")
         if lease.state is LeaseState.EXPIRED:
             job, lease = leases.revive(tx, job, lease)
-        for report in ordered:
-            if report.seq != lease.last_seq + 1:
-                break
-            lease = replace(lease, last_seq=report.seq)
-            job, lease = self._one(tx, job, lease, boot_id, report)
+        for kind, group in _together(ordered, lease.last_seq):
+            lease = replace(lease, last_seq=group[-1].seq)
+            job, lease = self._some(tx, job, lease, boot_id, kind, group)
             if lease.state is LeaseState.ENDED:
                 break
         tx.save_lease(lease)
-        return lease.last_seq
+        return lease
 
-    def _one(self, tx: Tx, job: Job, lease: Lease, boot_id: str, report: pb.Report) -> tuple[Job, Lease]:
-        kind = report.WhichOneof("body")
+    def _some(
+        self, tx: Tx, job: Job, lease: Lease, boot_id: str, kind: str, group: Sequence[pb.Report]
+    ) -> tuple[Job, Lease]:
+        """Applies points of the curve, or one report of another kind."""
+        report = group[-1]
         if lease.state is LeaseState.OFFERED:
             job, lease = leases.accept(tx, job, lease, boot_id)
         if lease.rank:
@@ -79,7 +81,7 @@ class Reporting:
             job = tx.save_job(replace(job, first_step_at=job.first_step_at or at, phase=Phase.TRAINING))
             tx.hint(f"job:{job.id}", "progress")
         elif kind == "progress":
-            job = self.progress(tx, job, report.progress, at)
+            job = self.progress(tx, job, [(each.progress, instant(each.at_ms, tx.now)) for each in group])
         elif kind == "logs":
             self._logs(tx, job, report.logs)
         elif kind == "uploading":
@@ -134,27 +136,33 @@ class Reporting:
             raise invalid(f"{kind}: only the first member of a gang reports it, this is member {lease.rank}")
         return job, lease
 
-    def progress(self, tx: Tx, job: Job, report: pb.Progress, at: datetime) -> Job:
-        """Stores a point of the curve."""
-        metrics = check_metrics(report.metrics)
-        progress = finite(report.progress, "progress")
-        if not 0.0 <= progress <= 1.0:
-            raise invalid(f"progress: must be from 0 to 1, not {progress}", field="progress")
-        if report.epoch > max(report.epochs, job.spec.epochs):
-            raise invalid(f"epoch: {report.epoch} is past the last one, {job.spec.epochs}", field="epoch")
-        point = MetricPoint(
-            tx.last_metric_offset(job.id) + 1, at, job.attempts, report.epoch, progress, report.epoch_ended, metrics
-        )
-        tx.add_metrics(job.id, [point])
+    def progress(self, tx: Tx, job: Job, reports: Sequence[tuple[pb.Progress, datetime]]) -> Job:
+        """Stores points of the curve, each with its time. Raises INVALID for one that is out of bounds."""
+        offset = tx.last_metric_offset(job.id)
+        points: list[MetricPoint] = []
+        metrics = dict(job.metrics)
+        for number, (report, at) in enumerate(reports, 1):
+            told = check_metrics(report.metrics)
+            progress = finite(report.progress, "progress")
+            if not 0.0 <= progress <= 1.0:
+                raise invalid(f"progress: must be from 0 to 1, not {progress}", field="progress")
+            if report.epoch > max(report.epochs, job.spec.epochs):
+                raise invalid(f"epoch: {report.epoch} is past the last one, {job.spec.epochs}", field="epoch")
+            points.append(
+                MetricPoint(offset + number, at, job.attempts, report.epoch, progress, report.epoch_ended, told)
+            )
+            metrics |= told
+        tx.add_metrics(job.id, points)
         tx.hint(f"job:{job.id}", "progress")
+        last = points[-1]
         return tx.save_job(
             replace(
                 job,
-                progress=progress,
-                epoch=report.epoch,
-                metrics={**job.metrics, **metrics},
+                progress=last.progress,
+                epoch=last.epoch,
+                metrics=metrics,
                 phase=Phase.TRAINING,
-                first_step_at=job.first_step_at or at,
+                first_step_at=job.first_step_at or points[0].at,
             )
         )
 
@@ -294,6 +302,16 @@ class Reporting:
             kind = Kind.LOST_PEER
         event = ReputationEvent(kind, lease.job_id, message)
         self.reputation.record(tx, lease.node_id, event, failed=int(kind is Kind.FAILURE))
+
+
+def _together(ordered: Sequence[pb.Report], last_seq: int) -> Iterator[tuple[str, Sequence[pb.Report]]]:
+    """What follows `last_seq` without a gap, with its kind: points in a row together, others by themselves."""
+    ready = [report for number, report in enumerate(ordered, last_seq + 1) if report.seq == number]
+    for kind, group in itertools.groupby(ready, lambda report: report.WhichOneof("body") or ""):
+        if kind == "progress":
+            yield kind, list(group)
+        else:
+            yield from ((kind, [report]) for report in group)
 
 
 def _charged(job: Job, lease: Lease, seconds: float) -> Job:

@@ -16,13 +16,13 @@ from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.states import JobState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import CentralLink
-from cyxwiz.ports.executor import Failed
+from cyxwiz.ports.executor import Failed, Logged, Progressed, Report, Run, Work
 from cyxwiz.services import gateway
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.transports.grpc.link import GrpcLink
 from tests.central import DIGITS, LOCAL_TOKEN, Central, central
 from tests.e2e.proxy import proxy
-from tests.fakes import GIB, ScriptedExecutor, hardware
+from tests.fakes import GIB, ScriptedExecutor, ScriptedRun, hardware
 from tests.nodes import grpc_link, local_link, node
 
 Link = Callable[..., CentralLink]
@@ -67,6 +67,32 @@ async def test_result_is_stored_and_owned(server: Central, link: Link, tmp_path:
     assert job.actual_cost_units > 0
     lines = await server.core.jobs.logs(await admin(server), job.id, 0, 100)
     assert [line.message for line in lines] == ["started"]
+
+
+class TalkingRun(ScriptedRun):
+    async def reports(self) -> AsyncIterator[Report]:
+        async for report in super().reports():
+            if isinstance(report, Progressed):
+                yield Logged("info", f"epoch {report.epoch}")
+            yield report
+
+
+class TalkingExecutor(ScriptedExecutor):
+    async def start(self, work: Work) -> Run:
+        run = TalkingRun(work, None, None)
+        self.runs.append(run)
+        return run
+
+
+async def test_lines_travel_together_past_points(server: Central, link: Link, tmp_path: Path) -> None:
+    async with node(tmp_path / "node", link(server), TalkingExecutor()):
+        job = await until(server, await submit(server), JobState.COMPLETED)
+    lines = await server.core.jobs.logs(await admin(server), job.id, 0, 100)
+    assert [line.message for line in lines] == ["started", *(f"epoch {epoch}" for epoch in range(1, job.epoch + 1))]
+    points = await server.core.jobs.metrics(await admin(server), job.id, 0, 100)
+    assert [point.epoch for point in points] == list(range(1, job.epoch + 1))
+    [lease] = await server.core.store.read(lambda tx: tx.leases_of(job.id))
+    assert lease.last_seq <= 6 + len(points), "started, lines, first step, lines, the points, the upload, the result"
 
 
 async def test_node_keeps_its_id_and_is_sampled(server: Central, link: Link, tmp_path: Path) -> None:

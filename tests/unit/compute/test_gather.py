@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from cyxwiz.compute.gather import AT_ONCE, gathered
-from cyxwiz.ports.executor import Cancelled, FirstStep, Logged, Report, Started
+from cyxwiz.ports.executor import Cancelled, FirstStep, Logged, Progressed, Report, Started
 from cyxwiz.runtime.clock import VirtualLoop
 
 T = TypeVar("T")
@@ -42,15 +42,23 @@ def lists(reports: Sequence[Report | float]) -> list[tuple[float, list[Report]]]
 
 
 def test_lines_wait_for_each_other() -> None:
-    pause = 0.02
+    pause = 0.04
     assert lists([LINES[0], pause, LINES[1], pause, LINES[2], pause, LINES[3], 1.0, Cancelled()]) == [
-        (0.05, LINES[:3]),
-        (0.11, LINES[3:4]),
-        (1.06, [Cancelled()]),
+        (0.1, LINES[:3]),
+        (0.22, LINES[3:4]),
+        (1.12, [Cancelled()]),
     ]
 
 
-def test_what_is_no_line_waits_for_nothing() -> None:
+def test_points_wait_as_lines_do() -> None:
+    points = [Progressed(1, 1, step, 10, step / 10, {}, 0.0, 0.0, False) for step in (1, 2)]
+    assert lists([points[0], 0.02, LINES[0], 0.02, points[1], 1.0, Cancelled()]) == [
+        (0.1, [points[0], LINES[0], points[1]]),
+        (1.04, [Cancelled()]),
+    ]
+
+
+def test_nothing_else_waits() -> None:
     assert lists([Started(1), 0.01, LINES[0], 0.01, FirstStep(), 1.0, Cancelled()]) == [
         (0.0, [Started(1)]),
         (0.02, [LINES[0], FirstStep()]),
