@@ -138,7 +138,8 @@ class Central:
             field = {"Progress": "progress", "Logs": "logs", "Finished": "finished", "Failed": "failed"}
             getattr(report, field[type(body).__name__]).CopyFrom(body)
             reports.append(report)
-        return await self.store.write(lambda tx: self.reporting.apply(tx, lease.node_id, "boot", reports))
+        unit = await self.store.write(lambda tx: self.reporting.apply(tx, lease.node_id, "boot", reports))
+        return unit.last_seq
 
     async def finished(self, weights: bytes, **metrics: float) -> pb.Finished:
         """The last report of a run whose weights are stored."""

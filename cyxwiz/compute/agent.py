@@ -430,6 +430,8 @@ class Agent(Service):
     def _cancel(self, cancel: pb.Cancel) -> None:
         """Central does not want this lease any more: ends the run, or forgets what was left to say of it."""
         record = self._records.get((cancel.job_id, token_of(cancel)))
+        if record is None:
+            self._p2p.gone(cancel)
         if record is None or record.dropped:
             return
         log.info("job %s is to stop here: %s", cancel.job_id, cancel.message)

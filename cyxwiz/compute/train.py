@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Stopped", "train"]
 
-DEFAULT_BATCH = 32
 LOSS_SECONDS = 2.0  # before it says that it lost another member: who knows why that one ended speaks first
 
 
@@ -182,7 +181,6 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
     outputs = infer(graph, features)[graph.last.id]
     how = (graph, hyper.validation_split, loss.type, outputs, work.seed, device)
     train_part, held_out, scaling = split(dataset, *how) if stream is None else stream.split(*how)
-    batch = work.batch_size if work.batch_size > 0 else graph.batch_size or DEFAULT_BATCH
     weights = sum(parameter.numel() for parameter in model.parameters())
     send(
         Logged(
@@ -202,7 +200,7 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
         held_out,
         dataset.shape.features,
         dataset.classes,
-        batch,
+        work.batch_size,
         threads,
         _fingerprint(work),
         resumed,

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from cyxwiz.domain.errors import conflict
 from cyxwiz.domain.ids import JobId, NodeId, UserId
-from cyxwiz.domain.money import MAX_UNITS
+from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.states import OPEN_PAYMENT_STATES, PAYMENT, PaymentState, PaymentTrigger, advance
 
 BASIS_POINTS = 10_000
@@ -173,6 +174,7 @@ class Work:
         node, node_id: who has it now, or brought it to its end; "" and None for nobody.
         cost_units: the whole cost, of this payment's member, once it is completed; None before and otherwise.
         progress, attempt: how far it is, and by which lease.
+        most_units: what the work so far costs at the prices of a node that has set some; None of any other.
     """
 
     node: str
@@ -182,11 +184,13 @@ class Work:
     progress: float
     attempt: int
     running: bool
+    most_units: int | None = None
 
 
 def earn(payment: Payment, work: Work, now: datetime) -> Payment:
     """The payment with what the job's accepted progress has earned: `rate` for each second since the last milestone, no
-    more than `rate_seconds`, if there was progress since. A completed job has earned its cost."""
+    more than `rate_seconds`, if there was progress since, and no more than its node asks. A completed job has earned
+    its cost."""
     if work.cost_units is not None:
         total = max(payment.earned_units, min(work.cost_units, payment.amount_units))
         return replace(payment, earned_units=total, progress=work.progress)
@@ -199,6 +203,8 @@ def earn(payment: Payment, work: Work, now: datetime) -> Payment:
         return payment
     units = round(payment.rate * min(seconds, payment.rate_seconds))
     total = min(payment.earned_units + units, payment.amount_units)
+    if work.most_units is not None:
+        total = max(payment.earned_units, min(total, work.most_units))
     return replace(payment, earned_units=total, progress=work.progress, milestone_at=now)
 
 
@@ -246,6 +252,14 @@ class Movement:
     error: str = ""
     raw: bytes = b""
     last_height: int = 0
+
+
+def once_only(done: Movement, asked: Movement) -> str:
+    """The reference of what was done under a key before. Raises CONFLICT when something else is asked for by it."""
+    if (done.kind, done.units, done.destination) != (asked.kind, asked.units, asked.destination):
+        said = f"{format_cyxwiz(done.units)} CYXWIZ to {done.destination}"
+        raise conflict(f"This idempotency key was used for something else ({said}); take a new one")
+    return done.reference
 
 
 @dataclass(frozen=True, slots=True)

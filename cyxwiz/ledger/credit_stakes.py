@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.node import Node
-from cyxwiz.domain.payment import Movement
+from cyxwiz.domain.payment import Movement, once_only
 from cyxwiz.domain.stake import RewardsVault, Stake, StakeDone, StakeKind, StakeRules, StakeStep, applied
 from cyxwiz.ports.store import Store, Tx
 
@@ -45,8 +45,7 @@ class CreditStakes:
         def unit(tx: Tx) -> None:
             self._greet(tx, account)
             made = Movement(reference, FUND, units, account, SLASHED, tx.now, owner_id=user_id, confirmed_at=tx.now)
-            if tx.add_movement(made):
-                tx.post(reference, {account: -units, SLASHED: units})
+            enter_once(tx, made)
 
         await self._store.write(unit)
         return reference
@@ -97,3 +96,11 @@ def _ends(before: Stake, after: Stake, step: StakeStep, account: str, owner: str
     if step.kind is StakeKind.CLAIM:
         return SLASHED, owner
     return account, SLASHED if after.slashed_units > before.slashed_units else account
+
+
+def enter_once(tx: Tx, moved: Movement, overdraw: frozenset[str] = frozenset()) -> None:
+    """Enters what moves from one account to another, once a reference. Raises CONFLICT as `once_only`, FUNDS."""
+    if tx.add_movement(moved):
+        tx.post(moved.reference, {moved.source: -moved.units, moved.destination: moved.units}, overdraw)
+    elif (before := tx.movement(moved.reference)) is not None:
+        once_only(before, moved)

@@ -15,7 +15,7 @@ from cyxwiz.domain.money import check_amount
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, fee_of
 from cyxwiz.domain.stake import StakeRules
-from cyxwiz.ledger.credit_stakes import CreditStakes
+from cyxwiz.ledger.credit_stakes import CreditStakes, enter_once
 from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
 from cyxwiz.ports.store import MovementQuery, Store, Tx
 
@@ -178,8 +178,7 @@ def _escrow(payment: Payment) -> str:
 
 
 def _give(tx: Tx, account: str, units: int, reference: str) -> None:
-    if tx.add_movement(Movement(reference, "grant", units, GRANTS, account, tx.now, confirmed_at=tx.now)):
-        tx.post(reference, {GRANTS: -units, account: units}, _MAY_OVERDRAW)
+    enter_once(tx, Movement(reference, "grant", units, GRANTS, account, tx.now, confirmed_at=tx.now), _MAY_OVERDRAW)
 
 
 def _no_keys() -> CyxError:

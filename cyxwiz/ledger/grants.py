@@ -36,18 +36,17 @@ class Grants:
         """The transaction that gave it, as far as that is on record; "" for none."""
 
         def unit(tx: Tx) -> str:
-            before = tx.movement(f"{GRANT}:{key}")  # a grant by an earlier version: its signature was kept beside it
-            if before is not None and before.state == "confirmed":
-                return before.error
-            return newest(tx.movements_of(_ident(key)), GRANT)
+            before = _earlier(tx, key)
+            return before.error if before is not None else newest(tx.movements_of(_ident(key)), GRANT)
 
         return await self._store.read(unit)
 
     async def give(self, owner: Pubkey, units: int, key: str) -> str:
-        """Returns the transaction. Raises UNAVAILABLE where the cluster can't be reached."""
-        if done := await self.given(key):
-            return done
+        """Returns the transaction. Raises UNAVAILABLE where the cluster can't be reached, CONFLICT for a key that
+        another amount or account had."""
         ident = _ident(key)
+        if (before := await self._store.read(lambda tx: _earlier(tx, key))) is not None:
+            return before.error
 
         async def prepare() -> Prepared:
             instructions, signers = self._faucet(owner, units)
@@ -55,6 +54,12 @@ class Grants:
 
         moved = Movement("", GRANT, units, str(self._mint), str(owner), self._clock.now(), payment_id=ident)
         return await self._send.once(moved, prepare)
+
+
+def _earlier(tx: Tx, key: str) -> Movement | None:
+    """A grant by an earlier version: its signature was kept beside it."""
+    before = tx.movement(f"{GRANT}:{key}")
+    return before if before is not None and before.state == "confirmed" else None
 
 
 def _ident(key: str) -> str:

@@ -12,7 +12,7 @@ from solders.instruction import Instruction
 from solders.signature import Signature
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.payment import Movement
+from cyxwiz.domain.payment import Movement, once_only
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sender import Failed, Intent, Landed, Sender, SendPolicy, Signed
@@ -29,7 +29,12 @@ KEPT_SLOTS = 10_000
 
 def newest(moves: Sequence[Movement], kind: str) -> str:
     """The transaction of that kind that landed last."""
-    return next((each.reference for each in reversed(moves) if each.kind == kind and each.state == CONFIRMED), "")
+    landed = _landed(moves, kind)
+    return landed.reference if landed is not None else ""
+
+
+def _landed(moves: Sequence[Movement], kind: str) -> Movement | None:
+    return next((each for each in reversed(moves) if each.kind == kind and each.state == CONFIRMED), None)
 
 
 @dataclass(slots=True)
@@ -176,14 +181,15 @@ class Send:
 
     async def once(self, movement: Movement, prepare: Callable[[], Awaitable[Prepared]]) -> str:
         """As `land`, once a payment's id and kind, whoever asks how often, also at the same time and after a crash.
+        Raises CONFLICT when another amount or destination is asked for than was done.
 
         Args:
             prepare: gives the instructions and who signs, if nothing has landed yet; what it raises ends it.
         """
         ident = movement.payment_id
         async with self._in_hand.setdefault(ident, asyncio.Lock()):
-            if done := newest(await self.resolve(ident), movement.kind):
-                return done
+            if (done := _landed(await self.resolve(ident), movement.kind)) is not None:
+                return once_only(done, movement)
             instructions, signers = await prepare()
             return await self.land(movement, instructions, signers)
 

@@ -17,7 +17,7 @@ def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
     """What a node needs to run the job, from its last checkpoint on if there is one."""
     spec = job.spec
     first = job.attempts <= 1 and lease.state is LeaseState.OFFERED  # nobody can have saved anything yet
-    saved = () if first else tx.checkpoints(job.id, 1)
+    saved = () if first else tx.kept_checkpoints(job.id)
     return pb.Assign(
         job_id=job.id,
         token=token_to(lease.token),
@@ -33,7 +33,7 @@ def assignment(tx: Tx, job: Job, lease: Lease) -> pb.Assign:
         vram_bytes=spec.resources.vram_bytes,
         max_duration_seconds=max(1.0, spec.resources.max_duration_seconds - job.compute_seconds),
         name=spec.name,
-        resume=_checkpoint(saved[0]) if saved and saved[0].kept else _checked_from(spec),
+        resume=_checkpoint(saved[0]) if saved else _checked_from(spec),
         checkpoint_every=str(parse_every(spec.checkpoint_every)),
         script=_script(spec.script),
         gang=_gang(spec, lease),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.errors import CyxError, invalid
 from cyxwiz.domain.ids import parse_job_id
 from cyxwiz.domain.lockfile import lock_digest
 from cyxwiz.domain.script import Script
 from cyxwiz.domain.weights import MAX_NAME, Weights, parse_blob
+from cyxwiz.graph import parse
 from cyxwiz.services.validation import first_problem
 
 MAX_LOCK_CHARACTERS = 1 << 20
+DEFAULT_BATCH = 32
 
 
 class Part(BaseModel):
@@ -58,6 +61,14 @@ class Definition:
     weights: Weights | None = None
     requirements: str = ""  # the lock's digest; its text is then `model`
     network: bool = False
+
+
+def batch_of(definition: Definition) -> int:
+    """The batch size of a job that states none: its model's own (a DataLoader's), else 32."""
+    if definition.script is None and definition.model:
+        with contextlib.suppress(CyxError):  # who checks the model says what is wrong with it
+            return parse(definition.model).batch_size or DEFAULT_BATCH
+    return DEFAULT_BATCH
 
 
 def parse_definition(text: str) -> Definition:

@@ -64,6 +64,7 @@ class _Session:
     send: Sender
     given: set[Key] = field(default_factory=set[Key])  # what the node has, as far as it was told or said itself
     asked: set[Key] = field(default_factory=set[Key])  # told to save and stop
+    aside: set[Key] = field(default_factory=set[Key])  # given back; what becomes of their jobs is told
     leaving: bool = False  # it has said good-bye
     relay: RelayLink | None = None
     superseded: asyncio.Event = field(default_factory=asyncio.Event)
@@ -254,15 +255,15 @@ class NodeGateway:
     async def _settle(self, session: _Session) -> None:
         node_id = session.node.id
 
-        def unit(tx: Tx) -> tuple[NodeState | None, dict[Key, tuple[Lease, Job, pb.Assign | None]]]:
+        def unit(tx: Tx) -> tuple[NodeState | None, dict[Key, tuple[Lease, Job, pb.Assign | None]], set[Key]]:
             live: dict[Key, tuple[Lease, Job, pb.Assign | None]] = {}
             for lease in tx.live_leases(node_id):
                 key, job = (lease.job_id, lease.token), tx.job(lease.job_id)
                 if job is not None:
                     live[key] = (lease, job, None if key in session.given else assignment(tx, job, lease))
-            return tx.node_state(node_id), live
+            return tx.node_state(node_id), live, {key for key in session.aside if _over(tx.job(key[0]), key)}
 
-        state, live = await self._store.read(unit)
+        state, live, over = await self._store.read(unit)
         if session.leaving:
             return
         if state in (None, NodeState.OFFLINE):
@@ -277,8 +278,9 @@ class NodeGateway:
                 preempt = pb.Preempt(job_id=job.id, token=token_to(lease.token), message=job.reason)
                 await session.send(pb.CentralMessage(preempt=preempt))
         session.asked &= live.keys()
-        for key in sorted(key for key in session.given if key not in live):
+        for key in sorted({key for key in session.given if key not in live} | over):
             session.given.discard(key)
+            session.aside.discard(key)
             await session.send(await self._why_stop(key))
 
     async def _why_stop(self, key: Key) -> pb.CentralMessage:
@@ -292,7 +294,9 @@ class NodeGateway:
             elif (job.state is JobState.COMPLETED or job.phase is Phase.VERIFYING) and not lease.rank:
                 return pb.CentralMessage(ack=pb.Ack(job_id=key[0], token=token, seq=lease.last_seq))
             else:
-                reason = pb.Cancel.STALE if lease.state is LeaseState.EXPIRED else pb.Cancel.CANCELLED
+                # CANCELLED is what clients are told as the end of the job, so it is said of nothing else.
+                cancelled = job.state is JobState.CANCELLED or lease.rank
+                reason = pb.Cancel.CANCELLED if cancelled else pb.Cancel.STALE
                 message = lease.end_reason
             return pb.CentralMessage(cancel=pb.Cancel(job_id=key[0], token=token, reason=reason, message=message))
 
@@ -368,6 +372,7 @@ class NodeGateway:
             return
         if lease.state is LeaseState.ENDED:
             session.given.discard(key)
+            session.aside.add(key)
         await session.send(pb.CentralMessage(ack=pb.Ack(job_id=key[0], token=token_to(key[1]), seq=lease.last_seq)))
 
     def _end_wrong(self, tx: Tx, node_id: NodeId, key: Key, error: CyxError) -> None:
@@ -460,3 +465,8 @@ def _registration(hello: pb.Hello, peer_host: str) -> Registration:
         boot_id=hello.boot_id,
         pricing=pricing_of(hello.pricing) if hello.HasField("pricing") else None,
     )
+
+
+def _over(job: Job | None, key: Key) -> bool:
+    """Whether a job that a node gave back has ended, or went on with another lease."""
+    return job is None or job.ended or job.token != key[1]

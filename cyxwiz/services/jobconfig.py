@@ -8,13 +8,12 @@ from typing import Any
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.job import Device, JobSpec, JobType, Priority, Resources
 from cyxwiz.protocol import job_pb2 as job_pb
-from cyxwiz.services.definition import parse_definition
+from cyxwiz.services.definition import batch_of, parse_definition
 from cyxwiz.services.hardware import DEVICE_FROM_WIRE
 from cyxwiz.services.jobfile import epochs_of
 from cyxwiz.services.pricing import units_of
 
 DEFAULT_EPOCHS = 10
-DEFAULT_BATCH = 32
 GIB = 2**30
 
 TYPES = {
@@ -71,7 +70,7 @@ def spec_of(config: job_pb.JobConfig) -> JobSpec:
         network=definition.network,
         hyperparameters=hyperparameters,
         dataset_uri=config.dataset_uri,
-        batch_size=count_of(config.batch_size, DEFAULT_BATCH, "batch_size"),
+        batch_size=count_of(config.batch_size, 0, "batch_size") or batch_of(definition),
         epochs=epochs_of(kind, count_of(config.epochs, DEFAULT_EPOCHS, "epochs")),
         seed=seed_number,
         resources=resources,

@@ -33,7 +33,7 @@ from cyxwiz.graph import (
     parse_pipeline,
 )
 from cyxwiz.ports.store import Tx
-from cyxwiz.services.definition import Lock, Model, Part, Steps, definition_of
+from cyxwiz.services.definition import Lock, Model, Part, Steps, batch_of, definition_of
 from cyxwiz.services.reserved_jobs import check_reserved
 from cyxwiz.services.validation import first_problem
 
@@ -126,7 +126,7 @@ class JobFile(Part):
     type: Literal["training", "inference", "evaluation", "preprocessing"] = "training"
     dataset: Text = ""
     epochs: int = Field(10, ge=1, le=MAX_EPOCHS)
-    batch_size: int = Field(32, ge=1, le=MAX_BATCH)
+    batch_size: int | None = Field(None, ge=1, le=MAX_BATCH)
     seed: int = Field(0, ge=-(2**63), lt=2**63)
     priority: Literal["low", "normal", "high", "critical"] = "normal"
     model: Model = Model()
@@ -188,7 +188,7 @@ def _spec(file: JobFile) -> JobSpec:
         requirements=definition.requirements,
         network=definition.network,
         epochs=epochs_of(kind, file.epochs),
-        batch_size=file.batch_size,
+        batch_size=file.batch_size or batch_of(definition),
         seed=file.seed,
         priority=Priority(file.priority),
         hyperparameters=file.hyperparameters,
@@ -263,6 +263,8 @@ def _check_gang(spec: JobSpec) -> None:
         raise invalid(
             f"resources.nodes: several nodes train together; an {spec.type} job runs on one", field="resources.nodes"
         )
+    if resources.nodes > 1 and spec.dataset_uri.startswith(REMOTE):
+        raise unsupported("resources.nodes: data that a client streams goes to one node; for several, upload it")
     if not 1 <= resources.min_nodes <= resources.nodes:
         raise invalid(
             f"resources.min_nodes: must be from 1 to resources.nodes ({resources.nodes}), not {resources.min_nodes}",

@@ -22,7 +22,7 @@ from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services import leases
 from cyxwiz.services.hardware import check_hardware
 from cyxwiz.services.nodes import Nodes
-from cyxwiz.services.reports import MAX_LOG_MESSAGE, Reporting, check_metrics, finite
+from cyxwiz.services.reports import MAX_LOG_MESSAGE, Reporting, check_metrics, finite, spent
 
 PUSHED = "legacy"  # stands for the boot id, which such a node does not have, in the lease of a push that it took
 
@@ -190,8 +190,7 @@ class LegacyNodes:
                     return job
                 raise stale(f"Job {job.id} is {job.state}: its lease is over ({lease.end_reason})")
             job, lease = self._running(tx, job, lease)
-            if not outcome.completed:
-                job = replace(job, compute_seconds=job.compute_seconds + seconds)
+            if not outcome.completed:  # tried again, and what another node does again is not paid for twice
                 message = outcome.error or "the node reported a failure without a reason"
                 job = leases.retry_or_fail(tx, job, lease, self._reporting.policy, "INTERNAL", message, True)
                 self._reporting.failed(tx, lease, "INTERNAL", message, True)
@@ -206,7 +205,7 @@ class LegacyNodes:
                 hashed=outcome.hashed,
                 size=outcome.size,
                 metrics=metrics,
-                seconds=seconds,
+                seconds=spent(tx, lease, seconds),
             )
 
         job = await self._store.write(unit)

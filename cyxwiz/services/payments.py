@@ -252,6 +252,7 @@ class Payments(Settlement):
     async def grant(self, actor: Principal, user: str, units: int, key: str) -> tuple[UserId, str]:
         """Gives a user (name or id) money that the platform makes; for admins. Returns (who it was, the reference)."""
         actor.require(Role.ADMIN)
+        check_amount(units, least=DUST_UNITS)
         user_id = OPEN_USER.id
         if user != OPEN_USER.id:
             user_id = (await self._store.read(lambda tx: find_user(tx, user))).id

@@ -48,10 +48,14 @@ def pricing_by(section: NodePricingSection, hardware: Hardware) -> NodePricing |
 
 
 def units_of(amount: float, field: str) -> int:
-    """Units for an amount that travels as a double, rounded to the nearest unit. Raises INVALID."""
+    """Units for an amount that travels as a double, rounded to the nearest unit. Raises INVALID, also for one that
+    comes to nothing: 0 means something else."""
     if not math.isfinite(amount) or amount < 0 or amount > MAX_UNITS / UNITS_PER_CYXWIZ:
         raise invalid(f"{field}: must be from 0 to {MAX_UNITS // UNITS_PER_CYXWIZ} CYXWIZ, not {amount}", field=field)
-    return int((Decimal(repr(amount)) * UNITS_PER_CYXWIZ).to_integral_value())
+    units = int((Decimal(repr(amount)) * UNITS_PER_CYXWIZ).to_integral_value())
+    if amount and not units:
+        raise invalid(f"{field}: {amount} CYXWIZ is finer than one unit (0.000000001)", field=field)
+    return units
 
 
 def states_prices(given: pb.NodePricing) -> bool:

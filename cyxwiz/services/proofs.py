@@ -114,8 +114,8 @@ def take_link(tx: Tx, job: Job, lease: Lease, message: pb.Link) -> None:
 def _stand(tx: Tx, job: Job, lease: Lease, last: StoredLink | None, data: str) -> tuple[str, int, int]:
     """What a new link of the lease must follow: (digest, step, its number)."""
     if last is None or last.token != lease.token:
-        saved = tx.checkpoints(job.id, 1)
-        last = tx.link(job.id, saved[0].link) if saved and saved[0].kept and saved[0].link else None
+        saved = tx.kept_checkpoints(job.id)
+        last = tx.link(job.id, saved[0].link) if saved and saved[0].link else None
         tx.drop_links(job.id, last.number if last is not None else 0)
     if last is None:
         return genesis(job.id, job.spec.seed, definition_of(tx, job), data), 0, 1

@@ -91,9 +91,11 @@ class Reporting:
             job, lease = self.finish(tx, job, lease, report.finished)
         elif kind == "failed":
             failed = report.failed
-            job = _charged(job, lease, failed.compute_seconds)
+            retryable = failed.retryable or _went_on_in_vain(tx, job, lease)
+            if not retryable:  # what another node does again is not paid for twice
+                job = _charged(tx, job, lease, failed.compute_seconds)
             job = leases.retry_or_fail(
-                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
+                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], retryable
             )
             self.failed(tx, lease, failed.code, failed.message, failed.retryable)
             lease = ended(tx, lease)
@@ -102,7 +104,7 @@ class Reporting:
         elif kind == "checkpoint":
             self._checkpoint(tx, job, lease, report.checkpoint, at)
         elif kind == "preempted":
-            job = _charged(job, lease, report.preempted.compute_seconds)
+            job = _charged(tx, job, lease, report.preempted.compute_seconds)
             job = leases.yielded(tx, job, lease, report.preempted.reason[:400] or "its node gave it back")
             lease = ended(tx, lease)
         elif kind == "cancelled":
@@ -225,13 +227,13 @@ class Reporting:
             if info is None:
                 raise CyxError(Code.CONFLICT, f"Artefact {artefact.name!r} was not uploaded whole: {artefact.sha256}")
         proof = proofs.check_result(tx, job, lease, report)
+        report.compute_seconds = spent(tx, lease, report.compute_seconds)
         check = job.spec.check
         if job.spec.verify is not Mode.NONE and self.verifying.hold(tx, job, lease, report, proof) is not None:
             return tx.job(job.id) or job, ended(tx, lease)
         for artefact in report.artefacts if check is None else ():
             tx.add_blob(BlobInfo(artefact.sha256, artefact.size, tx.now), job.owner_id)
         files = tuple(ResultFile(a.name, a.sha256, a.size) for a in report.artefacts)
-        seconds = max(0.0, finite(report.compute_seconds, "compute_seconds"))
         job = self.complete(
             tx,
             job,
@@ -241,7 +243,7 @@ class Reporting:
             hashed=f"sha256:{files[0].sha256}",
             size=files[0].size,
             metrics=check_metrics(report.final_metrics),
-            seconds=seconds,
+            seconds=report.compute_seconds,
         )
         tx.add_proof(proof)
         if check is not None:
@@ -314,10 +316,26 @@ def _together(ordered: Sequence[pb.Report], last_seq: int) -> Iterator[tuple[str
             yield from ((kind, [report]) for report in group)
 
 
-def _charged(job: Job, lease: Lease, seconds: float) -> Job:
+def _went_on_in_vain(tx: Tx, job: Job, lease: Lease) -> bool:
+    """Whether a run that has failed went on from another's checkpoint and came to no step: that checkpoint may be at
+    fault, so it is let go, and the next run goes on from the one before it, or begins anew. Not of a script, which may
+    come far before it says anything."""
+    kept = tx.kept_checkpoints(job.id) if job.phase is Phase.STARTING and job.spec.script is None else ()
+    if not kept or kept[0].token == lease.token:
+        return False
+    release(tx, job.id, kept[0])
+    return True
+
+
+def spent(tx: Tx, lease: Lease, seconds: float) -> float:
+    """The seconds that a run took, as its node says: no more than it has had its lease, as they are its bill."""
+    held_for = (tx.now - lease.issued_at).total_seconds()
+    return min(max(0.0, finite(seconds, "compute_seconds")), max(0.0, held_for))
+
+
+def _charged(tx: Tx, job: Job, lease: Lease, seconds: float) -> Job:
     """The job with a run's time: that of its first member counts for every member of a gang."""
-    used = max(0.0, finite(seconds, "compute_seconds")) * lease.world
-    return replace(job, compute_seconds=job.compute_seconds + used)
+    return replace(job, compute_seconds=job.compute_seconds + spent(tx, lease, seconds) * lease.world)
 
 
 def _uploaded(tx: Tx, node_id: NodeId, sha256: str, size: int) -> BlobInfo | None:

@@ -134,13 +134,13 @@ class LedgerFunds:
         return await self._ledger.perform(assigned, Step.SETTLE, _work(account))
 
     async def _locked(self, reservation: Reservation) -> list[Payment]:
-        """What was locked for it, oldest first, or may have been."""
+        """What was locked for it, oldest first, or may have been: not what is known never to have landed."""
         moves: list[Movement] = []
         query = MovementQuery(job_id=reservation.id, kinds=frozenset({"lock"}), limit=BATCH)
         while len(moves) == query.offset:
             moves += (await self._store.read(lambda tx, query=query: tx.movements(query))).items
             query = replace(query, offset=query.offset + BATCH)
-        units = {each.payment_id: each.units for each in reversed(moves)}
+        units = {each.payment_id: each.units for each in reversed(moves) if each.state != "failed"}
         return [self._payment(reservation, ident, amount) for ident, amount in units.items()]
 
     def _payment(self, reservation: Reservation, ident: str, units: int) -> Payment:

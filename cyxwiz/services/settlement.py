@@ -12,12 +12,15 @@ from datetime import timedelta
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.events import JobFundsLow, JobPayment
+from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Intent, Job, Phase
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.payment import CLOSING, Done, Movement, Payment, Step, Work, after, look
+from cyxwiz.domain.pricing import quote
 from cyxwiz.domain.states import JobState, PaymentState
 from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import Store, Tx
+from cyxwiz.scheduler.price import needs_of
 from cyxwiz.services import leases
 from cyxwiz.services.payment_deadline import TIME_OVER, keep_from_running_unpaid
 
@@ -143,6 +146,7 @@ class Settlement:
             share = job.actual_cost_units // world + (job.actual_cost_units % world if payment.member == 0 else 0)
             covered = sum(_covers(each, payment) for each in others if each.id != payment.id)
             cost = max(0, min(payment.amount_units, share - covered))
+        running = job.state is JobState.RUNNING and full
         return Work(
             account,
             node_id if account else None,
@@ -150,7 +154,8 @@ class Settlement:
             cost_units=cost,
             progress=job.progress,
             attempt=job.attempts,
-            running=job.state is JobState.RUNNING and full,
+            running=running,
+            most_units=_asked(tx, payment, job, node_id, others) if running and payment.streams and node_id else None,
         )
 
     def _watch_funds(self, tx: Tx, before: Payment, now: Payment, job: Job) -> None:
@@ -158,7 +163,8 @@ class Settlement:
         if now.earned_units == before.earned_units or job.ended:
             return
         others = [each for each in tx.payments_of(job.id) if each.member == now.member and each.id != now.id]
-        if any(each.number > now.number for each in others):
+        # A top-up counts once it is locked: its owner may have promised the same money to several jobs.
+        if any(each.number > now.number and each.state in HELD for each in others):
             return
         if before.earned_units < LOW * now.amount_units <= now.earned_units:
             amount, earned = format_cyxwiz(now.amount_units), format_cyxwiz(now.earned_units)
@@ -184,6 +190,8 @@ class Settlement:
             return None
         moved = after(payment, step, due.work, done, tx.now)
         tell(tx, moved, step, done)
+        if not moved.open:
+            _tell_cost(tx, moved)
         job = tx.job(payment.job_id) if step is Step.LOCK or done.stopped else None
         if job is not None and not job.ended:
             if step is Step.LOCK:
@@ -235,12 +243,33 @@ class Settlement:
         return await self._store.read(unit)
 
 
+def _asked(tx: Tx, payment: Payment, job: Job, node_id: NodeId, others: Sequence[Payment]) -> int | None:
+    """What a payment's member has cost so far at its node's own prices, less what others of its payments have of it;
+    None for a node that has set none, which the tariff pays."""
+    node, lease = tx.node(node_id), tx.lease(job.id, job.token) if job.token is not None else None
+    if node is None or node.pricing is None or lease is None:
+        return None
+    seconds = job.compute_seconds / lease.world + max(0.0, (tx.now - lease.issued_at).total_seconds())
+    units = quote(needs_of(job.spec, seconds, 1), node.pricing).units
+    return max(0, units - sum(_covers(each, payment) for each in others))
+
+
 def _covers(other: Payment, payment: Payment) -> int:
     """How much of a job's cost is not this payment's, as another of the same member pays it: earlier ones first, and
     none more than it holds, or than it had paid when it ended."""
     if other.state not in HELD:
         return other.paid_units
     return other.amount_units if other.number < payment.number else other.earned_units
+
+
+def _tell_cost(tx: Tx, ended: Payment) -> None:
+    """A job that was not completed has cost what was paid of it on the way."""
+    job = tx.job(ended.job_id)
+    if job is None or not job.ended or job.state is JobState.COMPLETED:
+        return
+    paid = ended.paid_units + sum(each.paid_units for each in tx.payments_of(job.id) if each.id != ended.id)
+    if paid != job.actual_cost_units:
+        tx.save_job(replace(job, actual_cost_units=paid))
 
 
 def tell(tx: Tx, payment: Payment, step: Step, done: Done) -> None:

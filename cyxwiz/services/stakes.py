@@ -20,7 +20,7 @@ from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.events import NodeSlashed
 from cyxwiz.domain.ids import NodeId, new_id, parse_node_id
-from cyxwiz.domain.money import check_amount, format_cyxwiz, parse_cyxwiz
+from cyxwiz.domain.money import DUST_UNITS, check_amount, format_cyxwiz, parse_cyxwiz
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.reputation import Kind, ReputationEvent
 from cyxwiz.domain.stake import (
@@ -109,7 +109,7 @@ class Staking:
 
     async def add(self, actor: Principal, node_id: str, units: int, key: str = "") -> StakeSeen:
         """Stakes units out of the owner's account. Raises FUNDS when it has too little, INVALID for no amount."""
-        return await self._ask(actor, node_id, StakeKind.ADD, check_amount(units), key)
+        return await self._ask(actor, node_id, StakeKind.ADD, check_amount(units, least=DUST_UNITS), key)
 
     async def withdraw(self, actor: Principal, node_id: str, units: int | None, key: str = "") -> StakeSeen:
         """Takes out all that has cooled down, if anything has; else begins the cool-down of `units`, or of all.
@@ -149,7 +149,7 @@ class Staking:
     async def fund(self, actor: Principal, units: int, key: str = "") -> tuple[RewardsVault, str]:
         """Gives of the caller's balance for rewards: (the vault after it, the reference). Raises FUNDS."""
         actor.require(Role.USER, Role.OPERATOR)
-        reference = await self._stakes.fund(actor.id, check_amount(units), key or new_id())
+        reference = await self._stakes.fund(actor.id, check_amount(units, least=DUST_UNITS), key or new_id())
         vault = await self._stakes.vault()
 
         def unit(tx: Tx) -> None:
@@ -185,7 +185,7 @@ class Staking:
             node = _owned(tx, actor, parsed)
             known = tx.stake_step(step_id)
             if known is not None:
-                if known.node_id != node.id or known.kind is not kind:
+                if (known.node_id, known.kind) != (node.id, kind) or (units and known.units != units):
                     raise conflict("This idempotency key was used for something else; take a new one", key=key)
                 return node, known, False
             _refuse_meanwhile(tx.pending_stake_steps(node.id), kind)

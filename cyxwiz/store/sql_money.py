@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, or_, select, text, update
 
-from cyxwiz.domain.errors import Code, CyxError, not_found, stale
+from cyxwiz.domain.errors import Code, CyxError, invalid, not_found, stale
 from cyxwiz.domain.ids import JobId, NodeId, UserId
-from cyxwiz.domain.money import format_cyxwiz
+from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.payment import CLOSING, Funding, Movement, Payment
 from cyxwiz.domain.states import TERMINAL_JOB_STATES, PaymentState
 from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery
@@ -63,7 +63,9 @@ _SAVE_MOVEMENT = update(movements).where(movements.c.reference == bindparam("at_
 _ACCOUNT = lookup(select(accounts.c.units).where(accounts.c.account == bindparam("account")))
 _ADD_TO = (
     update(accounts)
-    .where(accounts.c.account == bindparam("at_account"))
+    .where(
+        accounts.c.account == bindparam("at_account"), accounts.c.units.between(bindparam("least"), bindparam("most"))
+    )
     .values(units=accounts.c.units + bindparam("delta"))
 )
 
@@ -175,7 +177,9 @@ class Money(Unit):
             if not self._run(_ENTER, values).rowcount:
                 return False
             self._run(_OPEN, {"account": account, "units": 0})
-            self._run(_ADD_TO, {"at_account": account, "delta": units})
+            bounds = {"least": -MAX_UNITS - min(0, units), "most": MAX_UNITS - max(0, units)}
+            if not self._run(_ADD_TO, {"at_account": account, "delta": units, **bounds}).rowcount:
+                raise invalid(f"Account {account} would pass {format_cyxwiz(MAX_UNITS)} CYXWIZ, the most there can be")
             if units < 0 and account not in overdraw and (left := self.account_units(account)) < 0:
                 raise CyxError(
                     Code.FUNDS,

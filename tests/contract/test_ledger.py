@@ -165,6 +165,18 @@ async def test_a_grant_is_given_once_a_key(bench: Bench) -> None:
     assert await bench.client() == before + 10
 
 
+async def test_a_key_means_one_thing(bench: Bench) -> None:
+    """Another amount or account by the same key is refused, not answered as though it had moved."""
+    account, other = (bench.ledger.client_account(each) for each in (bench.user, UserId(new_id())))
+    await bench.ledger.grant(account, 5, "a")
+    before = await bench.client()
+    for to, units in ((account, 6), (other, 5)):
+        with pytest.raises(CyxError, match="idempotency key") as refused:
+            await bench.ledger.grant(to, units, "a")
+        assert refused.value.code is Code.CONFLICT
+    assert await bench.client() == before
+
+
 @pytest.mark.parametrize("units", [0, -1, 2**63])
 async def test_no_amount_is_granted(bench: Bench, units: int) -> None:
     with pytest.raises(CyxError) as refused:

@@ -6,7 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import JobId, UserId, new_id
+from cyxwiz.domain.money import MAX_UNITS
 from cyxwiz.domain.payment import Payment
 from cyxwiz.domain.states import PaymentState
 from cyxwiz.ports.store import Store
@@ -38,3 +42,15 @@ async def test_open_payments_that_are_due_later_are_due_at_once(store: Store, cl
     assert rows[at_rest.id].due_at is None
     assert rows[ended.id].due_at == later
     assert rows[in_hand.id].version == in_hand.version, "whoever has it in hand may still write down what was done"
+
+
+async def test_no_account_passes_what_an_amount_can_be(store: Store) -> None:
+    """Neither end of an entry: nothing of one that would is entered."""
+    overdraw = frozenset({"mint"})
+    await store.write(lambda tx: tx.post("one", {"mint": -MAX_UNITS, "ada": MAX_UNITS}, overdraw))
+    for name, lines in (("two", {"bob": -1, "ada": 1}), ("three", {"mint": -1, "bob": 1})):
+        with pytest.raises(CyxError) as refused:
+            await store.write(lambda tx, given=(name, lines): tx.post(*given, overdraw | {"bob"}))
+        assert refused.value.code is Code.INVALID
+    units = await store.read(lambda tx: [tx.account_units(each) for each in ("mint", "ada", "bob")])
+    assert units == [-MAX_UNITS, MAX_UNITS, 0]

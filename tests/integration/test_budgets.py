@@ -84,6 +84,7 @@ async def test_what_jobs_cost_counts_until_the_month_is_over_and_deleting_them_g
     await world.budgets.set(world.admin, "bob", "0.00101")
     job = await world.submit(60)
     lease = await world.house.lease(job.id, await world.house.node())
+    world.clock.advance(2.5)
     await world.house.report(lease, await world.house.finished(b"weights"))
     assert await world.figures() == (0, 25_250, 100 * RATE - 25_250)
     await world.house.jobs.delete(world.bob, job.id)

@@ -57,7 +57,7 @@ async def test_a_paused_job_goes_on_elsewhere_from_where_it_was(server: Central,
         paused = await until(server, job, JobState.PAUSED)
         assert paused.node_id is None
         assert paused.retry_count == paused.node_losses == 0
-        assert paused.compute_seconds == 1.0
+        assert 0 < paused.compute_seconds <= 1.0
     (saved,) = await server.core.jobs.checkpoints(actor, job.id, 10)
     assert (saved.epoch, saved.progress, saved.kept) == (3, 2 / 6, True)
     async with node(tmp_path / "two", link(server), second, name="two"):
@@ -67,7 +67,8 @@ async def test_a_paused_job_goes_on_elsewhere_from_where_it_was(server: Central,
         second.step(4)
         done = await until(server, job, JobState.COMPLETED)
     assert second.runs[0].work.resume is not None
-    assert (done.attempts, done.compute_seconds) == (2, 2.5)
+    assert done.attempts == 2
+    assert paused.compute_seconds < done.compute_seconds <= 2.5, "no more than its nodes had it"
     curve = await server.core.jobs.metrics(actor, job.id, 0, 100)
     assert [point.epoch for point in curve] == [1, 2, 3, 4, 5, 6]
     told = await kinds(server, job)

@@ -30,8 +30,8 @@ DEAR = NodePricing(ONE)
 
 
 class Market:
-    def __init__(self, house: Central, bob: Principal) -> None:
-        self.house, self.bob = house, bob
+    def __init__(self, house: Central, bob: Principal, clock: HandClock) -> None:
+        self.house, self.bob, self.clock = house, bob, clock
 
     def spec(self, max_price: str = "0", expected: float = 3600.0) -> JobSpec:
         spec = parse_jobfile({**JOB, "payment": {"max_price": max_price}})
@@ -46,14 +46,16 @@ class Market:
         """The job, run to its end there in 2.5 seconds."""
         job, _ = await self.house.jobs.submit(self.bob, spec)
         lease = await self.house.lease(job.id, node_id)
+        self.clock.advance(2.5)
         await self.house.report(lease, await self.house.finished(job.id.encode()))
         return await self.house.jobs.get(self.bob, job.id)
 
 
 @pytest.fixture
 async def market(tmp_path: Path) -> AsyncIterator[Market]:
-    house = await central(tmp_path, clock=HandClock())
-    yield Market(house, await house.accounts.authenticate(house.bob))
+    clock = HandClock()
+    house = await central(tmp_path, clock=clock)
+    yield Market(house, await house.accounts.authenticate(house.bob), clock)
     await house.aclose()
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import JobId
+from cyxwiz.domain.job import Job, Lease
+from cyxwiz.domain.states import JobState
 from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.store import Tx
+from cyxwiz.services.assignment import assignment
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.reports import token_to
-from tests.wiring import JOB, central
+from tests.contract.conftest import HandClock
+from tests.wiring import JOB, Central, central
 
 
 @pytest.mark.parametrize("kind", ["finished", "checkpoint"])
@@ -76,4 +85,84 @@ async def test_points_that_come_together_are_all_there(tmp_path: Path) -> None:
         await apply(point(6, loss=0.4), report(7, progress=pb.Progress(epoch=1, progress=1.5)))
     assert caught.value.code is Code.INVALID
     assert (await house.jobs.get(bob, job.id)).progress == 0.5, "what came with it is not stored either"
+    await house.aclose()
+
+
+async def saved(house: Central, job_id: JobId, lease: Lease, seq: int, content: bytes, step: int) -> pb.Report:
+    """A report of a checkpoint that its node has sent."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    await house.jobs.record_blob(sha256, len(content), owner=None, sender=lease.node_id)
+    told = pb.Checkpoint(sha256=sha256, size=len(content), epoch=1, batch=step, step=step, progress=step / 10)
+    return pb.Report(job_id=job_id, token=token_to(lease.token), seq=seq, checkpoint=told)
+
+
+async def test_a_checkpoint_that_nobody_can_go_on_from_is_let_go(tmp_path: Path) -> None:
+    """The next run begins at the one before it, and then anew: not from the same one for ever, nor never."""
+    house = await central(tmp_path)
+    bob = await house.accounts.authenticate(house.bob)
+    job, _ = await house.jobs.submit(bob, parse_jobfile(JOB))
+
+    async def apply(lease: Lease, *reports: pb.Report) -> None:
+        await house.store.write(lambda tx: house.reporting.apply(tx, lease.node_id, "boot", reports))
+
+    def failed(lease: Lease, seq: int, *, retryable: bool) -> pb.Report:
+        body = pb.Failed(code="INVALID", message="no checkpoint", retryable=retryable)
+        return pb.Report(job_id=job.id, token=token_to(lease.token), seq=seq, failed=body)
+
+    async def next_lease(name: str) -> tuple[Lease, str]:
+        await house.store.write(lambda tx: tx.save_job(replace(present(tx), not_before=None)))
+        lease = await house.lease(job.id, await house.node(name))
+        assign = await house.store.read(lambda tx: assignment(tx, present(tx), lease))
+        return lease, assign.resume.sha256
+
+    def present(tx: Tx) -> Job:
+        found = tx.job(job.id)
+        assert found is not None
+        return found
+
+    first = await house.lease(job.id, await house.node())
+    one = await saved(house, job.id, first, 2, b"one", 1)
+    two = await saved(house, job.id, first, 3, b"two", 2)
+    step = pb.Report(job_id=job.id, token=token_to(first.token), seq=1)
+    step.first_step.SetInParent()
+    await apply(first, step, one, two, failed(first, 4, retryable=True))
+    assert len(await house.store.read(lambda tx: tx.kept_checkpoints(job.id))) == 2, "it had made its steps"
+
+    for name, wanted in (("rig-2", two.checkpoint.sha256), ("rig-3", one.checkpoint.sha256)):
+        lease, resume = await next_lease(name)
+        assert resume == wanted
+        await apply(lease, failed(lease, 1, retryable=False))
+        assert (await house.jobs.get(bob, job.id)).state is JobState.PENDING
+    lease, resume = await next_lease("rig-4")
+    assert resume == "", "none is left: it begins anew"
+    await apply(lease, failed(lease, 1, retryable=False))
+    assert (await house.jobs.get(bob, job.id)).state is JobState.FAILED
+    await house.aclose()
+
+
+async def test_a_node_is_not_paid_for_longer_than_it_had_the_job(tmp_path: Path) -> None:
+    clock = HandClock()
+    house = await central(tmp_path, clock=clock)
+    bob = await house.accounts.authenticate(house.bob)
+    job, _ = await house.jobs.submit(bob, parse_jobfile(JOB))
+    lease = await house.lease(job.id, await house.node())
+    sha256 = "cd" * 32
+    await house.jobs.record_blob(sha256, 5, owner=None, sender=lease.node_id)
+
+    def report(seconds: float) -> pb.Report:
+        made = pb.Report(job_id=job.id, token=token_to(lease.token), seq=1)
+        made.finished.artefacts.add(name="model.safetensors", sha256=sha256, size=5)
+        made.finished.compute_seconds = seconds
+        return made
+
+    for nonsense in (math.inf, math.nan):
+        with pytest.raises(CyxError) as caught:
+            await house.store.write(
+                lambda tx, given=nonsense: house.reporting.apply(tx, lease.node_id, "boot", [report(given)])
+            )
+        assert caught.value.code is Code.INVALID
+    clock.advance(30)
+    await house.store.write(lambda tx: house.reporting.apply(tx, lease.node_id, "boot", [report(1e9)]))
+    done = await house.jobs.get(bob, job.id)
+    assert (done.state, done.compute_seconds) == (JobState.COMPLETED, 30.0)
     await house.aclose()

@@ -16,6 +16,7 @@ from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.transports.rest.routes_page import ASSETS
 from cyxwiz.transports.rest.server import RestServer
+from tests.contract.conftest import HandClock
 from tests.integration.conftest import client, refused, submit
 from tests.wiring import JOB, Central, central, progress
 
@@ -24,6 +25,8 @@ UNKNOWN = "00000000-0000-4000-8000-00000000dead"
 
 async def run_to_end(house: Central, job_id: str) -> None:
     lease = await house.lease(job_id, await house.node())
+    if isinstance(house.clock, HandClock):
+        house.clock.advance(2.5)  # what it says that it took
     points = [progress(epoch, loss=1 / epoch, accuracy=1 - 0.5 / epoch) for epoch in range(1, 5)]
     lines = pb.Logs(lines=[pb.LogLine(level="info", source="job", message=f"line {n}") for n in range(3)])
     await house.report(lease, lines, *points, await house.finished(b"weights" * 100, loss=0.25, accuracy=0.9))

@@ -20,6 +20,7 @@ from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.links import learn
 from cyxwiz.services.rendezvous import Rendezvous
 from cyxwiz.services.reports import token_to
+from tests.contract.conftest import HandClock
 from tests.wiring import JOB, Central, central, progress
 
 
@@ -52,7 +53,7 @@ class Gang:
 
 @pytest.fixture
 async def gang(tmp_path: Path) -> AsyncIterator[Gang]:
-    house = await central(tmp_path)
+    house = await central(tmp_path, clock=HandClock())
     alice = await house.accounts.authenticate(house.alice)
     spec = parse_jobfile({**JOB, "resources": {"nodes": 3}, "strategy": "diloco"})
     job, _ = await house.jobs.submit(alice, spec)
@@ -141,6 +142,8 @@ async def test_members_end_before_the_first_one_does(gang: Gang) -> None:
     assert await gang.live() == [0, 2]
     assert (await gang.job()).state is JobState.RUNNING
     report = await gang.house.finished(b"weights", loss=0.1)
+    assert isinstance(gang.house.clock, HandClock)
+    gang.house.clock.advance(2.5)
     for artefact in report.artefacts:
         await gang.house.jobs.record_blob(artefact.sha256, artefact.size, owner=None, sender=first.node_id)
     await gang.say(first, 2, finished=report)

@@ -25,6 +25,7 @@ from cyxwiz.compute.p2p.relayed import Relayed
 from cyxwiz.compute.p2p.remote import RemoteData, Say
 from cyxwiz.compute.p2p.sessions import Sessions
 from cyxwiz.domain.errors import Code, CyxError, conflict, not_found
+from cyxwiz.domain.ids import Token
 from cyxwiz.domain.job import REMOTE, JobType
 from cyxwiz.domain.node import Hardware, LoadSample
 from cyxwiz.ext.v1 import link_pb2 as pb
@@ -100,13 +101,15 @@ class Hub:
             keep_checkpoint=keep_checkpoint,
         )
         pausing, job.pausing = job.pausing, job.pausing or action == pb.OwnerCommand.PAUSE
-        answer = await self._ask(command)
-        if answer.code:
+        try:
+            answer = await self._ask(command)
+            if answer.code:
+                raise CyxError(_code(answer.code), answer.message)
+        except CyxError:
             job.pausing = pausing
-            raise CyxError(_code(answer.code), answer.message)
+            raise
         if action == pb.OwnerCommand.CANCEL and job.standing is Standing.PAUSED:  # no lease is left to end
-            job.tell(updates.stopped_of(job.job_id, self.now_ms(), job.epoch))
-            job.stand(Standing.DONE)
+            self._stopped(job)
         if action == pb.OwnerCommand.RESUME:
             job.pausing = False
             spawn(self._expect_back(job), name=f"expect {job.job_id}", group=self._tasks)
@@ -271,13 +274,26 @@ class Hub:
         job = self._jobs.get(record.assign.job_id)
         if job is None or job.record is not record or job.standing is not Standing.HERE:
             return
-        if job.pausing:  # it had not begun, so there was nothing to save
+        if cancel.reason == pb.Cancel.CANCELLED:
+            self._stopped(job)
+        else:  # if it is to be paused it had not begun, and there was nothing to save
             self._set_aside(job, cancel.message)
-        elif cancel.reason == pb.Cancel.CANCELLED:
-            job.tell(updates.stopped_of(job.job_id, self.now_ms(), job.epoch))
-            job.stand(Standing.DONE)
+
+    def gone(self, cancel: pb.Cancel) -> None:
+        """A job that was paused here has ended at central, or goes on at another node."""
+        job = self._jobs.get(cancel.job_id)
+        if job is None or job.standing is not Standing.PAUSED or job.record is None:
+            return
+        if job.record.key[1] != Token(cancel.token.epoch, cancel.token.counter):
+            return
+        if cancel.reason == pb.Cancel.CANCELLED:
+            self._stopped(job)
         else:
-            self._away(job, cancel.message)
+            self._away(job, "It goes on, but not on this node: ask central where it is")
+
+    def _stopped(self, job: LiveJob) -> None:
+        job.tell(updates.stopped_of(job.job_id, self.now_ms(), job.epoch))
+        job.stand(Standing.DONE)
 
     def lost(self, record: Record) -> None:
         """The run is over without a last report: its clients learn it here."""

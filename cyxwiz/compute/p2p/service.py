@@ -7,6 +7,7 @@ central, which decides; those that change the run go to its child.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -197,11 +198,12 @@ class ExecutionService:
     async def _cancel(self, request: pb.CancelTrainingRequest, headers: Headers) -> pb.CancelTrainingResponse:
         job = await self._job(headers, request.job_id)
         saved = False
-        if request.save_partial_model and job.standing is Standing.HERE:
+        if request.save_partial_model:
             before = job.checkpoints
-            self._hub.tell_run(job, "checkpoint")
-            await self._until(job, lambda: job.checkpoints > before, PREEMPT_SECONDS)
-            saved = job.checkpoints > before and await self._hub.acknowledged(job)
+            with contextlib.suppress(CyxError):  # it does not run now: there is what was saved before, or nothing
+                self._hub.tell_run(job, "checkpoint")
+                await self._until(job, lambda: job.checkpoints > before, PREEMPT_SECONDS)
+            saved = bool(job.checkpoint) and await self._hub.acknowledged(job)
         await self._hub.command(job, OwnerCommand.CANCEL, request.reason, keep_checkpoint=saved)
         return pb.CancelTrainingResponse(
             success=True,

@@ -27,6 +27,7 @@ TYPES = {
     "refund": pb.REFUND,
     "stake": pb.STAKE,
     "unstake": pb.UNSTAKE,
+    "rewards": pb.REWARD_CLAIM,
 }
 REWARDS = frozenset({"pay", "settle"})
 

@@ -127,12 +127,6 @@ def test_no_held_out_data_means_no_validation_metrics(tmp_path: Path) -> None:
     assert set(end.final_metrics) == {"loss", "accuracy", "learning_rate", "samples_per_second"}
 
 
-def test_graph_defaults_fill_in_what_the_job_leaves_open(tmp_path: Path) -> None:
-    model = '{"layers": [{"type": "data_loader", "batch_size": 100}, {"type": "dense", "units": 10}]}'
-    reports = run(job(tmp_path, batch_size=0, model=model))[2]
-    assert next(report for report in reports if isinstance(report, Progressed)).batches == 15
-
-
 def test_a_stop_is_obeyed_at_the_next_batch(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         orders = Orders()

@@ -1,0 +1,102 @@
+"""What a node is paid has bounds that do not depend on its word, and what a job cost says what was paid."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cyxwiz.domain.account import Principal, Role
+from cyxwiz.domain.errors import CyxError
+from cyxwiz.domain.job import Intent, Job
+from cyxwiz.domain.pricing import NodePricing
+from cyxwiz.domain.states import JobState, PaymentState
+from cyxwiz.ledger.localnet.chain import open_chain
+from cyxwiz.ledger.localnet.ledger import local_ledger
+from cyxwiz.services import leases
+from cyxwiz.services.payments import Payments, Terms
+from cyxwiz.services.settlement import OUT_OF_FUNDS
+from tests.contract.make import node as make_node
+from tests.integration.test_payment_deadline import progress
+from tests.integration.test_settlement_repairs import AMOUNT, House
+
+HALF = NodePricing(1800, minimum_charge_units=0, minimum_minutes=0)  # half a unit a second
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    made = House()
+    yield made
+    await made.payments.ledger.aclose()
+    await made.store.aclose()
+
+
+async def cancelled(house: House, job: Job) -> Job:
+    def unit(tx: Any) -> None:
+        leases.cancel(tx, tx.job(job.id), "ada", "enough")
+
+    await house.store.write(unit)
+    await house.settle()
+    return await house.now(job)
+
+
+async def test_a_stream_pays_a_node_no_more_than_its_own_prices(house: House) -> None:
+    house.node = replace(house.node, pricing=HALF)
+    job = await house.job()
+    await house.settle()
+    for seconds, earned in ((60, 30), (120, 90)):
+        await progress(house, job, seconds)
+        (one,) = await house.of(job)
+        assert (one.earned_units, one.paid_units) == (earned, earned)
+
+
+async def test_a_free_minute_earns_nothing_on_the_way(house: House) -> None:
+    house.node = replace(house.node, pricing=replace(HALF, free_tier=True, free_tier_minutes=1))
+    job = await house.job()
+    await house.settle()
+    await progress(house, job, 60)
+    assert [each.earned_units for each in await house.of(job)] == [0]
+    await progress(house, job, 60)
+    assert [each.earned_units for each in await house.of(job)] == [30]
+
+
+async def test_a_cancelled_job_has_cost_what_was_paid_of_it(house: House) -> None:
+    job = await house.job()
+    await house.settle()
+    await progress(house, job, 60)
+    done = await cancelled(house, job)
+    (one,) = await house.of(job)
+    assert (one.state, one.paid_units, one.refunded_units) == (PaymentState.COMPLETED, 60, AMOUNT - 60)
+    assert (done.state, done.actual_cost_units) == (JobState.CANCELLED, 60)
+
+
+async def test_a_top_up_that_is_not_locked_pays_for_nothing(house: House) -> None:
+    """The same money was promised to two jobs: the one that does not get it is set aside, not run on unpaid."""
+    chain = await open_chain(None, house.clock)
+    ledger = local_ledger(chain, house.store, house.clock, custody=b"c" * 32, welcome_units=100 * AMOUNT)
+    house.payments = Payments(house.store, house.clock, ledger, Terms(1000, 60, 3))
+    await house.payments.check_funds(house.owner, AMOUNT)
+    jobs = []
+    for _ in range(2):
+        house.node = make_node()
+        jobs.append(await house.job())
+        await house.settle()
+    rest = await ledger.balance(ledger.client_account(house.owner))
+    owner = Principal(house.owner, "ada", Role.USER)
+    for job in jobs:
+        await house.payments.top_up(owner, job.id, rest)
+    with pytest.raises(CyxError, match="too low"):
+        await house.settle()
+    await house.settle()
+    states = [[each.state for each in await house.of(job)][1] for job in jobs]
+    assert sorted(states) == [PaymentState.LOCKED, PaymentState.PENDING]
+    unpaid = jobs[states.index(PaymentState.PENDING)]
+    for _ in range(AMOUNT // 60):
+        with contextlib.suppress(CyxError):  # the top-up is tried again and again
+            await progress(house, unpaid, 60)
+    told = await house.now(unpaid)
+    assert told.intent is Intent.PAUSE
+    assert told.reason.startswith(OUT_OF_FUNDS)
