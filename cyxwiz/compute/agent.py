@@ -430,8 +430,7 @@ class Agent(Service):
     def _cancel(self, cancel: pb.Cancel) -> None:
         """Central does not want this lease any more: ends the run, or forgets what was left to say of it."""
         record = self._records.get((cancel.job_id, token_of(cancel)))
-        if record is None:
-            self._p2p.gone(cancel)
+        self._p2p.dropped(cancel)
         if record is None or record.dropped:
             return
         log.info("job %s is to stop here: %s", cancel.job_id, cancel.message)
@@ -439,7 +438,6 @@ class Agent(Service):
         record.moved.set()
         if cancel.reason == pb.Cancel.STALE:
             self._leftovers.keep(record.directory, stale=True)
-        self._p2p.dropped(record, cancel)
         spawn(self._end(record), name=f"end {cancel.job_id}", group=self._tasks)
 
     def _preempt(self, preempt: pb.Preempt) -> None:

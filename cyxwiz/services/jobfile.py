@@ -126,7 +126,7 @@ class JobFile(Part):
     type: Literal["training", "inference", "evaluation", "preprocessing"] = "training"
     dataset: Text = ""
     epochs: int = Field(10, ge=1, le=MAX_EPOCHS)
-    batch_size: int | None = Field(None, ge=1, le=MAX_BATCH)
+    batch_size: int = Field(default_factory=int, ge=1, le=MAX_BATCH)  # 0, which none may state: see `batch_of`
     seed: int = Field(0, ge=-(2**63), lt=2**63)
     priority: Literal["low", "normal", "high", "critical"] = "normal"
     model: Model = Model()
@@ -264,7 +264,10 @@ def _check_gang(spec: JobSpec) -> None:
             f"resources.nodes: several nodes train together; an {spec.type} job runs on one", field="resources.nodes"
         )
     if resources.nodes > 1 and spec.dataset_uri.startswith(REMOTE):
-        raise unsupported("resources.nodes: data that a client streams goes to one node; for several, upload it")
+        raise invalid(
+            "resources.nodes: data that a client streams goes to one node; for several, upload it",
+            field="resources.nodes",
+        )
     if not 1 <= resources.min_nodes <= resources.nodes:
         raise invalid(
             f"resources.min_nodes: must be from 1 to resources.nodes ({resources.nodes}), not {resources.min_nodes}",

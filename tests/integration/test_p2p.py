@@ -160,6 +160,71 @@ async def test_what_is_paused_can_be_stopped(server: Central, tmp_path: Path, wa
         await until(server, on.job, JobState.CANCELLED)
 
 
+async def test_clients_of_a_paused_job_learn_what_became_of_it(server: Central, tmp_path: Path, way: Way) -> None:
+    """It was cancelled at central: the node has no lease of it any more, and is told all the same."""
+    async with scene(server, tmp_path, way, epochs=4) as on:
+        stream = on.engine.stream()
+        on.executor.step(1)
+        await stream.until("progress")
+        await stream.say(pause=True)
+        await stream.until("log", lambda log: "paused" in log.message)
+        owner = await server.core.accounts.authenticate(server.key)
+        await server.core.jobs.cancel(owner, on.job.id, "enough")
+        complete = (await stream.until("complete")).complete
+        assert dict(complete.final_metrics) == {"stopped_by_user": 1.0}
+        assert await stream.end() is grpc.StatusCode.OK
+
+
+async def test_clients_of_a_paused_job_learn_that_it_went_elsewhere(server: Central, tmp_path: Path) -> None:
+    async with scene(server, tmp_path, "direct", epochs=4) as on:
+        stream = on.engine.stream()
+        on.executor.step(1)
+        await stream.until("progress")
+        await stream.say(pause=True)
+        await stream.until("log", lambda log: "paused" in log.message)
+        owner = await server.core.accounts.authenticate(server.key)
+        other = ScriptedExecutor(gated=True)
+        async with p2p_node(tmp_path / "other", grpc_link(server), other, name="other"):
+            await server.core.nodes.cordon(owner, on.agent._identity.node_id, on=True)
+            await server.core.jobs.resume(owner, on.job.id)
+            await until(server, on.job, JobState.RUNNING)
+            assert len(other.runs) == 1
+            assert (await stream.until("error")).error.error_code == "MOVED"
+            other.step(4)
+            await until(server, on.job, JobState.COMPLETED)
+
+
+async def test_a_pause_that_central_does_not_answer_leaves_no_trace(server: Central, tmp_path: Path) -> None:
+    """A job that is moved later is not taken for one that was paused."""
+    async with scene(server, tmp_path, "direct", epochs=4) as on:
+        stream = on.engine.stream()
+        await stream.until("log")
+        hub = on.agent._p2p
+        kept, hub._link = hub._link, None
+        await stream.say(pause=True)
+        await stream.until("log", lambda log: "no connection to central" in log.message)
+        hub._link = kept
+        owner = await server.core.accounts.authenticate(server.key)
+        await server.core.jobs.pause(owner, on.job.id)
+        assert (await stream.until("error")).error.error_code == "MOVED"
+
+
+async def test_a_cancel_of_a_paused_job_keeps_what_it_had_saved(server: Central, tmp_path: Path) -> None:
+    async with scene(server, tmp_path, "direct", epochs=4) as on:
+        stub, metadata = on.engine.stub, on.engine.metadata
+        on.executor.step(1)
+        await on.engine.stream().until("progress")
+        await stub.PauseTraining(pb.PauseTrainingRequest(job_id=on.job.id), metadata=metadata)
+        request = pb.CancelTrainingRequest(job_id=on.job.id, save_partial_model=True)
+        cancelled = await stub.CancelTraining(request, metadata=metadata)
+        assert cancelled.partial_model_saved
+        kept = cancelled.partial_model_path.removeprefix("blob://sha256/")
+        owner = await server.core.accounts.authenticate(server.key)
+        stored = await server.core.store.read(lambda tx: tx.blob(kept))
+        assert stored is not None
+        assert owner.id in stored.owners
+
+
 async def test_only_the_node_that_has_a_job_speaks_for_its_owner(server: Central, tmp_path: Path) -> None:
     async with scene(server, tmp_path, "direct") as on:
         lease = on.agent._records[next(iter(on.agent._records))].assign.token

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.job import Device, JobType, Priority, Resources
 from cyxwiz.domain.script import Script
+from cyxwiz.protocol import job_pb2 as job_pb
 from cyxwiz.services.definition import Definition, parse_definition
+from cyxwiz.services.jobconfig import spec_of
 from cyxwiz.services.jobfile import parse_jobfile, parse_size, parse_span
 
 LAYERS = [{"type": "dense", "units": 64}, {"type": "relu"}, {"type": "dense", "units": 10}]
@@ -27,6 +29,14 @@ def refusal(data: object) -> CyxError:
     with pytest.raises(CyxError) as caught:
         parse_jobfile(data)
     return caught.value
+
+
+@pytest.mark.parametrize(("stated", "counts"), [({}, 100), ({"batch_size": 7}, 7)])
+def test_the_models_own_batch_size_counts_where_the_job_states_none(stated: dict[str, int], counts: int) -> None:
+    model = {"layers": [{"type": "data_loader", "batch_size": 100}, {"type": "dense", "units": 10}]}
+    assert parse_jobfile({**SMALL, **stated, "model": model}).batch_size == counts
+    config = job_pb.JobConfig(dataset_uri="builtin:digits", model_definition=json.dumps(model), **stated)
+    assert spec_of(config).batch_size == counts
 
 
 def test_a_small_file_gets_the_published_defaults() -> None:
@@ -104,6 +114,7 @@ def test_every_form_of_a_model_is_taken(model: dict[str, Any]) -> None:
         ({"epochs": True}, "epochs"),
         ({"epochs": None}, "epochs"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": None}, "batch_size"),
         ({"batch_size": 1_000_001}, "batch_size"),
         ({"seed": 2**63}, "seed"),
         ({"seed": "x"}, "seed"),
@@ -130,6 +141,7 @@ def test_every_form_of_a_model_is_taken(model: dict[str, Any]) -> None:
         ({"resources": {"nodes": 257}}, "resources.nodes"),
         ({"resources": {"nodes": 2, "min_nodes": 3}}, "resources.min_nodes"),
         ({"resources": {"nodes": 3}, "batch_size": 2}, "batch_size"),
+        ({"resources": {"nodes": 2}, "dataset": "remote://mine"}, "resources.nodes"),
         ({"strategy": "gossip"}, "strategy"),
         ({"resources": {"device": "tpu"}}, "resources.device"),
         ({"resources": {"regions": "eu"}}, "resources.regions"),

@@ -269,27 +269,19 @@ class Hub:
         job.tell(updates.error_of(job.job_id, self.now_ms(), "MOVED", message, job.epoch, recoverable=True))
         job.stand(Standing.AWAY)
 
-    def dropped(self, record: Record, cancel: pb.Cancel) -> None:
-        """Central wants the lease no more."""
-        job = self._jobs.get(record.assign.job_id)
-        if job is None or job.record is not record or job.standing is not Standing.HERE:
-            return
-        if cancel.reason == pb.Cancel.CANCELLED:
-            self._stopped(job)
-        else:  # if it is to be paused it had not begun, and there was nothing to save
-            self._set_aside(job, cancel.message)
-
-    def gone(self, cancel: pb.Cancel) -> None:
-        """A job that was paused here has ended at central, or goes on at another node."""
+    def dropped(self, cancel: pb.Cancel) -> None:
+        """Central wants the lease no more; or a job that was paused here has ended, or goes on at another node."""
         job = self._jobs.get(cancel.job_id)
-        if job is None or job.standing is not Standing.PAUSED or job.record is None:
+        if job is None or job.record is None or job.standing not in (Standing.HERE, Standing.PAUSED):
             return
         if job.record.key[1] != Token(cancel.token.epoch, cancel.token.counter):
             return
         if cancel.reason == pb.Cancel.CANCELLED:
             self._stopped(job)
-        else:
+        elif job.standing is Standing.PAUSED:
             self._away(job, "It goes on, but not on this node: ask central where it is")
+        else:  # if it is to be paused it had not begun, and there was nothing to save
+            self._set_aside(job, cancel.message)
 
     def _stopped(self, job: LiveJob) -> None:
         job.tell(updates.stopped_of(job.job_id, self.now_ms(), job.epoch))
