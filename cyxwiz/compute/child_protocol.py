@@ -4,7 +4,7 @@ A frame is a 4-byte big-endian length and a UTF-8 JSON object with `"v": 1` and 
 `preempt`, `cancel`, `checkpoint`, `update`, `fed` and `answer`; the child answers `ready` and the reports of
 `ports.executor`. Nothing is pickled. A frame that is too large, no JSON, of another version or with a field of the
 wrong type raises `ProtocolError`: the child runs other people's work, so its word is checked like any input from
-outside.
+outside. Texts and figures are bounded as central bounds them, so that what a job says always fits a message to it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+from cyxwiz.domain.job import MAX_LOG_MESSAGE, MAX_LOG_WORD, MAX_METRIC_NAME, MAX_METRICS
 from cyxwiz.domain.script import Script
 from cyxwiz.ports.executor import (
     Artefact,
@@ -44,6 +45,8 @@ from cyxwiz.ports.executor import (
 VERSION = 1
 MAX_FRAME = 16 * 1024 * 1024
 CHANNEL_FD = 3
+MAX_TEXT = 65_536  # characters of what is no line: a name, a path, an environment
+MAX_ANSWER = 1 << 20  # bytes that members of a gang tell each other at a time
 
 _LENGTH = struct.Struct(">I")
 
@@ -145,6 +148,22 @@ def _text(value: Any) -> str:
     return value.encode("utf-8", "replace").decode()
 
 
+def _short(value: Any) -> str:
+    text = _text(value)
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"more than {MAX_TEXT} characters")
+    return text
+
+
+def _line(value: Any) -> str:
+    """What people read: cut where central would cut it."""
+    return _text(value)[:MAX_LOG_MESSAGE]
+
+
+def _word(value: Any) -> str:
+    return _text(value)[:MAX_LOG_WORD]
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("no flag")
@@ -161,14 +180,24 @@ def _bytes(value: Any) -> bytes:
     return base64.b64decode(_text(value), validate=True)
 
 
+def _few_bytes(value: Any) -> bytes:
+    data = _bytes(value)
+    if len(data) > MAX_ANSWER:
+        raise ValueError(f"more than {MAX_ANSWER} bytes")
+    return data
+
+
 def _metrics(value: Any) -> dict[str, float]:
-    return {_text(name): _number(number) for name, number in _table(value).items()}
+    given = _table(value)
+    if len(given) > MAX_METRICS:
+        raise ValueError(f"more than {MAX_METRICS} figures")
+    return {_text(name)[:MAX_METRIC_NAME]: _number(number) for name, number in given.items()}
 
 
 def _artefact(value: Any) -> Artefact:
     entry = _table(value)
-    path = Path(_text(entry.get("path")))
-    return Artefact(_text(entry.get("name")), path, _text(entry.get("sha256")), _whole(entry.get("size")))
+    path = Path(_short(entry.get("path")))
+    return Artefact(_short(entry.get("name")), path, _short(entry.get("sha256")), _whole(entry.get("size")))
 
 
 def _artefacts(value: Any) -> tuple[Artefact, ...]:
@@ -192,27 +221,27 @@ _REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
         Checkpointed,
         {
             "artefacts": _artefacts, "epoch": _whole, "batch": _whole, "step": _whole, "progress": _number,
-            "threads": _whole, "link": _text,
+            "threads": _whole, "link": _short,
         },
     ),
     "linked": (
         Linked,
         {
-            "kind": _whole, "step": _whole, "loss": _number, "weights": _text, "link": _text, "data": _text,
-            "environment": _text,
+            "kind": _whole, "step": _whole, "loss": _number, "weights": _short, "link": _short, "data": _short,
+            "environment": _short,
         },
     ),
-    "asked": (Asked, {"id": _whole, "kind": _text, "key": _text, "value": _bytes}),
+    "asked": (Asked, {"id": _whole, "kind": _short, "key": _short, "value": _few_bytes}),
     "wanted": (Wanted, {"rows": _bytes}),
     "reached": (Reached, {"rank": _whole, "round_trip_seconds": _number, "bytes_per_second": _number}),
-    "logged": (Logged, {"level": _text, "message": _text, "source": _text}),
+    "logged": (Logged, {"level": _word, "message": _line, "source": _word}),
     "finished": (
         Finished,
         {
             "artefacts": _artefacts, "final_metrics": _metrics, "epochs_completed": _whole, "compute_seconds": _number,
         },
     ),
-    "failed": (Failed, {"code": _text, "message": _text, "details": _table, "retryable": _flag}),
+    "failed": (Failed, {"code": _word, "message": _line, "details": _table, "retryable": _flag}),
     "preempted": (Preempted, {"compute_seconds": _number}),
     "cancelled": (Cancelled, {}),
 }  # fmt: skip

@@ -380,8 +380,10 @@ class _ProcessRun:
     def _taken(self, report: Any, artefacts: tuple[Artefact, ...]) -> Report:
         """The report with its files in the job's own folder, out of the child's reach. A result must have all of them
         as `out/NAME`; another report is told as a warning when its files are not what it says."""
-        folder, slot = self._work.work_dir, self.child.cell.slot
+        folder, slot, most = self._work.work_dir, self.child.cell.slot, self.child.bounds.disk_bytes
         try:
+            if sum(artefact.size for artefact in artefacts) > most:  # sparse files, or one under many names
+                raise NotThere(f"its files are larger together than this node's {_mib(most)}")
             kept = tuple(slot.take(artefact, folder) for artefact in artefacts)
             if isinstance(report, Finished):
                 for artefact in kept:

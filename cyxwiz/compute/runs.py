@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 
 FULL_DISK_WAIT_SECONDS = 2.0
 MAX_ASKED = 1000  # questions of one run that wait for central
+LINES_A_REPORT = 100  # so that even the longest fit a message
 TAIL = 200  # reports of a lease kept in memory besides the journal
 
 
@@ -446,7 +447,7 @@ def _lines_before(messages: Sequence[pb.Report]) -> pb.Report | None:
     """The report that more lines may join: nothing but points of the curve came after it."""
     for message in reversed(messages):
         if message.HasField("logs"):
-            return message
+            return message if len(message.logs.lines) < LINES_A_REPORT else None
         if not message.HasField("progress"):
             return None
     return None

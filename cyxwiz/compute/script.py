@@ -20,6 +20,7 @@ from cyxwiz import job
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.state import read_state, write_state
 from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.job import MAX_METRICS
 from cyxwiz.domain.script import Script
 from cyxwiz.ports.executor import (
     Artefact,
@@ -71,6 +72,8 @@ class ScriptSession:
         if step < 0 or (of is not None and of < 1):
             raise ValueError(f"step {step} of {of}: a step is 0 or more, of 1 or more")
         figures = {str(name): float(value) for name, value in metrics.items()}
+        if len(figures) >= MAX_METRICS:
+            raise ValueError(f"{len(figures)} figures; at most {MAX_METRICS - 1} are reported with a step")
         for name, value in figures.items():
             if not math.isfinite(value):
                 raise ValueError(f"{name} is {value}: figures must be finite numbers")

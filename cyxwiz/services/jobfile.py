@@ -32,12 +32,13 @@ from cyxwiz.graph import (
     parse_inference,
     parse_pipeline,
 )
-from cyxwiz.ports.store import Tx
+from cyxwiz.ports.store import BlobInfo, Tx
 from cyxwiz.services.definition import Lock, Model, Part, Steps, batch_of, definition_of
 from cyxwiz.services.reserved_jobs import check_reserved
 from cyxwiz.services.validation import first_problem
 
 MAX_MODEL_BYTES = 8 << 20
+MAX_SCRIPT_BYTES = 1 << 30  # of a script's files together, each as often as it is named
 MAX_EPOCHS = 1_000_000
 MAX_BATCH = 1_000_000
 MAX_NODES = 256
@@ -349,10 +350,17 @@ def resolve(tx: Tx, spec: JobSpec, owner_id: str) -> JobSpec:
             result; INVALID for one whose result has no such file, or no file of weights. As `check_reserved`.
     """
     check_reserved(tx, spec, owner_id)
+    total = 0
     for path, sha256 in spec.script.files.items() if spec.script is not None else ():
-        _check_owned(tx, sha256, owner_id, f"model.files: {path} ({sha256}) is not stored here; upload it first")
+        missing = f"model.files: {path} ({sha256}) is not stored here; upload it first"
+        total += _owned(tx, sha256, owner_id, missing).size
+    if total > MAX_SCRIPT_BYTES:
+        raise invalid(
+            f"model.files: {total} bytes in all, at most {MAX_SCRIPT_BYTES}; data goes into `dataset`",
+            field="model.files",
+        )
     if (digest := blob_digest(spec.dataset_uri)) is not None:
-        _check_owned(
+        _owned(
             tx,
             digest,
             owner_id,
@@ -362,14 +370,15 @@ def resolve(tx: Tx, spec: JobSpec, owner_id: str) -> JobSpec:
         return spec
     weights = _of_result(tx, spec.weights, owner_id) if spec.weights.job_id else spec.weights
     message = f"model.weights: {weights.sha256} is not stored here; upload it with POST /api/blobs"
-    _check_owned(tx, weights.sha256, owner_id, message)
+    _owned(tx, weights.sha256, owner_id, message)
     return replace(spec, weights=weights)
 
 
-def _check_owned(tx: Tx, sha256: str, owner_id: str, message: str) -> None:
+def _owned(tx: Tx, sha256: str, owner_id: str, message: str) -> BlobInfo:
     info = tx.blob(sha256)
     if info is None or owner_id not in info.owners:
         raise CyxError(Code.NOT_FOUND, message)
+    return info
 
 
 def _of_result(tx: Tx, weights: Weights, owner_id: str) -> Weights:

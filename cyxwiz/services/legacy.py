@@ -13,7 +13,7 @@ from datetime import timedelta
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, invalid, not_found, stale
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_job_id, parse_node_id
-from cyxwiz.domain.job import Job, Lease, LogLine, ResultFile
+from cyxwiz.domain.job import MAX_LOG_MESSAGE, Job, Lease, LogLine, ResultFile
 from cyxwiz.domain.node import Hardware, LoadSample, Node
 from cyxwiz.domain.reputation import Kind, ReputationEvent
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
@@ -22,7 +22,7 @@ from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services import leases
 from cyxwiz.services.hardware import check_hardware
 from cyxwiz.services.nodes import Nodes
-from cyxwiz.services.reports import MAX_LOG_MESSAGE, Reporting, check_metrics, finite, spent
+from cyxwiz.services.reports import Reporting, check_metrics, finite, spent
 
 PUSHED = "legacy"  # stands for the boot id, which such a node does not have, in the lease of a push that it took
 

@@ -11,7 +11,21 @@ from datetime import UTC, datetime, timedelta
 from cyxwiz.domain.errors import Code, CyxError, invalid, stale
 from cyxwiz.domain.events import JobCheckpointed, JobCompleted
 from cyxwiz.domain.ids import JobId, NodeId, Token
-from cyxwiz.domain.job import Checkpoint, Intent, Job, JobResult, Lease, LogLine, MetricPoint, Phase, ResultFile
+from cyxwiz.domain.job import (
+    MAX_LOG_MESSAGE,
+    MAX_LOG_WORD,
+    MAX_METRIC_NAME,
+    MAX_METRICS,
+    Checkpoint,
+    Intent,
+    Job,
+    JobResult,
+    Lease,
+    LogLine,
+    MetricPoint,
+    Phase,
+    ResultFile,
+)
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.reputation import Kind, ReputationEvent, fault, good_metrics
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
@@ -24,9 +38,6 @@ from cyxwiz.services.pricing import cost_of
 from cyxwiz.services.reputation import Reputation
 from cyxwiz.services.verification import Verifying
 
-MAX_LOG_WORD = 64  # of a line's level, and of its source
-MAX_LOG_MESSAGE = 16_384
-MAX_METRICS = 256
 KEPT_CHECKPOINTS = 2
 RELEASED_STAY = timedelta(minutes=10)
 DROP_BLOB = "drop_blob"  # the outbox's kind
@@ -378,7 +389,8 @@ def ended(tx: Tx, lease: Lease) -> Lease:
 def check_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     if len(metrics) > MAX_METRICS:
         raise invalid(f"metrics: at most {MAX_METRICS} names, not {len(metrics)}", field="metrics")
-    return {name[:100]: finite(value, f"metrics.{name[:100]}") for name, value in metrics.items()}
+    named = {name[:MAX_METRIC_NAME]: value for name, value in metrics.items()}
+    return {name: finite(value, f"metrics.{name}") for name, value in named.items()}
 
 
 def finite(value: float, field: str) -> float:

@@ -16,7 +16,7 @@ from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.states import JobState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import CentralLink
-from cyxwiz.ports.executor import Failed, Logged, Progressed, Report, Run, Work
+from cyxwiz.ports.executor import Failed, FirstStep, Logged, Progressed, Report, Run, Work
 from cyxwiz.services import gateway
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.transports.grpc.link import GrpcLink
@@ -93,6 +93,30 @@ async def test_lines_travel_together_past_points(server: Central, link: Link, tm
     assert [point.epoch for point in points] == list(range(1, job.epoch + 1))
     [lease] = await server.core.store.read(lambda tx: tx.leases_of(job.id))
     assert lease.last_seq <= 6 + len(points), "started, lines, first step, lines, the points, the upload, the result"
+
+
+class LoudRun(ScriptedRun):
+    async def reports(self) -> AsyncIterator[Report]:
+        async for report in super().reports():
+            if isinstance(report, FirstStep):
+                for number in range(1000):
+                    yield Logged("info", f"{number} " + "\u20ac" * 16_000)
+            yield report
+
+
+class LoudExecutor(ScriptedExecutor):
+    async def start(self, work: Work) -> Run:
+        run = LoudRun(work, None, None)
+        self.runs.append(run)
+        return run
+
+
+async def test_however_much_is_said_it_fits_the_way_to_central(server: Central, link: Link, tmp_path: Path) -> None:
+    """48 MB of lines, of which central takes 16 MiB in one message."""
+    async with node(tmp_path / "node", link(server), LoudExecutor()):
+        job = await until(server, await submit(server), JobState.COMPLETED, seconds=60)
+    lines = await server.core.jobs.logs(await admin(server), job.id, 990, 100)
+    assert [line.message.partition(" ")[0] for line in lines][:11] == [str(number) for number in range(989, 1000)]
 
 
 async def test_node_keeps_its_id_and_is_sampled(server: Central, link: Link, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.ids import parse_node_id
-from cyxwiz.domain.payment import fee_of
+from cyxwiz.domain.ids import new_id, parse_node_id
+from cyxwiz.domain.payment import Movement, fee_of
 from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.states import ReservationState as S
 from cyxwiz.ledger.keys import Key
@@ -50,6 +50,21 @@ async def earned(house: Central, node_id: str) -> tuple[int, int]:
     assert node is not None
     books = ledger(house)
     return await books.balance(books.node_account(node)), await books.balance(books.info.platform)
+
+
+async def test_a_lock_that_never_landed_holds_up_no_settlement(house: Central, clock: HandClock) -> None:
+    node_id, before = await rig(house), await has(house)
+    kept = (await reserve(house, node_id, 10)).look.reservation
+    failed = Movement(
+        "5" * 80, "lock", 5 * MINUTE, "a", "b", clock.now(), payment_id=new_id(), job_id=kept.id, state="failed"
+    )
+    await house.store.write(lambda tx: tx.add_movement(failed))
+    clock.advance(300)
+    await house.reservations.release(await alice(house), kept.id)
+    settled = await house.store.read(lambda tx: tx.reservation(kept.id))
+    assert settled is not None
+    assert settled.settled_at is not None
+    assert await has(house) == before - 5 * MINUTE
 
 
 async def test_used_minutes_are_paid_and_the_rest_comes_back(house: Central, clock: HandClock) -> None:

@@ -88,3 +88,21 @@ async def test_the_weights_of_a_job_are_found_and_are_its_owners_alone(tmp_path:
             assert caught.value.code is code, caught.value
             assert words in caught.value.message
     await house.aclose()
+
+
+async def test_a_scripts_files_are_bounded_together(tmp_path: Path) -> None:
+    """Also where one blob is named many times: a node would lay it out as often."""
+    house = await central(tmp_path)
+    alice = await house.accounts.authenticate(house.alice)
+    await house.jobs.record_blob("4" * 64, 600 << 20, owner=alice.id)
+    await house.jobs.record_blob("5" * 64, 10, owner=alice.id)
+
+    def script(**data: str) -> Any:
+        files = {"train.py": "5" * 64, **data}
+        return parse_jobfile({"type": "training", "model": {"script": "train.py", "files": files}})
+
+    await house.jobs.submit(alice, script(once="4" * 64))
+    with pytest.raises(CyxError, match=r"model\.files: 1258291210 bytes in all") as refused:
+        await house.jobs.submit(alice, script(once="4" * 64, twice="4" * 64))
+    assert refused.value.code is Code.INVALID
+    await house.aclose()

@@ -23,6 +23,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cyxwiz.compute.data.download import write_durably
+from cyxwiz.compute.data.unpack import FOLDER_BYTES
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import new_id
 from cyxwiz.domain.job import data_key
@@ -260,10 +261,10 @@ def _digest(uri: str) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
+    """Bytes of a file, or of all files and folders below a folder."""
     if path.is_file():
         return path.stat().st_size
-    return sum(each.lstat().st_size for each in path.rglob("*") if not each.is_dir())
+    return sum(FOLDER_BYTES if each.is_dir() else each.lstat().st_size for each in path.rglob("*"))
 
 
 def _settle(folder: Path) -> None:

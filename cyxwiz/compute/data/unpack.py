@@ -17,6 +17,7 @@ from cyxwiz.compute.data.files import MAX_DEPTH, MAX_FILES
 from cyxwiz.domain.errors import CyxError, invalid
 
 _CHUNK = 1 << 20
+FOLDER_BYTES = 4096  # what a folder counts as
 _BAD = (
     tarfile.TarError, FileExistsError, NotADirectoryError, IsADirectoryError, EOFError, ValueError, OverflowError,
     RecursionError,
@@ -51,25 +52,40 @@ def untar(uri: str, path: Path, target: Path, limit: int) -> None:
     """Writes the archive's files below `target`, which is made."""
     target.mkdir()
     written = count = 0
+
+    def make(folder: Path) -> None:
+        nonlocal written, count
+        if folder.is_dir():
+            return
+        missing = [each for each in (folder, *folder.parents) if each.is_relative_to(target) and not each.exists()]
+        for each in reversed(missing):
+            each.mkdir()
+            written, count = written + FOLDER_BYTES, count + 1
+            check()
+
+    def check() -> None:
+        if count > MAX_FILES:
+            raise invalid(f"The dataset {uri} has more than {MAX_FILES} files and folders.", uri=uri)
+        if written > limit:
+            raise _too_large(uri, limit)
+
     try:
         with path.open("rb") as raw, tarfile.open(fileobj=_Bounded(raw), mode="r:") as archive:  # type: ignore[arg-type]
             for member in archive:
                 count += 1
-                if count > MAX_FILES:
-                    raise invalid(f"The dataset {uri} has more than {MAX_FILES} files.", uri=uri)
+                check()
                 place = target.joinpath(*safe_parts(uri, member.name))
                 if member.isdir():
-                    place.mkdir(parents=True, exist_ok=True)
+                    make(place)
                     continue
                 source = archive.extractfile(member) if member.isreg() else None
                 if source is None:
                     raise invalid(f"The dataset {uri}: {member.name!r} in the archive is no plain file.", uri=uri)
-                place.parent.mkdir(parents=True, exist_ok=True)
+                make(place.parent)
                 with place.open("xb") as file:
                     while data := source.read(_CHUNK):
                         written += len(data)
-                        if written > limit:
-                            raise _too_large(uri, limit)
+                        check()
                         file.write(data)
     except _BAD as error:
         raise invalid(f"The dataset {uri} is no whole archive: {str(error)[:200]}.", uri=uri) from error

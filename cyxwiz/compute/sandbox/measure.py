@@ -87,8 +87,8 @@ def _resident(pid: int) -> int:
 def _proportional(pid: int) -> int:
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
+    except OSError:  # it is gone, or made itself unreadable: then all of what it shares counts as its own
+        return _resident(pid)
     kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in text.splitlines()[1:])}
     if "Pss_Anon" not in kib:  # before Linux 5.10
         return kib.get("Pss", 0) * 1024

@@ -54,6 +54,30 @@ def test_a_report_survives_in_pieces_of_any_size(report: Report) -> None:
         assert [to_report(frame) for frame in frames] == [report, report]
 
 
+def framed(kind: str, /, **fields: object) -> Report:
+    (frame,) = Decoder().feed(encode(kind, fields))
+    return to_report(frame)
+
+
+def test_what_a_job_says_fits_a_message_to_central() -> None:
+    """It may be a stranger's code: one report that central does not take would come again for ever."""
+    said = framed("logged", level="i" * 99, message="x" * 9_000_000, source="s" * 99)
+    assert isinstance(said, Logged)
+    assert (len(said.level), len(said.message), len(said.source)) == (64, 16_384, 64)
+    point = {"epoch": 1, "epochs": 1, "batch": 1, "batches": 1, "progress": 0.5}
+    point |= {"elapsed_seconds": 0.0, "remaining_seconds": 0.0, "epoch_ended": True}
+    named = framed("progressed", metrics={"n" * 5000: 1.0}, **point)
+    assert isinstance(named, Progressed)
+    assert [len(name) for name in named.metrics] == [100]
+    for kind, fields in (
+        ("progressed", {**point, "metrics": {str(number): 1.0 for number in range(257)}}),
+        ("asked", {"id": 1, "kind": "set", "key": "k" * 70_000, "value": ""}),
+        ("asked", {"id": 1, "kind": "set", "key": "k", "value": "AAAA" * 400_000}),
+    ):
+        with pytest.raises(ProtocolError, match="more than"):
+            framed(kind, **fields)
+
+
 def test_a_job_survives(tmp_path: Path) -> None:
     work = Work(
         "j", "training", "{}", "mock://x", {"a": "b"}, 1, 2, 3, "cpu", 1, tmp_path, (tmp_path,), tmp_path / "d", 4.5
