@@ -285,6 +285,22 @@ async def test_the_disk(mode: str, code: str, tmp_path: Path) -> None:
     assert "to disk, more than this node's 32 MiB" in found.message
 
 
+async def test_a_result_that_takes_no_room_until_it_is_copied(tmp_path: Path) -> None:
+    """A file of holes, named again and again: what the node would keep of it is bounded as what is written."""
+    code = """
+os.makedirs("out")
+with open("out/model", "wb") as file:
+    file.truncate(8 << 20)
+finish("model", os.path.join(os.getcwd(), "out/model"), 8 << 20, times=5)
+time.sleep(60)
+"""
+    async with lying("auto", tmp_path, code) as executor:
+        found = (await reports(executor, job(tmp_path)))[-1]
+    assert isinstance(found, Failed)
+    assert "larger together than this node's 32 MiB" in found.message
+    assert not list((tmp_path / "job").rglob("model*")), "nothing of it was kept"
+
+
 async def test_folders_too_deep_to_walk(tmp_path: Path) -> None:
     """Neither the measuring nor the removal may be beaten by depth."""
     code = "for _ in range(1500): os.mkdir('d' * 200); os.chdir('d' * 200)\ntime.sleep(60)"
