@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cyxwiz.compute.hardware.sampler import Sensors
     from cyxwiz.compute.kernels.pool import KernelPool
     from cyxwiz.compute.p2p.hub import Hub
+    from cyxwiz.compute.sandbox.devices import Gpu
     from cyxwiz.compute.sandbox.sandbox import Sandbox
 
 
@@ -55,6 +56,7 @@ async def start_node(
     from cyxwiz.compute.identity import load_identity
     from cyxwiz.compute.journal import SqliteJournal
     from cyxwiz.compute.kernels.pool import KernelLimits, KernelPool
+    from cyxwiz.compute.sandbox.devices import lent_gpus
     from cyxwiz.compute.uplink import Uplink
 
     config = loaded.config
@@ -66,14 +68,19 @@ async def start_node(
     stack.push_async_callback(journal.aclose)
     detector = Detector(config.node.devices)
 
-    def detect() -> Hardware:
+    def inspect() -> tuple[Hardware, tuple[Gpu, ...]]:
         inventory = detector.inspect()
         os.environ.update(inventory.environment())  # children inherit which GPU is cuda:0 for central
-        return inventory.hardware
+        return inventory.hardware, lent_gpus(inventory)
 
-    hardware = await asyncio.to_thread(detect)
+    hardware, gpus = await asyncio.to_thread(inspect)
     check_data_roots(config.node.data_roots, data_dir)
-    sandbox = await asyncio.to_thread(open_sandbox, config, directory, allow_unsafe=allow_unsafe)
+    sandbox = await asyncio.to_thread(open_sandbox, config, directory, gpus, allow_unsafe=allow_unsafe)
+
+    def detect() -> Hardware:
+        found, sandbox.gpus = inspect()
+        return found
+
     warm_devices = ("cpu", *(f"cuda:{index}" for index in range(len(sandbox.gpus))))
     executor = ProcessExecutor(clock, sandbox, warm_children=config.node.warm_children, warm_devices=warm_devices)
     stack.push_async_callback(executor.aclose)
@@ -169,10 +176,9 @@ def check_data_roots(roots: Sequence[str], data_dir: Path) -> None:
             raise ConfigError(f"node.data_roots: {root} and the data directory {own} must not lie in each other")
 
 
-def open_sandbox(config: Config, directory: Path, *, allow_unsafe: bool = False) -> Sandbox:
+def open_sandbox(config: Config, directory: Path, gpus: tuple[Gpu, ...], *, allow_unsafe: bool = False) -> Sandbox:
     """The sandbox that the settings ask for, seen to work. Starts children. Raises ConfigError."""
     from cyxwiz.compute.sandbox.choose import choose
-    from cyxwiz.compute.sandbox.devices import lent_gpus
     from cyxwiz.compute.sandbox.sandbox import Bounds
 
     node = config.node
@@ -188,7 +194,7 @@ def open_sandbox(config: Config, directory: Path, *, allow_unsafe: bool = False)
         allow_unsafe=allow_unsafe,
         data_roots=tuple(Path(root) for root in node.data_roots),
         bounds=bounds,
-        gpus=lent_gpus(node.devices),
+        gpus=gpus,
         allow_network=node.network == "on",
     )
 

@@ -20,22 +20,23 @@ def doctor(context: typer.Context, file: File = None, sets: Sets = None) -> None
 
     Exit status 1 when the sandbox that node.sandbox asks for does not work.
     """
-    from cyxwiz.compute.hardware import detect
+    from cyxwiz.compute.hardware import Detector
     from cyxwiz.compute.sandbox.devices import lent_gpus
     from cyxwiz.compute.sandbox.doctor import report
     from cyxwiz.config import ConfigError, load
 
     here = session(context)
     node = load(file=file, flags=sets or []).config.node
+    inventory = Detector(node.devices).inspect()
     roots = tuple(Path(root) for root in node.data_roots)
     document: dict[str, Any] = {"asked": node.sandbox, "mode": None, "works": False, "error": None, "protections": []}
     try:
-        document |= report(node.sandbox, data_roots=roots, gpus=lent_gpus(node.devices)) | {"works": True}
+        document |= report(node.sandbox, data_roots=roots, gpus=lent_gpus(inventory)) | {"works": True}
     except (ConfigError, OSError) as error:
         document["error"] = str(error)
     except CyxError as error:
         document["error"] = error.message
-    hardware = detect(node.devices)
+    hardware = inventory.hardware
     document["machine"] = {
         "cpu": hardware.cpu_model,
         "cores": hardware.cpu_cores,

@@ -83,7 +83,7 @@ def report(setting: str, *, allow_unsafe: bool = True, **options: Any) -> dict[s
         "mode": chosen.mode,
         "program": str(chosen.program) if chosen.program else None,
         "landlock_abi": landlock.abi(),
-        "gpus": [gpu.uuid for gpu in chosen.gpus],
+        "gpus": [gpu.name for gpu in chosen.gpus],
         "protections": [asdict(protection) for protection in protections],
     }
 

@@ -375,7 +375,7 @@ class Sandbox:
             "OMP_NUM_THREADS": "1",
             "GOMP_SPINCOUNT": "10000",
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-            "CUDA_VISIBLE_DEVICES": "" if gpu is None else gpu.uuid,
+            "CUDA_VISIBLE_DEVICES": "" if gpu is None else gpu.name,
         }
 
     def release(self, cell: Cell) -> None:
