@@ -95,8 +95,10 @@ async def test_a_top_up_that_is_not_locked_pays_for_nothing(house: House) -> Non
     assert sorted(states) == [PaymentState.LOCKED, PaymentState.PENDING]
     unpaid = jobs[states.index(PaymentState.PENDING)]
     for _ in range(AMOUNT // 60):
-        with contextlib.suppress(CyxError):  # the top-up is tried again and again
+        with contextlib.suppress(CyxError):  # the top-up is tried again and again, and holds up no other payment
             await progress(house, unpaid, 60)
+        with contextlib.suppress(CyxError):
+            await house.settle()
     told = await house.now(unpaid)
     assert told.intent is Intent.PAUSE
     assert told.reason.startswith(OUT_OF_FUNDS)
