@@ -43,7 +43,8 @@ class MoneyCalls:
 
     async def top_up(self, job_id: str, amount: str) -> Json:
         """Locks more money for a job. Returns the job. Raises FUNDS when the balance is too low."""
-        return await self._ask("TopUpJob", job_id, {"amount": amount})
+        key = str(uuid.uuid4())
+        return await self._ask("TopUpJob", job_id, {"amount": amount}, key=key, safe=True)
 
     async def grant(self, user: str, amount: str) -> Json:
         """Gives a user (name or id) money that the platform makes; for admins."""

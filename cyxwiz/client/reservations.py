@@ -41,8 +41,9 @@ class ReservationCalls:
         return await self._ask("CreateReservation", "", given, key=str(uuid.uuid4()), safe=True)
 
     async def extend_reservation(self, reservation_id: str, minutes: int) -> Json:
-        """Not tried again by itself: two extensions would be paid."""
-        return await self._ask("ExtendReservation", reservation_id, {"additional_minutes": minutes})
+        """More time at the same price, paid once however often it has to be asked for."""
+        args = {"additional_minutes": minutes}
+        return await self._ask("ExtendReservation", reservation_id, args, key=str(uuid.uuid4()), safe=True)
 
     async def release_reservation(self, reservation_id: str, reason: str = "") -> Json:
         """Gives the node back; what was used is paid, the rest goes back."""

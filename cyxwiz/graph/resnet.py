@@ -12,6 +12,7 @@ from cyxwiz.graph import values
 from cyxwiz.graph.catalogue import BY_NAME
 from cyxwiz.graph.nodes import Link, Node, Table
 from cyxwiz.graph.parts import MAX_UNITS
+from cyxwiz.graph.values import PICTURE
 
 # layers: blocks of each stage, and whether a block is a bottleneck
 FAMILY = {
@@ -24,7 +25,8 @@ FAMILY = {
 
 
 def resnet(document: Table, source: str) -> tuple[list[Node], list[Link]]:
-    """Nodes and links of the network that reads the node `source`; CyxError INVALID for one of unknown depth."""
+    """Nodes and links of the network that reads the node `source`; CyxError INVALID for one of unknown depth. Without
+    an `input_shape` flat rows are read as square pictures."""
     stated = document.get("layers", document.get("depth", 50))
     known = ", ".join(map(str, FAMILY))
     if isinstance(stated, list):
@@ -36,6 +38,8 @@ def resnet(document: Table, source: str) -> tuple[list[Node], list[Link]]:
     width = values.integer("width", document.get("width", 64), 1, 4096)
     stem = values.choice("stem", document.get("stem", "imagenet"), ("imagenet", "small"))
     network = _Network(source)
+    if not {"input_shape", "input_size"} & document.keys():
+        network.add("picture", "Reshape", {"shape": list(PICTURE)})
     network.stem(width, small=stem == "small")
     blocks, bottleneck = FAMILY[depth]
     for stage, count in enumerate(blocks, start=1):

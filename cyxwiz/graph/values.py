@@ -15,6 +15,7 @@ from cyxwiz.domain.errors import CyxError, invalid
 
 MAX_RANK = 8
 MAX_ELEMENTS = 2**31
+PICTURE = (-1, -1, -1)  # as the target of a reshape: whatever picture the numbers are
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}(\.0{0,18})?", re.ASCII)
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -116,10 +117,13 @@ def integers(where: str, value: object, low: int, high: int, most: int = MAX_RAN
 
 
 def target(where: str, value: object) -> tuple[int, ...]:
-    """The shape that a reshape makes: sizes of at least 1, one of them -1 for what is left."""
+    """The shape that a reshape makes: sizes of at least 1, one of them -1 for what is left. [-1, -1, -1]: a picture."""
     read = integers(where, value, -1, MAX_ELEMENTS)
+    if tuple(read) == PICTURE:
+        return PICTURE
     if 0 in read or read.count(-1) > 1 or math.prod(abs(size) for size in read) > MAX_ELEMENTS:
-        raise _refused(where, value, f"1 to {MAX_RANK} sizes of at least 1, at most one of them -1")
+        kinds = "at most one of them -1; or [-1, -1, -1] for a picture"
+        raise _refused(where, value, f"1 to {MAX_RANK} sizes of at least 1, {kinds}")
     return read
 
 

@@ -297,7 +297,8 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         return views.reservation(await self.reservations.get(call.caller, call.id), self._clock.now())
 
     async def extend_reservation(self, call: Call) -> Json:
-        await self.reservations.extend(call.caller, call.id, call.read(Extension).additional_minutes)
+        minutes = call.read(Extension).additional_minutes
+        await self.reservations.extend(call.caller, call.id, minutes, call.idempotency_key)
         return await self.get_reservation(call)
 
     async def release_reservation(self, call: Call) -> Json:

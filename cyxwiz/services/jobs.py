@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -37,10 +36,9 @@ from cyxwiz.services.links import links_within
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.payments import Payments, SignedLock, settled
 from cyxwiz.services.proofs import ProofSeen, seen
+from cyxwiz.services.repeats import Repeats
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
 from cyxwiz.services.reputation import Reputation
-
-MAX_KEY = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,27 +144,22 @@ class Jobs:
         self.check(actor, spec)
         if spec.payment_address and self._payments is not None and self._payments.ledger.info.network:
             parse_wallet(spec.payment_address, "payment_address")
-        digest = _digest(spec)
-        if len(key) > MAX_KEY:
-            raise CyxError(Code.INVALID, f"idempotency-key: at most {MAX_KEY} characters", {"field": "idempotency-key"})
+        request = Repeats(f"submit:{actor.id}", key, json.dumps(asdict(spec), sort_keys=True, default=str))
         job = self.new(actor.id, spec, lock.payment.job_id if lock else None)
 
         def unit(tx: Tx) -> tuple[Job, bool]:
             if lock is not None and (taken := tx.job(job.id)) is not None:
                 return owned(tx, actor, taken.id), False
-            if key and (seen := tx.remembered(f"submit:{actor.id}", key)):
-                if seen[0] != digest:
-                    raise conflict("This idempotency key was used for another job; take a new one", key=key)
-                first = tx.job(JobId(seen[1]))
+            if (made := request.answered(tx)) is not None:
+                first = tx.job(JobId(made))
                 if first is None:
-                    raise not_found("job", seen[1])
+                    raise not_found("job", made)
                 return first, False
             submitted = self.take(tx, job, actor.name, lock)
-            if key:
-                tx.remember(f"submit:{actor.id}", key, digest, job.id)
+            request.keep(tx, job.id)
             return submitted, True
 
-        if self._payments is not None and lock is None and not (key and await self._remembered(actor, key)):
+        if self._payments is not None and lock is None and await self._store.read(request.answered) is None:
             await self._payments.check_funds(actor.id, self.price(spec))
         try:
             return await self._store.write(unit)
@@ -174,9 +167,6 @@ class Jobs:
             if not key or error.code is not Code.EXISTS:
                 raise
             return await self._store.write(unit)  # the same key came twice at a time: the other one was first
-
-    async def _remembered(self, actor: Principal, key: str) -> bool:
-        return await self._store.read(lambda tx: tx.remembered(f"submit:{actor.id}", key) is not None)
 
     def new(self, owner_id: UserId, spec: JobSpec, job_id: JobId | None = None) -> Job:
         """A job that nobody has stored yet."""
@@ -342,6 +332,14 @@ class Jobs:
 
         return await self._store.write(unit)
 
+    async def gives_back(self, job: Job) -> bool:
+        """Whether money that was locked for an ended job goes back to its owner, or has gone."""
+
+        def unit(tx: Tx) -> bool:
+            return any(each.open or each.refunded_units for each in tx.payments_of(job.id))
+
+        return await self._store.read(unit)
+
     async def pause(self, actor: Principal, job_id: str) -> Job:
         """Sets a job aside, after its run has saved a checkpoint. Raises CONFLICT as `leases.pause`."""
         parsed = parse_job_id(job_id)
@@ -468,7 +466,3 @@ def owned(tx: Tx, actor: Principal, job_id: JobId) -> Job:
     if not actor.owns(job.owner_id):
         raise forbidden(f"Job {job_id} is not yours")
     return job
-
-
-def _digest(spec: JobSpec) -> str:
-    return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True, default=str).encode()).hexdigest()

@@ -73,7 +73,7 @@ class MoneyApi:
 
     async def top_up_job(self, call: Call) -> Json:
         units = parse_cyxwiz(call.read(Amount).amount)
-        return views.job(await self.money.top_up(call.caller, call.id, units))
+        return views.job(await self.money.top_up(call.caller, call.id, units, call.idempotency_key))
 
     async def withdraw_funds(self, call: Call) -> Json:
         args = call.read(Withdrawal)

@@ -23,6 +23,7 @@ from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery, St
 from cyxwiz.services.accounts import OPEN_USER, find_user
 from cyxwiz.services.audit import record
 from cyxwiz.services.reconcile import Reconciliation
+from cyxwiz.services.repeats import Repeats
 from cyxwiz.services.settlement import HELD, NO_WORK, RETRY_MOST, Due, Settlement, tell
 
 T = TypeVar("T")
@@ -152,20 +153,25 @@ class Payments(Settlement):
                 {"needed_units": units, "available_units": have},
             )
 
-    async def top_up(self, actor: Principal, job_id: str, units: int) -> Job:
-        """Locks more money for a job that goes on; one that was set aside for want of it comes back.
+    async def top_up(self, actor: Principal, job_id: str, units: int, key: str = "") -> Job:
+        """Locks more money for a job that goes on, once a key; one that was set aside for want of it comes back.
 
         Raises:
-            CyxError: CONFLICT for a job that has ended or costs nothing; FUNDS; INVALID for no amount.
+            CyxError: CONFLICT for a job that has ended or costs nothing, and for a key that had other content; FUNDS;
+                INVALID for no amount.
         """
         check_amount(units, least=DUST_UNITS)
         parsed = parse_job_id(job_id)
-        await self.check_funds(actor.id, units)
+        request = Repeats(f"topup:{actor.id}", key, f"{parsed} {units}")
+        if await self._store.read(request.answered) is None:
+            await self.check_funds(actor.id, units)
 
         def unit(tx: Tx) -> Job:
             job = tx.job(parsed)
             if job is None or not actor.owns(job.owner_id):
                 raise not_found("job", parsed)
+            if request.answered(tx) is not None:
+                return job
             if job.ended:
                 raise conflict(f"Job {job.id} is {job.state}: it needs no more money", state=str(job.state))
             known = tx.payments_of(job.id)
@@ -178,6 +184,7 @@ class Payments(Settlement):
                 if amount:
                     self._lock_now(tx, self._new(tx, job, amount, rate, member, number))
             record(tx, actor.name, "job.top_up", f"job:{job.id}", units=units)
+            request.keep(tx, job.id)
             tx.hint(TOPIC)
             return self.funded(tx, job)
 

@@ -6,7 +6,6 @@ ended stays owed in the store until its money has moved (`settle_owed`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -36,8 +35,9 @@ from cyxwiz.scheduler.policy import candidate
 from cyxwiz.services import reservation_ends as ends
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.audit import record
-from cyxwiz.services.jobs import MAX_KEY, Jobs
+from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.liveness import Liveness
+from cyxwiz.services.repeats import Repeats
 from cyxwiz.services.reports import check_metrics, finite
 from cyxwiz.services.reservation_funds import ReservationFunds
 from cyxwiz.services.reserved_jobs import is_over
@@ -121,21 +121,17 @@ class Reservations:
         check_minutes(minutes)
         if len(wallet) > MAX_WALLET:
             raise invalid(f"user_wallet: at most {MAX_WALLET} characters", field="user_wallet")
-        if len(key) > MAX_KEY:
-            raise invalid(f"idempotency-key: at most {MAX_KEY} characters", field="idempotency-key")
         parsed, reservation_id = parse_node_id(node_id), ReservationId(new_id())
-        digest = _digest(parsed, wallet, minutes, spec)
+        request = Repeats(f"reserve:{actor.id}", key, _asked(parsed, wallet, minutes, spec))
         if spec is not None:
             spec = replace(spec, reservation_id=reservation_id)
             self._jobs.check(actor, spec)
 
         def unit(tx: Tx) -> tuple[Reservation, bool]:
-            if key and (seen := tx.remembered(f"reserve:{actor.id}", key)):
-                if seen[0] != digest:
-                    raise conflict("This idempotency key was used for another reservation; take a new one", key=key)
-                first = tx.reservation(ReservationId(seen[1]))
+            if (known := request.answered(tx)) is not None:
+                first = tx.reservation(ReservationId(known))
                 if first is None:
-                    raise not_found("reservation", seen[1])
+                    raise not_found("reservation", known)
                 return first, False
             node = self._free(tx, parsed, spec)
             self._jobs.refuse_short_of_stake(node, actor.id)
@@ -153,8 +149,7 @@ class Reservations:
                 fee_percent=self._fee_percent,
             )
             tx.add_reservation(made)
-            if key:
-                tx.remember(f"reserve:{actor.id}", key, digest, made.id)
+            request.keep(tx, made.id)
             record(tx, actor.name, "reservation.reserve", f"reservation:{made.id}", node=node.id, minutes=minutes)
             return made, True
 
@@ -300,9 +295,22 @@ class Reservations:
         remaining = reservation.remaining(self._clock.now())
         return Heard(reservation, remaining, training and remaining < EXTEND_BELOW)
 
-    async def extend(self, actor: Principal, reservation_id: str, minutes: int) -> tuple[Reservation, int, str]:
-        """More time at the same price: the reservation, the units locked for it, and the transaction that did."""
+    async def extend(
+        self, actor: Principal, reservation_id: str, minutes: int, key: str = ""
+    ) -> tuple[Reservation, int, str]:
+        """More time at the same price, once a key: the reservation, the units locked for it, and the transaction that
+        did."""
         parsed = parse_reservation_id(reservation_id)
+        request = Repeats(f"extend:{actor.id}", key, f"{parsed} {minutes}")
+
+        def before(tx: Tx) -> tuple[Reservation, int, str] | None:
+            if (answer := request.answered(tx)) is None:
+                return None
+            units, _, transaction = answer.partition(" ")
+            return owned(tx, actor, parsed), int(units), transaction
+
+        if (done := await self._store.read(before)) is not None:
+            return done
         seen = await self._change(actor, parsed, lambda tx, reservation: reservation)
         longer = extended(seen, minutes, self._clock.now())
         added = longer.escrow_units - seen.escrow_units
@@ -317,6 +325,7 @@ class Reservations:
                 replace(reservation, minutes=longer.minutes, extensions=longer.extensions)
             )  # fmt: skip
             record(tx, actor.name, "reservation.extend", f"reservation:{parsed}", minutes=minutes, units=added)
+            request.keep(tx, f"{added} {hold.tx_hash}")
             return saved
 
         return await self._change(actor, parsed, act), added, hold.tx_hash
@@ -492,6 +501,6 @@ def _live(tx: Tx, reservation_id: ReservationId) -> Reservation:
     return reservation
 
 
-def _digest(node_id: NodeId, wallet: str, minutes: int, spec: JobSpec | None) -> str:
+def _asked(node_id: NodeId, wallet: str, minutes: int, spec: JobSpec | None) -> str:
     asked = [node_id, wallet, minutes, asdict(spec) if spec is not None else None]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    return json.dumps(asked, sort_keys=True, default=str)

@@ -110,6 +110,15 @@ async def test_stream_of_an_unknown_job(admin: Stubs) -> None:
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.parametrize("money", [False, True])
+async def test_a_cancel_says_whether_money_comes_back(tmp_path: Path, money: bool) -> None:
+    async with central(tmp_path, charged=money) as server, server.channel() as channel:
+        stubs = Stubs(channel, server.key)
+        job_id = await submit(stubs)
+        response = await stubs.jobs.CancelJob(pb.CancelJobRequest(job_id=job_id), metadata=stubs.metadata)
+        assert response.refund_issued is money
+
+
 async def test_cancel_of_a_running_job_reaches_the_node(server: Central, admin: Stubs, tmp_path: Path) -> None:
     executor = ScriptedExecutor(gated=True)
     async with node(tmp_path / "node", grpc_link(server), executor) as agent:

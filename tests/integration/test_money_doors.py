@@ -54,6 +54,20 @@ async def test_no_amount_passes_any_door(alice: httpx.AsyncClient) -> None:
     assert (await alice.get("/api/jobs")).json()["total"] == 1
 
 
+async def test_a_top_up_that_is_sent_twice_locks_once(alice: httpx.AsyncClient) -> None:
+    job = (await alice.post("/api/jobs", json=JOB)).json()
+    path, key = f"/api/jobs/{job['id']}/topup", {"Idempotency-Key": "again"}
+    for _ in range(2):
+        assert (await alice.post(path, json={"amount": "1"}, headers=key)).status_code == 200
+    payments = (await alice.get("/api/payments")).json()["payments"]
+    assert sorted(each["amount"] for each in payments)[-2:].count("1") == 1
+    other = await alice.post(path, json={"amount": "2"}, headers=key)
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "CONFLICT")
+    long = await alice.post(path, json={"amount": "1"}, headers={"Idempotency-Key": "k" * 201})
+    assert (long.status_code, long.json()["error"]["details"]["field"]) == (400, "idempotency-key")
+    assert len((await alice.get("/api/payments")).json()["payments"]) == len(payments)
+
+
 async def test_no_wallet_passes_any_door(alice: httpx.AsyncClient) -> None:
     before = (await alice.get("/api/wallet")).json()
     for wallet in BAD_WALLETS:

@@ -30,7 +30,11 @@ async def test_a_reservation_from_its_beginning_to_its_end(
     job = (await alice.get(f"/api/jobs/{made['id']}")).json()
     assert (job["reservation_id"], job["name"]) == (made["id"], JOB["name"])
     path = f"{PATH}/{made['id']}"
-    longer = (await alice.post(f"{path}/extend", json={"additional_minutes": 5})).json()
+    for _ in range(2):
+        extended = await alice.post(f"{path}/extend", json={"additional_minutes": 5}, headers={"Idempotency-Key": "x"})
+        longer = extended.json()
+    more = await alice.post(f"{path}/extend", json={"additional_minutes": 6}, headers={"Idempotency-Key": "x"})
+    refused(more, "CONFLICT")
     assert (longer["duration_minutes"], "p2p" in longer) == (15, False)
     assert longer["escrow_units"] == longer["price_per_hour_units"] * 15 // 60
     listed = (await alice.get(PATH, params={"active": "true"})).json()

@@ -7,7 +7,7 @@ import math
 from cyxwiz.graph.layers.dense import free
 from cyxwiz.graph.params import Param, axis, integer, needed
 from cyxwiz.graph.rule import Rule, Shape, Site
-from cyxwiz.graph.values import MAX_RANK
+from cyxwiz.graph.values import MAX_RANK, PICTURE
 
 
 def _flat(site: Site) -> Shape:
@@ -16,10 +16,23 @@ def _flat(site: Site) -> Shape:
 
 def _reshaped(site: Site) -> Shape:
     wanted, size = site.whole("shape"), math.prod(site.given)
+    if wanted == PICTURE:
+        return _picture(site)
     known = math.prod(part for part in wanted if part != -1)
     if size % known or (-1 not in wanted and size != known):
         raise site.refuse(f"{known} numbers{' or a multiple' if -1 in wanted else ''} for {list(wanted)}", site.given)
     return tuple(size // known if part == -1 else part for part in wanted)
+
+
+def _picture(site: Site) -> Shape:
+    """(H, W, C) as it is, (H, W) in one channel, and a flat row as a square in one or three channels."""
+    if len(site.given) in (2, 3):
+        return (*site.given, 1)[:3]
+    for channels in (1, 3):
+        side = math.isqrt(site.given[0] // channels)
+        if side * side * channels == site.given[0]:
+            return side, side, channels
+    raise site.refuse("(H, W, C), (H, W) or a row that is a square picture", site.given, "State an input_shape.")
 
 
 def order(site: Site) -> tuple[int, ...]:

@@ -114,8 +114,9 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         return response
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
-        await self._jobs.cancel(caller().required, request.job_id, request.reason)
-        return pb.CancelJobResponse(status=common.STATUS_CANCELLED, refund_issued=False)
+        job = await self._jobs.cancel(caller().required, request.job_id, request.reason)
+        refunds = await self._jobs.gives_back(job)
+        return pb.CancelJobResponse(status=common.STATUS_CANCELLED, refund_issued=refunds)
 
     async def StreamJobUpdates(
         self, request: pb.GetJobStatusRequest, context: Any

@@ -105,7 +105,7 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
     ) -> pb.ExtendReservationResponse:
         async def act(actor: Principal) -> pb.ExtendReservationResponse:
             one, added, tx_hash = await self._reservations.extend(
-                actor, request.reservation_id, request.additional_minutes
+                actor, request.reservation_id, request.additional_minutes, caller().idempotency_key
             )
             return pb.ExtendReservationResponse(
                 status=common.STATUS_SUCCESS,

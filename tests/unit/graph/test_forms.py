@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.graph import cost, infer, parse
+from cyxwiz.graph import check_model_fits, cost, infer, parse
 
 
 def graph_of(nodes: list[dict[str, Any]], links: list[Any] | None = None) -> Any:
@@ -178,8 +178,12 @@ def test_a_pattern_says_what_it_lacks(changes: dict[str, Any], words: list[str])
 def test_a_resnet_of_the_short_form() -> None:
     graph = parse('{"type": "resnet", "layers": 50}')
     assert cost(graph, (32, 32, 3)).parameters == 25_557_032
-    with pytest.raises(CyxError, match=r"stem.conv \(Conv2D\): expected \(H, W, C\)"):
-        infer(graph, (64,))
+    for given, picture in (((64,), (8, 8, 1)), ((3072,), (32, 32, 3)), ((28, 28), (28, 28, 1)), ((9, 8, 2), (9, 8, 2))):
+        assert infer(graph, given)["picture"] == picture
+    with pytest.raises(CyxError, match=r"picture \(Reshape\): expected \(H, W, C\).*square picture"):
+        infer(graph, (65,))
+    stated = parse('{"type": "resnet", "layers": 18, "input_shape": [8, 8, 1]}')
+    assert "picture" not in infer(stated, (64,))
 
 
 @pytest.mark.parametrize(
@@ -206,3 +210,8 @@ def test_a_large_definition_is_read_or_refused_quickly(definition: object) -> No
     with contextlib.suppress(CyxError):  # what is too large is refused, and nothing else is raised
         cost(parse(text), (4000,))
     assert time.process_time() - began < 4
+
+
+@pytest.mark.parametrize("uri", ["builtin:digits", "mock://anything"])
+def test_the_short_form_of_a_resnet_fits_flat_pictures(uri: str) -> None:
+    check_model_fits(parse('{"type": "resnet", "layers": 50}'), uri)
