@@ -86,13 +86,13 @@ async def test_a_head_that_does_not_come_ends_the_connection(
 async def test_what_follows_a_head_may_take_longer(
     house: Central, served: RestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
     async with dial(served, house.alice) as socket:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(LOGIN + b"Content-Length: 2\r\n\r\n{")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.7)
         writer.write(b"}")
         assert (await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)).startswith(b"HTTP/1.1 400")
         await subscribe(socket, "stats")
         assert (await receive(socket))["type"] == "stats"
-    writer.close()
+        writer.close()
