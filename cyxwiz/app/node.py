@@ -81,7 +81,7 @@ async def start_node(
         found, sandbox.gpus = inspect()
         return found
 
-    warm_devices = ("cpu", *(f"cuda:{index}" for index in range(len(sandbox.gpus))))
+    warm_devices = ("cpu", *(f"cuda:{index}" for index, gpu in enumerate(gpus) if gpu.files))
     executor = ProcessExecutor(clock, sandbox, warm_children=config.node.warm_children, warm_devices=warm_devices)
     stack.push_async_callback(executor.aclose)
     link = _link(config, data_dir, core, blobs)

@@ -382,7 +382,7 @@ class _ProcessRun:
         as `out/NAME`; another report is told as a warning when its files are not what it says."""
         folder, slot, most = self._work.work_dir, self.child.cell.slot, self.child.bounds.disk_bytes
         try:
-            if sum(artefact.size for artefact in artefacts) > most:  # sparse files, or one under many names
+            if sum(max(0, artefact.size) for artefact in artefacts) > most:  # sparse files, or one under many names
                 raise NotThere(f"its files are larger together than this node's {_mib(most)}")
             kept = tuple(slot.take(artefact, folder) for artefact in artefacts)
             if isinstance(report, Finished):

@@ -203,7 +203,7 @@ class Runner:
                 record.environment.release()
 
     async def _take(self, record: Record, batch: Sequence[Report], uploads: CheckpointUploads) -> None:
-        """Journals what came together in one transaction, lines as one report: points among them part it not."""
+        """Journals what came together in one transaction, lines as one report, also those that points stand between."""
         messages: list[pb.Report] = []
         for report in batch:
             if isinstance(report, Checkpointed):

@@ -372,7 +372,8 @@ class NodeGateway:
             return
         if lease.state is LeaseState.ENDED:
             session.given.discard(key)
-            session.aside.add(key)
+            if batch[-1].HasField("preempted"):
+                session.aside.add(key)
         await session.send(pb.CentralMessage(ack=pb.Ack(job_id=key[0], token=token_to(key[1]), seq=lease.last_seq)))
 
     def _end_wrong(self, tx: Tx, node_id: NodeId, key: Key, error: CyxError) -> None:

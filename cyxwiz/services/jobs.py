@@ -159,7 +159,8 @@ class Jobs:
             request.keep(tx, job.id)
             return submitted, True
 
-        if self._payments is not None and lock is None and await self._store.read(request.answered) is None:
+        repeated = key and await self._store.read(request.answered) is not None
+        if self._payments is not None and lock is None and not repeated:
             await self._payments.check_funds(actor.id, self.price(spec))
         try:
             return await self._store.write(unit)

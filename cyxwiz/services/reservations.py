@@ -302,15 +302,9 @@ class Reservations:
         did."""
         parsed = parse_reservation_id(reservation_id)
         request = Repeats(f"extend:{actor.id}", key, f"{parsed} {minutes}")
-
-        def before(tx: Tx) -> tuple[Reservation, int, str] | None:
-            if (answer := request.answered(tx)) is None:
-                return None
+        if key and (answer := await self._store.read(request.answered)) is not None:
             units, _, transaction = answer.partition(" ")
-            return owned(tx, actor, parsed), int(units), transaction
-
-        if (done := await self._store.read(before)) is not None:
-            return done
+            return (await self.get(actor, parsed)).reservation, int(units), transaction
         seen = await self._change(actor, parsed, lambda tx, reservation: reservation)
         longer = extended(seen, minutes, self._clock.now())
         added = longer.escrow_units - seen.escrow_units

@@ -57,7 +57,7 @@ def untar(uri: str, path: Path, target: Path, limit: int) -> None:
         nonlocal written, count
         if folder.is_dir():
             return
-        missing = [each for each in (folder, *folder.parents) if each.is_relative_to(target) and not each.exists()]
+        missing = [each for each in (folder, *folder.parents) if each.is_relative_to(target) and not each.is_dir()]
         for each in reversed(missing):
             each.mkdir()
             written, count = written + FOLDER_BYTES, count + 1

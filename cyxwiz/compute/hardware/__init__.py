@@ -11,11 +11,5 @@ from cyxwiz.compute.hardware.energy import EnergyMeter
 from cyxwiz.compute.hardware.idle import OthersLoad
 from cyxwiz.compute.hardware.machine import Machine
 from cyxwiz.compute.hardware.sampler import Sampler
-from cyxwiz.domain.node import Hardware
 
-__all__ = ["Detector", "EnergyMeter", "Gpu", "Inventory", "Machine", "OthersLoad", "Sampler", "detect"]
-
-
-def detect(wanted: tuple[str, ...] = ("all",)) -> Hardware:
-    """What the node tells central of this machine. `wanted` as in node.devices: all, cpu, cuda, cuda:0, opencl, …"""
-    return Detector(wanted).inspect().hardware
+__all__ = ["Detector", "EnergyMeter", "Gpu", "Inventory", "Machine", "OthersLoad", "Sampler"]
