@@ -455,7 +455,8 @@ def test_nvml_replay_is_true_to_the_package() -> None:
 
 def test_detection_does_not_import_torch() -> None:
     program = (
-        "import sys; from cyxwiz.compute.hardware import Detector, Sampler; from cyxwiz.runtime.clock import SystemClock;"
+        "import sys; from cyxwiz.runtime.clock import SystemClock;"
+        "from cyxwiz.compute.hardware import Detector, Sampler;"
         "Detector().inspect(); Sampler(SystemClock()).sample(0); print(sorted({'torch', 'numpy'} & set(sys.modules)))"
     )
     ran = machine.run_tool([sys.executable, "-c", program], 60)
