@@ -53,6 +53,7 @@ async def start_node(
     from cyxwiz.compute.agent import Agent
     from cyxwiz.compute.executor import ProcessExecutor
     from cyxwiz.compute.hardware import Detector, Sampler
+    from cyxwiz.compute.hardware.energy import Shares
     from cyxwiz.compute.identity import load_identity
     from cyxwiz.compute.journal import SqliteJournal
     from cyxwiz.compute.kernels.pool import KernelLimits, KernelPool
@@ -82,12 +83,18 @@ async def start_node(
         return found
 
     warm_devices = ("cpu", *(f"cuda:{index}" for index, gpu in enumerate(gpus) if gpu.files))
-    executor = ProcessExecutor(clock, sandbox, warm_children=config.node.warm_children, warm_devices=warm_devices)
+    sampler = Sampler(clock)
+    executor = ProcessExecutor(
+        clock,
+        sandbox,
+        warm_children=config.node.warm_children,
+        warm_devices=warm_devices,
+        energy=Shares(clock, sampler.sensors),
+    )
     stack.push_async_callback(executor.aclose)
     link = _link(config, data_dir, core, blobs)
     stack.push_async_callback(link.aclose)
     settings = _agent_settings(config, directory, hardware, sandbox.mode)
-    sampler = Sampler(clock)
     closed = _owners_limits(config, clock, sampler.sensors)
     kernels = KernelPool(clock, sandbox, KernelLimits(**config.node.operations.model_dump()))
     stack.push_async_callback(kernels.aclose)

@@ -71,6 +71,7 @@ def bench(
 ) -> None:
     """Measure this machine by a challenge with checked answers, and print its compute score with its parts."""
     from cyxwiz.compute.hardware import bench as measure
+    from cyxwiz.compute.hardware.score import RESULT
     from cyxwiz.runtime.clock import SystemClock
 
     here, config = session(context), load_settings(file, sets).config
@@ -84,7 +85,7 @@ def bench(
         seconds=seconds,
         network=lambda: _network(config, seed, min(2.0, seconds)),
     )
-    _keep(folder / measure.RESULT, document)
+    _keep(folder / RESULT, document)
     here.show(document, _show_bench)
 
 

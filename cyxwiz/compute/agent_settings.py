@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cyxwiz.compute.data.settings import FetchSettings
+from cyxwiz.compute.hardware.score import kept_score
 from cyxwiz.compute.packages import PackageSettings
 from cyxwiz.domain.node import SIGNS
 from cyxwiz.domain.pricing import NodePricing
@@ -38,7 +39,7 @@ class AgentSettings:
 
     def hello(self) -> pb.Hello:
         """What a node says of itself when it dials central, as far as its settings tell."""
-        return pb.Hello(
+        hello = pb.Hello(
             features=[*self.features, SIGNS],
             join_token=self.join_token,
             name=self.name,
@@ -51,3 +52,6 @@ class AgentSettings:
             certificate_fingerprint=self.certificate_fingerprint,
             pricing=pricing_to(self.pricing) if self.pricing else None,
         )
+        if (score := kept_score(self.directory)) is not None:
+            hello.bench_score = score
+        return hello

@@ -1,4 +1,4 @@
-"""A trained model that is asked: read from safetensors, a `.cyxmodel` or ONNX, whichever the file is.
+"""A trained model that is asked: read from safetensors, a `.cyxmodel` (or its tar) or ONNX, whichever the file is.
 
 Features go in as training takes them from the same data: bytes divided by 255, nothing else done. What the model's own
 training did to them beyond that stands in its file and is done here. Files are only read, never unpickled.
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cyxwiz.compute.archive import is_tar
 from cyxwiz.compute.samples import CLASS_LOSSES
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph import skipped_softmax
@@ -60,7 +61,7 @@ def read_asked(path: Path, definition: str, shapes: Mapping[str, Shape], device:
     with path.open("rb") as file:
         head = file.read(9)
     size = path.stat().st_size
-    if head[:4] == CYXMODEL:
+    if head[:4] == CYXMODEL or is_tar(path):
         from cyxwiz.compute.export import read_cyxmodel
 
         return _built(_defined(read_cyxmodel(path), definition), device)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cyxwiz.compute.archive import tar
 from cyxwiz.compute.artefacts import artefact
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.executor import Finished, Logged, Report, Work
@@ -53,7 +53,7 @@ def install(work: Work, send: Callable[[Report], None]) -> Finished:
         raise CyxError(Code.INVALID, f"The packages of requirements can't be installed: {why}", retryable=True)
     folder = work.work_dir / "out"
     folder.mkdir(exist_ok=True)
-    return Finished((artefact(_pack(target, folder / "packages.tar")),), {}, 1, time.perf_counter() - began)
+    return Finished((artefact(tar(target, folder / "packages.tar")),), {}, 1, time.perf_counter() - began)
 
 
 def _command(index: str, source: Path) -> list[str]:
@@ -63,17 +63,3 @@ def _command(index: str, source: Path) -> list[str]:
     wheels = source / WHEELS
     line += ["--no-index", "--find-links", str(wheels)] if wheels.is_dir() else ["--index-url", index]
     return [*line, "--requirement", str(source / LOCK)]
-
-
-def _pack(folder: Path, archive: Path) -> Path:
-    """The plain files below a folder, in the order of their names, without owners and times."""
-    with tarfile.open(archive, "w", format=tarfile.GNU_FORMAT) as tar:
-        for path in sorted(folder.rglob("*")):
-            if path.is_symlink() or not path.is_file():
-                continue
-            member = tarfile.TarInfo(path.relative_to(folder).as_posix())
-            member.size = path.stat().st_size
-            member.mode = 0o644
-            with path.open("rb") as file:
-                tar.addfile(member, file)
-    return archive

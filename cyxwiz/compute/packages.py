@@ -23,8 +23,8 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from cyxwiz.compute.archive import untar
 from cyxwiz.compute.data.cache import size_of
-from cyxwiz.compute.data.unpack import untar
 from cyxwiz.compute.install import LOCK, WHEELS
 from cyxwiz.domain.errors import Code, CyxError, conflict
 from cyxwiz.domain.lockfile import check_lock, lock_digest
@@ -207,7 +207,7 @@ class Packages:
             bound = self._settings.cache_bytes
             message = f"The packages of requirements have {size} bytes; this node keeps {bound} (package_cache_bytes)."
             raise CyxError(Code.EXHAUSTED, message)
-        untar("packages", archive, making / "packages", self._settings.cache_bytes)
+        untar("The archive of packages", archive, making / "packages", self._settings.cache_bytes)
         archive.unlink()
         self._make_room(size)
 

@@ -1,6 +1,6 @@
 """`Child`: one child process on the running event loop, as callbacks.
 
-It is started in a cell of the sandbox, spoken to and watched here; what its frames mean is `executor`'s concern.
+It is started in a cell of the sandbox, spoken to and watched here; what its frames mean is its listener's concern.
 Reading pauses when told to, so that a child that floods its node waits instead. Its end is seen through a pidfd (Linux
 5.3 and later), after which every byte that it wrote before is still delivered, and what is left in its cell is killed.
 Nothing is left open.
@@ -18,13 +18,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, Protocol
 
-from cyxwiz.compute.child_protocol import Decoder, Frame, ProtocolError
+from cyxwiz.compute.child_protocol import Decoder, Frame, ProtocolError, encode
 from cyxwiz.compute.sandbox.sandbox import Needs, Sandbox
+from cyxwiz.ports.clock import Clock
 
 log = logging.getLogger(__name__)
 
 MAX_LINE = 8 * 1024
 MAX_UNREAD = 16 * 1024 * 1024
+ASK_SECONDS = 0.5  # from the polite word to the end of the cell
+KILL_SECONDS = 1.0  # from there to killing process by process
+LAST_SECONDS = 0.4  # from there to giving up on a process that the kernel cannot end
 _READ = 64 * 1024
 
 
@@ -256,3 +260,31 @@ class Lines:
 def _fileno(pipe: IO[bytes] | None) -> int:
     assert pipe is not None
     return pipe.fileno()
+
+
+async def end(child: Child, clock: Clock, *, ask: bool = True) -> None:
+    """Ends a child and all its descendants: asks, then ends its cell, then kills what is left; each with its time."""
+    if child.exited.is_set():
+        return
+    if ask:
+        child.send_now(encode("cancel"))
+        if await within(clock, ASK_SECONDS, child.exited):
+            return
+    child.cell.kill()
+    if not await within(clock, KILL_SECONDS, child.exited):
+        child.cell.kill_each()
+        if not await within(clock, LAST_SECONDS, child.exited):
+            log.error("process %s outlives SIGKILL", child.pid)
+
+
+async def within(clock: Clock, seconds: float | None, event: asyncio.Event) -> bool:
+    """Waits for the event, at most so long by the clock; whether it is set."""
+    if seconds is None:
+        await event.wait()
+    elif not event.is_set():
+        async with asyncio.TaskGroup() as group:
+            waits = {group.create_task(event.wait()), group.create_task(clock.sleep(seconds))}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+    return event.is_set()

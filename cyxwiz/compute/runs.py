@@ -429,6 +429,8 @@ class Runner:
                 epochs_completed=report.epochs_completed,
                 compute_seconds=report.compute_seconds,
             )
+            if report.energy_joules is not None:
+                finished.energy_joules = report.energy_joules
             self._signer(record).sign(finished, finished.final_metrics)
             message.finished.CopyFrom(finished)
             return [uploading, message]

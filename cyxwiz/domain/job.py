@@ -293,3 +293,4 @@ class JobResult:
     final_metrics: Mapping[str, float]
     compute_seconds: float
     accepted_at: datetime
+    energy_joules: float | None = None  # of the run that gave it, where its node can read that; a share of its node's

@@ -134,6 +134,11 @@ class Node:
         return frozenset(given)
 
     @property
+    def measured_score(self) -> float | None:
+        """What its own bench gave, by its own word; None: it has measured nothing."""
+        return cast("float | None", self.extras.get("measured_score"))
+
+    @property
     def gang_network(self) -> str:
         """Where its children reach those of other nodes directly; empty: it takes no part in gangs."""
         return next((each.removeprefix(GANG) for each in sorted(self.features) if each.startswith(GANG)), "")
@@ -202,6 +207,18 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuLoad:
+    """One GPU at the moment of a sample; what could not be read is None."""
+
+    name: str = ""
+    usage: float | None = None  # 0 to 1
+    memory_total_bytes: int | None = None
+    memory_free_bytes: int | None = None
+    temperature_c: float | None = None
+    power_watts: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoadSample:
     """One sample of a node's load. Fractions are 0 to 1; what could not be read is None."""
 
@@ -214,3 +231,4 @@ class LoadSample:
     network_tx_bytes_per_second: float | None = None
     power_watts: float | None = None
     active_jobs: int = 0
+    gpus: tuple[GpuLoad, ...] = ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cyxwiz.domain.errors import invalid
 
-SUFFIXES = (".safetensors", ".cyxmodel", ".onnx")  # of the files that a node can build a model from
+SUFFIXES = (".safetensors", ".cyxmodel", ".cyxmodel.tar", ".onnx")  # of the files that a node can build a model from
 MAX_NAME = 400
 
 

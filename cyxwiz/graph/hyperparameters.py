@@ -19,7 +19,7 @@ from cyxwiz.graph.fit import CLASS_LOSSES, PROBABILITY_LOSSES
 from cyxwiz.graph.ir import Graph, Part
 from cyxwiz.graph.params import Param, ParamValue, flag, integer
 
-EXPORTS = ("torchscript", "torch_export", "onnx", "cyxmodel")
+EXPORTS = ("torchscript", "torch_export", "onnx", "cyxmodel", "cyxmodel_directory")
 MAX_EPOCHS = 1_000_000
 
 _OF_OPTIMIZER: Mapping[str, Param] = {

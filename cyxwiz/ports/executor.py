@@ -182,6 +182,7 @@ class Finished:
     final_metrics: Mapping[str, float]
     epochs_completed: int
     compute_seconds: float
+    energy_joules: float | None = None  # its share of what the machine used, where that can be read
 
 
 @dataclass(frozen=True, slots=True)

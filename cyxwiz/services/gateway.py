@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -461,6 +462,7 @@ def _registration(hello: pb.Hello, peer_host: str) -> Registration:
         max_concurrent_jobs=hello.max_concurrent_jobs,
         services=tuple(hello.services),
         features=tuple(hello.features),
+        measured_score=hello.bench_score if 0 < hello.bench_score < math.inf else None,
         certificate_fingerprint=hello.certificate_fingerprint,
         public_key=hello.public_key,
         boot_id=hello.boot_id,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.job import Device
-from cyxwiz.domain.node import DeviceInfo, Hardware, LoadSample
+from cyxwiz.domain.node import DeviceInfo, GpuLoad, Hardware, LoadSample
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.protocol import common_pb2 as common
 
@@ -131,12 +132,24 @@ _MEASURES = (
 )
 
 
+_GPU_MEASURES = ("usage", "memory_total_bytes", "memory_free_bytes", "temperature_c", "power_watts")
+
+
 def sample_of(beat: pb.Beat, at: datetime) -> LoadSample:
     """What the node did not measure, or measured as no number, is None."""
-    values = {name: value for name in _MEASURES if beat.HasField(name) and math.isfinite(value := getattr(beat, name))}
-    return LoadSample(at=at, active_jobs=beat.active_jobs, **values)
+    gpus = tuple(GpuLoad(gpu.name[:MAX_TEXT], **_measured(gpu, _GPU_MEASURES)) for gpu in beat.gpus[:MAX_DEVICES])
+    return LoadSample(at=at, active_jobs=beat.active_jobs, gpus=gpus, **_measured(beat, _MEASURES))
+
+
+def _measured(message: pb.Beat | pb.GpuBeat, names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name in names if message.HasField(name) and math.isfinite(value := getattr(message, name))}  # type: ignore[arg-type]
 
 
 def sample_to(sample: LoadSample) -> pb.Beat:
-    values = {name: value for name in _MEASURES if (value := getattr(sample, name)) is not None}
-    return pb.Beat(at_ms=int(sample.at.timestamp() * 1000), active_jobs=sample.active_jobs, **values)
+    gpus = [pb.GpuBeat(name=gpu.name, **_known(gpu, _GPU_MEASURES)) for gpu in sample.gpus]
+    at = int(sample.at.timestamp() * 1000)
+    return pb.Beat(at_ms=at, active_jobs=sample.active_jobs, gpus=gpus, **_known(sample, _MEASURES))
+
+
+def _known(one: LoadSample | GpuLoad, names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(one, name)) is not None}

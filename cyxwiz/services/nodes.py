@@ -61,6 +61,7 @@ class Registration:
     supported_formats: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    measured_score: float | None = None
 
 
 def check_registration(registration: Registration) -> None:
@@ -419,6 +420,7 @@ def _updated(node: Node, registration: Registration, now: datetime) -> Node:
             "formats": list(registration.supported_formats),
             "runtimes": list(registration.runtimes),
             "features": list(registration.features),
+            "measured_score": registration.measured_score,
         },
     )
 

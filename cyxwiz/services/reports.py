@@ -239,6 +239,8 @@ class Reporting:
                 raise CyxError(Code.CONFLICT, f"Artefact {artefact.name!r} was not uploaded whole: {artefact.sha256}")
         proof = proofs.check_result(tx, job, lease, report)
         report.compute_seconds = spent(tx, lease, report.compute_seconds)
+        if not 0 <= report.energy_joules < math.inf:
+            report.ClearField("energy_joules")
         check = job.spec.check
         if job.spec.verify is not Mode.NONE and self.verifying.hold(tx, job, lease, report, proof) is not None:
             return tx.job(job.id) or job, ended(tx, lease)
@@ -255,6 +257,7 @@ class Reporting:
             size=files[0].size,
             metrics=check_metrics(report.final_metrics),
             seconds=report.compute_seconds,
+            joules=report.energy_joules if report.HasField("energy_joules") else None,
         )
         tx.add_proof(proof)
         if check is not None:
@@ -273,11 +276,14 @@ class Reporting:
         size: int,
         metrics: Mapping[str, float],
         seconds: float,
+        joules: float | None = None,
     ) -> Job:
         total = job.compute_seconds + seconds * lease.world
         group = leases.members(tx, lease)
         cost = cost_of(tx, job, group, self.tariff, total)
-        tx.add_result(JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now))
+        tx.add_result(
+            JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now, joules)
+        )
         if lease.state is not LeaseState.ENDED:  # as it is once the result was held to be verified
             leases.end_group(tx, lease, "completed")
         job = tx.save_job(

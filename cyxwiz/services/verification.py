@@ -112,6 +112,7 @@ class Completes(Protocol):
         size: int,
         metrics: Mapping[str, float],
         seconds: float,
+        joules: float | None = None,
     ) -> Job: ...
 
 
@@ -331,6 +332,7 @@ class Verifying:
             size=files[0].size,
             metrics=cast("dict[str, float]", held["metrics"]),
             seconds=float(held["seconds"]),
+            joules=cast("float | None", held.get("joules")),
         )
         tx.save_verification(replace(item, held={}, outcome=outcome, reason=reason))
         tx.emit(JobVerified(job.id, job.owner_id, str(outcome), reason), private_to=job.owner_id)
@@ -463,4 +465,5 @@ def _held(report: pb.Finished) -> Mapping[str, Any]:
         "files": [{"name": each.name, "sha256": each.sha256, "size": each.size} for each in report.artefacts],
         "metrics": dict(report.final_metrics),
         "seconds": report.compute_seconds,
+        "joules": report.energy_joules if report.HasField("energy_joules") else None,
     }

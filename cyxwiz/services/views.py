@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -118,6 +119,7 @@ def result(item: JobResult) -> Json:
         "model_size": item.weights_size,
         "final_metrics": dict(item.final_metrics),
         "total_compute_seconds": item.compute_seconds,
+        "energy_joules": item.energy_joules,
         "files": [{"name": f.name, "sha256": f.sha256, "size": f.size} for f in item.files],
         "accepted_at": instant(item.accepted_at),
     }
@@ -321,6 +323,7 @@ def node(item: Node, now: datetime, closed: str = "", way: tuple[float | None, f
         "devices": [device(each) for each in hardware.devices],
         "hardware_unknown": list(hardware.unknown),
         "compute_score": round(item.compute_score(), 3),
+        "measured_score": item.measured_score,
         "price_per_hour": item.price().per_hour,
         "pricing": pricing(item.price(), own=item.pricing is not None),
         "jobs_completed": item.jobs_completed,
@@ -414,6 +417,7 @@ def load_sample(item: LoadSample) -> Json:
         "network_tx_bytes_per_second": item.network_tx_bytes_per_second,
         "power_watts": item.power_watts,
         "active_jobs": item.active_jobs,
+        "gpus": [asdict(gpu) for gpu in item.gpus],
     }
 
 

@@ -30,7 +30,7 @@ from cyxwiz.domain.job import (
     ResultFile,
     Strategy,
 )
-from cyxwiz.domain.node import DeviceInfo, Hardware, LoadSample, Node
+from cyxwiz.domain.node import DeviceInfo, GpuLoad, Hardware, LoadSample, Node
 from cyxwiz.domain.pricing import Billing, NodePricing
 from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
@@ -277,6 +277,7 @@ def to_result(row: Any) -> JobResult:
         final_metrics=row.final_metrics,
         compute_seconds=row.compute_seconds,
         accepted_at=row.accepted_at,
+        energy_joules=row.energy_joules,
     )
 
 
@@ -293,6 +294,7 @@ def from_result(result: JobResult) -> dict[str, Any]:
         "final_metrics": dict(result.final_metrics),
         "compute_seconds": result.compute_seconds,
         "accepted_at": result.accepted_at,
+        "energy_joules": result.energy_joules,
     }
 
 
@@ -402,11 +404,13 @@ def from_device(node_id: NodeId, position: int, device: DeviceInfo) -> dict[str,
 
 
 def to_sample(row: Any) -> LoadSample:
-    return LoadSample(**{name: getattr(row, name) for name in _SAMPLE_PLAIN})
+    gpus = tuple(GpuLoad(**gpu) for gpu in row.gpus or ())
+    return LoadSample(**{name: getattr(row, name) for name in _SAMPLE_PLAIN}, gpus=gpus)
 
 
 def from_sample(node_id: NodeId, sample: LoadSample) -> dict[str, Any]:
-    return {"node_id": node_id, **{name: getattr(sample, name) for name in _SAMPLE_PLAIN}}
+    gpus = [asdict(gpu) for gpu in sample.gpus] or None
+    return {"node_id": node_id, **{name: getattr(sample, name) for name in _SAMPLE_PLAIN}, "gpus": gpus}
 
 
 def to_user(row: Any) -> User:

@@ -183,6 +183,7 @@ class NodeMetricRow(Row, table=True):
     network_tx_bytes_per_second: float | None
     power_watts: float | None
     active_jobs: int
+    gpus: list[dict[str, Any]] | None = Field(sa_type=Json)
 
 
 class JobRow(Row, table=True):
@@ -310,6 +311,7 @@ class JobResultRow(Row, table=True):
     final_metrics: dict[str, float] = Field(sa_type=Json)
     compute_seconds: float
     accepted_at: datetime = Field(sa_type=Instant)
+    energy_joules: float | None
 
 
 class PaymentRow(Row, table=True):

@@ -26,7 +26,7 @@ from cyxwiz.domain.job import (
     ResultFile,
     Tenure,
 )
-from cyxwiz.domain.node import LoadSample
+from cyxwiz.domain.node import GpuLoad, LoadSample
 from cyxwiz.domain.pricing import Billing, NodePricing
 from cyxwiz.domain.states import JobState, LeaseState, LeaseTrigger, NodeState, NodeTrigger
 from cyxwiz.ports.store import AuditEntry, BlobInfo, JobQuery, NodeQuery, Store, Tx
@@ -315,7 +315,7 @@ async def test_curves_logs_and_results(store: Store) -> None:
     points = [MetricPoint(i, START, 1, i, i / 10, i % 2 == 0, {"loss": 1 / i}) for i in range(1, 11)]
     lines = [LogLine(i, START, "info", "stdout", f"line {i}") for i in range(1, 11)]
     files = (ResultFile("weights", "ab" * 32, 12),)
-    result = JobResult(given.id, NODE, Token(1, 1), files, "blob://x", "sha256:x", 12, {"loss": 0.1}, 9.5, START)
+    result = JobResult(given.id, NODE, Token(1, 1), files, "blob://x", "sha256:x", 12, {"loss": 0.1}, 9.5, START, 7.25)
 
     def fill(tx: Tx) -> None:
         tx.add_job(given)
@@ -407,7 +407,9 @@ async def test_nodes(store: Store, clock: HandClock) -> None:
 
 async def test_load_samples(store: Store) -> None:
     machine = node()
-    samples = [LoadSample(START + timedelta(seconds=i), cpu_usage=i / 10, active_jobs=i) for i in range(6)]
+    gpus = (GpuLoad("GPU", 0.5, 24 << 30, 20 << 30, 61.0, None), GpuLoad())
+    samples = [LoadSample(START + timedelta(seconds=i), cpu_usage=i / 10, active_jobs=i) for i in range(5)]
+    samples.append(LoadSample(START + timedelta(seconds=5), gpus=gpus))
     await store.write(lambda tx: [tx.add_node(machine), *(tx.add_load(machine.id, each) for each in samples)])
     assert await store.read(lambda tx: tx.load_samples(machine.id, None, None, 2)) == samples[4:]
     assert await store.read(lambda tx: tx.load_samples(machine.id, samples[1].at, samples[3].at, 9)) == samples[1:4]

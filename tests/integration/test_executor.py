@@ -20,6 +20,8 @@ import pytest
 from safetensors import safe_open
 
 from cyxwiz.compute.executor import ProcessExecutor
+from cyxwiz.compute.hardware.energy import Shares
+from cyxwiz.compute.hardware.sampler import Sensors
 from cyxwiz.compute.sandbox.choose import choose
 from cyxwiz.compute.sandbox.sandbox import Sandbox
 from cyxwiz.domain.errors import Code, CyxError
@@ -36,6 +38,7 @@ from cyxwiz.ports.executor import (
     Work,
 )
 from cyxwiz.runtime.clock import SystemClock
+from tests import machines
 
 MLP = json.dumps({"layers": [{"type": "dense", "units": 64}, {"type": "relu"}, {"type": "dense", "units": 10}]})
 LONG = {"epochs": 100_000, "dataset_uri": "mock://long", "model": '{"layers": [784, 256, 10]}'}
@@ -51,12 +54,14 @@ def job(folder: Path, **changes: Any) -> Work:
 
 
 @asynccontextmanager
-async def running(folder: Path, python: str | None = None, *, warm_children: int = 0) -> AsyncIterator[ProcessExecutor]:
+async def running(
+    folder: Path, python: str | None = None, *, warm_children: int = 0, energy: Shares | None = None
+) -> AsyncIterator[ProcessExecutor]:
     """An executor that must leave nothing behind: no process, no descriptor, no task, no folder. In the strongest
     sandbox of this machine, or in none where another program is to run."""
     descriptors = len(os.listdir("/proc/self/fd"))
     sandbox = choose("auto", folder / "sandbox") if python is None else Sandbox("none", folder / "sandbox")
-    executor = ProcessExecutor(SystemClock(), sandbox, warm_children=warm_children, python=python)
+    executor = ProcessExecutor(SystemClock(), sandbox, warm_children=warm_children, python=python, energy=energy)
     try:
         yield executor
     finally:
@@ -157,6 +162,20 @@ async def test_digits_are_learned_and_the_model_file_is_what_it_says(executor: P
         assert len(json.loads(file.metadata()["cyxwiz.scaling"])["mean"]) == 64
 
 
+async def test_a_result_says_what_energy_it_took(tmp_path: Path) -> None:
+    sensors = Sensors(machines.machine("h200", tmp_path / "machine"))
+    async with running(tmp_path, energy=Shares(SystemClock(), sensors)) as executor:
+        run = await executor.start(job(tmp_path))
+        reports: list[Report] = []
+        async for report in run.reports():
+            reports.append(report)
+            if isinstance(report, FirstStep):
+                sensors.nvml.recorded["gpus"][0]["millijoules"] += 2500
+    finished = reports[-1]
+    assert isinstance(finished, Finished)
+    assert finished.energy_joules == 2.5
+
+
 async def test_the_seed_decides_the_curve_and_the_file(executor: ProcessExecutor, tmp_path: Path) -> None:
     runs = [await collect(await executor.start(job(tmp_path / str(i), seed=seed))) for i, seed in enumerate((5, 5, 6))]
     one, same, other = (curve(run) for run in runs)
@@ -253,7 +272,7 @@ async def test_a_killed_child_is_a_retryable_failure(executor: ProcessExecutor, 
 async def test_a_stopped_child_is_ended_as_a_killed_one_and_a_pause_is_none(
     executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cyxwiz.compute.executor.STOPPED_SECONDS", 2.0)
+    monkeypatch.setattr("cyxwiz.compute.child_run.STOPPED_SECONDS", 2.0)
     run = await executor.start(job(tmp_path, **LONG))
     started, reports = await first(run, Started)
     assert isinstance(started, Started)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cyxwiz.compute.export import (
     inference_module,
     read_cyxmodel,
     read_safetensors,
+    write_archive,
     write_binary,
     write_directory,
     write_onnx,
@@ -144,7 +146,8 @@ def test_every_type_of_layer_survives_a_cyxmodel(tmp_path: Path) -> None:
         x = torch.randint(0, 9, (2, *shape)).float()
         write_binary(one, tmp_path / "m.cyxmodel")
         write_directory(one, tmp_path / str(place))
-        for path in (tmp_path / "m.cyxmodel", tmp_path / str(place)):
+        write_archive(one, tmp_path / "m.tar")
+        for path in (tmp_path / "m.cyxmodel", tmp_path / str(place), tmp_path / "m.tar"):
             again = read_cyxmodel(path).trained()
             assert torch.equal(again.model(x), one.model(x)), name
 
@@ -156,7 +159,7 @@ def test_exports_take_raw_features_and_give_probabilities(cnn: Trained, tmp_path
     assert torch.allclose(inference_module(cnn)(raw), expected, atol=1e-6)
     files = export(cnn, EXPORTS, tmp_path)
     assert [file.name for file in files] == [
-        "model.torchscript.pt", "model.pt2", "model.onnx", "model.cyxmodel", "README.md"
+        "model.torchscript.pt", "model.pt2", "model.onnx", "model.cyxmodel", "model.cyxmodel.tar", "README.md"
     ]  # fmt: skip
     session = onnxruntime.InferenceSession(files[2].read_bytes(), providers=["CPUExecutionProvider"])
     made = {
@@ -284,6 +287,37 @@ def test_a_directory_says_what_the_reference_lists(cnn: Trained, tmp_path: Path)
     assert parse((tmp_path / "d" / "graph.cyxgraph").read_text()).layers == cnn.graph.layers
     with pytest.raises(CyxError, match="not empty"):
         write_directory(cnn, tmp_path / "d")
+
+
+def test_an_archive_is_the_directory_and_the_same_bytes_each_time(cnn: Trained, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.tar", tmp_path / "two.tar"
+    write_archive(cnn, one)
+    write_archive(cnn, two)
+    assert one.read_bytes() == two.read_bytes()
+    write_directory(cnn, tmp_path / "d")
+    with tarfile.open(one) as archive:
+        found = {member.name: archive.extractfile(member) for member in archive}
+    assert set(found) == {f"model.cyxmodel/{each.relative_to(tmp_path / 'd')}" for each in files_of(tmp_path / "d")}
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "d", one, two], "nothing else is left"
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [each for each in folder.rglob("*") if each.is_file()]
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/x", "a/../../b"])
+def test_an_archive_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    with tarfile.open(tmp_path / "m.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(CyxError, match="no plain relative path"):
+        read_cyxmodel(tmp_path / "m.tar")
+
+
+def test_a_tar_without_a_model_is_invalid(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "m.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("x/readme"))
+    with pytest.raises(CyxError, match=r"m.tar cannot be read as a .cyxmodel"):
+        read_cyxmodel(tmp_path / "m.tar")
 
 
 @pytest.mark.parametrize("cut", [0, 3, 12, 40, 300, -1])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from cyxwiz.compute.hardware.score import RESULT
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.job import Job
@@ -123,13 +125,15 @@ async def test_node_keeps_its_id_and_is_sampled(server: Central, link: Link, tmp
     async with node(tmp_path / "node", link(server)) as agent:
         node_id = agent._identity.node_id
     assert (await server.core.nodes.get(node_id)).pricing is None
+    (tmp_path / "node" / RESULT).write_text(json.dumps({"compute_score": 143.5}))
     async with node(tmp_path / "node", link(server), pricing=NodePricing(7)) as agent:
         assert agent._identity.node_id == node_id
         async with asyncio.timeout(5):
             while not await server.core.nodes.metrics(node_id, None, None):
                 await asyncio.sleep(0.01)
     page = (await server.core.api.list_nodes(_call(await admin(server))))["nodes"]
-    assert [(each["id"], each["pricing"]["per_hour"]) for each in page] == [(node_id, "0.000000007")]
+    told = [(each["id"], each["pricing"]["per_hour"], each["measured_score"]) for each in page]
+    assert told == [(node_id, "0.000000007", 143.5)]
 
 
 def _call(principal: Principal) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,16 @@ from tests.wiring import JOB, Central, central, progress
 UNKNOWN = "00000000-0000-4000-8000-00000000dead"
 
 
-async def run_to_end(house: Central, job_id: str) -> None:
+async def run_to_end(house: Central, job_id: str, joules: float | None = None) -> None:
     lease = await house.lease(job_id, await house.node())
     if isinstance(house.clock, HandClock):
         house.clock.advance(2.5)  # what it says that it took
     points = [progress(epoch, loss=1 / epoch, accuracy=1 - 0.5 / epoch) for epoch in range(1, 5)]
     lines = pb.Logs(lines=[pb.LogLine(level="info", source="job", message=f"line {n}") for n in range(3)])
-    await house.report(lease, lines, *points, await house.finished(b"weights" * 100, loss=0.25, accuracy=0.9))
+    finished = await house.finished(b"weights" * 100, loss=0.25, accuracy=0.9)
+    if joules is not None:
+        finished.energy_joules = joules
+    await house.report(lease, lines, *points, finished)
 
 
 # the server itself
@@ -243,6 +247,15 @@ async def test_a_job_from_submit_to_result(house: Central, alice: httpx.AsyncCli
     refused(await alice.post(f"{path}/cancel"), "CONFLICT")
     assert (await alice.delete(path)).json() == {"id": job["id"], "deleted": True}
     refused(await alice.get(path), "NOT_FOUND")
+
+
+@pytest.mark.parametrize(("said", "told"), [(None, None), (0.0, 0.0), (12.5, 12.5), (-1.0, None), (math.nan, None)])
+async def test_a_result_tells_its_energy(
+    house: Central, alice: httpx.AsyncClient, said: float | None, told: float | None
+) -> None:
+    job = await submit(alice)
+    await run_to_end(house, job["id"], said)
+    assert (await alice.get(f"/api/jobs/{job['id']}/result")).json()["energy_joules"] == told
 
 
 async def test_an_idempotency_key_gets_the_first_answer_again(alice: httpx.AsyncClient) -> None:

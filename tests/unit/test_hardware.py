@@ -11,7 +11,7 @@ import pytest
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.job import Device
-from cyxwiz.domain.node import DeviceInfo
+from cyxwiz.domain.node import DeviceInfo, GpuLoad
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.services.hardware import check_hardware, hardware_of, sample_of
 from cyxwiz.services.nodes import Registration, check_registration
@@ -71,6 +71,10 @@ def test_a_registration_is_bounded(changes: dict[str, Any]) -> None:
 def test_a_load_that_is_no_number_is_unknown() -> None:
     sample = sample_of(pb.Beat(cpu_usage=math.inf, memory_usage=0.5, power_watts=math.nan), NOW)
     assert (sample.cpu_usage, sample.memory_usage, sample.power_watts) == (None, 0.5, None)
+    gpus = [pb.GpuBeat(name="x" * 1000, usage=math.nan, temperature_c=50), *[pb.GpuBeat()] * 1000]
+    sample = sample_of(pb.Beat(gpus=gpus), NOW)
+    assert sample.gpus[:2] == (GpuLoad("x" * 256, temperature_c=50.0), GpuLoad())
+    assert len(sample.gpus) == 256
 
 
 def test_what_could_not_be_read_is_cut_short() -> None:

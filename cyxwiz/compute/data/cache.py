@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from cyxwiz.compute.archive import FOLDER_BYTES
 from cyxwiz.compute.data.download import write_durably
-from cyxwiz.compute.data.unpack import FOLDER_BYTES
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import new_id
 from cyxwiz.domain.job import data_key

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cyxwiz.compute.archive import gunzip, is_gzip, is_tar, safe_parts, untar
 from cyxwiz.compute.data.addresses import Resolve, resolve
 from cyxwiz.compute.data.cache import Cache, Held, Source, size_of
 from cyxwiz.compute.data.cid import verify
@@ -21,7 +22,6 @@ from cyxwiz.compute.data.download import Partial, Version, download
 from cyxwiz.compute.data.room import Room, Rooms
 from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.data.sources import Plan, Sources
-from cyxwiz.compute.data.unpack import gunzip, is_gzip, is_tar, safe_parts, untar
 from cyxwiz.compute.data.web import Cut, Web
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.domain.job import data_source
@@ -246,7 +246,7 @@ class DataCache:
         done, version = 0, Version()
         condition = Version(known.etag, known.modified) if known is not None and not plan.version else None
         for number, item in enumerate(plan.items):
-            target = folder.joinpath("files", *safe_parts(source, item.path))
+            target = folder.joinpath("files", *safe_parts(f"The dataset {source}", item.path))
             if not target.exists():
                 found = await download(
                     self._web,
@@ -292,10 +292,10 @@ class DataCache:
         for earlier in (unpacked, folder / "plain"):
             _discard(earlier)
         if is_gzip(file):
-            gunzip(source, file, folder / "plain", limit)
+            gunzip(f"The dataset {source}", file, folder / "plain", limit)
             file, name = folder / "plain", name.removesuffix(".gz")
         if is_tar(file):
-            untar(source, file, unpacked, limit)
+            untar(f"The dataset {source}", file, unpacked, limit)
             name = "data"
         elif file.name == "plain":
             os.replace(file, unpacked)

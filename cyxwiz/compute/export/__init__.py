@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cyxwiz.compute.export.card import write_card
-from cyxwiz.compute.export.cyxmodel import read_cyxmodel, write_binary, write_directory
+from cyxwiz.compute.export.cyxmodel import read_cyxmodel, write_archive, write_binary, write_directory
 from cyxwiz.compute.export.programs import write_onnx, write_torch_export, write_torchscript
 from cyxwiz.compute.export.trained import Saved, Trained, inference_module
 from cyxwiz.compute.export.weights import read_safetensors, write_safetensors
@@ -18,6 +18,7 @@ __all__ = [
     "inference_module",
     "read_cyxmodel",
     "read_safetensors",
+    "write_archive",
     "write_binary",
     "write_card",
     "write_directory",
@@ -32,6 +33,7 @@ _WRITERS = {
     "torch_export": ("model.pt2", write_torch_export),
     "onnx": ("model.onnx", write_onnx),
     "cyxmodel": ("model.cyxmodel", write_binary),
+    "cyxmodel_directory": ("model.cyxmodel.tar", write_archive),
 }
 
 

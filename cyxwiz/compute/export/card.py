@@ -15,6 +15,7 @@ _USES = {
     ".pt2": "`torch.export.load(path).module()(tensor)`",
     ".pt": "`torch.jit.load(path)(tensor)`",
     ".cyxmodel": "CyxWiz, `.cyxmodel` version 2",
+    ".tar": "`tar xf`: CyxWiz, the directory `model.cyxmodel`",
     ".safetensors": "`safetensors.torch.load_file(path)`",
 }
 

@@ -5,7 +5,7 @@ modules; then for each module u64 parameters, and for each of these u64 length a
 (0 for float32, the only one written and read), u64 bytes and the numbers.
 
 The directory has manifest.json (or metadata.json), graph.cyxgraph, config.json, history.json, weights/manifest.json and
-weights/NAME.bin: u32 axes, i64 sizes, u32 type and the numbers, or the numbers alone.
+weights/NAME.bin: u32 axes, i64 sizes, u32 type and the numbers, or the numbers alone. As one file it is a tar.
 
 What the earlier system has no place for (loss, scaling, shapes, the definition's text) stands under `cyxwiz`. A file
 without it is read too: the binary's modules are then known by their names, such as `Linear(784 -> 512)`.
@@ -21,12 +21,14 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from cyxwiz import __version__
+from cyxwiz.compute.archive import is_tar, tar, untar
 from cyxwiz.compute.export.trained import Saved, Trained
 from cyxwiz.compute.export.weights import features_from
 from cyxwiz.domain.errors import CyxError, invalid
@@ -36,6 +38,7 @@ from cyxwiz.graph.rule import Site
 MAGIC = 0x43595857
 VERSION = 2
 FLOAT32 = 0
+DIRECTORY = "model.cyxmodel"  # its name in a tar
 _MAX_JSON = 64 * 2**20
 _MAX_COUNT = 1_000_000
 _MAX_AXES = 8
@@ -86,6 +89,13 @@ def write_directory(trained: Trained, path: Path) -> None:
         head = struct.pack(f"<I{value.dim()}qI", value.dim(), *value.shape, FLOAT32)
         (folder / f"{file}.bin").write_bytes(head + _numbers(value))
     _write_json(folder / "manifest.json", {"weights": entries})
+
+
+def write_archive(trained: Trained, path: Path) -> None:
+    """The directory, named `model.cyxmodel`, as a tar."""
+    with TemporaryDirectory(dir=path.parent) as folder:
+        write_directory(trained, Path(folder))
+        tar(Path(folder), path, top=DIRECTORY)
 
 
 def _numbers(value: Tensor) -> bytes:
@@ -224,9 +234,12 @@ def _history(trained: Trained) -> dict[str, object]:
 
 
 def read_cyxmodel(path: Path) -> Saved:
-    """The model of a `.cyxmodel` file or directory; CyxError INVALID naming what is wrong with it."""
+    """The model of a `.cyxmodel` file or directory, or of a directory's tar; CyxError INVALID naming what is wrong
+    with it."""
     try:
-        return _read_directory(path) if path.is_dir() else _read_binary(path)
+        if path.is_dir():
+            return _read_directory(path)
+        return _read_archive(path) if is_tar(path) else _read_binary(path)
     except (OSError, ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
         raise invalid(f"{path.name} cannot be read as a .cyxmodel: {error}.", file=path.name) from None
 
@@ -312,6 +325,14 @@ def _read_directory(path: Path) -> Saved:
     shape = _json(path / "config.json")["data"]["input_shape"]
     definition = (path / "graph.cyxgraph").read_text(encoding="utf-8")
     return Saved(definition, tuple(int(size) for size in shape), "", (), {}, weights, manifest)
+
+
+def _read_archive(path: Path) -> Saved:
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / path.name
+        untar(f"The file {path.name}", path, target, path.stat().st_size + _MAX_JSON)
+        tops = list(target.iterdir())
+        return _read_directory(tops[0] if len(tops) == 1 and tops[0].is_dir() else target)
 
 
 def _weight(file: Path, shape: tuple[int, ...]) -> Tensor:

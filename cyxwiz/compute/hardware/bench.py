@@ -18,7 +18,6 @@ from cyxwiz.domain.errors import CyxError, unsupported
 from cyxwiz.ports.clock import Clock
 
 Json = dict[str, Any]
-RESULT = "bench.json"
 
 
 def run(

@@ -7,6 +7,7 @@ come often enough. What has neither is named in `missing`: the figure is of the 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,6 +129,45 @@ class EnergyMeter:
 
     def _count(self, name: str, joules: float) -> None:
         self._counters.setdefault(name, Counter()).add(joules)
+
+
+class Shares:
+    """What runs use of the machine's energy. What was used between two looks is shared equally by the runs that were
+    there: no counter singles out a process. Safe to call from several threads, all of which may block."""
+
+    def __init__(self, clock: Clock, sensors: Sensors) -> None:
+        self._clock, self._sensors = clock, sensors
+        self._lock = threading.Lock()
+        self._meter: EnergyMeter | None = None  # while there are runs
+        self._read = 0.0
+        self._used: dict[object, float | None] = {}
+
+    def begin(self, run: object) -> None:
+        with self._lock:
+            self._look()
+            self._used[run] = 0.0
+
+    def look(self) -> None:
+        """To be called again and again while there are runs: power that is only read is summed between two looks."""
+        with self._lock:
+            self._look()
+
+    def end(self, run: object) -> float | None:
+        """Joules of that run; None where nothing can be read, or looks were too far apart."""
+        with self._lock:
+            if run not in self._used:
+                return None
+            self._look()
+            return self._used.pop(run)
+
+    def _look(self) -> None:
+        now = self._meter.read() if self._used and self._meter is not None else None
+        if now is None:
+            self._meter, self._read = EnergyMeter(self._clock, self._sensors), 0.0
+            self._used = dict.fromkeys(self._used)
+            return
+        step, self._read = (now - self._read) / len(self._used), now
+        self._used = {run: None if joules is None else joules + step for run, joules in self._used.items()}
 
 
 def rapl_packages(root: Path) -> list[Path]:

@@ -12,24 +12,13 @@ import psutil
 from cyxwiz.compute.hardware import cpu, sysfs
 from cyxwiz.compute.hardware.cpu import Ram
 from cyxwiz.compute.hardware.machine import Machine, NoNvmlError
-from cyxwiz.compute.hardware.nvml import ask, memory
-from cyxwiz.domain.node import LoadSample
+from cyxwiz.compute.hardware.nvml import ask, memory, text
+from cyxwiz.domain.node import GpuLoad, LoadSample
 from cyxwiz.ports.clock import Clock
 
 log = logging.getLogger(__name__)
 
 CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal")
-
-
-@dataclass(frozen=True, slots=True)
-class GpuState:
-    """One GPU at this moment; what can't be read is None."""
-
-    utilisation: float | None = None  # 0 to 1
-    memory_total: int | None = None
-    memory_free: int | None = None
-    temperature_c: float | None = None
-    power_watts: float | None = None
 
 
 class Sensors:
@@ -52,25 +41,34 @@ class Sensors:
                 found.append(handle)
         return found
 
-    def gpus(self) -> list[GpuState]:
+    def gpus(self) -> list[GpuLoad]:
         ram = cpu.ram(self.machine)
         found = [self._nvidia(handle, ram) for handle in self.handles()]
         if self.machine.system == "Linux":
             states = [sysfs.card(folder, ram) for folder in sysfs.cards(self.machine)]
             found += [
-                GpuState(each.utilisation, each.memory_total, each.memory_free, each.temperature_c, each.power_watts)
+                GpuLoad(
+                    each.name or each.vendor,
+                    each.utilisation,
+                    each.memory_total,
+                    each.memory_free,
+                    each.temperature_c,
+                    each.power_watts,
+                )
                 for each in states
                 if each is not None and each.vendor != "nvidia"
             ]
         return found
 
-    def _nvidia(self, handle: Any, ram: Ram) -> GpuState:
+    def _nvidia(self, handle: Any, ram: Ram) -> GpuLoad:
         nvml = self.nvml
+        name = ask(nvml, {}, "name", "nvmlDeviceGetName", handle)
         rates = ask(nvml, {}, "utilisation", "nvmlDeviceGetUtilizationRates", handle)
         milliwatts = ask(nvml, {}, "power", "nvmlDeviceGetPowerUsage", handle)
         heat = ask(nvml, {}, "temperature", "nvmlDeviceGetTemperature", handle, nvml.NVML_TEMPERATURE_GPU)
         total, free, _ = memory(nvml, handle, ram, {})
-        return GpuState(
+        return GpuLoad(
+            text(name),
             rates.gpu / 100 if rates is not None else None,
             total,
             free,
@@ -78,7 +76,7 @@ class Sensors:
             milliwatts / 1000 if milliwatts is not None else None,
         )
 
-    def temperature(self, gpus: Sequence[GpuState] | None = None) -> float | None:
+    def temperature(self, gpus: Sequence[GpuLoad] | None = None) -> float | None:
         """The hottest of the processor and the GPUs, degrees Celsius; None where no sensor can be read."""
         states = self.gpus() if gpus is None else gpus
         values = [state.temperature_c for state in states if state.temperature_c is not None]
@@ -118,18 +116,19 @@ class Sampler:
         ram = cpu.ram(self.sensors.machine)
         gpus = self.sensors.gpus()
         self.temperature_c = self.sensors.temperature(gpus)
-        rates = [gpu.utilisation for gpu in gpus if gpu.utilisation is not None]
-        sized = [gpu for gpu in gpus if gpu.memory_total and gpu.memory_free is not None]
-        total = sum(gpu.memory_total or 0 for gpu in sized)
+        rates = [gpu.usage for gpu in gpus if gpu.usage is not None]
+        sized = [gpu for gpu in gpus if gpu.memory_total_bytes and gpu.memory_free_bytes is not None]
+        total = sum(gpu.memory_total_bytes or 0 for gpu in sized)
         watts = [gpu.power_watts for gpu in gpus if gpu.power_watts is not None]
         return LoadSample(
             at=self._clock.now(),
             cpu_usage=min(1.0, psutil.cpu_percent() / 100),
             memory_usage=1 - ram.available / ram.total,
             gpu_usage=sum(rates) / len(rates) if rates else None,
-            gpu_memory_usage=1 - sum(gpu.memory_free or 0 for gpu in sized) / total if total else None,
+            gpu_memory_usage=1 - sum(gpu.memory_free_bytes or 0 for gpu in sized) / total if total else None,
             network_rx_bytes_per_second=max(0, self._last.received - before.received) / span,
             network_tx_bytes_per_second=max(0, self._last.sent - before.sent) / span,
             power_watts=sum(watts) if watts else None,
             active_jobs=active_jobs,
+            gpus=tuple(gpus),
         )

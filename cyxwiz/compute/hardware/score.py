@@ -9,9 +9,16 @@ that the node lends. A term that could not be measured is left out, with its wei
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+RESULT = "bench.json"  # in the node's folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +61,16 @@ def compute_score(of: tuple[Part, ...]) -> float | None:
         return None
     weights = sum(part.term.weight for part in known)
     return 100 * math.exp(sum(part.term.weight * math.log(part.ratio or 1) for part in known) / weights)
+
+
+def kept_score(folder: Path) -> float | None:
+    """The score of the last `cyxwiz node bench` in that folder; None where none was run, or its file is no such."""
+    path = folder / RESULT
+    try:
+        score = json.loads(path.read_text(encoding="utf-8"))["compute_score"]
+        return None if score is None else float(score)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s can't be read: %s", path, error)
+        return None

@@ -29,9 +29,9 @@ def _huber(call: Call, p: Any, t: Any) -> Any:
     return call.xp.where(gap <= delta, gap * gap / 2, delta * (gap - delta / 2))
 
 
-def _bce(call: Call, p: Any, t: Any) -> Any:
+def bce(call: Call, p: Any, t: Any) -> Any:
     xp = call.xp
-    yes, no = xp.maximum(xp.log(p), _LOG_FLOOR), xp.maximum(xp.log1p(-p), _LOG_FLOOR)
+    yes, no = xp.log(p).clip(_LOG_FLOOR), xp.log1p(-p).clip(_LOG_FLOOR)
     return -(t * yes + (1 - t) * no)
 
 
@@ -54,7 +54,7 @@ FUNCTIONS: dict[str, _Loss] = {
     "l1": lambda call, p, t: call.xp.abs(p - t),
     "smooth_l1": _smooth,
     "huber": _huber,
-    "bce": _bce,
+    "bce": bce,
     "bce_with_logits": lambda call, p, t: softplus(call.xp, p) - t * p,
     "kl_div": _kl,
     "hinge": lambda call, p, t: call.xp.maximum(1 - p * t, 0),
@@ -68,10 +68,14 @@ def _of_classes(call: Call, logs: Any, t: Any) -> Any:
     xp = call.xp
     if call.dtypes[1] in FLOATS:
         return -(t * logs).sum(1)
-    classes = logs.shape[1]
+    check_classes(t, logs.shape[1])
+    return -xp.take_along_axis(logs, xp.expand_dims(t.astype("int64"), 1), 1).squeeze(1)
+
+
+def check_classes(t: Any, classes: int) -> None:
+    """Raises INVALID for class numbers, of any library's, that are none."""
     if bool(((t < 0) | (t >= classes)).any()):
         raise invalid(f"target has class numbers outside of 0 to {classes - 1}.")
-    return -xp.take_along_axis(logs, xp.expand_dims(t.astype("int64"), 1), 1).squeeze(1)
 
 
 def _check(call: Call) -> None:
@@ -97,8 +101,11 @@ def _check(call: Call) -> None:
 
 
 def _run(call: Call) -> Outputs:
-    prediction, target = call.inputs[0], call.inputs[1]
-    each = FUNCTIONS[call["function"]](call, prediction, target)
+    return reduced(call, FUNCTIONS[call["function"]](call, call.inputs[0], call.inputs[1]))
+
+
+def reduced(call: Call, each: Any) -> Outputs:
+    """What the losses of the rows come to."""
     match call["reduction"]:
         case "none":
             return {"loss": each}

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cyxwiz.compute.child_protocol import Frame, ProtocolError
-from cyxwiz.compute.executor import START_SECONDS, end, within
+from cyxwiz.compute.executor import START_SECONDS
 from cyxwiz.compute.kernels import frames
 from cyxwiz.compute.kernels.kernel import SECTION
-from cyxwiz.compute.process import Child
+from cyxwiz.compute.process import Child, end, within
 from cyxwiz.compute.sandbox.sandbox import Needs, Sandbox
 from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
 from cyxwiz.domain.operation import Computed, Operation, Tensor

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from cyxwiz.compute.kernels.kernel import Call, Outputs
+from cyxwiz.compute.kernels.kernel import FLOATS, Call, Outputs
+from cyxwiz.compute.kernels.losses import bce, check_classes, reduced
 from cyxwiz.compute.kernels.windows import Slide, convolution_slide, pool_slide
 
 
@@ -69,6 +70,34 @@ def _softmax(call: Call) -> Outputs:
     return {"result": F.softmax(call.inputs[0], call["axis"])}
 
 
+def _of_classes(call: Call, p: Any, t: Any, loss: Callable[..., Any]) -> Any:
+    if call.dtypes[1] in FLOATS:
+        return loss(p, t, reduction="none")
+    check_classes(t, p.shape[1])
+    return loss(p, t.long(), reduction="none")
+
+
+LOSSES: dict[str, Callable[[Call, Any, Any], Any]] = {
+    "mse": lambda call, p, t: F.mse_loss(p, t, reduction="none"),
+    "l1": lambda call, p, t: F.l1_loss(p, t, reduction="none"),
+    "smooth_l1": lambda call, p, t: F.smooth_l1_loss(p, t, reduction="none", beta=call["beta"]),
+    "huber": lambda call, p, t: F.huber_loss(p, t, reduction="none", delta=call["delta"]),
+    "bce": bce,  # PyTorch's own refuses what is no probability, on a GPU by an assertion that breaks the process
+    "bce_with_logits": lambda call, p, t: F.binary_cross_entropy_with_logits(p, t, reduction="none"),
+    "kl_div": lambda call, p, t: F.kl_div(p, t, reduction="none"),
+    "hinge": lambda call, p, t: F.relu(1 - p * t),
+    "cross_entropy": lambda call, p, t: _of_classes(call, p, t, F.cross_entropy),
+    "nll": lambda call, p, t: _of_classes(call, p, t, F.nll_loss),
+    "cosine_embedding": lambda call, p, t: F.cosine_embedding_loss(
+        p, call.inputs[2], (t > 0) * 2 - 1, margin=call["margin"], reduction="none"
+    ),
+}
+
+
+def _loss(call: Call) -> Outputs:
+    return reduced(call, LOSSES[call["function"]](call, call.inputs[0], call.inputs[1]))
+
+
 def _layer_norm(call: Call) -> Outputs:
     x, *scaling = call.inputs
     shape = call.shapes[1] if scaling else x.shape[-1:]
@@ -91,6 +120,7 @@ RUNS: dict[str, Callable[[Call], Outputs]] = {
     "pool": _pool,
     "activation": _activation,
     "softmax": _softmax,
+    "loss": _loss,
     "layer_norm": _layer_norm,
     "attention": _attention,
 }

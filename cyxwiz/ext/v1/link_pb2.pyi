@@ -80,7 +80,7 @@ class Held(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., last_seq: _Optional[int] = ..., ended: _Optional[bool] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "features", "node_id", "public_key", "boot_id", "join_token", "name", "version", "region", "hardware", "max_concurrent_jobs", "services", "advertise_host", "advertise_port", "held", "certificate_fingerprint", "closed_reason", "wallet_address", "pricing")
+    __slots__ = ("protocol_min", "protocol_max", "features", "node_id", "public_key", "boot_id", "join_token", "name", "version", "region", "hardware", "max_concurrent_jobs", "services", "advertise_host", "advertise_port", "held", "certificate_fingerprint", "closed_reason", "bench_score", "wallet_address", "pricing")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +99,7 @@ class Hello(_message.Message):
     HELD_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     CLOSED_REASON_FIELD_NUMBER: _ClassVar[int]
+    BENCH_SCORE_FIELD_NUMBER: _ClassVar[int]
     WALLET_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PRICING_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
@@ -119,9 +120,10 @@ class Hello(_message.Message):
     held: _containers.RepeatedCompositeFieldContainer[Held]
     certificate_fingerprint: str
     closed_reason: str
+    bench_score: float
     wallet_address: str
     pricing: _node_pb2.NodePricing
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., node_id: _Optional[str] = ..., public_key: _Optional[bytes] = ..., boot_id: _Optional[str] = ..., join_token: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., region: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., max_concurrent_jobs: _Optional[int] = ..., services: _Optional[_Iterable[str]] = ..., advertise_host: _Optional[str] = ..., advertise_port: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., certificate_fingerprint: _Optional[str] = ..., closed_reason: _Optional[str] = ..., wallet_address: _Optional[str] = ..., pricing: _Optional[_Union[_node_pb2.NodePricing, _Mapping]] = ...) -> None: ...
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., node_id: _Optional[str] = ..., public_key: _Optional[bytes] = ..., boot_id: _Optional[str] = ..., join_token: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., region: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., max_concurrent_jobs: _Optional[int] = ..., services: _Optional[_Iterable[str]] = ..., advertise_host: _Optional[str] = ..., advertise_port: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., certificate_fingerprint: _Optional[str] = ..., closed_reason: _Optional[str] = ..., bench_score: _Optional[float] = ..., wallet_address: _Optional[str] = ..., pricing: _Optional[_Union[_node_pb2.NodePricing, _Mapping]] = ...) -> None: ...
 
 class Hardware(_message.Message):
     __slots__ = ("cpu_model", "cpu_cores", "ram_total_bytes", "ram_available_bytes", "devices", "unknown")
@@ -376,7 +378,7 @@ class Pulse(_message.Message):
     def __init__(self, at_ms: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
-    __slots__ = ("at_ms", "cpu_usage", "memory_usage", "gpu_usage", "gpu_memory_usage", "network_rx_bytes_per_second", "network_tx_bytes_per_second", "power_watts", "active_jobs", "ram_available_bytes", "closed_reason", "round_trip_seconds", "network_bytes_per_second", "data_keys")
+    __slots__ = ("at_ms", "cpu_usage", "memory_usage", "gpu_usage", "gpu_memory_usage", "network_rx_bytes_per_second", "network_tx_bytes_per_second", "power_watts", "active_jobs", "ram_available_bytes", "closed_reason", "round_trip_seconds", "network_bytes_per_second", "data_keys", "gpus")
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     CPU_USAGE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_USAGE_FIELD_NUMBER: _ClassVar[int]
@@ -391,6 +393,7 @@ class Beat(_message.Message):
     ROUND_TRIP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     NETWORK_BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     DATA_KEYS_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
     at_ms: int
     cpu_usage: float
     memory_usage: float
@@ -405,7 +408,24 @@ class Beat(_message.Message):
     round_trip_seconds: float
     network_bytes_per_second: float
     data_keys: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, at_ms: _Optional[int] = ..., cpu_usage: _Optional[float] = ..., memory_usage: _Optional[float] = ..., gpu_usage: _Optional[float] = ..., gpu_memory_usage: _Optional[float] = ..., network_rx_bytes_per_second: _Optional[float] = ..., network_tx_bytes_per_second: _Optional[float] = ..., power_watts: _Optional[float] = ..., active_jobs: _Optional[int] = ..., ram_available_bytes: _Optional[int] = ..., closed_reason: _Optional[str] = ..., round_trip_seconds: _Optional[float] = ..., network_bytes_per_second: _Optional[float] = ..., data_keys: _Optional[_Iterable[str]] = ...) -> None: ...
+    gpus: _containers.RepeatedCompositeFieldContainer[GpuBeat]
+    def __init__(self, at_ms: _Optional[int] = ..., cpu_usage: _Optional[float] = ..., memory_usage: _Optional[float] = ..., gpu_usage: _Optional[float] = ..., gpu_memory_usage: _Optional[float] = ..., network_rx_bytes_per_second: _Optional[float] = ..., network_tx_bytes_per_second: _Optional[float] = ..., power_watts: _Optional[float] = ..., active_jobs: _Optional[int] = ..., ram_available_bytes: _Optional[int] = ..., closed_reason: _Optional[str] = ..., round_trip_seconds: _Optional[float] = ..., network_bytes_per_second: _Optional[float] = ..., data_keys: _Optional[_Iterable[str]] = ..., gpus: _Optional[_Iterable[_Union[GpuBeat, _Mapping]]] = ...) -> None: ...
+
+class GpuBeat(_message.Message):
+    __slots__ = ("name", "usage", "memory_total_bytes", "memory_free_bytes", "temperature_c", "power_watts")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_C_FIELD_NUMBER: _ClassVar[int]
+    POWER_WATTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    usage: float
+    memory_total_bytes: int
+    memory_free_bytes: int
+    temperature_c: float
+    power_watts: float
+    def __init__(self, name: _Optional[str] = ..., usage: _Optional[float] = ..., memory_total_bytes: _Optional[int] = ..., memory_free_bytes: _Optional[int] = ..., temperature_c: _Optional[float] = ..., power_watts: _Optional[float] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("job_id", "token", "message")
@@ -569,7 +589,7 @@ class Preempted(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., compute_seconds: _Optional[float] = ...) -> None: ...
 
 class Finished(_message.Message):
-    __slots__ = ("artefacts", "final_metrics", "epochs_completed", "compute_seconds", "statement", "signature", "environment")
+    __slots__ = ("artefacts", "final_metrics", "epochs_completed", "compute_seconds", "energy_joules", "statement", "signature", "environment")
     class FinalMetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -581,6 +601,7 @@ class Finished(_message.Message):
     FINAL_METRICS_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_COMPLETED_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_JOULES_FIELD_NUMBER: _ClassVar[int]
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
@@ -588,10 +609,11 @@ class Finished(_message.Message):
     final_metrics: _containers.ScalarMap[str, float]
     epochs_completed: int
     compute_seconds: float
+    energy_joules: float
     statement: bytes
     signature: bytes
     environment: str
-    def __init__(self, artefacts: _Optional[_Iterable[_Union[Artefact, _Mapping]]] = ..., final_metrics: _Optional[_Mapping[str, float]] = ..., epochs_completed: _Optional[int] = ..., compute_seconds: _Optional[float] = ..., statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., environment: _Optional[str] = ...) -> None: ...
+    def __init__(self, artefacts: _Optional[_Iterable[_Union[Artefact, _Mapping]]] = ..., final_metrics: _Optional[_Mapping[str, float]] = ..., epochs_completed: _Optional[int] = ..., compute_seconds: _Optional[float] = ..., energy_joules: _Optional[float] = ..., statement: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., environment: _Optional[str] = ...) -> None: ...
 
 class Artefact(_message.Message):
     __slots__ = ("name", "sha256", "size")

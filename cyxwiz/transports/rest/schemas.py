@@ -183,6 +183,7 @@ DOCUMENTS: dict[str, Schema] = {
         model_size=WHOLE,
         final_metrics=NUMBERS,
         total_compute_seconds=NUMBER,
+        energy_joules=maybe(NUMBER),
         files=many(FILE),
         accepted_at=TIME,
         **_PROOF,
@@ -249,6 +250,7 @@ DOCUMENTS: dict[str, Schema] = {
         closed_reason=maybe(TEXT),
         reserved={**FLAG, "description": "kept for one owner now"},
         compute_score=NUMBER,
+        measured_score={**maybe(NUMBER), "description": "of its own bench, by its own word; null: it has run none"},
         price_per_hour=NUMBER,
         pricing=record(
             set_by=one_of("node", "tariff"),

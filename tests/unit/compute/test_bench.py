@@ -153,6 +153,15 @@ def test_the_reference_machine_has_100() -> None:
     assert sum(term.weight for term in score.TERMS) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"), [('{"compute_score": 12.5}', 12.5), ('{"compute_score": null}', None), ("[", None), ("[]", None)]
+)
+def test_the_score_that_was_kept(tmp_path: Path, text: str, kept: float | None) -> None:
+    assert score.kept_score(tmp_path) is None
+    (tmp_path / score.RESULT).write_text(text)
+    assert score.kept_score(tmp_path) == kept
+
+
 def test_the_formula() -> None:
     parts = score.parts({"matrix": 2000.0, "memory": 50.0, "disk_write": None, "disk_read": 1000.0, "network": 100.0})
     assert score.compute_score(parts) == pytest.approx(100 * 2 ** (0.6 / 0.95))

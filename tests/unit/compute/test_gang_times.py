@@ -11,8 +11,8 @@ import inspect
 import pytest
 
 from cyxwiz.compute.agent import ENDING_SECONDS
-from cyxwiz.compute.executor import ASK_SECONDS, KILL_SECONDS, LAST_SECONDS
 from cyxwiz.compute.gang.meeting import EXCHANGE_SECONDS, SILENCE_SECONDS
+from cyxwiz.compute.process import ASK_SECONDS, KILL_SECONDS, LAST_SECONDS
 from cyxwiz.compute.train import LOSS_SECONDS
 from cyxwiz.config import Config
 from cyxwiz.runtime.clock import SystemClock

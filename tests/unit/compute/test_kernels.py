@@ -16,6 +16,7 @@ from cyxwiz.compute.kernels import steps, with_torch
 from cyxwiz.compute.kernels.backends import cupy_works
 from cyxwiz.compute.kernels.elementwise import FUNCTIONS as ACTIVATIONS
 from cyxwiz.compute.kernels.losses import FUNCTIONS as LOSSES
+from cyxwiz.domain.errors import CyxError
 from tests.kernel_calls import array, call, operation, result
 from tests.missing import missing
 from tests.soak import examples
@@ -277,11 +278,12 @@ def test_losses(function: str, shape: list[int], dtype: str, seed: int) -> None:
     if function == "kl_div":
         p, t = np.log(p), np.where(t > 0.5, t, 0).astype(dtype)
     each = np.vectorize(lambda a, b: loss_of(function, float(a), float(b)), otypes=[float])(p, t)
-    texts = {"function": function, "beta": "0.5", "delta": "1.5"}
-    same(result("loss", p, t, **texts, reduction="none"), each, dtype)
-    same(result("loss", p, t, **texts), each.mean(), dtype)
-    same(result("loss", p, t, **texts, reduction="sum"), each.sum(), dtype)
-    same(result("loss", p, t, **texts, reduction="batchmean"), each.sum() / shape[0], dtype)
+    for backend in ("numpy", "torch"):
+        texts = {"function": function, "beta": "0.5", "delta": "1.5", "backend": backend}
+        same(result("loss", p, t, **texts, reduction="none"), each, dtype)
+        same(result("loss", p, t, **texts), each.mean(), dtype)
+        same(result("loss", p, t, **texts, reduction="sum"), each.sum(), dtype)
+        same(result("loss", p, t, **texts, reduction="batchmean"), each.sum() / shape[0], dtype)
 
 
 @FEW
@@ -291,18 +293,32 @@ def test_losses_of_classes(rest: list[int], classes: int, dtype: str, kind: str)
     labels = np.random.default_rng(7).integers(0, classes, (4, *rest)).astype(kind)
     logs = np.log(soft(np.moveaxis(logits, 1, -1)))
     wanted = -sum(float(logs[place][labels[place]]) for place in np.ndindex(labels.shape)) / labels.size
-    same(result("loss", logits, labels, function="cross_entropy"), wanted, dtype)
     plain = np.moveaxis(logs, -1, 1).astype(dtype)
-    same(result("loss", plain, labels, function="nll"), wanted, dtype)
     shares = np.moveaxis(np.eye(classes)[labels], -1, 1).astype(dtype)
-    same(result("loss", logits, shares, function="cross_entropy"), wanted, dtype)
+    for backend in ("numpy", "torch"):
+        same(result("loss", logits, labels, function="cross_entropy", backend=backend), wanted, dtype)
+        same(result("loss", plain, labels, function="nll", backend=backend), wanted, dtype)
+        same(result("loss", logits, shares, function="cross_entropy", backend=backend), wanted, dtype)
 
 
 def test_the_loss_of_directions() -> None:
     a, b, t = drawn(0, (6, 3)), drawn(1, (6, 3)), np.array([1.0, -1, 1, -1, -1, 1])
     cosine = np.array([x @ y / math.sqrt((x @ x) * (y @ y)) for x, y in zip(a, b, strict=True)])
     wanted = np.where(t > 0, 1 - cosine, np.maximum(0, cosine - 0.1))
-    same(result("loss", a, t, b, function="cosine_embedding", margin="0.1", reduction="none"), wanted)
+    for backend in ("numpy", "torch"):
+        texts = {"function": "cosine_embedding", "margin": "0.1", "reduction": "none", "backend": backend}
+        same(result("loss", a, t, b, **texts), wanted)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_the_edges_of_losses(backend: str) -> None:
+    sure = np.array([0.0, 1.0, 0.0, 1.0])
+    bce = result("loss", sure, sure[::-1].copy(), function="bce", reduction="none", backend=backend)
+    assert bce.tolist() == [100.0] * 4
+    no_chance = result("loss", sure - 2, sure, function="bce", reduction="none", backend=backend)
+    assert np.isnan(no_chance[0]), "a logarithm of what is no probability"
+    with pytest.raises(CyxError, match="outside of 0 to 2"):
+        result("loss", np.zeros((1, 3)), np.array([3]), function="nll", backend=backend)
 
 
 # optimizers
@@ -432,6 +448,8 @@ def test_each_torch_kernel_is_one_of_the_nodes() -> None:
 
     assert set(with_torch.RUNS) <= {*OPERATIONS, *SHIPPED}
     assert set(with_torch._ACTIVATIONS) == set(ACTIVATIONS)
+    assert set(with_torch.LOSSES) == set(LOSSES)
+    assert all(kernel.torch or name in with_torch.RUNS for name, kernel in OPERATIONS.items())
 
 
 def test_cupy_agrees_with_numpy() -> None:

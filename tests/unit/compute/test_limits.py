@@ -14,7 +14,7 @@ import pytest
 
 from cyxwiz.compute.hardware import EnergyMeter, OthersLoad, Sampler
 from cyxwiz.compute.hardware import sampler as sampling
-from cyxwiz.compute.hardware.energy import MAX_GAP_SECONDS, Counter, Integral
+from cyxwiz.compute.hardware.energy import MAX_GAP_SECONDS, Counter, Integral, Shares
 from cyxwiz.compute.hardware.machine import Machine
 from cyxwiz.compute.hardware.sampler import Sensors
 from cyxwiz.compute.limits import Limits, State, Watchman, judge
@@ -22,6 +22,7 @@ from cyxwiz.domain.job import Device
 from cyxwiz.domain.node import DeviceInfo, Hardware
 from cyxwiz.domain.schedule import parse_schedule
 from cyxwiz.runtime.clock import SystemClock
+from cyxwiz.services.hardware import sample_of, sample_to
 from tests import machines
 
 
@@ -146,12 +147,18 @@ def test_a_sample_keeps_what_can_be_read_beside_what_can_not(tmp_path: Path) -> 
     assert sample.gpu_memory_usage == pytest.approx(sample.memory_usage, abs=0.05), "it is the same memory"
     assert sampler.temperature_c is not None
     assert sampler.temperature_c >= 35
+    (gpu,) = sample.gpus
+    assert (gpu.name, gpu.usage, gpu.power_watts) == ("NVIDIA GB10", 0.0, 11.17)
+    assert sample_of(sample_to(sample), sample.at) == sample, "central is told the same"
 
 
 def test_a_radeon_is_sampled_from_the_kernels_files(tmp_path: Path) -> None:
     sample = Sampler(Clock(), Sensors(machines.machine("rx7900xtx", tmp_path))).sample(0)
     assert (sample.gpu_usage, sample.power_watts) == (0.07, 28.0)
     assert sample.gpu_memory_usage == pytest.approx(1180893184 / 25753026560)
+    (gpu,) = sample.gpus
+    assert (gpu.memory_total_bytes, gpu.memory_free_bytes) == (25753026560, 25753026560 - 1180893184)
+    assert (gpu.temperature_c, gpu.power_watts) == (62.0, 28.0)
 
 
 def test_nothing_to_read_is_none(tmp_path: Path) -> None:
@@ -209,6 +216,37 @@ def test_nothing_readable_is_none(tmp_path: Path) -> None:
     meter = EnergyMeter(Clock(), Sensors(Machine(tmp_path, "Linux", nvml=machines.machine("m2", tmp_path).nvml)))
     assert meter.read() is None
     assert meter.missing == ("cpu: the kernel shows no RAPL counter",)
+
+
+def test_runs_share_what_was_used_while_they_were_there(tmp_path: Path) -> None:
+    sensors = Sensors(machines.machine("h200", tmp_path))
+    shares = Shares(Clock(), sensors)
+
+    def use(joules: float) -> None:
+        sensors.nvml.recorded["gpus"][0]["millijoules"] += 1000 * joules
+
+    use(1000)  # nobody's
+    shares.begin("a")
+    use(10)
+    shares.begin("b")
+    use(6)
+    assert shares.end("a") == 10 + 3
+    use(4)
+    shares.look()
+    assert shares.end("b") == 3 + 4
+    use(1000)
+    shares.begin("c")
+    assert (shares.end("c"), shares.end("c")) == (0.0, None)
+
+
+def test_a_run_during_which_nobody_looked_has_no_figure(tmp_path: Path) -> None:
+    clock, sensors = Clock(), Sensors(machines.machine("gb10", tmp_path))
+    shares = Shares(clock, sensors)
+    shares.begin("a")
+    clock.at = MAX_GAP_SECONDS + 1
+    shares.begin("b")
+    clock.at += 2
+    assert (shares.end("a"), shares.end("b")) == (None, pytest.approx(11.17)), "half of two seconds"
 
 
 def test_a_counter_that_was_reset_counts_from_nothing() -> None:

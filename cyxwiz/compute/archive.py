@@ -1,4 +1,4 @@
-"""Archives that were fetched: gzip and tar, to plain files below one folder.
+"""Archives: gzip and tar to plain files below one folder, and a folder as a tar.
 
 From a tar only regular files and folders come, each below the target by a plain relative path; anything else, such as a
 link or a device, is refused. Bytes and files are bounded while they are written, whatever the archive says of itself.
@@ -35,21 +35,21 @@ def is_tar(path: Path) -> bool:
         return file.read(512)[257:262] == b"ustar"
 
 
-def gunzip(uri: str, path: Path, target: Path, limit: int) -> None:
+def gunzip(what: str, path: Path, target: Path, limit: int) -> None:
     written = 0
     try:
         with gzip.open(path) as source, target.open("xb") as file:
             while data := source.read(_CHUNK):
                 written += len(data)
                 if written > limit:
-                    raise _too_large(uri, limit)
+                    raise _too_large(what, limit)
                 file.write(data)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise invalid(f"The dataset {uri} is no whole gzip file: {error}.", uri=uri) from error
+        raise invalid(f"{what} is no whole gzip file: {error}.") from error
 
 
-def untar(uri: str, path: Path, target: Path, limit: int) -> None:
-    """Writes the archive's files below `target`, which is made."""
+def untar(what: str, path: Path, target: Path, limit: int) -> None:
+    """Writes the archive's files below `target`, which is made. `what` begins the sentences of errors."""
     target.mkdir()
     written = count = 0
 
@@ -65,22 +65,22 @@ def untar(uri: str, path: Path, target: Path, limit: int) -> None:
 
     def check() -> None:
         if count > MAX_FILES:
-            raise invalid(f"The dataset {uri} has more than {MAX_FILES} files and folders.", uri=uri)
+            raise invalid(f"{what} has more than {MAX_FILES} files and folders.")
         if written > limit:
-            raise _too_large(uri, limit)
+            raise _too_large(what, limit)
 
     try:
         with path.open("rb") as raw, tarfile.open(fileobj=_Bounded(raw), mode="r:") as archive:  # type: ignore[arg-type]
             for member in archive:
                 count += 1
                 check()
-                place = target.joinpath(*safe_parts(uri, member.name))
+                place = target.joinpath(*safe_parts(what, member.name))
                 if member.isdir():
                     make(place)
                     continue
                 source = archive.extractfile(member) if member.isreg() else None
                 if source is None:
-                    raise invalid(f"The dataset {uri}: {member.name!r} in the archive is no plain file.", uri=uri)
+                    raise invalid(f"{what}: {member.name!r} in the archive is no plain file.")
                 make(place.parent)
                 with place.open("xb") as file:
                     while data := source.read(_CHUNK):
@@ -88,15 +88,15 @@ def untar(uri: str, path: Path, target: Path, limit: int) -> None:
                         check()
                         file.write(data)
     except _BAD as error:
-        raise invalid(f"The dataset {uri} is no whole archive: {str(error)[:200]}.", uri=uri) from error
+        raise invalid(f"{what} is no whole archive: {str(error)[:200]}.") from error
 
 
-def safe_parts(uri: str, name: str) -> tuple[str, ...]:
+def safe_parts(what: str, name: str) -> tuple[str, ...]:
     """The parts of a plain relative path. Raises INVALID for any other name."""
     parts = PurePosixPath(name).parts
     bad = any(part in ("..", "/") or "\\" in part or "\0" in part or len(os.fsencode(part)) > 255 for part in parts)
     if bad or len(parts) > MAX_DEPTH or name.startswith("/"):
-        raise invalid(f"The dataset {uri} has a file named {name[:200]!r}, which is no plain relative path.", uri=uri)
+        raise invalid(f"{what} has a file named {name[:200]!r}, which is no plain relative path.")
     return parts
 
 
@@ -114,7 +114,19 @@ class _Bounded:
         return self._file.read(size)
 
 
-def _too_large(uri: str, limit: int) -> CyxError:
-    return invalid(
-        f"The dataset {uri} has more than {limit} bytes unpacked (node.max_dataset_bytes).", uri=uri, bound=limit
-    )
+def _too_large(what: str, limit: int) -> CyxError:
+    return invalid(f"{what} has more than {limit} bytes unpacked, which is all that this node takes.", bound=limit)
+
+
+def tar(folder: Path, archive: Path, top: str = "") -> Path:
+    """The plain files below a folder, in the order of their names, without owners and times; below `top` if given."""
+    with tarfile.open(archive, "w", format=tarfile.GNU_FORMAT) as into:
+        for path in sorted(folder.rglob("*")):
+            if path.is_symlink() or not path.is_file():
+                continue
+            member = tarfile.TarInfo((PurePosixPath(top) / path.relative_to(folder).as_posix()).as_posix())
+            member.size = path.stat().st_size
+            member.mode = 0o644
+            with path.open("rb") as file:
+                into.addfile(member, file)
+    return archive
