@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cyxwiz.compute.archive import is_tar
 from cyxwiz.compute.samples import CLASS_LOSSES
 from cyxwiz.domain.errors import Code, CyxError, invalid
-from cyxwiz.graph import skipped_softmax
+from cyxwiz.graph import Part, skipped_softmax
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,10 @@ class Asked(Protocol):
 
     @property
     def loss(self) -> str: ...
+
+    def loss_part(self, name: str) -> Part | None:
+        """The loss of that name with the parameters that the definition gives it; None where it has no such."""
+        ...
 
     def scores(self, arrays: Mapping[str, Array], divisor: float) -> Tensor:
         """What its loss reads, for these rows; `divisor` is what their `x` was divided by."""
@@ -111,6 +115,9 @@ class TorchModel:
     @property
     def loss(self) -> str:
         return self.trained.loss
+
+    def loss_part(self, name: str) -> Part | None:
+        return graph.loss if (graph := self.trained.graph).loss is not None and graph.loss.type == name else None
 
     def scores(self, arrays: Mapping[str, Array], divisor: float) -> Tensor:
         import torch
@@ -185,6 +192,9 @@ class OnnxModel:
 
     kind = "onnx"
     loss = ""
+
+    def loss_part(self, name: str) -> Part | None:
+        return None
 
     def __init__(self, path: Path, device: torch.device, threads: int) -> None:
         try:

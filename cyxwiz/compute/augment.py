@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cyxwiz.domain.errors import invalid
 from cyxwiz.graph import Part, Shape
+from cyxwiz.graph.fit import PICTURE_CHANGES, check_augmentation
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-_PICTURE = ("horizontal_flip", "vertical_flip", "rotate90", "crop_padding", "cutout")
 
 
 def make_augment(part: Part | None, shape: Shape) -> Augment | None:
@@ -32,16 +31,10 @@ def make_augment(part: Part | None, shape: Shape) -> Augment | None:
     """
     if part is None:
         return None
+    check_augmentation(part, shape)
     numbers = {name: float(value) for name, value in part.params.items() if isinstance(value, int | float)}
-    asked = [name for name in _PICTURE if numbers.get(name)]
-    if not asked and not any(numbers.get(name) for name in ("noise_std", "brightness", "contrast")):
+    if not any(numbers.get(name) for name in (*PICTURE_CHANGES, "noise_std", "brightness", "contrast")):
         return None
-    if asked and len(shape) not in (2, 3):
-        raise invalid(
-            f"Augmentation: {', '.join(asked)} needs samples of (H, W) or (H, W, C), got {shape}; state input_shape.",
-            expected="(H, W) or (H, W, C)",
-            got=list(shape),
-        )
     return _Augmentation(numbers, shape)
 
 

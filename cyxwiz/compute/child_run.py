@@ -23,6 +23,7 @@ from cyxwiz.compute.hardware.energy import Shares
 from cyxwiz.compute.process import Child, end, within
 from cyxwiz.compute.sandbox import measure
 from cyxwiz.compute.sandbox.slot import NotThere
+from cyxwiz.job import AGAIN
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.executor import (
     PREEMPT_SECONDS,
@@ -75,6 +76,8 @@ class ChildRun:
         self.taken = asyncio.Event()
         self.started = False
         self._pid = 0  # of the job's process, once it is started
+        self._began = 0.0
+        self._saved = False  # a state, in this run
         self.on_end = lambda: None
 
     def adopt(self, child: Child) -> None:
@@ -143,10 +146,11 @@ class ChildRun:
         if isinstance(report, Started):
             self.started = True
             self.taken.set()
-            self._pid = self.child.cell.main_pid(report.pid)
+            self._pid, self._began = self.child.cell.main_pid(report.pid), self._clock.monotonic()
             report = Started(self._pid)
         if isinstance(report, Finished | Checkpointed) and not report.artefacts:
             report = Failed("INTERNAL", "The job named no file as its result or its checkpoint.")
+        self._saved = self._saved or isinstance(report, Checkpointed)
         if isinstance(report, Outcome):
             self._outcome = report
             self._concluded.set()
@@ -166,6 +170,8 @@ class ChildRun:
         outcome = self._outcome or self._verdict
         if outcome is None and self._stopping is not None:
             outcome = Cancelled()
+        if outcome is None and self._asks_again:
+            outcome = Preempted(self._clock.monotonic() - self._began)
         joules = self._energy.end(self) if self._energy is not None else None
         if isinstance(outcome, Finished):
             outcome = replace(outcome, energy_joules=joules)
@@ -176,6 +182,11 @@ class ChildRun:
         if not isinstance(outcome, Finished):  # whose files are taken when it is read
             self._remove(self.child)
         self.on_end()
+
+    @property
+    def _asks_again(self) -> bool:
+        """Whether a script left by itself (`os._exit`) with the status that asks for another run, and had saved."""
+        return self._work.script is not None and self._saved and self.child.cell.exit_status == AGAIN
 
     def _remove_if_over(self) -> None:
         if self._over and not self._queue:

@@ -22,6 +22,7 @@ from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.proof import Kind
 from cyxwiz.graph import Graph, Hyperparameters, Part
+from cyxwiz.graph.fit import augmented_shape
 from cyxwiz.ports.executor import FirstStep, Logged, Progressed, Report, Work
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Plan:
     fingerprint: str
     resumed: State | None
     team: Alone = field(default_factory=Alone)
+    test: Samples | None = None  # what the end is measured by
     chain: Chain | None = None  # of whoever speaks for the job
     stream: Stream | None = None  # of data that still come
 
@@ -84,7 +86,7 @@ class Course:
         self._optimizer = make_optimizer(hyper, plan.model)
         steps = -(-self._batches // hyper.accumulate)
         self._schedule = make_schedule(hyper, self._optimizer, epochs=plan.work.epochs, steps_per_epoch=steps)
-        self._augment = make_augment(plan.graph.augment, plan.graph.input_shape or plan.sample_shape)
+        self._augment = make_augment(plan.graph.augment, augmented_shape(plan.graph, plan.sample_shape))
         self._draw = torch.Generator(plan.device).manual_seed(plan.work.seed + plan.team.rank)
         self._cast = Precision(hyper.precision, plan.device, send)
         self._forward: Callable[[Any], Tensor] = plan.team.take(plan.model, self._optimizer)
@@ -127,6 +129,9 @@ class Course:
         if self._plan.hyper.keep_best and self._best.weights is not None:
             checkpoint.load_model(self._plan.model, self._best.weights)
             self.metrics = {**self._best.metrics, "best_epoch": float(self._best.epoch)}
+        if self._plan.test is not None and len(self._plan.test):
+            with self._plan.team.together():
+                self.metrics = {**self.metrics, **self._measure(self._plan.test, "test", epoch)}
         return epoch
 
     def final_metrics(self) -> dict[str, float]:
@@ -153,7 +158,7 @@ class Course:
             metrics["accuracy"] = tally.accuracy()
         with plan.team.together():
             if len(plan.held_out):
-                metrics |= self._validate(epoch)
+                metrics |= self._measure(plan.held_out, "val", epoch)
             self._best.see(epoch, metrics, plan.model)
         self.metrics = metrics
         for name, value in metrics.items():
@@ -263,13 +268,13 @@ class Course:
         if hyper.clip_norm:
             utils.clip_grad_norm_(self._plan.model.parameters(), hyper.clip_norm)
 
-    def _validate(self, epoch: int) -> dict[str, float]:
+    def _measure(self, data: Samples, name: str, epoch: int) -> dict[str, float]:
+        """Loss and accuracy on samples that are not trained on."""
         import math
 
         import torch
 
         plan = self._plan
-        data = plan.held_out
         order = torch.arange(len(data), device=data.y.device)[plan.team.rows]
         tally = Tally(data.labels, plan.loss.type, order)
         size = max(1, min(_VALIDATION_BATCH, max(plan.batch, _VALIDATION_VALUES // math.prod(plan.sample_shape))))
@@ -281,9 +286,9 @@ class Course:
                 outputs = plan.model(data.take(index))
                 tally.add(self._loss(outputs, data.y.index_select(0, index).to(plan.device)), outputs)
         tally.replace(*plan.team.sums(tally.sums()))
-        metrics = {"val_loss": self._finite(tally.loss(), epoch, "validation loss")}
+        metrics = {f"{name}_loss": self._finite(tally.loss(), epoch, f"{name}_loss")}
         if data.labels is not None:
-            metrics["val_accuracy"] = tally.accuracy()
+            metrics[f"{name}_accuracy"] = tally.accuracy()
         return metrics
 
     def _finite(self, value: float, epoch: int, name: str) -> float:

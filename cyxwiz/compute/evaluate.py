@@ -21,7 +21,7 @@ from cyxwiz.compute.devices import device_of
 from cyxwiz.compute.optim import loss_function
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.progress import Pass
-from cyxwiz.compute.samples import CLASS_LOSSES, held_out_rows, targets_of
+from cyxwiz.compute.samples import CLASS_LOSSES, drawn_rows, targets_of
 from cyxwiz.compute.scores import ClassScores, NumberScores
 from cyxwiz.domain.errors import invalid
 from cyxwiz.graph import Evaluation, Part, default_loss, parse_evaluation
@@ -94,10 +94,11 @@ def _rows(dataset: Dataset, asked: Evaluation, seed: int) -> Tensor | None:
     """Which samples are looked at; None for all of them."""
     if asked.rows == "all":
         return None
-    held_out = held_out_rows(dataset, asked.validation_split, seed)
-    if not len(held_out):
-        raise invalid("rows: nothing is held out: validation_split is 0, or the data set too small", field="rows")
-    return held_out
+    _, held_out, test = drawn_rows(dataset, (asked.validation_split, asked.test_split), seed)
+    rows, split = (test, "test_split") if asked.rows == "test" else (held_out, "validation_split")
+    if not len(rows):
+        raise invalid(f"rows: nothing is held out: {split} is 0, or the data set too small", field="rows")
+    return rows
 
 
 def _run(model: Asked, dataset: Dataset, rows: Tensor | None, loss: str, work: Work, steps: Pass) -> dict[str, Any]:
@@ -166,8 +167,8 @@ def _loss(name: str, model: Asked) -> Callable[[Tensor, Tensor], Tensor]:
     """The mean over a batch. Where a program already gives probabilities, the loss on classes reads their logarithm."""
     from cyxwiz.graph.catalogue import BY_NAME, read_params
 
-    params, _ = read_params(BY_NAME[name], "loss", {})
-    plain = loss_function(Part(name, params))
+    part = model.loss_part(name) or Part(name, read_params(BY_NAME[name], "loss", {})[0])
+    plain = loss_function(part)
     if model.kind != "onnx" or name not in CLASS_LOSSES:
         return plain
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss")
+Shares = tuple[float, float]  # of every class: to validate on, to test on
 
 
 @dataclass(slots=True)
@@ -44,13 +45,13 @@ class Samples:
 
 
 def split(
-    dataset: Dataset, graph: Graph, share: float, loss: str, outputs: tuple[int, ...], seed: int, device: torch.device
-) -> tuple[Samples, Samples, dict[str, object]]:
-    """(train, held out, what was done to the features). `share` of every class is held out, drawn by the seed."""
+    dataset: Dataset, graph: Graph, shares: Shares, loss: str, outputs: tuple[int, ...], seed: int, device: torch.device
+) -> tuple[Samples, Samples, Samples, dict[str, object]]:
+    """(to train on, to validate on, to test on, what was done to the features)."""
     import torch
 
     x, labels = torch.from_numpy(dataset.features), torch.from_numpy(dataset.labels)
-    kept, held_out = draw(_groups(dataset), share, seed)
+    kept, held_out, test = draw(_groups(dataset), shares, seed)
     x, scaling = _scale(x, kept, graph, dataset.standardize)
     scaling["divisor"] = dataset.divisor
     y = targets_of(labels, dataset.classes, loss, math.prod(outputs))
@@ -60,12 +61,12 @@ def split(
         shown = labels[index].to(device) if dataset.classes is not None else None
         return Samples(_on(device, x, arrays, index), y[index].to(device), shown)
 
-    return part(kept), part(held_out), scaling
+    return part(kept), part(held_out), part(test), scaling
 
 
-def held_out_rows(dataset: Dataset, share: float, seed: int) -> Tensor:
-    """The rows, in order, that `split` holds out with the same share and seed."""
-    return draw(_groups(dataset), share, seed)[1]
+def drawn_rows(dataset: Dataset, shares: Shares, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows, in order, of the three parts of `split` with the same shares and seed."""
+    return draw(_groups(dataset), shares, seed)
 
 
 def _groups(dataset: Dataset) -> Tensor:
@@ -83,18 +84,21 @@ def _on(device: torch.device, x: Tensor, arrays: Mapping[str, Tensor], index: Te
     return {name: value[index].to(device) for name, value in {**arrays, "x": x}.items()}
 
 
-def draw(groups: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices to train on and to hold out, drawn by the seed, with the same share of every group."""
+def draw(groups: Tensor, shares: Shares, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices to train on, to validate on and to test on, drawn by the seed, with the same shares of every group."""
     import torch
 
     shuffled = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))
     order = shuffled[groups[shuffled].argsort(stable=True)]
     counts = groups.bincount()
     # A group keeps at least one sample to train on, however small it is.
-    wanted = torch.minimum((counts * share + 0.5).floor().long(), (counts - 1).clamp(min=0))
+    most = (counts - 1).clamp(min=0)
+    validated, out = (
+        torch.minimum((counts * share + 0.5).floor().long(), most)[groups[order]] for share in (shares[0], sum(shares))
+    )
     rank = torch.arange(len(groups)) - (counts.cumsum(0) - counts)[groups[order]]
-    out = rank < wanted[groups[order]]
-    return order[~out].sort().values, order[out].sort().values
+    parts = (order[rank >= out], order[rank < validated], order[(rank >= validated) & (rank < out)])
+    return parts[0].sort().values, parts[1].sort().values, parts[2].sort().values
 
 
 def _scale(x: Tensor, kept: Tensor, graph: Graph, standardize: bool) -> tuple[Tensor, dict[str, object]]:

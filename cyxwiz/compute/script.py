@@ -22,6 +22,7 @@ from cyxwiz.compute.state import read_state, write_state
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.job import MAX_METRICS
 from cyxwiz.domain.script import Script
+from cyxwiz.graph.dataset_uri import check_dataset_uri
 from cyxwiz.ports.executor import (
     Artefact,
     Checkpointed,
@@ -37,6 +38,7 @@ from cyxwiz.ports.executor import (
     Work,
 )
 
+FILE = "file://"
 MAX_FILES = 1000
 LOSS_SECONDS = 2.0  # as in `train`
 LEVELS = ("debug", "info", "warning", "error")
@@ -175,11 +177,16 @@ def add_packages(folder: Path, send: Send) -> None:
 
 
 def lay_out_data(work: Work, folder: Path) -> None:
-    """The job's data set below `folder`: what the node fetched as `dataset` (a file or a folder), anything else as
-    `dataset.npz` with the arrays x and y."""
+    """The job's data set below `folder`: what the node fetched or has below its data roots as `dataset` (a file or a
+    folder), anything else as `dataset.npz` with the arrays x and y."""
     folder.mkdir(exist_ok=True)
     if work.dataset_path is not None:
         (folder / "dataset").symlink_to(work.dataset_path)
+    elif work.dataset_uri.startswith(FILE):
+        from cyxwiz.compute.data.load import locate
+
+        parsed = check_dataset_uri(work.dataset_uri)
+        (folder / "dataset").symlink_to(locate(work.dataset_uri, parsed, work.data_roots, None)[0])
     elif work.dataset_uri:
         import numpy as np
 

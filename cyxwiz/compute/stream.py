@@ -17,7 +17,7 @@ from cyxwiz.compute.course import Send, Stopped
 from cyxwiz.compute.data.dataset import Dataset
 from cyxwiz.compute.data.streamed import Rows, read_info
 from cyxwiz.compute.orders import Orders
-from cyxwiz.compute.samples import CLASS_LOSSES, Samples, draw, targets_of
+from cyxwiz.compute.samples import CLASS_LOSSES, Samples, Shares, draw, targets_of
 from cyxwiz.graph import Graph
 from cyxwiz.ports.executor import Logged, Wanted, Work
 
@@ -59,21 +59,22 @@ class Stream:
         self.dataset = replace(self.dataset, classes=max(2, int(self.labels.array.max()) + 1))
 
     def split(
-        self, graph: Graph, share: float, loss: str, outputs: tuple[int, ...], seed: int, device: torch.device
-    ) -> tuple[Samples, Samples, dict[str, object]]:
+        self, graph: Graph, shares: Shares, loss: str, outputs: tuple[int, ...], seed: int, device: torch.device
+    ) -> tuple[Samples, Samples, Samples, dict[str, object]]:
         """As `samples.split`."""
         import torch
 
-        kept, held_out = self._parts = draw(torch.zeros(self.count, dtype=torch.int64), share, seed)
+        kept, held_out, test = draw(torch.zeros(self.count, dtype=torch.int64), shares, seed)
+        self._parts = kept, torch.cat([held_out, test])
         scaling: dict[str, object] = {"divisor": 1.0}
         if graph.normalize is not None:
             scaling = {"mean": graph.normalize[0], "std": graph.normalize[1], "divisor": 1.0}
         width = math.prod(outputs)
-        train, held = (
+        train, held, tested = (
             StreamedSamples(self, rows, graph.normalize, self.dataset.classes, loss, width, device)
-            for rows in (kept, held_out)
+            for rows in (kept, held_out, test)
         )
-        return train, held, scaling
+        return train, held, tested, scaling
 
     def begin(self, shuffled: Tensor, done: int) -> None:
         """An epoch's order, of which the first `done` samples are behind it. The first call of a run counts."""

@@ -179,14 +179,15 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
     torch.manual_seed(work.seed)
     model = build(graph, features, loss.type, dataset.label_shape).to(device)
     outputs = infer(graph, features)[graph.last.id]
-    how = (graph, hyper.validation_split, loss.type, outputs, work.seed, device)
-    train_part, held_out, scaling = split(dataset, *how) if stream is None else stream.split(*how)
+    how = (graph, (hyper.validation_split, hyper.test_split), loss.type, outputs, work.seed, device)
+    train_part, held_out, test, scaling = split(dataset, *how) if stream is None else stream.split(*how)
     weights = sum(parameter.numel() for parameter in model.parameters())
     send(
         Logged(
             "info",
             f"training {weights} parameters on {device} with {hyper.optimizer} and {loss.type}: "
-            f"{len(train_part)} samples, {len(held_out)} held out",
+            f"{len(train_part)} samples, {len(held_out)} held out"
+            + (f", {len(test)} to test on at the end" if len(test) else ""),
         )
     )
     plan = Plan(
@@ -204,6 +205,7 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
         threads,
         _fingerprint(work),
         resumed,
+        test=test,
         stream=stream,
     )
     return plan, dataset, scaling

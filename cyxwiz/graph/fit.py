@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from cyxwiz.domain.errors import invalid
 from cyxwiz.graph import values
 from cyxwiz.graph.dataset_uri import DataShape, check_dataset_uri, known_shape
-from cyxwiz.graph.ir import Graph, Layer
+from cyxwiz.graph.ir import Graph, Layer, Part
 from cyxwiz.graph.rule import Shape, show
 from cyxwiz.graph.shapes import Features, cost, sites, total
 
 CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss")
 PROBABILITY_LOSSES = ("BCELoss", "BCEWithLogits")
+PICTURE_CHANGES = ("horizontal_flip", "vertical_flip", "rotate90", "crop_padding", "cutout")  # of an Augmentation
 _SHAPELESS = ("Identity", "Output", "Flatten")
 
 
@@ -70,11 +71,32 @@ def check_fits(graph: Graph, data: DataShape, shown: str, loss: str | None = Non
     found = sites(graph, features_of(data), shown)
     if total(found).parameters == 0:
         raise invalid(f"{graph.last.describe()}: no layer of the model has weights to train; add a Dense layer.")
+    if graph.augment is not None:
+        check_augmentation(graph.augment, augmented_shape(graph, data.features))
     losses = [chosen]
     if graph.loss is not None and graph.loss.type == chosen:
         losses += [part.type for part in graph.loss.also]
     _check_losses(graph, data, losses, shown)
     _check_width(graph, data, chosen, shown, found[-1][1])
+
+
+def augmented_shape(graph: Graph, sample: Shape) -> Shape:
+    """What the Augmentation takes a sample for: the shape that the only DatasetInput gives all of its features, else
+    the data set's own."""
+    stated = graph.input_shape
+    whole = graph.sources[0].columns is None and graph.sources[0].field is None
+    return stated if stated is not None and whole and math.prod(stated) == math.prod(sample) else sample
+
+
+def check_augmentation(part: Part, shape: Shape) -> None:
+    """CyxError INVALID for a change of pictures on samples that are none."""
+    asked = [name for name in PICTURE_CHANGES if part.params.get(name)]
+    if asked and len(shape) not in (2, 3):
+        raise invalid(
+            f"Augmentation: {', '.join(asked)} needs samples of (H, W) or (H, W, C), got {shape}; state input_shape.",
+            expected="(H, W) or (H, W, C)",
+            got=list(shape),
+        )
 
 
 def _check_losses(graph: Graph, data: DataShape, losses: Sequence[str], shown: str) -> None:

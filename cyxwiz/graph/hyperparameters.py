@@ -33,6 +33,7 @@ _OF_OPTIMIZER: Mapping[str, Param] = {
 KNOWN: Mapping[str, Param] = {
     **_OF_OPTIMIZER,
     "validation_split": parts.VALIDATION_SPLIT,
+    "test_split": parts.TEST_SPLIT,
     "shuffle": parts.SHUFFLE,
     "precision": Param(
         "choice", "float32", choices=("float32", "bf16", "fp16", "auto"), meaning="auto: bf16 where the device has it"
@@ -78,6 +79,7 @@ class Hyperparameters:
     eps: float = 1e-8
     loss: Part | None = None
     validation_split: float = 0.2
+    test_split: float = 0.0
     shuffle: bool = True
     precision: str = "float32"  # float32, bf16, fp16 or auto
     accumulate: int = 1  # batches between two optimizer steps
@@ -119,6 +121,7 @@ def parse_hyperparameters(given: Mapping[str, str], graph: Graph | None = None) 
     notes = [f"The hyperparameter {key} has no effect with {optimizer}" for key in idle]
     weights = _class_weights(given)
     notes += _idle_with_loss(loss, weights, stated)
+    check_shares(numbers.get("validation_split", 0.2), numbers.get("test_split", 0.0))
     known: dict[str, object] = {key: _plain(key, value) for key, value in numbers.items()}
     return Hyperparameters(
         optimizer=optimizer,
@@ -130,6 +133,15 @@ def parse_hyperparameters(given: Mapping[str, str], graph: Graph | None = None) 
         notes=tuple(notes),
         **known,  # pyright: ignore[reportArgumentType] - every key is a field, read as its kind
     )
+
+
+def check_shares(validation: ParamValue, test: ParamValue) -> None:
+    """CyxError INVALID when too little is left to train on."""
+    assert isinstance(validation, int | float)
+    assert isinstance(test, int | float)
+    if validation + test > 0.9 + 1e-9:
+        message = f"validation_split {validation:g} and test_split {test:g} must leave at least 0.1 to train on."
+        raise invalid(message, field="test_split")
 
 
 def _plain(key: str, value: ParamValue) -> ParamValue:
@@ -145,6 +157,8 @@ def _of_graph(graph: Graph | None) -> dict[str, ParamValue]:
         return found
     if graph.validation_split is not None:
         found["validation_split"] = graph.validation_split
+    if graph.test_split is not None:
+        found["test_split"] = graph.test_split
     if graph.shuffle is not None:
         found["shuffle"] = graph.shuffle
     keys = {"L1Regularization": {"lambda": "l1"}, "L2Regularization": {"lambda": "l2"}}

@@ -69,6 +69,7 @@ class Graph:
     augment: Part | None = None
     normalize: tuple[float, float] | None = None  # mean, std
     validation_split: float | None = None
+    test_split: float | None = None
     batch_size: int | None = None
     shuffle: bool | None = None
     one_hot: int | None = None  # classes that the labels are encoded to

@@ -37,6 +37,7 @@ def settle(ordered: Sequence[Node], layers: tuple[Layer, ...], sources: tuple[So
     one = {key: parts[0] for key, parts in found.items()}
     loader = _params(one, "DataLoader")
     normalize = _params(one, "Normalize")
+    validation, test = _held_out(_params(one, "DataSplit"))
     return Graph(
         layers=layers,
         sources=sources,
@@ -46,7 +47,8 @@ def settle(ordered: Sequence[Node], layers: tuple[Layer, ...], sources: tuple[So
         regularizers=tuple(found.get(Role.REGULARIZATION, ())),
         augment=one.get("Augmentation"),
         normalize=(_number(normalize["mean"]), _number(normalize["std"])) if normalize else None,
-        validation_split=_held_out(_params(one, "DataSplit")),
+        validation_split=validation,
+        test_split=test,
         batch_size=int(_number(loader["batch_size"])) if "batch_size" in loader else None,
         shuffle=bool(loader["shuffle"]) if "shuffle" in loader else None,
         one_hot=_classes(_params(one, "OneHotEncode")),
@@ -80,9 +82,12 @@ def _check_ratios(node: Node, params: Mapping[str, ParamValue]) -> None:
         raise invalid(f"{node.describe()}: train_ratio is {shares['train_ratio']}; it must be 0.1 to 1.", node=node.id)
 
 
-def _held_out(params: Mapping[str, ParamValue]) -> float | None:
-    """What is not trained on is validated on: there is no third use for a test part yet."""
-    return round(1 - _number(params["train_ratio"]), 9) if params else None
+def _held_out(params: Mapping[str, ParamValue]) -> tuple[float | None, float | None]:
+    """The shares to validate on and to test on; what the ratios leave of the data is validated on."""
+    if not params:
+        return None, None
+    test = _number(params.get("test_ratio", 0.0))
+    return max(0.0, round(1 - _number(params["train_ratio"]) - test, 9)), test
 
 
 def _classes(params: Mapping[str, ParamValue]) -> int | None:

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from cyxwiz.domain.errors import invalid
 from cyxwiz.graph import catalogue, parts, values
 from cyxwiz.graph.catalogue import Role
+from cyxwiz.graph.hyperparameters import check_shares
 
 OUTPUTS = ("npz", "csv", "jsonl")
-ROWS = ("all", "held_out")
+ROWS = ("all", "held_out", "test")
 CLASSES = ("auto", "true", "false")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """`rows` is all of the data set, or what a training job with the same seed and `validation_split` held out."""
+    """`rows` is all of the data set, or what a training job with the same seed and the same splits validated on
+    (`held_out`) or kept for its end (`test`)."""
 
     rows: str = "all"
     validation_split: float = 0.2
+    test_split: float = 0.0
     loss: str | None = None  # a catalogue name; None: the model's own, else by the data
 
 
@@ -33,7 +36,7 @@ class Inference:
 
 def parse_evaluation(given: Mapping[str, str]) -> Evaluation:
     """CyxError INVALID naming key, value and bound."""
-    _only(given, ("rows", "validation_split", "loss"), "an evaluation")
+    _only(given, ("rows", "validation_split", "test_split", "loss"), "an evaluation")
     loss: str | None = None
     if "loss" in given:
         found = catalogue.lookup(given["loss"])
@@ -42,8 +45,11 @@ def parse_evaluation(given: Mapping[str, str]) -> Evaluation:
             raise invalid(f"loss is {values.quote(given['loss'])}; it must be one of {names}.", field="loss")
         loss = found.name
     split = parts.VALIDATION_SPLIT.read("validation_split", given.get("validation_split", "0.2"))
+    test = parts.TEST_SPLIT.read("test_split", given.get("test_split", "0"))
+    check_shares(split, test)
     assert isinstance(split, int | float)
-    return Evaluation(values.choice("rows", given.get("rows", "all"), ROWS), float(split), loss)
+    assert isinstance(test, int | float)
+    return Evaluation(values.choice("rows", given.get("rows", "all"), ROWS), float(split), float(test), loss)
 
 
 def parse_inference(given: Mapping[str, str]) -> Inference:

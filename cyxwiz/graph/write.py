@@ -84,7 +84,9 @@ def _others(graph: Graph) -> list[tuple[str, dict[str, object]]]:
     if graph.normalize is not None:
         found.append(("Normalize", {"mean": graph.normalize[0], "std": graph.normalize[1]}))
     if graph.validation_split is not None:
-        found.append(("DataSplit", {"train_ratio": round(1 - graph.validation_split, 9)}))
+        test = graph.test_split or 0.0
+        ratios: dict[str, object] = {"train_ratio": round(1 - graph.validation_split - test, 9)}
+        found.append(("DataSplit", {**ratios, "test_ratio": test} if test else ratios))
     loader: dict[str, object] = {"batch_size": graph.batch_size, "shuffle": graph.shuffle}
     if graph.batch_size is not None or graph.shuffle is not None:
         found.append(("DataLoader", {key: value for key, value in loader.items() if value is not None}))

@@ -7,6 +7,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,30 @@ async def test_only_the_node_itself_installs_with_the_network_where_scripts_have
     end = await outcome(executor, job(tmp_path, "mining"))
     assert isinstance(end, Failed)
     assert (end.code, end.retryable) == ("UNSUPPORTED", False)
+
+
+@pytest.mark.parametrize("saves", [True, False])
+async def test_a_script_may_leave_by_the_back_door(executor: ProcessExecutor, tmp_path: Path, saves: bool) -> None:
+    text = "import os\nimport cyxwiz.job as job\n" + "job.save({'at': 1})\n" * saves + "os._exit(job.AGAIN)\n"
+    sent: list[Report] = []
+    end = await outcome(executor, script(tmp_path, text), sent)
+    if saves:
+        assert isinstance(end, Preempted)
+        assert 0 < end.compute_seconds < 60
+    else:
+        assert isinstance(end, Failed)
+        assert "exit status 85" in end.message
+
+
+async def test_a_script_reads_a_file_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "roots").mkdir()
+    (tmp_path / "roots" / "notes.txt").write_text("as it is")
+    text = "import cyxwiz.job as job\nassert (job.data_dir / 'dataset').read_text() == 'as it is'\n"
+    sandbox = await asyncio.to_thread(choose, "auto", tmp_path / "sandbox", data_roots=(tmp_path / "roots",))
+    executor = ProcessExecutor(SystemClock(), sandbox, warm_children=0)
+    try:
+        work = replace(script(tmp_path, text), dataset_uri=f"file://{tmp_path}/roots/notes.txt", data_roots=(tmp_path / "roots",))
+        end = await outcome(executor, work, [])
+    finally:
+        await executor.aclose()
+    assert isinstance(end, Finished), end

@@ -178,13 +178,19 @@ class Cell:
         else:
             self.process.send_signal(signal.SIGCONT)
 
-    def how_it_ended(self) -> str:
-        """In words; `process` must have been waited for. bubblewrap tells a signal as 128 and its number."""
+    @property
+    def exit_status(self) -> int | None:
+        """None before `process` was waited for; a signal's number below 0, which bubblewrap tells as 128 and it."""
         code = self.process.returncode
+        if code is not None and self.mode == "bubblewrap" and 128 < code < 128 + signal.NSIG:
+            return 128 - code
+        return code
+
+    def how_it_ended(self) -> str:
+        """In words."""
+        code = self.exit_status
         if code is None:
             return "has not ended"
-        if self.mode == "bubblewrap" and 128 < code < 128 + signal.NSIG:
-            code = 128 - code
         if code >= 0:
             return f"ended with exit status {code}"
         try:

@@ -71,6 +71,14 @@ def test_every_format_gives_the_figures_of_training(tmp_path: Path, model: Finis
     assert [each["support"] for each in document["classes"]] == matrix.sum(1).tolist()
 
 
+def test_a_loss_is_the_models_own_with_its_parameters(tmp_path: Path) -> None:
+    layers = json.dumps({"layers": [*json.loads(LAYERS)["layers"][:3], {"type": "huber_loss", "delta": 0.05}]})
+    trained = train(job(tmp_path, "training", model=layers, epochs=2), lambda _: None, Orders())
+    asked = job(tmp_path, "evaluation", weights=trained.artefacts[0].path, hyperparameters={"rows": "held_out"})
+    figures = evaluate(asked, lambda _: None, Orders()).final_metrics
+    assert figures["loss"] == pytest.approx(trained.final_metrics["val_loss"], rel=1e-4)
+
+
 def test_numbers_to_predict(tmp_path: Path) -> None:
     layers = json.dumps({"layers": [{"type": "dense", "units": 1}]})
     work = job(tmp_path, "training", model=layers, dataset_uri="builtin:diabetes", epochs=30,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cyxwiz.compute.augment import make_augment
 from cyxwiz.domain.errors import CyxError
-from cyxwiz.graph import parse
+from cyxwiz.graph import check_model_fits, parse
 
 PICTURE = torch.arange(1.0, 17.0).reshape(4, 4)
 
@@ -96,3 +96,9 @@ def test_nothing_to_do_is_none_and_a_table_has_no_sides() -> None:
     assert make_augment(parse('{"layers": ["augmentation", "dense"]}').augment, (4,)) is None
     with pytest.raises(CyxError, match=r"horizontal_flip needs samples of \(H, W\)"):
         changed({"horizontal_flip": True}, torch.zeros(1, 4), (4,))
+
+
+def test_pictures_are_asked_for_before_anything_runs() -> None:
+    graph = parse(json.dumps({"layers": [{"type": "augmentation", "horizontal_flip": True}, "dense"]}))
+    with pytest.raises(CyxError, match="state input_shape"):
+        check_model_fits(graph, "builtin:wine")

@@ -14,7 +14,7 @@ import torch
 from cyxwiz.compute.data import streamed
 from cyxwiz.compute.data.load import load
 from cyxwiz.compute.data.streamed import HAVE, Info, Rows, RowStore
-from cyxwiz.compute.samples import held_out_rows
+from cyxwiz.compute.samples import drawn_rows
 from cyxwiz.ports.executor import FirstStep, Logged, Preempted, Report, Work
 from tests.streams import Streaming, samples
 from tests.unit.compute.test_checkpoint import curve, saved
@@ -187,7 +187,7 @@ def test_an_evaluation_draws_the_same_rows(tmp_path: Path) -> None:
     assert made.run(work(tmp_path, seed=6, epochs=1))
     loaded = load("remote://mine", blob=tmp_path / "rows")
     assert loaded.streamed
-    assert held_out_rows(loaded, 0.2, 6).tolist() == order_of(6)[1]
+    assert drawn_rows(loaded, (0.2, 0.0), 6)[1].tolist() == order_of(6)[1]
 
 
 def test_rows_lie_where_they_belong_and_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

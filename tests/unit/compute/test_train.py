@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from cyxwiz.compute.evaluate import evaluate
 from cyxwiz.compute.orders import Orders
+from cyxwiz.compute.samples import draw
 from cyxwiz.compute.train import Stopped, train
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.executor import Finished, Logged, Progressed, Report, Work
@@ -125,6 +128,50 @@ def test_the_saved_model_predicts_what_was_validated(tmp_path: Path) -> None:
 def test_no_held_out_data_means_no_validation_metrics(tmp_path: Path) -> None:
     _, end, _ = run(job(tmp_path, hyperparameters={"validation_split": "0"}))
     assert set(end.final_metrics) == {"loss", "accuracy", "learning_rate", "samples_per_second"}
+
+
+def test_a_test_part_is_looked_at_in_the_end_only(tmp_path: Path) -> None:
+    shares = {"validation_split": "0.1", "test_split": "0.2", "keep_best": "true"}
+    _, end, reports = run(job(tmp_path, hyperparameters=shares))
+    told = [report.metrics for report in reports if isinstance(report, Progressed)]
+    assert not any("test_loss" in metrics for metrics in told)
+    assert end.final_metrics["test_accuracy"] > 0.7
+    note = next(report.message for report in reports if isinstance(report, Logged) and "held out" in report.message)
+    assert "1258 samples, 179 held out, 360 to test on" in note
+    for rows, name in (("held_out", "val"), ("test", "test")):
+        again = Work(
+            **{
+                **asdict(job(tmp_path / rows, job_type="evaluation", model="")),
+                "weights": end.artefacts[0].path,
+                "hyperparameters": {"rows": rows, "validation_split": "0.1", "test_split": "0.2"},
+            }
+        )
+        again.work_dir.mkdir()
+        figures = evaluate(again, lambda _: None, Orders()).final_metrics
+        assert figures["accuracy"] == pytest.approx(end.final_metrics[f"{name}_accuracy"])
+        assert figures["loss"] == pytest.approx(end.final_metrics[f"{name}_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("shares", [(0.2, 0.0), (0.0, 0.2), (0.1, 0.3), (0.45, 0.45)])
+def test_every_row_is_drawn_for_one_part(shares: tuple[float, float]) -> None:
+    groups = torch.arange(100) % 3
+    parts = draw(groups, shares, 5)
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(100))
+    assert [len(part) for part in parts[1:]] == pytest.approx([100 * share for share in shares], abs=2)
+    assert torch.equal(draw(groups, (sum(shares), 0.0), 5)[0], parts[0]), "what is trained on is the same"
+
+
+def test_noise_on_some_of_the_columns(tmp_path: Path) -> None:
+    graph = {
+        "nodes": [
+            {"id": 1, "type": "DatasetInput", "parameters": {"columns": "0:32", "input_shape": "[4,8]"}},
+            {"id": 2, "type": "Augmentation", "parameters": {"noise_std": "0.1"}},
+            {"id": 3, "type": "Dense", "parameters": {"units": "10"}},
+        ],
+        "links": [{"from_node": 1, "to_node": 2}, {"from_node": 2, "to_node": 3}],
+    }
+    _, end, _ = run(job(tmp_path, model=json.dumps(graph), hyperparameters={"learning_rate": "0.02"}))
+    assert end.final_metrics["val_accuracy"] > 0.5
 
 
 def test_a_stop_is_obeyed_at_the_next_batch(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.graph import blob_digest, check_dataset_uri, check_model_fits, parse, parse_hyperparameters
+from cyxwiz.graph import blob_digest, check_dataset_uri, check_model_fits, parse, parse_hyperparameters, to_cyxgraph
 from cyxwiz.graph.dataset_uri import hub_parts
 from tests.soak import examples
 
@@ -188,6 +188,25 @@ def test_the_job_wins_over_the_graph_and_the_graph_over_defaults() -> None:
     assert job.loss.type == "MSELoss"
     other = parse_hyperparameters({"optimizer": "adam"}, graph)
     assert (other.learning_rate, other.momentum) == (0.001, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "validation", "test"),
+    [
+        ({"train_ratio": 0.7}, 0.3, 0.0),
+        ({"train_ratio": 0.8, "val_ratio": 0.1, "test_ratio": 0.1}, 0.1, 0.1),
+        ({"train_ratio": 0.6, "test_ratio": 0.4}, 0.0, 0.4),
+        ({"train_ratio": 0.5, "val_ratio": 0.1, "test_ratio": 0.1}, 0.4, 0.1),
+    ],
+)
+def test_a_split_has_three_parts(ratios: dict[str, float], validation: float, test: float) -> None:
+    graph = parse(json.dumps({"layers": [{"type": "data_split", **ratios}, {"type": "dense"}]}))
+    read = parse_hyperparameters({}, graph)
+    assert (read.validation_split, read.test_split) == (validation, test)
+    again = parse(json.dumps(to_cyxgraph(graph)))
+    assert (again.validation_split, again.test_split or 0.0) == (validation, test)
+    with pytest.raises(CyxError, match="must leave at least"):
+        parse_hyperparameters({"validation_split": "0.5", "test_split": "0.5"})
 
 
 def test_unknown_keys_are_kept_and_idle_ones_told() -> None:

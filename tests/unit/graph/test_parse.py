@@ -66,7 +66,7 @@ def test_a_cyxgraph_with_all_kinds_of_nodes_is_read() -> None:
     assert graph.layers[1].params == {"negative_slope": 0.2}
     assert graph.layers[1].inputs == ("5",)
     assert (graph.inputs, graph.outputs, graph.input_shape) == (("1",), ("9",), (28, 28))
-    assert (graph.batch_size, graph.shuffle, graph.validation_split) == (16, False, 0.3)
+    assert (graph.batch_size, graph.shuffle, graph.validation_split, graph.test_split) == (16, False, 0.2, 0.1)
     assert graph.normalize == (0.1307, 0.3081)
     assert graph.loss is not None
     assert graph.loss.type == "CrossEntropyLoss"
