@@ -23,6 +23,7 @@ from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.proof import Kind
 from cyxwiz.graph import Graph, Hyperparameters, Part
 from cyxwiz.graph.fit import augmented_shape
+from cyxwiz.graph.hyperparameters import check_class_weights
 from cyxwiz.ports.executor import FirstStep, Logged, Progressed, Report, Work
 
 if TYPE_CHECKING:
@@ -429,7 +430,7 @@ def _loss(plan: Plan) -> Callable[[Tensor, Tensor], Tensor]:
     if plan.classes is not None and plan.train.labels is not None:
         weights = class_weights(hyper, plan.train.labels.flatten().bincount(minlength=plan.classes))
     elif hyper.class_weights != "none":
-        raise invalid("class_weights: the data set has no classes; leave it out.", field="class_weights")
+        check_class_weights((), None)
     on_device = None if weights is None else weights.to(plan.device)
     return loss_function(plan.loss, weights=on_device, smoothing=hyper.label_smoothing)
 

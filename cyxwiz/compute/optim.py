@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cyxwiz.domain.errors import invalid
 from cyxwiz.graph import Hyperparameters, Part
+from cyxwiz.graph.hyperparameters import check_class_weights
 
 if TYPE_CHECKING:
     import torch
@@ -210,12 +210,7 @@ def class_weights(hyper: Hyperparameters, counts: Tensor) -> Tensor | None:
     if hyper.class_weights == "none":
         return None
     if isinstance(hyper.class_weights, tuple):
-        if len(hyper.class_weights) != len(counts):
-            raise invalid(
-                f"class_weights has {len(hyper.class_weights)} numbers, the dataset has {len(counts)} classes.",
-                expected=len(counts),
-                got=len(hyper.class_weights),
-            )
+        check_class_weights(hyper.class_weights, len(counts))
         return torch.tensor(hyper.class_weights, dtype=torch.float32)
     present = (counts > 0).sum()
     return torch.where(counts > 0, counts.sum() / (present * counts.clamp(min=1)), 0.0).float()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cyxwiz.graph.dataset_uri import BUILTIN, DatasetUri, DataShape, blob_digest, check_dataset_uri, known_shape
 from cyxwiz.graph.fit import check_fits, check_model_fits, default_loss, features_of, skipped_softmax
-from cyxwiz.graph.hyperparameters import Hyperparameters, parse_hyperparameters
+from cyxwiz.graph.hyperparameters import Hyperparameters, check_hyperparameters, parse_hyperparameters
 from cyxwiz.graph.ir import Graph, Layer, Part, Source
 from cyxwiz.graph.parse import parse
 from cyxwiz.graph.pipeline import Step, check_pipeline, parse_pipeline, shape_after
@@ -41,6 +41,7 @@ __all__ = [
     "blob_digest",
     "check_dataset_uri",
     "check_fits",
+    "check_hyperparameters",
     "check_model_fits",
     "check_no_hyperparameters",
     "check_pipeline",

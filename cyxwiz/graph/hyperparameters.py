@@ -12,15 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.errors import invalid, unsupported
 from cyxwiz.graph import catalogue, parts, values
 from cyxwiz.graph.catalogue import Role
-from cyxwiz.graph.fit import CLASS_LOSSES, PROBABILITY_LOSSES
+from cyxwiz.graph.dataset_uri import check_dataset_uri, known_shape
+from cyxwiz.graph.fit import CLASS_LOSSES, PROBABILITY_LOSSES, features_of
 from cyxwiz.graph.ir import Graph, Part
 from cyxwiz.graph.params import Param, ParamValue, flag, integer
+from cyxwiz.graph.shapes import cost
 
 EXPORTS = ("torchscript", "torch_export", "onnx", "cyxmodel", "cyxmodel_directory")
 MAX_EPOCHS = 1_000_000
+MAX_ONNX_BYTES = 2**31 - 2**20  # a protobuf message holds 2 GiB
 
 _OF_OPTIMIZER: Mapping[str, Param] = {
     "learning_rate": parts.LEARNING_RATE,
@@ -133,6 +136,35 @@ def parse_hyperparameters(given: Mapping[str, str], graph: Graph | None = None) 
         notes=tuple(notes),
         **known,  # pyright: ignore[reportArgumentType] - every key is a field, read as its kind
     )
+
+
+def check_hyperparameters(hyper: Hyperparameters, graph: Graph, uri: str) -> None:
+    """Compares what is asked for with what is known of the data set by its URI alone.
+
+    Raises:
+        CyxError: INVALID for class weights that are not one a class; UNSUPPORTED for an export that can't hold the
+            model.
+    """
+    data = known_shape(check_dataset_uri(uri))
+    if data is None:
+        return
+    if isinstance(hyper.class_weights, tuple):
+        check_class_weights(hyper.class_weights, data.classes)
+    elif hyper.class_weights == "balanced":
+        check_class_weights((), data.classes)
+    if "onnx" in hyper.export:
+        size = 4 * cost(graph, features_of(data)).parameters
+        if size > MAX_ONNX_BYTES:
+            raise unsupported(f"The model has {size} bytes of weights; an ONNX file holds {MAX_ONNX_BYTES}.", size=size)
+
+
+def check_class_weights(stated: tuple[float, ...], classes: int | None) -> None:
+    """CyxError INVALID unless there are classes, and as many as weights are stated."""
+    if classes is None:
+        raise invalid("class_weights: the data set has no classes; leave it out.", field="class_weights")
+    if stated and len(stated) != classes:
+        message = f"class_weights has {len(stated)} numbers, the dataset has {classes} classes."
+        raise invalid(message, field="class_weights", expected=classes, got=len(stated))
 
 
 def check_shares(validation: ParamValue, test: ParamValue) -> None:

@@ -22,6 +22,7 @@ from cyxwiz.domain.weights import Weights, is_model
 from cyxwiz.graph import (
     blob_digest,
     check_dataset_uri,
+    check_hyperparameters,
     check_model_fits,
     check_no_hyperparameters,
     check_pipeline,
@@ -322,6 +323,7 @@ def _check_training(spec: JobSpec) -> None:
     graph = parse(spec.model)
     hyperparameters = parse_hyperparameters(spec.hyperparameters, graph)
     check_model_fits(graph, spec.dataset_uri, hyperparameters.loss.type if hyperparameters.loss else None)
+    check_hyperparameters(hyperparameters, graph, spec.dataset_uri)
 
 
 def _check_use(spec: JobSpec) -> None:

@@ -51,9 +51,20 @@ def trained(definition: Any, features: Any, loss: str = "", **more: Any) -> Trai
     model = build(graph, features, loss, label_shape)
     model.train()
     shapes = features if isinstance(features, Mapping) else {"x": features}
-    for _ in range(2):  # so that running statistics are not those of a fresh model
-        given = {name: torch.randint(0, 9, (4, *shape)).float() for name, shape in shapes.items()}
-        model(given if isinstance(features, Mapping) else given["x"])
+    before = [weight.detach().clone() for weight in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), 0.01) if before else None
+    for _ in range(3):  # an odd number: steps of one length can't come to nothing
+        least = 0 if "Embedding" in text else -8
+        given = {name: torch.randint(least, 9, (4, *shape)).float() for name, shape in shapes.items()}
+        made = model(given if isinstance(features, Mapping) else given["x"])
+        if optimizer is not None:
+            (made * torch.randn_like(made)).sum().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    for (name, weight), was in zip(model.named_parameters(), before, strict=True):
+        assert weight.isfinite().all(), f"{text}: {name}"
+        assert not torch.equal(weight, was), f"{text}: {name} was not trained"
     return Trained(model.eval(), graph, text, features, loss, **more)
 
 

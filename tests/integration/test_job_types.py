@@ -242,7 +242,9 @@ async def test_a_script_reads_a_file_as_it_is(tmp_path: Path) -> None:
     sandbox = await asyncio.to_thread(choose, "auto", tmp_path / "sandbox", data_roots=(tmp_path / "roots",))
     executor = ProcessExecutor(SystemClock(), sandbox, warm_children=0)
     try:
-        work = replace(script(tmp_path, text), dataset_uri=f"file://{tmp_path}/roots/notes.txt", data_roots=(tmp_path / "roots",))
+        work = replace(
+            script(tmp_path, text), dataset_uri=f"file://{tmp_path}/roots/notes.txt", data_roots=(tmp_path / "roots",)
+        )
         end = await outcome(executor, work, [])
     finally:
         await executor.aclose()

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from cyxwiz.compute.export.trained import Trained, examples, inference_module
 from cyxwiz.domain.errors import unsupported
+from cyxwiz.graph.hyperparameters import MAX_ONNX_BYTES
 
-MAX_ONNX_BYTES = 2**31 - 2**20  # a protobuf message holds 2 GiB
 _TRACED = 3  # samples to trace with: neither 0 nor 1, which tracing would take for fixed
 
 

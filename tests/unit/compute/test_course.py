@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from cyxwiz.compute.export import read_cyxmodel, read_safetensors
 from cyxwiz.ports.executor import Finished, Logged
+from tests.missing import missing
 from tests.unit.compute.test_checkpoint import curve, run, saved
 from tests.unit.compute.test_train import MLP, job
 
@@ -232,3 +235,27 @@ def test_several_arrays_of_a_file(tmp_path: Path) -> None:
     _, end = run(work)
     assert end is not None
     assert end.final_metrics["val_accuracy"] >= 0.9
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch itself imports
+def test_a_compiled_model_learns_the_same(tmp_path: Path, plain: list[float]) -> None:
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        missing("a C++ compiler")
+    counters["stats"].clear()
+    reports, _ = run(job(tmp_path, hyperparameters={"compile": "true"}))
+    assert not [each for each in reports if isinstance(each, Logged) and "not compiled" in each.message]
+    assert counters["stats"]["unique_graphs"] > 0
+    assert [point["loss"] for point in curve(reports)] == pytest.approx(plain, rel=1e-4)
+
+
+def test_what_can_not_be_compiled_is_trained_as_it_is(
+    tmp_path: Path, plain: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(model: object) -> object:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("torch.compile", lambda model: broken)
+    reports, _ = run(job(tmp_path, hyperparameters={"compile": "true"}))
+    assert [each for each in reports if isinstance(each, Logged) and "no compiler" in each.message]
+    assert [point["loss"] for point in curve(reports)] == plain

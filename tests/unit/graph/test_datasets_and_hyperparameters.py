@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.graph import blob_digest, check_dataset_uri, check_model_fits, parse, parse_hyperparameters, to_cyxgraph
+from cyxwiz.graph import (
+    blob_digest,
+    check_dataset_uri,
+    check_hyperparameters,
+    check_model_fits,
+    parse,
+    parse_hyperparameters,
+    to_cyxgraph,
+)
 from cyxwiz.graph.dataset_uri import hub_parts
 from tests.soak import examples
 
@@ -207,6 +215,22 @@ def test_a_split_has_three_parts(ratios: dict[str, float], validation: float, te
     assert (again.validation_split, again.test_split or 0.0) == (validation, test)
     with pytest.raises(CyxError, match="must leave at least"):
         parse_hyperparameters({"validation_split": "0.5", "test_split": "0.5"})
+
+
+@pytest.mark.parametrize(
+    ("given", "uri", "words"),
+    [
+        ({"class_weights": "1,2"}, "builtin:iris", "has 2 numbers, the dataset has 3 classes"),
+        ({"class_weights": "balanced"}, "builtin:diabetes", "has no classes"),
+        ({"class_weights": "1,2"}, "builtin:diabetes", "has no classes"),
+        ({"export": "cyxmodel,onnx"}, "builtin:digits", "an ONNX file holds 2146435072"),
+    ],
+)
+def test_what_the_data_can_not_take_is_said_before_anything_runs(given: dict[str, str], uri: str, words: str) -> None:
+    graph = parse('{"layers": [{"type": "dense", "units": 30000}, {"type": "dense", "units": 30000}]}')
+    with pytest.raises(CyxError, match=words):
+        check_hyperparameters(parse_hyperparameters(given, graph), graph, uri)
+    check_hyperparameters(parse_hyperparameters(given, graph), graph, "https://example.com/unknown.csv")
 
 
 def test_unknown_keys_are_kept_and_idle_ones_told() -> None:
