@@ -16,7 +16,7 @@ class Gpus:
 
     No two jobs that ask for a GPU have the same one. A job for any device takes the least used of those that nobody
     asked for, else the CPU; it stays there when a job that asks for a GPU finds no other, so that none fails for a
-    guest.
+    guest. A gang's members need devices of one kind: those of a gang for any device take the CPU.
     """
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
@@ -32,7 +32,7 @@ class Gpus:
         assign = record.assign
         if assign.device in ("cpu", "any") and not assign.vram_bytes:
             open_to_all = [index for index in range(len(self._sizes)) if index not in self._owned]
-            if assign.device == "cpu" or not open_to_all:
+            if assign.device == "cpu" or not open_to_all or assign.HasField("gang"):
                 return "cpu"
             guests = Counter(self._shared.values())
             index = min(open_to_all, key=lambda each: (guests[each], each))

@@ -66,6 +66,7 @@ class _Session:
     given: set[Key] = field(default_factory=set[Key])  # what the node has, as far as it was told or said itself
     asked: set[Key] = field(default_factory=set[Key])  # told to save and stop
     aside: set[Key] = field(default_factory=set[Key])  # given back; what becomes of their jobs is told
+    heard: set[Key] = field(default_factory=set[Key])  # whose reports are being taken: what follows is said by that
     leaving: bool = False  # it has said good-bye
     relay: RelayLink | None = None
     superseded: asyncio.Event = field(default_factory=asyncio.Event)
@@ -262,7 +263,8 @@ class NodeGateway:
                 key, job = (lease.job_id, lease.token), tx.job(lease.job_id)
                 if job is not None:
                     live[key] = (lease, job, None if key in session.given else assignment(tx, job, lease))
-            return tx.node_state(node_id), live, {key for key in session.aside if _over(tx.job(key[0]), key)}
+            gone = session.given - live.keys()
+            return tx.node_state(node_id), live, {key for key in session.aside | gone if _over(tx.job(key[0]), key)}
 
         state, live, over = await self._store.read(unit)
         if session.leaving:
@@ -279,9 +281,11 @@ class NodeGateway:
                 preempt = pb.Preempt(job_id=job.id, token=token_to(lease.token), message=job.reason)
                 await session.send(pb.CentralMessage(preempt=preempt))
         session.asked &= live.keys()
-        for key in sorted({key for key in session.given if key not in live} | over):
-            session.given.discard(key)
-            session.aside.discard(key)
+        gone = session.given - live.keys() - session.heard
+        over &= gone | session.aside
+        session.given -= gone
+        session.aside = (session.aside | gone) - over
+        for key in sorted(gone | over):
             await session.send(await self._why_stop(key))
 
     async def _why_stop(self, key: Key) -> pb.CentralMessage:
@@ -353,6 +357,13 @@ class NodeGateway:
                 raise result
 
     async def _apply_one(self, session: _Session, key: Key, batch: list[pb.Report]) -> None:
+        session.heard.add(key)
+        try:
+            await self._take(session, key, batch)
+        finally:
+            session.heard.discard(key)
+
+    async def _take(self, session: _Session, key: Key, batch: list[pb.Report]) -> None:
         def unit(tx: Tx) -> Lease:
             return self._reporting.apply(tx, session.node.id, session.boot_id, batch)
 

@@ -19,6 +19,7 @@ from cyxwiz.domain.job import Job
 from cyxwiz.domain.node import P2P_ISSUER
 from cyxwiz.domain.states import JobState
 from cyxwiz.ext.v1 import link_pb2
+from cyxwiz.ports.executor import Run, Work
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import execution_pb2 as pb
 from cyxwiz.protocol import job_pb2
@@ -27,7 +28,7 @@ from tests.central import Central, central
 from tests.fakes import ScriptedExecutor
 from tests.integration.test_link import submit, until
 from tests.nodes import grpc_link, local_link, p2p_node
-from tests.p2p import Engine, assignment, engine
+from tests.p2p import Engine, Stream, assignment, engine
 
 
 @pytest.fixture
@@ -66,8 +67,10 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 
 @contextlib.asynccontextmanager
-async def scene(server: Central, tmp_path: Path, way: Way, **job: Any) -> AsyncIterator[Scene]:
-    executor = SavingExecutor(gated=True)
+async def scene(
+    server: Central, tmp_path: Path, way: Way, *, executor: SavingExecutor | None = None, **job: Any
+) -> AsyncIterator[Scene]:
+    executor = executor or SavingExecutor(gated=True)
     link = grpc_link(server) if way == "direct" else local_link(server)
     async with p2p_node(tmp_path / "node", link, executor, slots=2) as (agent, _, address):
         made = await submit(server, **job)
@@ -78,6 +81,16 @@ async def scene(server: Central, tmp_path: Path, way: Way, **job: Any) -> AsyncI
             answer = await client.connect()
             assert (answer.status, answer.node_id) == (common.STATUS_SUCCESS, given.node_id)
             yield Scene(server, executor, made, client, where, agent)
+
+
+async def paused(on: Scene) -> Stream:
+    """The stream of a client that has paused its job after an epoch."""
+    stream = on.engine.stream()
+    on.executor.step(1)
+    await stream.until("progress")
+    await stream.say(pause=True)
+    await stream.until("log", lambda log: "paused" in log.message)
+    return stream
 
 
 async def test_a_job_is_followed_and_its_weights_fetched(server: Central, tmp_path: Path, way: Way) -> None:
@@ -148,11 +161,7 @@ async def test_stop_cancels(server: Central, tmp_path: Path, way: Way) -> None:
 
 async def test_what_is_paused_can_be_stopped(server: Central, tmp_path: Path, way: Way) -> None:
     async with scene(server, tmp_path, way, epochs=4) as on:
-        stream = on.engine.stream()
-        on.executor.step(1)
-        await stream.until("progress")
-        await stream.say(pause=True)
-        await stream.until("log", lambda log: "paused" in log.message)
+        stream = await paused(on)
         await stream.say(stop=True)
         complete = (await stream.until("complete")).complete
         assert (complete.success, complete.total_epochs_completed) == (False, 1)
@@ -163,11 +172,7 @@ async def test_what_is_paused_can_be_stopped(server: Central, tmp_path: Path, wa
 async def test_clients_of_a_paused_job_learn_what_became_of_it(server: Central, tmp_path: Path, way: Way) -> None:
     """It was cancelled at central: the node has no lease of it any more, and is told all the same."""
     async with scene(server, tmp_path, way, epochs=4) as on:
-        stream = on.engine.stream()
-        on.executor.step(1)
-        await stream.until("progress")
-        await stream.say(pause=True)
-        await stream.until("log", lambda log: "paused" in log.message)
+        stream = await paused(on)
         owner = await server.core.accounts.authenticate(server.key)
         await server.core.jobs.cancel(owner, on.job.id, "enough")
         complete = (await stream.until("complete")).complete
@@ -175,13 +180,26 @@ async def test_clients_of_a_paused_job_learn_what_became_of_it(server: Central, 
         assert await stream.end() is grpc.StatusCode.OK
 
 
-async def test_clients_of_a_paused_job_learn_that_it_went_elsewhere(server: Central, tmp_path: Path) -> None:
-    async with scene(server, tmp_path, "direct", epochs=4) as on:
+async def test_clients_of_a_job_that_was_paused_before_it_began_learn_it_too(server: Central, tmp_path: Path) -> None:
+    class Slow(SavingExecutor):
+        async def start(self, work: Work) -> Run:
+            await asyncio.sleep(60)
+            raise AssertionError("nobody waits that long")
+
+    async with scene(server, tmp_path, "direct", executor=Slow(gated=True)) as on:
         stream = on.engine.stream()
-        on.executor.step(1)
-        await stream.until("progress")
         await stream.say(pause=True)
         await stream.until("log", lambda log: "paused" in log.message)
+        assert (await until(server, on.job, JobState.PAUSED)).attempts == 1
+        owner = await server.core.accounts.authenticate(server.key)
+        await server.core.jobs.cancel(owner, on.job.id, "enough")
+        complete = (await stream.until("complete")).complete
+        assert dict(complete.final_metrics) == {"stopped_by_user": 1.0}
+
+
+async def test_clients_of_a_paused_job_learn_that_it_went_elsewhere(server: Central, tmp_path: Path) -> None:
+    async with scene(server, tmp_path, "direct", epochs=4) as on:
+        stream = await paused(on)
         owner = await server.core.accounts.authenticate(server.key)
         other = ScriptedExecutor(gated=True)
         async with p2p_node(tmp_path / "other", grpc_link(server), other, name="other"):

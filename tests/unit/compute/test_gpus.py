@@ -39,3 +39,12 @@ def test_guests_spread() -> None:
     gpus = Gpus((GIB, GIB))
     assert [gpus.take(a_run("any")) for _ in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert gpus.take(a_run("cpu")) == "cpu"
+
+
+def test_members_of_a_gang_for_any_device_take_one_kind() -> None:
+    gpus, member = Gpus((GIB,)), a_run("any")
+    member.assign.gang.world = 2
+    assert gpus.take(member) == "cpu", "the others may have no GPU"
+    owner = a_run("cuda")
+    owner.assign.gang.world = 2
+    assert gpus.take(owner) == "cuda:0"
