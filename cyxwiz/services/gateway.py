@@ -66,7 +66,7 @@ class _Session:
     given: set[Key] = field(default_factory=set[Key])  # what the node has, as far as it was told or said itself
     asked: set[Key] = field(default_factory=set[Key])  # told to save and stop
     aside: set[Key] = field(default_factory=set[Key])  # given back; what becomes of their jobs is told
-    heard: set[Key] = field(default_factory=set[Key])  # whose reports are being taken: what follows is said by that
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # reports are taken, or what they changed is settled
     leaving: bool = False  # it has said good-bye
     relay: RelayLink | None = None
     superseded: asyncio.Event = field(default_factory=asyncio.Event)
@@ -249,7 +249,8 @@ class NodeGateway:
         with_hints = self._bus.subscribe(leases.lease_topic(session.node.id))
         try:
             while True:
-                await self._settle(session)
+                async with session.turn:
+                    await self._settle(session)
                 await with_hints.changed(self._poll)
         finally:
             with_hints.close()
@@ -272,6 +273,12 @@ class NodeGateway:
         if state in (None, NodeState.OFFLINE):
             # Its leases have expired, and may revive: only a new Hello says what it holds.
             raise CyxError(Code.UNAVAILABLE, "This node was silent for too long: dial again")
+        gone = session.given - live.keys()
+        session.given -= gone
+        told = session.aside & over  # not of a job that begins here again: its new lease is told first
+        session.aside = (session.aside | gone) - over
+        for key in sorted(gone):  # what ends makes room for what begins
+            await session.send(await self._why_stop(key))
         for key, (lease, job, assign) in live.items():
             if assign is not None:
                 session.given.add(key)
@@ -281,11 +288,7 @@ class NodeGateway:
                 preempt = pb.Preempt(job_id=job.id, token=token_to(lease.token), message=job.reason)
                 await session.send(pb.CentralMessage(preempt=preempt))
         session.asked &= live.keys()
-        gone = session.given - live.keys() - session.heard
-        over &= gone | session.aside
-        session.given -= gone
-        session.aside = (session.aside | gone) - over
-        for key in sorted(gone | over):
+        for key in sorted(told - gone):
             await session.send(await self._why_stop(key))
 
     async def _why_stop(self, key: Key) -> pb.CentralMessage:
@@ -349,21 +352,15 @@ class NodeGateway:
 
     async def _apply(self, session: _Session, reports: dict[Key, list[pb.Report]]) -> None:
         """Every lease's reports in a unit of its own: one that is stale or wrong takes nothing of the others along."""
-        results = await asyncio.gather(
-            *(self._apply_one(session, key, batch) for key, batch in reports.items()), return_exceptions=True
-        )
+        async with session.turn:
+            results = await asyncio.gather(
+                *(self._apply_one(session, key, batch) for key, batch in reports.items()), return_exceptions=True
+            )
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
     async def _apply_one(self, session: _Session, key: Key, batch: list[pb.Report]) -> None:
-        session.heard.add(key)
-        try:
-            await self._take(session, key, batch)
-        finally:
-            session.heard.discard(key)
-
-    async def _take(self, session: _Session, key: Key, batch: list[pb.Report]) -> None:
         def unit(tx: Tx) -> Lease:
             return self._reporting.apply(tx, session.node.id, session.boot_id, batch)
 
@@ -377,7 +374,9 @@ class NodeGateway:
                 await self._store.write(lambda tx: self._end_wrong(tx, session.node.id, key, refused))
             elif error.code is not Code.STALE:
                 raise
-            reason = pb.Cancel.CANCELLED if error.code in _WRONG else pb.Cancel.STALE
+            told = await self._why_stop(key)
+            cancelled = error.code in _WRONG or (told.HasField("cancel") and told.cancel.reason == pb.Cancel.CANCELLED)
+            reason = pb.Cancel.CANCELLED if cancelled else pb.Cancel.STALE
             session.given.discard(key)
             cancel = pb.Cancel(job_id=key[0], token=token_to(key[1]), reason=reason, message=error.message)
             await session.send(pb.CentralMessage(cancel=cancel))
