@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyxwiz.cli import show, show_money
+from cyxwiz.cli.process import File, Sets, load_settings
 from cyxwiz.cli.session import session
+from cyxwiz.domain.errors import unsupported
 
 if TYPE_CHECKING:
     from cyxwiz.client import Client
@@ -94,6 +96,32 @@ def unlink(context: typer.Context, address: Annotated[str, typer.Argument(metava
     """Let a wallet sign you in no more."""
     here = session(context)
     here.show(here.ask(lambda client: client.unlink_wallet(address)), lambda _: print(f"unlinked {address}"))
+
+
+@app_wallet.command()
+def reclaim(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="the id of the job, or of the quote, that you paid for")],
+    keypair: KeyFile,
+    file: File = None,
+    sets: Sets = None,
+) -> None:
+    """Take back what an escrow of your own key still holds, from the chain itself: the platform is not asked.
+
+    blockchain.solana_rpc_url and blockchain.program_id say where; your key pays the fee in SOL.
+    """
+    import asyncio
+    import uuid
+
+    from cyxwiz.domain.ids import parse_job_id
+
+    here, chain = session(context), load_settings(file, sets).config.blockchain
+    ident = uuid.UUID(parse_job_id(job)).bytes
+    try:
+        from cyxwiz.cli.chain import take_back
+    except ImportError:
+        raise unsupported("Taking money back needs solders and solana: pip install 'cyxwiz[ledger]'") from None
+    here.show(asyncio.run(take_back(chain, keypair, ident)), show.record)
 
 
 @app_wallet.command()

@@ -256,7 +256,8 @@ class SolanaLedger:
 
     async def _assign(self, payment: Payment, held: Escrow | None, work: Work, record: Record) -> Done:
         if held is None:
-            return self._over(payment, record)
+            over = self._over(payment, record)
+            return replace(over, stopped=not over.reference)  # if not by the platform it was ended by its client
         node = _key(work.node)
         if held.node == node:
             return Done(newest(record.moves, "assign"), paid_units=held.released)

@@ -20,15 +20,18 @@ from solders.message import Message
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
+from cyxwiz.cli.chain import take_back
 from cyxwiz.client.escrow import pay_with
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.client.receipts import verify_receipt
+from cyxwiz.config import Blockchain, ConfigError
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.localnet.chain import Chain, open_chain
 from cyxwiz.ledger.localnet.direct import direct_rpc
+from cyxwiz.ledger.localnet.server import LocalnetServer
 from cyxwiz.ledger.programs import Program, local_id
 from cyxwiz.ledger.solana import SolanaLedger
 from cyxwiz.protocol import common_pb2 as common
@@ -438,3 +441,48 @@ async def test_the_wire_contract_answers_in_band(tmp_path: Path) -> None:
                 await submit(payment_address="no wallet")
             assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert "payment_address" in str(error.value.details())
+
+
+# taking it back without the platform
+
+
+def own_key(folder: Path) -> Path:
+    path = folder / "wallet.json"
+    path.write_text(json.dumps(list(b"\7" * 32 + bytes(Pubkey.from_string(Keypair(b"\7" * 32).address)))))
+    path.chmod(0o600)
+    return path
+
+
+async def test_a_wallet_takes_back_what_it_locked(
+    house: Central, alice: httpx.AsyncClient, wallet: Keypair, chain: Chain, tmp_path: Path, clock: HandClock
+) -> None:
+    asked = await quote(alice, wallet)
+    assert (await alice.post("/api/jobs", json=paying(pay_with(wallet, asked)))).status_code == 201
+    await settle(house)
+    assert await ledger(house).balance(wallet.address) == HAS - 30_000_000
+    server: Any = LocalnetServer(chain, port=0)
+    await server.start()
+    try:
+        at = Blockchain(network="localnet", solana_rpc_url=server.url)
+        job, key = uuid.UUID(asked["id"]).bytes, own_key(tmp_path)
+        done = await take_back(at, key, job)
+        assert (done["escrow"], done["taken_back"], done["paid_units"]) == (asked["escrow"]["account"], "0.03", 0)
+        assert await ledger(house).balance(wallet.address) == HAS
+        with pytest.raises(CyxError, match="it has ended, or is elsewhere") as gone:
+            await take_back(at, key, job)
+        assert gone.value.code == "NOT_FOUND"
+        with pytest.raises(ConfigError, match="program_id"):
+            await take_back(at.model_copy(update={"program_id": "rubbish"}), key, job)
+    finally:
+        await server.stop(5.0)
+    path = f"/api/jobs/{asked['id']}"
+    lease = await house.lease(asked["id"], await house.node())
+    await house.report(lease, progress(1))
+    await settle(house)
+    paused = (await alice.get(path)).json()
+    assert paused["intent"] == "pause", "no node works for an escrow that is gone"
+    assert paused["reason"].startswith("its client stopped the payments")
+    assert (await alice.post(f"{path}/cancel")).status_code == 200
+    await settle(house)
+    ended = (await alice.get("/api/payments")).json()["payments"][0]
+    assert (ended["status"], ended["paid_units"], ended["refunded"]) == ("refunded", 0, "0.03")

@@ -147,3 +147,24 @@ def test_what_is_no_link_is_not_signed(fake: FakeCentral, tmp_path: Path, asked:
     assert cyxwiz("wallet", "link", str(path)) == 1
     assert "nothing was signed" in capsys.readouterr().err
     assert "LinkWallet" not in [each[0] for each in fake.calls]
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "words"),
+    [
+        (("rubbish",), 2, "is not a UUID"),
+        ((JOB,), 5, "could not be asked"),
+        ((JOB, "--set", "blockchain.program_id=x"), 2, "must be 32 bytes in base58"),
+    ],
+)
+def test_taking_back_asks_the_chain_alone(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], status: int, words: str
+) -> None:
+    monkeypatch.setenv("CYXWIZ_SERVER", "127.0.0.1:1")
+    monkeypatch.setenv("CYXWIZ_BLOCKCHAIN__SOLANA_RPC_URL", "http://127.0.0.1:1")
+    path = tmp_path / "wallet.json"
+    path.write_text(json.dumps([*SEED, *Ed25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()]))
+    path.chmod(0o600)
+    job, *more = given
+    assert cyxwiz("wallet", "reclaim", job, str(path), *more) == status
+    assert words in capsys.readouterr().err
