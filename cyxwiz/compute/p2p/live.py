@@ -1,16 +1,19 @@
 """`LiveJob`: what clients may know of one job on this node; `Reader`: one client's place in it.
 
 Promises: every reader gets the job's updates in order, from the first that is kept; a slow reader slows nobody: past
-KEPT updates the oldest are left out.
+KEPT lines of the log, and as many other updates, the oldest of their kind are left out, so that no log costs the curve.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import takewhile
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 KEPT = 5000
 ENDED_KEPT = 500  # of a job that is over
 OWN_KEPT = 100  # messages to one reader alone that wait for it
+
+
+Numbered = tuple[int, pb.TrainingUpdate]
 
 
 class Standing(StrEnum):
@@ -61,14 +67,15 @@ class LiveJob:
     pausing: bool = False  # its owner asked for it over this node
     idle_since: float = 0.0  # by the clock: when it was last seen to run or to be read
     remote: RemoteData | None = None
-    _updates: deque[pb.TrainingUpdate] = field(default_factory=lambda: deque[pb.TrainingUpdate](maxlen=KEPT))
-    _told: int = 0  # updates so far
+    _lines: deque[Numbered] = field(default_factory=lambda: deque[Numbered](maxlen=KEPT))
+    _others: deque[Numbered] = field(default_factory=lambda: deque[Numbered](maxlen=KEPT))
+    _told: int = 0  # updates so far; the number of the last one
     readers: list[Reader] = field(default_factory=list["Reader"])
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tell(self, update: pb.TrainingUpdate) -> None:
-        self._updates.append(update)
         self._told += 1
+        (self._lines if update.HasField("log") else self._others).append((self._told, update))
         self.stir()
 
     def stand(self, standing: Standing) -> None:
@@ -84,8 +91,9 @@ class LiveJob:
 
     def trim(self) -> None:
         """Leaves the newest of what was told."""
-        while len(self._updates) > ENDED_KEPT:
-            self._updates.popleft()
+        for kept in (self._lines, self._others):
+            while len(kept) > ENDED_KEPT:
+                kept.popleft()
 
     async def changed(self) -> None:
         """Returns at the next change."""
@@ -93,9 +101,9 @@ class LiveJob:
 
     def after(self, cursor: int) -> tuple[list[pb.TrainingUpdate], int]:
         """The kept updates after a cursor (0: all), and the cursor after them."""
-        first = self._told - len(self._updates)
-        skip = max(0, cursor - first)
-        return [update for index, update in enumerate(self._updates) if index >= skip], self._told
+        new = [list(takewhile(lambda each: each[0] > cursor, reversed(kept))) for kept in (self._lines, self._others)]
+        ordered = heapq.merge(*(reversed(part) for part in new), key=itemgetter(0))
+        return [update for _, update in ordered], self._told
 
 
 class Reader:

@@ -13,13 +13,14 @@ import pytest
 
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.p2p.downloads import chunks
-from cyxwiz.compute.p2p.live import KEPT, OWN_KEPT, LiveJob, Reader, Standing, Weights
+from cyxwiz.compute.p2p.live import ENDED_KEPT, KEPT, OWN_KEPT, LiveJob, Reader, Standing, Weights
 from cyxwiz.compute.p2p.sessions import Sessions
 from cyxwiz.compute.p2p.updates import log_of
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.node import P2P_ISSUER
 from cyxwiz.ext.v1 import link_pb2 as link
 from cyxwiz.ports.execution import Headers
+from cyxwiz.protocol import execution_pb2 as pb
 from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.services import relayed_call
 from cyxwiz.services.p2p_tokens import bearer, check, peek
@@ -141,6 +142,22 @@ async def test_readers_get_everything_in_order_then_live() -> None:
     job.stand(Standing.DONE)
     early.half_closed = True
     assert await read(early, 99) == ["1", "2", "3"]
+
+
+async def test_no_log_costs_the_curve() -> None:
+    job = LiveJob(JOB, "owner")
+    for epoch in range(1, 4):
+        job.tell(pb.TrainingUpdate(progress=pb.TrainingProgress(current_epoch=epoch)))
+        for number in range(KEPT):
+            job.tell(said(number))
+    found, cursor = job.after(0)
+    assert [update.progress.current_epoch for update in found if update.HasField("progress")] == [1, 2, 3]
+    assert found[2].HasField("progress"), "in the order in which they were told"
+    assert [update.log.message for update in found[3:]] == [str(number) for number in range(KEPT)]
+    job.tell(said(7))
+    assert [update.log.message for update in job.after(cursor)[0]] == ["7"]
+    job.trim()
+    assert len(job.after(0)[0]) == 3 + ENDED_KEPT
 
 
 async def test_a_slow_reader_misses_the_oldest_and_holds_no_memory() -> None:
