@@ -135,7 +135,7 @@ def job(document: Json) -> None:
             ("reason", document["reason"]),
             ("error", f"{error['code']}: {error['message']}" if error else None),
             ("progress", f"{percent(document['progress'])} (epoch {document['current_epoch']}/{document['epochs']})"),
-            ("metrics", document["metrics"]),
+            ("metrics", _summary(document["metrics"])),
             ("data set", document["dataset_uri"]),
             ("node", document["assigned_node_id"]),
             ("attempts", document["attempts"] if document["attempts"] > 1 else None),
@@ -226,6 +226,11 @@ def links(measured: Iterable[Json]) -> None:
         )
 
 
+def _summary(figures: Json) -> Json:
+    """In the order of their names, without those of each class, which `--output json` and the result's file have."""
+    return {name: figures[name] for name in sorted(figures) if "_class_" not in name}
+
+
 def metrics(document: Json) -> None:
     points = [each for each in document["metrics"] if each["epoch_ended"]] or document["metrics"]
     names = sorted({name for each in points for name in each["metrics"]})
@@ -263,14 +268,16 @@ def logs(document: Json) -> None:
 
 
 def result(document: Json) -> None:
+    joules = document.get("energy_joules")  # which an earlier central does not tell
     pairs(
         (
             ("job", document["job_id"]),
             ("node", document["node_id"]),
             ("weights", document["model_weights_uri"]),
             ("hash", document["model_weights_hash"]),
-            ("metrics", document["final_metrics"]),
+            ("metrics", _summary(document["final_metrics"])),
             ("compute", f"{document['total_compute_seconds']:.3g} s"),
+            *([("energy", f"{joules:.4g} J")] if joules is not None else []),
             ("chain", document["chain_head"]),
             ("signed by", document["node_public_key"]),
             ("verification", _verified(document["verification"])),
