@@ -18,8 +18,9 @@ from cyxwiz.runtime.clock import SystemClock
 
 async def take_back(chain: Blockchain, keypair: Path, job: bytes) -> dict[str, Any]:
     """The document of what came back. Raises ConfigError for an address that is none, CyxError as `reclaim`."""
+    local = chain.network == "localnet" and chain.program_id is None
     try:
-        program = Pubkey.from_string(chain.program_id) if chain.program_id else local_id(Program.ESCROW)
+        program = local_id(Program.ESCROW) if local else Pubkey.from_string(chain.program_id or "")
     except ValueError:
         raise ConfigError(f"blockchain.program_id = {chain.program_id!r}: must be 32 bytes in base58") from None
     key, connection = load_key(keypair), Connection(chain.solana_rpc_url)

@@ -115,7 +115,7 @@ class _Bounded:
 
 
 def _too_large(what: str, limit: int) -> CyxError:
-    return invalid(f"{what} has more than {limit} bytes unpacked, which is all that this node takes.", bound=limit)
+    return invalid(f"{what} has more than {limit} bytes unpacked, which is all that is taken of it.", bound=limit)
 
 
 def tar(folder: Path, archive: Path, top: str = "") -> Path:

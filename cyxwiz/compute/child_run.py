@@ -92,7 +92,7 @@ class ChildRun:
         return limit + (GPU_MARGIN if self._work.device.startswith("cuda") else 0)
 
     def supervise(self) -> None:
-        if self._energy is not None:
+        if self._energy is not None and not self._over:
             self._energy.begin(self)
         with contextlib.suppress(OSError):  # the watch sees to it in any case
             self.child.cell.group.limit_memory(self._limit * 5 // 4)
@@ -186,7 +186,9 @@ class ChildRun:
     @property
     def _asks_again(self) -> bool:
         """Whether a script left by itself (`os._exit`) with the status that asks for another run, and had saved."""
-        return self._work.script is not None and self._saved and self.child.cell.exit_status == AGAIN
+        gang = self._work.gang
+        saved = self._saved or (gang is not None and gang.rank > 0)  # the first member saves for all
+        return self._work.script is not None and saved and self.child.cell.exit_status == AGAIN
 
     def _remove_if_over(self) -> None:
         if self._over and not self._queue:
@@ -266,9 +268,10 @@ class ChildRun:
 
     def _seen(self, with_disk: bool) -> tuple[str | None, bool]:
         """What the job takes too much of, and whether its process is stopped."""
+        seen = self._excess(with_disk), measure.is_stopped(self._pid)
         if with_disk and self._energy is not None:
             self._energy.look()
-        return self._excess(with_disk), measure.is_stopped(self._pid)
+        return seen
 
     def _excess(self, with_disk: bool) -> str | None:
         """What the job takes too much of, in a sentence; None if nothing."""

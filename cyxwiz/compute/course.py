@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -131,9 +132,19 @@ class Course:
             checkpoint.load_model(self._plan.model, self._best.weights)
             self.metrics = {**self._best.metrics, "best_epoch": float(self._best.epoch)}
         if self._plan.test is not None and len(self._plan.test):
-            with self._plan.team.together():
-                self.metrics = {**self.metrics, **self._measure(self._plan.test, "test", epoch)}
+            self.metrics = {**self.metrics, **self._test(self._plan.test)}
         return epoch
+
+    def _test(self, data: Samples) -> dict[str, float]:
+        """What the end is measured by; a figure that is no number is left out."""
+        if self._plan.stream is not None:
+            self._plan.stream.complete("the model is tested")
+        with self._plan.team.together():
+            measured = self._measure(data, "test")
+        finite = {name: value for name, value in measured.items() if math.isfinite(value)}
+        for name in measured.keys() - finite.keys():
+            self._send(Logged("warning", f"{name} is no number and left out"))
+        return finite
 
     def final_metrics(self) -> dict[str, float]:
         """The last epoch's, or the best one's if that is the result, with the speed over all epochs."""
@@ -159,7 +170,8 @@ class Course:
             metrics["accuracy"] = tally.accuracy()
         with plan.team.together():
             if len(plan.held_out):
-                metrics |= self._measure(plan.held_out, "val", epoch)
+                metrics |= self._measure(plan.held_out, "val")
+                self._finite(metrics["val_loss"], epoch, "validation loss")
             self._best.see(epoch, metrics, plan.model)
         self.metrics = metrics
         for name, value in metrics.items():
@@ -269,10 +281,9 @@ class Course:
         if hyper.clip_norm:
             utils.clip_grad_norm_(self._plan.model.parameters(), hyper.clip_norm)
 
-    def _measure(self, data: Samples, name: str, epoch: int) -> dict[str, float]:
-        """Loss and accuracy on samples that are not trained on."""
-        import math
-
+    def _measure(self, data: Samples, name: str) -> dict[str, float]:
+        """Loss and accuracy on samples that are not trained on. Members of a gang look at a share each; of a sharded
+        model they all compute as often."""
         import torch
 
         plan = self._plan
@@ -281,16 +292,27 @@ class Course:
         size = max(1, min(_VALIDATION_BATCH, max(plan.batch, _VALIDATION_VALUES // math.prod(plan.sample_shape))))
         plan.model.eval()
         with torch.inference_mode(), self._cast.context():
-            for index in order.split(size) if len(order) else ():
+            for index in self._shares(order, len(data), size):
                 if self._orders.cancelled:
                     raise Stopped
+                if not len(index):
+                    plan.model(data.example(1))
+                    continue
                 outputs = plan.model(data.take(index))
                 tally.add(self._loss(outputs, data.y.index_select(0, index).to(plan.device)), outputs)
         tally.replace(*plan.team.sums(tally.sums()))
-        metrics = {f"{name}_loss": self._finite(tally.loss(), epoch, f"{name}_loss")}
+        metrics = {f"{name}_loss": tally.loss()}
         if data.labels is not None:
             metrics[f"{name}_accuracy"] = tally.accuracy()
         return metrics
+
+    def _shares(self, rows: Tensor, count: int, size: int) -> list[Tensor]:
+        """Batches of these rows, a member's of `count`; empty ones after them where others have more."""
+        mine = list(rows.split(size)) if len(rows) else []
+        if self._plan.team.sharded:
+            most = math.ceil(math.ceil(count / self._plan.team.world) / size)
+            mine += [rows[:0]] * (most - len(mine))
+        return mine
 
     def _finite(self, value: float, epoch: int, name: str) -> float:
         if value - value != 0:  # NaN or infinite

@@ -52,6 +52,13 @@ class Stream:
         if not self._orders.fed.wait(self.count):
             raise Stopped
 
+    def complete(self, why: str) -> None:
+        """Returns when all of it is there, which is asked for if no epoch has. Raises `Stopped` as `bring`."""
+        if self._places is None and not self.whole:
+            self.bring(why)
+        elif not self._orders.fed.wait(self.count):
+            raise Stopped
+
     def count_classes(self) -> None:
         """For data whose client does not say how many classes there are: all of them must be there."""
         from dataclasses import replace

@@ -270,6 +270,7 @@ class Done:
         reference: the transaction, as people can look it up; "" when there was nothing to do.
         paid_units: paid out in all, fees included; it may be less than what was earned, never more.
         stopped: its client has ended it on the ledger: nothing more will be paid out of it.
+        over: it was ended on the ledger, which holds nothing of it any more.
         ended: movements as they are now, to be stored with the step.
     """
 
@@ -278,12 +279,15 @@ class Done:
     refunded_units: int = 0
     locked: bool = True
     stopped: bool = False
+    over: bool = False
     ended: tuple[Movement, ...] = ()
 
 
 def after(payment: Payment, step: Step, work: Work, done: Done, now: datetime) -> Payment:
     """The payment once a ledger has done a step of it."""
     payment = replace(payment, attempts=0, error="", due_at=None)
+    if done.over:
+        step, payment = Step.SETTLE, replace(payment, earned_units=done.paid_units)
     match step:
         case Step.LOCK:
             return payment.move(PaymentTrigger.LOCK, locked_at=now)

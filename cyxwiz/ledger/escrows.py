@@ -1,12 +1,26 @@
-"""What an escrow and its recorded transactions say, purely."""
+"""What an escrow and its recorded transactions say, and when it is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from solders.pubkey import Pubkey
+
 from cyxwiz.domain.payment import Done, Movement, Payment
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag
+from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sending import CONFIRMED, newest
+from cyxwiz.ports.clock import Clock
+
+CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
+
+
+async def chain_time(rpc: Rpc, clock: Clock) -> int:
+    """Unix seconds of the cluster's clock; the program reads the same. This machine's where there is none."""
+    account = await rpc.account(CLOCK)
+    if account is None:
+        return int(clock.now().timestamp())
+    return int.from_bytes(bytes(account.data)[32:40], "little", signed=True)
 
 
 def allowance(held: Escrow, now: int) -> int:

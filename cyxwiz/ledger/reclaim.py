@@ -13,6 +13,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.ledger.escrows import chain_time
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Payout, state_address
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.rpc import Rpc
@@ -40,7 +41,7 @@ async def reclaim(rpc: Rpc, clock: Clock, program: Pubkey, key: Key, job: bytes)
     """
     address = state_address(program, key.pubkey, job)
     account = await rpc.account(address)
-    if account is None:
+    if account is None or not account.data:
         raise CyxError(
             Code.NOT_FOUND,
             f"{key.pubkey} has no escrow {address} for that job (program {program}): it has ended, or is elsewhere",
@@ -48,7 +49,7 @@ async def reclaim(rpc: Rpc, clock: Clock, program: Pubkey, key: Key, job: bytes)
     escrow = Escrow.decode(address, bytes(account.data))
     streams = Flag.STREAM in escrow.flags
     if not streams:
-        _check_free(escrow, clock.now().timestamp())
+        _check_free(escrow, await chain_time(rpc, clock))
     payout = Payout(program, escrow, key.pubkey)
     back = payout.close() if streams else payout.reclaim()
     tokens = make_account(key.pubkey, key.pubkey, escrow.mint)  # in case it was closed meanwhile
@@ -63,7 +64,7 @@ async def _nowhere(signature: Signature, raw: bytes, last_height: int) -> None:
     """What is lost with this process is done again: an escrow ends once."""
 
 
-def _check_free(escrow: Escrow, now: float) -> None:
+def _check_free(escrow: Escrow, now: int) -> None:
     frozen, deadline = (datetime.fromtimestamp(at, UTC) for at in (escrow.frozen_until, escrow.deadline))
     if now < escrow.frozen_until:
         raise CyxError(Code.CONFLICT, f"A dispute is open until {frozen:%Y-%m-%d %H:%M} UTC; take it back after that")

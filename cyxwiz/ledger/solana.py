@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from solders.instruction import Instruction
 from solders.keypair import Keypair
@@ -30,7 +31,7 @@ from cyxwiz.domain.payment import Done, Funding, Movement, Payment, Step, Work, 
 from cyxwiz.ledger.chain_stakes import Accounts, ChainStakes, StakingKeys
 from cyxwiz.ledger.cluster import Cluster
 from cyxwiz.ledger.deployment import Deployment
-from cyxwiz.ledger.escrows import allowance, how_it_ended
+from cyxwiz.ledger.escrows import allowance, chain_time, how_it_ended
 from cyxwiz.ledger.grants import Grants
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Payout, Terms
@@ -48,7 +49,6 @@ DISPUTE_SECONDS = 86_400
 WITHDRAW = "withdraw"
 STRAY, MOST_STRAYS = timedelta(minutes=5), 100  # after which a transaction in doubt has been left alone; in one pass
 STEPS = frozenset(str(step) for step in Step)
-CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
 
 
 class SolanaLedger:
@@ -82,6 +82,7 @@ class SolanaLedger:
         self._kept: set[str] = set()  # the accounts of those keys
         at = deployment
         keys = StakingKeys(at.staking, at.mint, at.platform, at.judge, at.custody)
+        self._chain_time = partial(chain_time, rpc, clock)
         accounts = Accounts(self._key_of, self._afford, self._chain_time, self._make_account)
         self.stakes = ChainStakes(clock, rpc, send, keys, accounts)
 
@@ -256,8 +257,7 @@ class SolanaLedger:
 
     async def _assign(self, payment: Payment, held: Escrow | None, work: Work, record: Record) -> Done:
         if held is None:
-            over = self._over(payment, record)
-            return replace(over, stopped=not over.reference)  # if not by the platform it was ended by its client
+            return self._over(payment, record)
         node = _key(work.node)
         if held.node == node:
             return Done(newest(record.moves, "assign"), paid_units=held.released)
@@ -282,7 +282,7 @@ class SolanaLedger:
 
     async def _pay(self, payment: Payment, held: Escrow | None, record: Record) -> Done:
         if held is None:
-            return replace(self._over(payment, record), stopped=True)
+            return self._over(payment, record)
         if held.interval == 0:
             raise conflict(f"Payment {payment.id} is paid out at its end")
         total = owed = min(payment.earned_units, held.amount)
@@ -339,13 +339,6 @@ class SolanaLedger:
             await self._land(payment, Step.PAY, steps, allowed - held.released, fee, record)
         raise CyxError(Code.UNAVAILABLE, f"Payment {payment.id}: the stream's rate does not allow all of it yet")
 
-    async def _chain_time(self) -> int:
-        """Unix seconds of the cluster's clock; the program reads the same."""
-        account = await self._rpc.account(CLOCK)
-        if account is None:
-            return int(self._clock.now().timestamp())
-        return int.from_bytes(bytes(account.data)[32:40], "little", signed=True)
-
     # what is there
 
     async def _escrow(self, payment: Payment, record: Record) -> Escrow | None:
@@ -389,11 +382,12 @@ class SolanaLedger:
         return await self._store.read(lambda tx: tx.movements_of(payment.id))
 
     def _over(self, payment: Payment, record: Record) -> Done:
-        """How an escrow ended that was to go on: a step that is repeated late. Raises CONFLICT for one unknown."""
+        """How an escrow ended that was to go on: by its client, its node or the arbiter. Raises CONFLICT for one
+        unknown."""
         ended = how_it_ended(payment, record.moves)
         if ended is None:
             raise conflict(f"Payment {payment.id}: its escrow is gone")
-        return ended
+        return replace(ended, over=True)
 
     async def _land(
         self,

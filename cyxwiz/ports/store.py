@@ -53,11 +53,13 @@ class JobQuery:
 
 @dataclass(frozen=True, slots=True)
 class ReservationQuery:
-    """Newest first. `at`: only those that are live then. `after` as in JobQuery, by start."""
+    """Newest first. `at`: only those that are live then; `locked`: those whose money is set aside. `after` as in
+    JobQuery, by start."""
 
     owner_id: UserId | None = None
     wallet: str = ""
     at: datetime | None = None
+    locked: bool = False
     offset: int = 0
     limit: int = 100
     after: tuple[datetime, ReservationId] | None = None

@@ -250,12 +250,15 @@ class NodeGateway:
         try:
             while True:
                 async with session.turn:
-                    await self._settle(session)
+                    messages = await self._settle(session)
+                for message in messages:  # not in its turn: who waits for the node must not keep its reports waiting
+                    await session.send(message)
                 await with_hints.changed(self._poll)
         finally:
             with_hints.close()
 
-    async def _settle(self, session: _Session) -> None:
+    async def _settle(self, session: _Session) -> list[pb.CentralMessage]:
+        """What the node is to be told, which the session knows from here on as told."""
         node_id = session.node.id
 
         def unit(tx: Tx) -> tuple[NodeState | None, dict[Key, tuple[Lease, Job, pb.Assign | None]], set[Key]]:
@@ -269,7 +272,7 @@ class NodeGateway:
 
         state, live, over = await self._store.read(unit)
         if session.leaving:
-            return
+            return []
         if state in (None, NodeState.OFFLINE):
             # Its leases have expired, and may revive: only a new Hello says what it holds.
             raise CyxError(Code.UNAVAILABLE, "This node was silent for too long: dial again")
@@ -277,19 +280,17 @@ class NodeGateway:
         session.given -= gone
         told = session.aside & over  # not of a job that begins here again: its new lease is told first
         session.aside = (session.aside | gone) - over
-        for key in sorted(gone):  # what ends makes room for what begins
-            await session.send(await self._why_stop(key))
+        messages = [await self._why_stop(key) for key in sorted(gone)]  # what ends makes room for what begins
         for key, (lease, job, assign) in live.items():
             if assign is not None:
                 session.given.add(key)
-                await session.send(pb.CentralMessage(assign=assign))
+                messages.append(pb.CentralMessage(assign=assign))
             elif job.intent is not Intent.RUN and key not in session.asked:
                 session.asked.add(key)
                 preempt = pb.Preempt(job_id=job.id, token=token_to(lease.token), message=job.reason)
-                await session.send(pb.CentralMessage(preempt=preempt))
+                messages.append(pb.CentralMessage(preempt=preempt))
         session.asked &= live.keys()
-        for key in sorted(told - gone):
-            await session.send(await self._why_stop(key))
+        return messages + [await self._why_stop(key) for key in sorted(told - gone)]
 
     async def _why_stop(self, key: Key) -> pb.CentralMessage:
         """A Cancel; or, for the lease whose result was taken, its Ack: the node keeps the files of a result."""
@@ -374,8 +375,10 @@ class NodeGateway:
                 await self._store.write(lambda tx: self._end_wrong(tx, session.node.id, key, refused))
             elif error.code is not Code.STALE:
                 raise
-            told = await self._why_stop(key)
-            cancelled = error.code in _WRONG or (told.HasField("cancel") and told.cancel.reason == pb.Cancel.CANCELLED)
+            cancelled = error.code in _WRONG
+            if not cancelled:
+                told = await self._why_stop(key)
+                cancelled = told.HasField("cancel") and told.cancel.reason == pb.Cancel.CANCELLED
             reason = pb.Cancel.CANCELLED if cancelled else pb.Cancel.STALE
             session.given.discard(key)
             cancel = pb.Cancel(job_id=key[0], token=token_to(key[1]), reason=reason, message=error.message)

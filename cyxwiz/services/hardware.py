@@ -25,6 +25,7 @@ DEVICE_FROM_WIRE = {number: device for device, number in DEVICE_TO_WIRE.items()}
 
 
 MAX_DEVICES = 256
+MAX_GPUS = 32  # of a sample, as there are many
 MAX_TEXT = 256  # characters of a name or a version
 MAX_UNKNOWN = 64
 MAX_UNKNOWN_TEXT = 500
@@ -137,7 +138,7 @@ _GPU_MEASURES = ("usage", "memory_total_bytes", "memory_free_bytes", "temperatur
 
 def sample_of(beat: pb.Beat, at: datetime) -> LoadSample:
     """What the node did not measure, or measured as no number, is None."""
-    gpus = tuple(GpuLoad(gpu.name[:MAX_TEXT], **_measured(gpu, _GPU_MEASURES)) for gpu in beat.gpus[:MAX_DEVICES])
+    gpus = tuple(GpuLoad(gpu.name[:64], **_measured(gpu, _GPU_MEASURES)) for gpu in beat.gpus[:MAX_GPUS])
     return LoadSample(at=at, active_jobs=beat.active_jobs, gpus=gpus, **_measured(beat, _MEASURES))
 
 

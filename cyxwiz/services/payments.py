@@ -19,7 +19,7 @@ from cyxwiz.domain.payment import Done, Movement, Payment, Step, after
 from cyxwiz.domain.verification import Mode
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Ledger, LedgerInfo
-from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery, Store, Tx
+from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery, ReservationQuery, Store, Tx
 from cyxwiz.services.accounts import OPEN_USER, find_user
 from cyxwiz.services.audit import record
 from cyxwiz.services.reconcile import Reconciliation
@@ -57,7 +57,8 @@ class SignedLock:
 
 @dataclass(frozen=True, slots=True)
 class Wallet:
-    """What is on an account: `locked_units` are set aside for the caller's jobs that have not ended; None of others."""
+    """What is on an account: `locked_units` are set aside for the caller's jobs and reservations until they are
+    settled; None of others."""
 
     account: str
     balance_units: int
@@ -197,10 +198,15 @@ class Payments(Settlement):
         balance = await self.ledger.balance(account)
         if account != self.ledger.client_account(actor.id):
             return Wallet(account, balance, None, self.ledger.info)
-        query = PaymentQuery(owner_id=actor.id, states=HELD, limit=10_000)
-        page = await self._store.read(lambda tx: tx.payments(query))
-        locked = sum(payment.amount_units - payment.paid_units for payment in page.items)
-        return Wallet(account, balance, locked, self.ledger.info)
+
+        def locked(tx: Tx) -> int:
+            payments = tx.payments(PaymentQuery(owner_id=actor.id, states=HELD, limit=10_000)).items
+            kept = tx.reservations(ReservationQuery(owner_id=actor.id, locked=True, limit=10_000)).items
+            return sum(each.amount_units - each.paid_units for each in payments) + sum(
+                each.escrow_units for each in kept
+            )
+
+        return Wallet(account, balance, await self._store.read(locked), self.ledger.info)
 
     async def payments(self, actor: Principal, query: PaymentQuery) -> Page[Payment]:
         """The caller's payments; an admin may ask for everybody's."""

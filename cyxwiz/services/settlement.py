@@ -26,7 +26,8 @@ from cyxwiz.services.payment_deadline import TIME_OVER, keep_from_running_unpaid
 
 OUT_OF_FUNDS = "its funds run out"  # how the reason of a job begins that was set aside for it
 STOPPED = "its client stopped the payments"  # on the ledger, by its own signature
-WANTING = (OUT_OF_FUNDS, STOPPED, TIME_OVER)
+GONE = "what was set aside for it was ended on the ledger"
+WANTING = (OUT_OF_FUNDS, STOPPED, GONE, TIME_OVER)
 HELD = frozenset({PaymentState.LOCKED, PaymentState.STREAMING})
 LOW = 0.8  # of what is locked: the owner is told
 RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
@@ -192,12 +193,12 @@ class Settlement:
         tell(tx, moved, step, done)
         if not moved.open:
             _tell_cost(tx, moved)
-        job = tx.job(payment.job_id) if step is Step.LOCK or done.stopped else None
+        job = tx.job(payment.job_id) if step is Step.LOCK or done.stopped or done.over else None
         if job is not None and not job.ended:
             if step is Step.LOCK:
                 self.funded(tx, job, locked=moved)
             else:
-                self._set_aside(tx, job, STOPPED)
+                self._set_aside(tx, job, GONE if done.over else STOPPED)
         return replace(moved, job_version=-1) if moved.open else moved
 
     def funded(self, tx: Tx, job: Job, locked: Payment | None = None) -> Job:

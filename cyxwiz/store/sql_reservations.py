@@ -103,6 +103,9 @@ class Reservations(Unit):
             matching = matching.where(reservations.c.owner_id == query.owner_id)
         if query.wallet:
             matching = matching.where(reservations.c.user_wallet == query.wallet)
+        if query.locked:
+            held = reservations.c.held & (reservations.c.escrow_account != "")
+            matching = matching.where(held, reservations.c.settled_at.is_(None))
         if query.at is not None:
             matching = matching.where(IS_LIVE, reservations.c.ends_at > query.at)
         return matching

@@ -154,9 +154,15 @@ async def test_lists_are_newest_first_filtered_and_paged(store: Store) -> None:
     page = await store.read(lambda tx: tx.reservations(ReservationQuery(owner_id=OWNER, wallet="w1")))
     assert list(page.items) == [made[3], made[1]]
     assert (await store.read(lambda tx: tx.reservations(ReservationQuery()))).total == 6
+    held = [replace(each, held=True, escrow_account="account") for each in made]
+    held[:3] = [replace(held[0], settled_at=START), replace(held[1], held=False), replace(held[2], escrow_account="")]
+    for each in held:
+        await store.write(lambda tx, each=each: tx.save_reservation(each))
+    page = await store.read(lambda tx: tx.reservations(ReservationQuery(owner_id=OWNER, locked=True)))
+    assert [each.id for each in page.items] == [made[4].id, made[3].id]
     late = START + 60 * MINUTE  # the first one's last moment is over, and the foreign one's
     page = await store.read(lambda tx: tx.reservations(ReservationQuery(at=late)))
-    assert list(page.items) == newest[:4]
+    assert [each.id for each in page.items] == [each.id for each in newest[:4]]
 
 
 async def test_a_node_knows_who_keeps_it_until_the_time_is_over(store: Store, backend: Any) -> None:

@@ -349,7 +349,7 @@ def test_every_flipped_byte_is_read_or_refused(tmp_path: Path) -> None:
             assert error.code is Code.INVALID  # noqa: PT017 - a flipped weight is read, the rest refused
 
 
-@pytest.mark.parametrize("change", ["file", "shape", "missing", "head", "json"])
+@pytest.mark.parametrize("change", ["file", "shape", "below", "text", "missing", "head", "json"])
 def test_a_spoilt_directory_is_invalid(cnn: Trained, tmp_path: Path, change: str) -> None:
     write_directory(cnn, tmp_path / "d")
     path = tmp_path / "d" / "weights" / "manifest.json"
@@ -359,6 +359,10 @@ def test_a_spoilt_directory_is_invalid(cnn: Trained, tmp_path: Path, change: str
         entry["file"] = "../manifest.json"
     elif change == "shape":
         entry["shape"][0] += 1
+    elif change == "below":
+        entry["shape"] = [-1] * len(entry["shape"])
+    elif change == "text":
+        listed["weights"][0] = "layer0.weight"
     elif change == "missing":
         listed["weights"].pop()
     elif change == "head":

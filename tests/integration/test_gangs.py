@@ -44,6 +44,9 @@ def finished(told: Told) -> Finished:
     return first
 
 
+SAME = ("dataset_uri", "model", "batch_size", "epochs", "hyperparameters")
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 async def test_two_members_compute_what_one_does(tmp_path: Path, strategy: str) -> None:
     losses, end = alone(tmp_path / "alone", **JOB, hyperparameters=PARAMETERS)
@@ -57,6 +60,22 @@ async def test_two_members_compute_what_one_does(tmp_path: Path, strategy: str) 
         assert {name: value.shape for name, value in ours.items()} == {n: v.shape for n, v in mine.items()}
         for name, value in mine.items():
             assert (ours[name] - value).abs().max() < 1e-4, name
+
+
+async def test_a_sharded_model_is_tested_on_fewer_rows_than_members(tmp_path: Path) -> None:
+    """Each of them has to compute as often, whether it has a row or not."""
+    work = job(
+        tmp_path,
+        dataset_uri="builtin:diabetes",
+        model='{"layers": [{"type": "dense", "units": 8}, {"type": "dense", "units": 1}]}',
+        batch_size=50,
+        epochs=1,
+        hyperparameters={"test_split": "0.002"},
+    )
+    async with running(tmp_path) as executor:
+        both = finished(await train_together(executor, work, 2, "fsdp"))
+    _, end = alone(tmp_path / "alone", **{name: getattr(work, name) for name in SAME})
+    assert both.final_metrics["test_loss"] == pytest.approx(end.final_metrics["test_loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize(("strategy", "world", "batch"), [("ddp", 1, 5), ("fsdp", 2, 15), ("diloco", 2, 5)])

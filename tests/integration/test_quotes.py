@@ -26,6 +26,7 @@ from cyxwiz.client.keypair import Keypair
 from cyxwiz.client.receipts import verify_receipt
 from cyxwiz.config import Blockchain, ConfigError
 from cyxwiz.domain.errors import CyxError
+from cyxwiz.ext.v1 import link_pb2
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
@@ -402,7 +403,9 @@ async def test_a_client_may_stop_its_stream_at_any_time(
     for _ in range(3):
         await epoch()
     job = (await alice.get(f"/api/jobs/{job_id}")).json()
-    assert job["reason"].startswith("its client stopped the payments: `cyxwiz jobs topup")
+    why, _, what_to_do = job["reason"].partition(": ")
+    assert why in ("its client stopped the payments", "what was set aside for it was ended on the ledger")
+    assert what_to_do.startswith("`cyxwiz jobs topup")
     await alice.post(f"/api/jobs/{job_id}/cancel", json={})
     await settle(house)
     clock.advance(2)
@@ -481,8 +484,13 @@ async def test_a_wallet_takes_back_what_it_locked(
     await settle(house)
     paused = (await alice.get(path)).json()
     assert paused["intent"] == "pause", "no node works for an escrow that is gone"
-    assert paused["reason"].startswith("its client stopped the payments")
-    assert (await alice.post(f"{path}/cancel")).status_code == 200
-    await settle(house)
+    assert paused["reason"].startswith("what was set aside for it was ended on the ledger")
     ended = (await alice.get("/api/payments")).json()["payments"][0]
     assert (ended["status"], ended["paid_units"], ended["refunded"]) == ("refunded", 0, "0.03")
+    await house.report(lease, link_pb2.Preempted(reason="told to"), after=1)
+    assert (await alice.post(f"{path}/resume")).status_code == 200
+    resumed = (await alice.get(path)).json()
+    assert (resumed["status"], resumed["phase"]) == ("pending", "awaiting_payment"), "not for nothing"
+    assert (await alice.post(f"{path}/topup", json={"amount": "0.03"})).status_code == 200
+    await settle(house)
+    assert (await alice.get(path)).json()["phase"] == "queued"

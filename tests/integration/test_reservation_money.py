@@ -44,6 +44,13 @@ async def has(house: Central) -> int:
     return await ledger(house).balance(ledger(house).client_account((await alice(house)).id))
 
 
+async def locked(house: Central) -> int | None:
+    """What the owner's wallet shows as set aside."""
+    payments, actor = house.api.payments, await alice(house)
+    assert payments is not None
+    return (await payments.wallet(actor, payments.ledger.client_account(actor.id))).locked_units
+
+
 async def earned(house: Central, node_id: str) -> tuple[int, int]:
     """(the node, the platform)"""
     node = await house.store.read(lambda tx: tx.node(parse_node_id(node_id)))
@@ -77,13 +84,13 @@ async def test_used_minutes_are_paid_and_the_rest_comes_back(house: Central, clo
     actor = await alice(house)
     _, added, reference = await house.reservations.extend(actor, made.id, 5)
     assert (added, bool(reference)) == (5 * MINUTE, True)
-    assert await has(house) == before - 15 * MINUTE
+    assert (await has(house), await locked(house)) == (before - 15 * MINUTE, 15 * MINUTE)
     clock.advance(12 * 60)  # all of the first lock is used, and a part of the second
     ended = await house.reservations.release(actor, made.id)
     assert (ended.charged, ended.paid_units, ended.refunded_units) == (True, 12 * MINUTE, 3 * MINUTE)
     assert ended.payment_tx_hash
     assert ended.refund_tx_hash
-    assert await has(house) == before - 12 * MINUTE
+    assert (await has(house), await locked(house)) == (before - 12 * MINUTE, 0)
     node, platform = await earned(house, node_id)
     fees = fee_of(10 * MINUTE, 1000) + fee_of(2 * MINUTE, 1000)
     assert (node - node_before, platform - platform_before) == (12 * MINUTE - fees, fees)

@@ -240,7 +240,7 @@ def read_cyxmodel(path: Path) -> Saved:
         if path.is_dir():
             return _read_directory(path)
         return _read_archive(path) if is_tar(path) else _read_binary(path)
-    except (OSError, ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, struct.error) as error:
         raise invalid(f"{path.name} cannot be read as a .cyxmodel: {error}.", file=path.name) from None
 
 
@@ -328,7 +328,7 @@ def _read_directory(path: Path) -> Saved:
 
 
 def _read_archive(path: Path) -> Saved:
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=Path.cwd()) as folder:  # /tmp may be memory
         target = Path(folder) / path.name
         untar(f"The file {path.name}", path, target, path.stat().st_size + _MAX_JSON)
         tops = list(target.iterdir())

@@ -162,6 +162,7 @@ def test_taking_back_asks_the_chain_alone(
 ) -> None:
     monkeypatch.setenv("CYXWIZ_SERVER", "127.0.0.1:1")
     monkeypatch.setenv("CYXWIZ_BLOCKCHAIN__SOLANA_RPC_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("CYXWIZ_BLOCKCHAIN__PROGRAM_ID", "11111111111111111111111111111111")
     path = tmp_path / "wallet.json"
     path.write_text(json.dumps([*SEED, *Ed25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()]))
     path.chmod(0o600)

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from cyxwiz.compute.evaluate import evaluate
 from cyxwiz.compute.orders import Orders
-from cyxwiz.compute.samples import draw
+from cyxwiz.compute.samples import draw, drawn_rows
 from cyxwiz.compute.train import Stopped, train
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.executor import Finished, Logged, Progressed, Report, Work
@@ -150,6 +150,23 @@ def test_a_test_part_is_looked_at_in_the_end_only(tmp_path: Path) -> None:
         figures = evaluate(again, lambda _: None, Orders()).final_metrics
         assert figures["accuracy"] == pytest.approx(end.final_metrics[f"{name}_accuracy"])
         assert figures["loss"] == pytest.approx(end.final_metrics[f"{name}_loss"], rel=1e-4)
+
+
+def test_a_test_that_comes_to_no_number_costs_no_training(tmp_path: Path) -> None:
+    from cyxwiz.compute.datasets import load
+
+    digits = load("builtin:digits")
+    rows = drawn_rows(digits, (0.2, 0.1), 0)[2]
+    x = digits.features.copy()
+    x[rows[0]] = 3e38
+    np.savez(tmp_path / "data.npz", x=x, y=digits.labels)
+    uri = f"file://{tmp_path}/data.npz"
+    hyper = {"test_split": "0.1"}
+    work = job(tmp_path / "w", dataset_uri=uri, data_roots=(tmp_path,), epochs=1, hyperparameters=hyper)
+    _, end, reports = run(work)
+    assert "test_loss" not in end.final_metrics
+    assert "test_accuracy" in end.final_metrics
+    assert [each for each in reports if isinstance(each, Logged) and "test_loss is no number" in each.message]
 
 
 @pytest.mark.parametrize("shares", [(0.2, 0.0), (0.0, 0.2), (0.1, 0.3), (0.45, 0.45)])
