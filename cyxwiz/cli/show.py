@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 Json = Mapping[str, Any]
+OF_A_CLASS = re.compile(r"(precision|recall|f1)_class_\d+")
 COLOURS = {
     "completed": "green",
     "online": "green",
@@ -227,8 +229,8 @@ def links(measured: Iterable[Json]) -> None:
 
 
 def _summary(figures: Json) -> Json:
-    """In the order of their names, without those of each class, which `--output json` and the result's file have."""
-    return {name: figures[name] for name in sorted(figures) if "_class_" not in name}
+    """In the order of their names, without an evaluation's of each class, which `--output json` and its file have."""
+    return {name: figures[name] for name in sorted(figures) if not OF_A_CLASS.fullmatch(name)}
 
 
 def metrics(document: Json) -> None:

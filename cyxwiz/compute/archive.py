@@ -35,21 +35,22 @@ def is_tar(path: Path) -> bool:
         return file.read(512)[257:262] == b"ustar"
 
 
-def gunzip(what: str, path: Path, target: Path, limit: int) -> None:
+def gunzip(what: str, path: Path, target: Path, limit: int, setting: str = "") -> None:
+    """Writes the file's content to `target`. `what` begins the sentences of errors, `setting` names what bounds it."""
     written = 0
     try:
         with gzip.open(path) as source, target.open("xb") as file:
             while data := source.read(_CHUNK):
                 written += len(data)
                 if written > limit:
-                    raise _too_large(what, limit)
+                    raise _too_large(what, limit, setting)
                 file.write(data)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise invalid(f"{what} is no whole gzip file: {error}.") from error
 
 
-def untar(what: str, path: Path, target: Path, limit: int) -> None:
-    """Writes the archive's files below `target`, which is made. `what` begins the sentences of errors."""
+def untar(what: str, path: Path, target: Path, limit: int, setting: str = "") -> None:
+    """Writes the archive's files below `target`, which is made. `what` and `setting` as in `gunzip`."""
     target.mkdir()
     written = count = 0
 
@@ -67,7 +68,7 @@ def untar(what: str, path: Path, target: Path, limit: int) -> None:
         if count > MAX_FILES:
             raise invalid(f"{what} has more than {MAX_FILES} files and folders.")
         if written > limit:
-            raise _too_large(what, limit)
+            raise _too_large(what, limit, setting)
 
     try:
         with path.open("rb") as raw, tarfile.open(fileobj=_Bounded(raw), mode="r:") as archive:  # type: ignore[arg-type]
@@ -114,8 +115,9 @@ class _Bounded:
         return self._file.read(size)
 
 
-def _too_large(what: str, limit: int) -> CyxError:
-    return invalid(f"{what} has more than {limit} bytes unpacked, which is all that is taken of it.", bound=limit)
+def _too_large(what: str, limit: int, setting: str) -> CyxError:
+    by = f" ({setting})" if setting else ""
+    return invalid(f"{what} has more than {limit} bytes unpacked, which is all that is taken of it{by}.", bound=limit)
 
 
 def tar(folder: Path, archive: Path, top: str = "") -> Path:

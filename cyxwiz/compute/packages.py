@@ -207,7 +207,13 @@ class Packages:
             bound = self._settings.cache_bytes
             message = f"The packages of requirements have {size} bytes; this node keeps {bound} (package_cache_bytes)."
             raise CyxError(Code.EXHAUSTED, message)
-        untar("The archive of packages", archive, making / "packages", self._settings.cache_bytes)
+        untar(
+            "The archive of packages",
+            archive,
+            making / "packages",
+            self._settings.cache_bytes,
+            "node.package_cache_bytes",
+        )
         archive.unlink()
         self._make_room(size)
 

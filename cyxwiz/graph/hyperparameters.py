@@ -153,9 +153,13 @@ def check_hyperparameters(hyper: Hyperparameters, graph: Graph, uri: str) -> Non
     elif hyper.class_weights == "balanced":
         check_class_weights((), data.classes)
     if "onnx" in hyper.export:
-        size = 4 * cost(graph, features_of(data)).parameters
-        if size > MAX_ONNX_BYTES:
-            raise unsupported(f"The model has {size} bytes of weights; an ONNX file holds {MAX_ONNX_BYTES}.", size=size)
+        check_onnx_size(4 * cost(graph, features_of(data)).parameters)
+
+
+def check_onnx_size(size: int) -> None:
+    """CyxError UNSUPPORTED for more bytes of weights than a file of ONNX holds."""
+    if size > MAX_ONNX_BYTES:
+        raise unsupported(f"The model has {size} bytes of weights; an ONNX file holds {MAX_ONNX_BYTES}.", size=size)
 
 
 def check_class_weights(stated: tuple[float, ...], classes: int | None) -> None:

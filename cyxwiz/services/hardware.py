@@ -142,8 +142,8 @@ def sample_of(beat: pb.Beat, at: datetime) -> LoadSample:
     return LoadSample(at=at, active_jobs=beat.active_jobs, gpus=gpus, **_measured(beat, _MEASURES))
 
 
-def _measured(message: pb.Beat | pb.GpuBeat, names: Sequence[str]) -> dict[str, Any]:
-    return {name: value for name in names if message.HasField(name) and math.isfinite(value := getattr(message, name))}  # type: ignore[arg-type]
+def _measured(message: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name in names if message.HasField(name) and math.isfinite(value := getattr(message, name))}
 
 
 def sample_to(sample: LoadSample) -> pb.Beat:

@@ -1,4 +1,7 @@
-"""Every store keeps the contract of `ports.store`: jobs, nodes, accounts and facts."""
+"""Every store keeps the contract of `ports.store`: jobs, nodes, accounts and facts.
+
+Long, as it is a list: a promise of the port a test; payments, reservations and stakes have files of their own.
+"""
 
 from __future__ import annotations
 

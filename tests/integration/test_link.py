@@ -79,15 +79,21 @@ class TalkingRun(ScriptedRun):
             yield report
 
 
-class TalkingExecutor(ScriptedExecutor):
+class ExecutorOf(ScriptedExecutor):
+    """Whose runs are of a kind."""
+
+    def __init__(self, kind: type[ScriptedRun]) -> None:
+        super().__init__()
+        self._kind = kind
+
     async def start(self, work: Work) -> Run:
-        run = TalkingRun(work, None, None)
+        run = self._kind(work, None, None)
         self.runs.append(run)
         return run
 
 
 async def test_lines_travel_together_past_points(server: Central, link: Link, tmp_path: Path) -> None:
-    async with node(tmp_path / "node", link(server), TalkingExecutor()):
+    async with node(tmp_path / "node", link(server), ExecutorOf(TalkingRun)):
         job = await until(server, await submit(server), JobState.COMPLETED)
     lines = await server.core.jobs.logs(await admin(server), job.id, 0, 100)
     assert [line.message for line in lines] == ["started", *(f"epoch {epoch}" for epoch in range(1, job.epoch + 1))]
@@ -106,16 +112,9 @@ class LoudRun(ScriptedRun):
             yield report
 
 
-class LoudExecutor(ScriptedExecutor):
-    async def start(self, work: Work) -> Run:
-        run = LoudRun(work, None, None)
-        self.runs.append(run)
-        return run
-
-
 async def test_however_much_is_said_it_fits_the_way_to_central(server: Central, link: Link, tmp_path: Path) -> None:
     """48 MB of lines, of which central takes 16 MiB in one message."""
-    async with node(tmp_path / "node", link(server), LoudExecutor()):
+    async with node(tmp_path / "node", link(server), ExecutorOf(LoudRun)):
         job = await until(server, await submit(server), JobState.COMPLETED, seconds=60)
     lines = await server.core.jobs.logs(await admin(server), job.id, 990, 100)
     assert [line.message.partition(" ")[0] for line in lines][:11] == [str(number) for number in range(989, 1000)]

@@ -93,6 +93,15 @@ async def paused(on: Scene) -> Stream:
     return stream
 
 
+async def is_kept_for_its_owner(server: Central, cancelled: pb.CancelTrainingResponse) -> None:
+    assert cancelled.partial_model_saved
+    kept = cancelled.partial_model_path.removeprefix("blob://sha256/")
+    owner = await server.core.accounts.authenticate(server.key)
+    stored = await server.core.store.read(lambda tx: tx.blob(kept))
+    assert stored is not None
+    assert owner.id in stored.owners
+
+
 async def test_a_job_is_followed_and_its_weights_fetched(server: Central, tmp_path: Path, way: Way) -> None:
     async with scene(server, tmp_path, way, epochs=4) as on:
         on.executor.step(2)
@@ -235,12 +244,7 @@ async def test_a_cancel_of_a_paused_job_keeps_what_it_had_saved(server: Central,
         await stub.PauseTraining(pb.PauseTrainingRequest(job_id=on.job.id), metadata=metadata)
         request = pb.CancelTrainingRequest(job_id=on.job.id, save_partial_model=True)
         cancelled = await stub.CancelTraining(request, metadata=metadata)
-        assert cancelled.partial_model_saved
-        kept = cancelled.partial_model_path.removeprefix("blob://sha256/")
-        owner = await server.core.accounts.authenticate(server.key)
-        stored = await server.core.store.read(lambda tx: tx.blob(kept))
-        assert stored is not None
-        assert owner.id in stored.owners
+        await is_kept_for_its_owner(server, cancelled)
 
 
 async def test_only_the_node_that_has_a_job_speaks_for_its_owner(server: Central, tmp_path: Path) -> None:
@@ -302,12 +306,7 @@ async def test_calls_pause_resume_and_cancel(server: Central, tmp_path: Path, wa
         cancelled = await stub.CancelTraining(request, metadata=metadata)
         await asking
         assert (cancelled.success, cancelled.epochs_completed) == (True, 2)
-        assert cancelled.partial_model_saved
-        kept = cancelled.partial_model_path.removeprefix("blob://sha256/")
-        owner = await server.core.accounts.authenticate(server.key)
-        stored = await server.core.store.read(lambda tx: tx.blob(kept))
-        assert stored is not None
-        assert owner.id in stored.owners
+        await is_kept_for_its_owner(server, cancelled)
         ended = await until(server, on.job, JobState.CANCELLED)
         assert ended.error == "enough"
 

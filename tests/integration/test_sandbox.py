@@ -1,5 +1,8 @@
 """Hostile code in the sandbox. Each attack is really run, in every mode that works here, with the binds of a job's
-child; and without a sandbox, where it must succeed: an attack that fails anyway would prove nothing."""
+child; and without a sandbox, where it must succeed: an attack that fails anyway would prove nothing.
+
+Long, as it is a list: an attack a test.
+"""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.runtime.tasks import Tasks, spawn
 
 POLL_SECONDS = 0.5
+BOUND = "node.max_dataset_bytes"
 IMMUTABLE = "immutable"  # the version of what is named by its content
 
 FetchBlob = Callable[[str, Path], Awaitable[None]]
@@ -292,10 +293,10 @@ class DataCache:
         for earlier in (unpacked, folder / "plain"):
             _discard(earlier)
         if is_gzip(file):
-            gunzip(f"The dataset {source}", file, folder / "plain", limit)
+            gunzip(f"The dataset {source}", file, folder / "plain", limit, BOUND)
             file, name = folder / "plain", name.removesuffix(".gz")
         if is_tar(file):
-            untar(f"The dataset {source}", file, unpacked, limit)
+            untar(f"The dataset {source}", file, unpacked, limit, BOUND)
             name = "data"
         elif file.name == "plain":
             os.replace(file, unpacked)

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from cyxwiz.compute.export.trained import Trained, examples, inference_module
-from cyxwiz.domain.errors import unsupported
-from cyxwiz.graph.hyperparameters import MAX_ONNX_BYTES
+from cyxwiz.graph.hyperparameters import check_onnx_size
 
 _TRACED = 3  # samples to trace with: neither 0 nor 1, which tracing would take for fixed
 
@@ -43,9 +42,7 @@ def write_torch_export(trained: Trained, path: Path) -> None:
 
 def write_onnx(trained: Trained, path: Path) -> None:
     """An ONNX file, with the definition in its metadata."""
-    size = sum(value.numel() * 4 for value in trained.weights().values())
-    if size > MAX_ONNX_BYTES:
-        raise unsupported(f"The model has {size} bytes of weights; an ONNX file holds {MAX_ONNX_BYTES}.", size=size)
+    check_onnx_size(sum(value.numel() * 4 for value in trained.weights().values()))
     metadata = {
         "cyxwiz.definition": trained.definition,
         "cyxwiz.dataset": trained.dataset,

@@ -12,6 +12,7 @@ from cryptography import x509
 from cyxwiz.cli import live, show
 from cyxwiz.cli.arguments import Options, split
 from cyxwiz.cli.certs import make
+from cyxwiz.cli.show import _summary
 from cyxwiz.cli.start import run
 from cyxwiz.domain.errors import CyxError
 from tests.unit.client.server import update
@@ -98,3 +99,8 @@ def test_run_loads_nothing_for_people() -> None:
     program += "print([name for name in ('rich', 'typer', 'torch', 'yaml', 'grpc') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_figures_of_classes_are_left_out_and_a_jobs_own_are_not() -> None:
+    figures = {"loss": 1.0, "f1_class_3": 0.5, "my_class_loss": 2.0, "accuracy": 0.9}
+    assert list(_summary(figures)) == ["accuracy", "loss", "my_class_loss"]
