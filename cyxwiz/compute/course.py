@@ -89,7 +89,7 @@ class Course:
         steps = -(-self._batches // hyper.accumulate)
         self._schedule = make_schedule(hyper, self._optimizer, epochs=plan.work.epochs, steps_per_epoch=steps)
         self._augment = make_augment(plan.graph.augment, augmented_shape(plan.graph, plan.sample_shape))
-        self._draw = torch.Generator(plan.device).manual_seed(plan.work.seed + plan.team.rank)
+        self._draw = torch.Generator(plan.device).manual_seed(plan.work.seed)
         self._cast = Precision(hyper.precision, plan.device, send)
         self._forward: Callable[[Any], Tensor] = plan.team.take(plan.model, self._optimizer)
         if hyper.compile and plan.team.world == 1:
@@ -215,6 +215,7 @@ class Course:
             if stream is not None and (batch - 1) % accumulate == 0 and not stream.whole:
                 self._await(stream, mine[batch - 1 : batch - 1 + accumulate], epoch, batch - 1, tally, started)
             index = own if len(own) else everybody[:1]  # a member without a row steps along
+            team.draw(plan.work.seed, epoch, batch, self._draw)
             inputs = samples.take(index)
             if self._augment is not None:
                 inputs = self._augmented(inputs)
@@ -424,15 +425,10 @@ class Course:
         random = checkpoint.below(state, "random/")
         self._shuffle.set_state(random["shuffle"])
         self._shuffle_before = random["shuffle"]
-        if plan.team.leads:
-            torch.set_rng_state(random["cpu"])
-            if plan.device.type == "cuda" and "cuda" in random:
-                torch.cuda.set_rng_state(random["cuda"], plan.device)
-            self._draw.set_state(random["augment"])
-        else:  # the checkpoint has the first member's: the others draw something of their own
-            own = hash((plan.work.seed, plan.team.rank, place.step)) & 0x7FFF_FFFF_FFFF_FFFF
-            torch.manual_seed(own)
-            self._draw.manual_seed(own)
+        torch.set_rng_state(random["cpu"])
+        if plan.device.type == "cuda" and "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], plan.device)
+        self._draw.set_state(random["augment"])
         self.metrics, self.history = dict(figures["metrics"]), {k: list(v) for k, v in figures["history"].items()}
         self._trained_epochs, self._trained_seconds = int(figures["trained"][0]), float(figures["trained"][1])
         self._schedule.load_state_dict(figures["schedule"])

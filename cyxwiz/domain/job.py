@@ -34,7 +34,8 @@ def data_source(uri: str) -> str:
 
 
 GAVE_WAY = "gave way to "  # how the reason of a job begins that was taken from its nodes for a more urgent one
-OUTRANKED = f"preempted: {GAVE_WAY}"  # and that of its lease
+YIELDED = "preempted: "  # how that of a lease begins whose run was given back with a checkpoint
+OUTRANKED = f"{YIELDED}{GAVE_WAY}"
 MAX_LOG_WORD = 64  # characters of a line's level, and of its source
 MAX_LOG_MESSAGE = 16_384
 MAX_METRICS, MAX_METRIC_NAME = 256, 100  # figures of one point, characters of a figure's name

@@ -24,7 +24,7 @@ from cyxwiz.domain.events import (
     JobStarted,
 )
 from cyxwiz.domain.ids import NodeId
-from cyxwiz.domain.job import Intent, Job, Lease, Phase
+from cyxwiz.domain.job import YIELDED, Intent, Job, Lease, Phase
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState, LeaseTrigger, PaymentState
 from cyxwiz.ports.store import Tx
 
@@ -34,6 +34,7 @@ LEASES = "leases"  # hint prefix: the set of leases of a node changed
 
 
 PAUSING = "pausing: its run saves a checkpoint"
+SHORT_RUN = timedelta(seconds=10)
 LOST_PEER = "UNAVAILABLE"  # the failure of a gang's member that another member left alone: charged to nobody
 
 
@@ -277,7 +278,7 @@ def preempt(tx: Tx, job: Job, lease: Lease, reason: str, by: str) -> Job:
     if job.intent is Intent.RUN:
         tx.emit(JobPreempted(job.id, job.owner_id, lease.node_id, by, reason), private_to=job.owner_id)
     if lease.state is LeaseState.OFFERED:
-        end_group(tx, lease, f"preempted: {reason}"[:500])
+        end_group(tx, lease, f"{YIELDED}{reason}"[:500])
         return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason)
     if job.intent is not Intent.RUN:
         return job
@@ -290,12 +291,29 @@ def _ask(tx: Tx, job: Job, lease: Lease, intent: Intent, reason: str) -> Job:
     return job
 
 
-def yielded(tx: Tx, job: Job, lease: Lease, reason: str) -> Job:
-    """The node stopped with a checkpoint, asked to or for its owner's sake: the job goes on elsewhere or waits."""
+def yielded(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> Job:
+    """The node stopped with a checkpoint, asked to or for its owner's sake, or as the job's script wanted it: the job
+    goes on elsewhere or waits. Runs that give themselves back one after the other as soon as they began are begun again
+    after a wait that grows."""
+    unasked = job.intent is Intent.RUN
     if job.intent is Intent.MOVE and job.reason:
         reason = job.reason  # why it was asked to, in our own words
-    end_group(tx, lease, f"preempted: {reason}"[:500])
-    return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason)
+    end_group(tx, lease, f"{YIELDED}{reason}"[:500])
+    before = _short_yields(tx, lease) if unasked and tx.now - lease.issued_at < SHORT_RUN else 0
+    not_before = tx.now + policy.wait(before) if before else None
+    return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason, not_before=not_before)
+
+
+def _short_yields(tx: Tx, lease: Lease) -> int:
+    """How many runs just before this one were given back as soon as they began."""
+    count = 0
+    for each in reversed(tx.leases_of(lease.job_id)):
+        if each.rank or each.token == lease.token:
+            continue
+        if not each.end_reason.startswith(YIELDED) or (each.ended_at or tx.now) - each.issued_at >= SHORT_RUN:
+            break
+        count += 1
+    return count
 
 
 def refused(tx: Tx, job: Job, node_id: NodeId, reason: str) -> Job:

@@ -116,7 +116,7 @@ class Reporting:
             self._checkpoint(tx, job, lease, report.checkpoint, at)
         elif kind == "preempted":
             job = _charged(tx, job, lease, report.preempted.compute_seconds)
-            job = leases.yielded(tx, job, lease, report.preempted.reason[:400] or "its node gave it back")
+            job = leases.yielded(tx, job, lease, self.policy, report.preempted.reason[:400] or "its node gave it back")
             lease = ended(tx, lease)
         elif kind == "cancelled":
             leases.end_group(tx, lease, "ended by its node")

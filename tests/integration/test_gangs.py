@@ -106,6 +106,24 @@ async def test_a_gang_goes_on_from_a_checkpoint_with_another_number_of_members(
         assert len(told.losses) + len(losses) == 4
 
 
+async def test_what_members_draw_by_chance_is_the_same_after_a_checkpoint(tmp_path: Path) -> None:
+    chance = [{"type": "augmentation", "noise_std": 0.1}, {"type": "dropout", "rate": 0.4}]
+    model = json.dumps({"layers": [*chance, {"type": "dense", "units": 10}]})
+    work = job(tmp_path, batch_size=15, epochs=3, checkpoint_every="none", model=model)
+    async with running(tmp_path) as executor:
+        through = await train_together(executor, replace(work, work_dir=tmp_path / "through"), 2)
+        expected = finished(through)
+        told = await train_together(executor, work, 2, preempt_at=1)
+        (saved,) = told.checkpoints
+        assert saved.batch > 0
+        again = replace(work, work_dir=tmp_path / "again", resume=saved.file.path)
+        more = await train_together(executor, again, 2)
+        assert [*told.losses, *more.losses] == pytest.approx(through.losses, rel=1e-6)
+        mine, ours = (load_file(each.artefacts[0].path) for each in (expected, finished(more)))
+        for name, value in mine.items():
+            assert (ours[name] - value).abs().max() < 1e-6, name
+
+
 async def test_diloco_sends_a_hundredth_of_the_bytes(tmp_path: Path) -> None:
     rates = {"learning_rate": "0.003", "sync_every": "150", "optimizer": "adamw"}
     work = job(tmp_path, batch_size=32, epochs=20, hyperparameters=rates)

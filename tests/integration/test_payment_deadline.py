@@ -74,7 +74,7 @@ async def test_a_run_saves_itself_before_its_payment_ends_and_goes_on_with_a_new
 
     def save(tx: Any) -> None:
         found = tx.job(job.id)
-        leases.yielded(tx, found, tx.lease(job.id, job.token), "asked to")
+        leases.yielded(tx, found, tx.lease(job.id, job.token), POLICY, "asked to")
 
     await house.store.write(save)
     await near(house, job, timedelta(0))

@@ -15,6 +15,7 @@ from cyxwiz.domain.job import Job, Lease
 from cyxwiz.domain.states import JobState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Tx
+from cyxwiz.services import leases
 from cyxwiz.services.assignment import assignment
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.reports import token_to
@@ -165,4 +166,34 @@ async def test_a_node_is_not_paid_for_longer_than_it_had_the_job(tmp_path: Path)
     await house.store.write(lambda tx: house.reporting.apply(tx, lease.node_id, "boot", [report(1e9)]))
     done = await house.jobs.get(bob, job.id)
     assert (done.state, done.compute_seconds) == (JobState.COMPLETED, 30.0)
+    await house.aclose()
+
+
+async def test_runs_that_give_themselves_back_at_once_wait_longer_each_time(tmp_path: Path) -> None:
+    """As a script does that saves and leaves with 85 again and again; one that worked for a while begins again at
+    once, and so does one that central took away."""
+    clock = HandClock()
+    house = await central(tmp_path, clock=clock)
+    bob = await house.accounts.authenticate(house.bob)
+    job, _ = await house.jobs.submit(bob, parse_jobfile(JOB))
+    node = await house.node()
+
+    async def waits(seconds: float, *, asked: bool = False) -> float:
+        """How long a job waits whose run is given back after so many seconds."""
+        lease = await house.lease(job.id, node)
+        clock.advance(seconds)
+        if asked:
+            await house.store.write(lambda tx: leases.preempt(tx, tx.job(job.id), lease, "drained", "an admin"))  # type: ignore[arg-type]
+        else:
+            report = pb.Report(job_id=job.id, token=token_to(lease.token), seq=1, preempted=pb.Preempted(reason="85"))
+            await house.store.write(lambda tx: house.reporting.apply(tx, node, "boot", [report]))
+        after = await house.jobs.get(bob, job.id)
+        assert (after.state, after.retry_count) == (JobState.PENDING, 0)
+        return (after.not_before - clock.now()).total_seconds() if after.not_before is not None else 0.0
+
+    assert await waits(3600) == 0
+    assert [await waits(1) for _ in range(4)] == [0, 1, 2, 4]
+    assert await waits(1, asked=True) == 0
+    assert await waits(60) == 0
+    assert [await waits(1) for _ in range(2)] == [0, 1]
     await house.aclose()

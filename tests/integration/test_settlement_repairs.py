@@ -111,7 +111,7 @@ async def test_a_job_that_was_paused_for_want_of_money_goes_on_with_a_top_up(hou
     def unit(tx: Any) -> None:
         found = leases.pause(tx, tx.job(job.id), "the platform")
         found = tx.save_job(replace(found, reason=f"{OUT_OF_FUNDS}: add some"))
-        leases.yielded(tx, found, tx.lease(job.id, job.token), "asked to")
+        leases.yielded(tx, found, tx.lease(job.id, job.token), POLICY, "asked to")
 
     await house.store.write(unit)
     paused = await house.now(job)
@@ -128,7 +128,7 @@ async def test_a_job_that_its_owner_paused_does_not(house: House) -> None:
     def unit(tx: Any) -> None:
         found = leases.pause(tx, tx.job(job.id), "ada")
         assert found.intent is Intent.PAUSE
-        leases.yielded(tx, found, tx.lease(job.id, job.token), "asked to")
+        leases.yielded(tx, found, tx.lease(job.id, job.token), POLICY, "asked to")
 
     await house.store.write(unit)
     await house.payments.top_up(Principal(house.owner, "ada", Role.USER), job.id, AMOUNT)

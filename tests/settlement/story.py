@@ -227,7 +227,7 @@ class Player:
         lease = tx.lease(job.id, job.token) if job.token else None
         assert lease is not None
         paused = job.intent is Intent.PAUSE
-        leases.yielded(tx, job, lease, job.reason)
+        leases.yielded(tx, job, lease, POLICY, job.reason)
         self.story.seen.append("paused" if paused else "moved")
         return "paused" if paused else "moved"
 
@@ -252,7 +252,7 @@ class Player:
         self.story.seen.append(leg.end)
         match leg.end:
             case "yield":
-                leases.yielded(tx, job, lease, "its owner wants the machine")
+                leases.yielded(tx, job, lease, POLICY, "its owner wants the machine")
             case "lost":
                 leases.drop(tx, job, lease, POLICY, "silent")
             case "retry":

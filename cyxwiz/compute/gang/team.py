@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -39,6 +40,9 @@ class Alone:
     def take(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Any], Tensor]:
         """Once the optimizer is there; what to call for the outputs."""
         return model
+
+    def draw(self, seed: int, epoch: int, batch: int, augment: torch.Generator) -> None:
+        """Before each batch: what chance it computes with, in the model and in `augment`."""
 
     def weigh(self, loss: Tensor, mine: int, all_of_them: int) -> Tensor:
         """The mean loss of its rows so that the mean over the members is the mean of the batch."""
@@ -97,6 +101,17 @@ class Team(Alone):
 
     def join(self, model: nn.Module) -> None:
         self._gradient_bytes = sum(each.numel() * each.element_size() for each in model.parameters())
+
+    def draw(self, seed: int, epoch: int, batch: int, augment: torch.Generator) -> None:
+        """Begins it anew, by the job's seed, the member and the batch: no two members draw alike, and to go on from a
+        checkpoint, which has the first member's state alone, nobody else's is needed."""
+        import torch
+
+        digest = hashlib.blake2b(f"{seed} {self.rank} {epoch} {batch}".encode(), digest_size=16).digest()
+        torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big"))
+        if self._device.type == "cuda":
+            torch.cuda.manual_seed(int.from_bytes(digest[:8], "big"))
+        augment.manual_seed(int.from_bytes(digest[8:], "big"))
 
     def weigh(self, loss: Tensor, mine: int, all_of_them: int) -> Tensor:
         return loss * (mine * self.world / all_of_them)
