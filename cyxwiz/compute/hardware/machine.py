@@ -5,6 +5,7 @@ Everything is a field, so that a recording of another machine can stand in for t
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -18,6 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cyxwiz.compute.hardware.patience import Patient
+
+NVML_SECONDS = 2.0
 TOOL_SECONDS = 10.0
 TORCH_SECONDS = 60.0
 
@@ -69,12 +73,18 @@ def run_tool(command: Sequence[str], seconds: float = TOOL_SECONDS) -> Ran:
     return Ran(done.stdout)
 
 
-def load_nvml() -> Any:
-    """The module pynvml, initialised. Raises NoNvmlError."""
+@functools.cache
+def _patient_nvml() -> Any:
     try:
-        import pynvml as nvml
+        import pynvml
     except ImportError:
         raise NoNvmlError("the package nvidia-ml-py is not installed (pip install cyxwiz[node])") from None
+    return Patient(pynvml, NVML_SECONDS)
+
+
+def load_nvml() -> Any:
+    """The module pynvml, initialised, whose calls come back in any case. Raises NoNvmlError."""
+    nvml = _patient_nvml()
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from cyxwiz.compute.hardware.cpu import Ram
@@ -34,7 +35,8 @@ def read(machine: Machine, ram: Ram) -> Answer:
     except nvml.NVMLError as error:
         return Answer("nvml", tuple(devices), (*notes, f"nvml: stopped answering: {error}"), answered=bool(devices))
     finally:
-        nvml.nvmlShutdown()
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
     return Answer("nvml", tuple(devices), tuple(notes), answered=True)
 
 

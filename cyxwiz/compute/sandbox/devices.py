@@ -5,13 +5,14 @@ They are those of the node's inventory, in its order: the N-th is `cuda:N` for c
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from cyxwiz.compute.hardware.detect import WSL_DEVICE, Inventory
 from cyxwiz.compute.hardware.facts import Facts
-from cyxwiz.compute.hardware.machine import Machine
+from cyxwiz.compute.hardware.machine import Machine, NoNvmlError
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,8 @@ def _minor(facts: Facts, machine: Machine) -> int | None:
             return int(line.removeprefix(_MINOR))
     uuid = facts.slice_of or facts.uuid
     try:
-        import pynvml as nvml
-    except ImportError:
-        return None
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
+        nvml = machine.nvml()
+    except NoNvmlError:
         return None
     try:
         return int(nvml.nvmlDeviceGetMinorNumber(nvml.nvmlDeviceGetHandleByUUID(uuid))) if uuid else None
@@ -77,4 +74,5 @@ def _minor(facts: Facts, machine: Machine) -> int | None:
         log.warning("GPU %s can't be given to jobs: %s", uuid, error)
         return None
     finally:
-        nvml.nvmlShutdown()
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
