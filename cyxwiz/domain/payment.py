@@ -269,8 +269,7 @@ class Done:
     Args:
         reference: the transaction, as people can look it up; "" when there was nothing to do.
         paid_units: paid out in all, fees included; it may be less than what was earned, never more.
-        stopped: its client has ended it on the ledger: nothing more will be paid out of it.
-        over: it was ended on the ledger, which holds nothing of it any more.
+        over: it was ended on the ledger, which holds nothing of it any more; `stopped`: because its client wanted that.
         ended: movements as they are now, to be stored with the step.
     """
 
@@ -294,8 +293,7 @@ def after(payment: Payment, step: Step, work: Work, done: Done, now: datetime) -
         case Step.ASSIGN:
             return replace(payment, node=work.node, node_id=work.node_id)
         case Step.PAY:
-            # What a stream's cap held back is still owed, unless its client has ended the stream.
-            earned = done.paid_units if done.stopped else max(payment.earned_units, done.paid_units)
+            earned = max(payment.earned_units, done.paid_units)  # what a stream's cap held back is still owed
             return payment.move(PaymentTrigger.PAY, paid_units=done.paid_units, earned_units=earned)
         case Step.SETTLE | Step.REFUND:
             if not done.locked:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections.abc import Sequence
 
 from solders.pubkey import Pubkey
@@ -21,6 +23,16 @@ async def chain_time(rpc: Rpc, clock: Clock) -> int:
     if account is None:
         return int(clock.now().timestamp())
     return int.from_bytes(bytes(account.data)[32:40], "little", signed=True)
+
+
+def job_bytes(payment: Payment) -> bytes:
+    """The 16 bytes that name the escrow beside its client."""
+    return uuid.UUID(payment.id).bytes
+
+
+def evidence(payment: Payment) -> bytes:
+    """What the platform attests by: a digest of the job, the lease's number and how far it was."""
+    return hashlib.sha256(f"{payment.job_id}:{payment.attempt}:{payment.progress!r}".encode()).digest()
 
 
 def allowance(held: Escrow, now: int) -> int:

@@ -18,7 +18,7 @@ from solders.transaction import VersionedTransaction
 
 from cyxwiz.domain.errors import conflict, invalid
 from cyxwiz.ledger.instructions import escrow as program
-from cyxwiz.ledger.instructions.escrow import Escrow, Terms
+from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Terms
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.rpc import Rpc
 
@@ -41,7 +41,13 @@ def differences(terms: Terms, held: Escrow) -> list[str]:
         ("dispute window", terms.window, held.window),
         ("deadline", terms.deadline, deadline if deadline is not None else held.deadline),
     )
-    return [f"its {name} is {found}, not {agreed}" for name, agreed, found in pairs if agreed != found]
+    found = [f"its {name} is {found}, not {agreed}" for name, agreed, found in pairs if agreed != found]
+    if Flag.BORN_OPEN not in held.flags:
+        # Nobody else could ever be paid out of it, and whose work it is given to would work for nothing.
+        found.append(f"its node was fixed to {held.node} when it was made, not left open")
+    if Flag.STOPPED in held.flags:
+        found.append("its client has stopped it")
+    return found
 
 
 class Offers:

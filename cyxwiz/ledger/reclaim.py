@@ -16,9 +16,9 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ledger.escrows import chain_time
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Payout, state_address
 from cyxwiz.ledger.keys import Key
+from cyxwiz.ledger.payees import mend
 from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sender import Failed, Intent, Sender
-from cyxwiz.ledger.tokens import make_account
 from cyxwiz.ports.clock import Clock
 
 
@@ -50,10 +50,9 @@ async def reclaim(rpc: Rpc, clock: Clock, program: Pubkey, key: Key, job: bytes)
     streams = Flag.STREAM in escrow.flags
     if not streams:
         _check_free(escrow, await chain_time(rpc, clock))
-    payout = Payout(program, escrow, key.pubkey)
+    made, payout = await mend(rpc, key.pubkey, Payout(program, escrow, key.pubkey))
     back = payout.close() if streams else payout.reclaim()
-    tokens = make_account(key.pubkey, key.pubkey, escrow.mint)  # in case it was closed meanwhile
-    ended = await Sender(rpc, clock).send(Intent((tokens, back), (key,)), record=_nowhere)
+    ended = await Sender(rpc, clock).send(Intent((*made, back), (key,)), record=_nowhere)
     if isinstance(ended, Failed):
         raise ended.error
     paid = escrow.accrued if streams else escrow.released

@@ -10,7 +10,6 @@ token account of that key. A node without a wallet is paid to its owner's.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,13 +30,14 @@ from cyxwiz.domain.payment import Done, Funding, Movement, Payment, Step, Work, 
 from cyxwiz.ledger.chain_stakes import Accounts, ChainStakes, StakingKeys
 from cyxwiz.ledger.cluster import Cluster
 from cyxwiz.ledger.deployment import Deployment
-from cyxwiz.ledger.escrows import allowance, chain_time, how_it_ended
+from cyxwiz.ledger.escrows import allowance, chain_time, evidence, how_it_ended, job_bytes
 from cyxwiz.ledger.grants import Grants
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Payout, Terms
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.offers import Offers, differences
+from cyxwiz.ledger.payees import mend
 from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sending import CONFIRMED, PENDING, Prepared, Record, Send, newest
 from cyxwiz.ledger.tokens import make_account, memo, transfer
@@ -49,6 +49,7 @@ DISPUTE_SECONDS = 86_400
 WITHDRAW = "withdraw"
 STRAY, MOST_STRAYS = timedelta(minutes=5), 100  # after which a transaction in doubt has been left alone; in one pass
 STEPS = frozenset(str(step) for step in Step)
+_NO_ACCOUNT = ("OWNER", "TOKEN_ACCOUNT")  # how the program refuses a token account that is closed, or none any more
 
 
 class SolanaLedger:
@@ -258,16 +259,18 @@ class SolanaLedger:
     async def _assign(self, payment: Payment, held: Escrow | None, work: Work, record: Record) -> Done:
         if held is None:
             return self._over(payment, record)
+        if Flag.STOPPED in held.flags:
+            return await self._stopped(payment, held, record)
         node = _key(work.node)
         if held.node == node:
             return Done(newest(record.moves, "assign"), paid_units=held.released)
-        steps: list[Instruction] = []
-        if held.node is not None:
-            if held.accrued > held.released:
-                steps.append(self._payout(held).claim())
-            steps.append(program.unassign(self._at.program, held, held.platform))
-        steps += [self._make_account(node), program.assign(self._at.program, held, node)]
-        signature = await self._land(payment, Step.ASSIGN, steps, 0, 0, record)
+
+        def steps(payout: Payout) -> list[Instruction]:
+            claims = [payout.claim()] if held.node is not None and held.accrued > held.released else []
+            leaves = [program.unassign(self._at.program, held, held.platform)] if held.node is not None else []
+            return [*claims, *leaves, self._make_account(node), program.assign(self._at.program, held, node)]
+
+        signature = await self._land_payout(payment, held, Step.ASSIGN, steps, 0, 0, record)
         return Done(signature, paid_units=max(held.released, held.accrued))
 
     async def _for_its_node(self, payment: Payment, held: Escrow | None, work: Work, record: Record) -> Escrow | None:
@@ -285,40 +288,53 @@ class SolanaLedger:
             return self._over(payment, record)
         if held.interval == 0:
             raise conflict(f"Payment {payment.id} is paid out at its end")
+        if Flag.STOPPED in held.flags:
+            return await self._stopped(payment, held, record)
         total = owed = min(payment.earned_units, held.amount)
         if owed > held.accrued:
             total = min(owed, await self._attestable(payment, held, owed, record))
-        stopped = Flag.STOPPED in held.flags
         if total <= held.released and held.accrued <= held.released:
-            return Done(newest(record.moves, "pay"), paid_units=held.released, stopped=stopped)
-        steps: list[Instruction] = []
-        if total > held.accrued:
-            steps.append(program.attest(self._at.program, held, total, self._evidence(payment)))
+            return Done(newest(record.moves, "pay"), paid_units=held.released)
         total = max(total, held.accrued)
-        steps.append(self._payout(held).claim())
+        return Done(await self._claim(payment, held, total, record), paid_units=total)
+
+    async def _claim(self, payment: Payment, held: Escrow, total: int, record: Record) -> str:
+        """Pays a stream's node up to `total`, in all."""
+        attests = self._attesting(payment, held, total)
         fee = fee_of(total, held.fee_bps) - held.fees
-        signature = await self._land(payment, Step.PAY, steps, total - held.released, fee, record)
-        return Done(signature, paid_units=total, stopped=stopped)
+        return await self._land_payout(
+            payment, held, Step.PAY, lambda to: [*attests, to.claim()], total - held.released, fee, record
+        )
+
+    def _attesting(self, payment: Payment, held: Escrow, total: int) -> list[Instruction]:
+        """What has a stream earn `total` in all; nothing where it has."""
+        if total <= held.accrued:
+            return []
+        return [program.attest(self._at.program, held, total, evidence(payment))]
+
+    async def _stopped(self, payment: Payment, held: Escrow, record: Record) -> Done:
+        """A stream that its client has stopped earns nothing any more, whoever works: it is ended, so that nobody
+        works on for what will never come."""
+        return replace(await self._end(payment, held, Step.SETTLE, record), over=True, stopped=True)
 
     async def _end(self, payment: Payment, held: Escrow, step: Step, record: Record) -> Done:
         total = held.released
-        steps: list[Instruction] = []
+        owed = min(payment.earned_units, held.amount) if step is Step.SETTLE else 0
         if held.interval:
             total = max(held.accrued, held.released)
-            owed = min(payment.earned_units, held.amount) if step is Step.SETTLE else total
             if owed > total and held.node is not None:
                 total = min(owed, await self._attestable(payment, held, owed, record))
-                if total > held.accrued:
-                    steps.append(program.attest(self._at.program, held, total, self._evidence(payment)))
-            steps.append(self._payout(held).close())
-        elif held.node is None:
-            steps.append(self._payout(held).refund())
-        else:
-            total = max(total, min(payment.earned_units, held.amount) if step is Step.SETTLE else 0)
-            steps.append(self._payout(held).settle(total))
+        elif held.node is not None:
+            total = max(total, owed)
+
+        def steps(payout: Payout) -> list[Instruction]:
+            if held.interval:
+                return [*self._attesting(payment, held, total), payout.close()]
+            return [payout.refund() if held.node is None else payout.settle(total)]
+
         paid, back = total - held.released, held.amount - total
         fee = fee_of(total, held.fee_bps) - held.fees if held.node else 0
-        signature = await self._land(payment, step, steps, paid, fee, record)
+        signature = await self._land_payout(payment, held, step, steps, paid, fee, record)
         return Done(signature, paid_units=total, refunded_units=back)
 
     async def _attestable(self, payment: Payment, held: Escrow, owed: int, record: Record) -> int:
@@ -333,10 +349,7 @@ class SolanaLedger:
         if allowed >= owed or now >= held.deadline or Flag.STOPPED in held.flags:
             return allowed
         if now - held.accrued_at >= held.interval:
-            steps = [program.attest(self._at.program, held, allowed, self._evidence(payment))]
-            steps.append(self._payout(held).claim())
-            fee = fee_of(allowed, held.fee_bps) - held.fees
-            await self._land(payment, Step.PAY, steps, allowed - held.released, fee, record)
+            await self._claim(payment, held, allowed, record)
         raise CyxError(Code.UNAVAILABLE, f"Payment {payment.id}: the stream's rate does not allow all of it yet")
 
     # what is there
@@ -347,7 +360,7 @@ class SolanaLedger:
         return None if account is None or not account.data else Escrow.decode(address, bytes(account.data))
 
     def _address(self, payment: Payment) -> Pubkey:
-        return program.state_address(self._at.program, _key(payment.client), _job(payment))
+        return program.state_address(self._at.program, _key(payment.client), job_bytes(payment))
 
     def _agreed(self, payment: Payment, held: Escrow) -> None:
         """Raises CONFLICT unless the escrow is what the payment says."""
@@ -358,7 +371,7 @@ class SolanaLedger:
     def _terms(self, payment: Payment) -> Terms:
         return Terms(
             client=_key(payment.client),
-            job=_job(payment),
+            job=job_bytes(payment),
             mint=self._at.mint,
             platform=self._at.platform.pubkey,
             arbiter=self._at.arbiter,
@@ -370,13 +383,6 @@ class SolanaLedger:
             interval=payment.rate_seconds if payment.streams else 0,
             cap=payment.cap_units if payment.streams else 0,
         )
-
-    def _payout(self, held: Escrow) -> Payout:
-        return Payout(self._at.program, held, self._at.platform.pubkey)
-
-    def _evidence(self, payment: Payment) -> bytes:
-        """What the platform attests by: a digest of the job, the lease's number and how far it was."""
-        return hashlib.sha256(f"{payment.job_id}:{payment.attempt}:{payment.progress!r}".encode()).digest()
 
     async def _moves(self, payment: Payment) -> Sequence[Movement]:
         return await self._store.read(lambda tx: tx.movements_of(payment.id))
@@ -407,6 +413,28 @@ class SolanaLedger:
                 # It is not the client who lacks anything: the job must not fail for it.
                 raise CyxError(Code.UNAVAILABLE, f"The platform's SOL has run out: {error.message}") from error
             raise
+
+    async def _land_payout(
+        self,
+        payment: Payment,
+        held: Escrow,
+        step: Step,
+        steps: Callable[[Payout], Sequence[Instruction]],
+        units: int,
+        fee: int,
+        record: Record,
+    ) -> str:
+        """As `_land`, for steps that pay out."""
+        payout = Payout(self._at.program, held, self._at.platform.pubkey)
+        try:
+            return await self._land(payment, step, steps(payout), units, fee, record)
+        except CyxError as error:
+            if error.details.get("program_error") not in _NO_ACCOUNT:
+                raise
+            made, payout = await mend(self._rpc, self._at.platform.pubkey, payout)
+            if not made:
+                raise
+        return await self._land(payment, step, [*made, *steps(payout)], units, fee, record)
 
     def _movement(self, payment: Payment, step: Step, units: int, fee: int) -> Movement:
         escrow = str(self._address(payment))
@@ -469,8 +497,3 @@ def _key(account: str) -> Pubkey:
         return Pubkey.from_string(account)
     except ValueError:
         raise invalid(f"{account[:60]!r} is no address on the chain: expected 32 bytes in base58") from None
-
-
-def _job(payment: Payment) -> bytes:
-    """The 16 bytes that name the escrow beside its client."""
-    return uuid.UUID(payment.id).bytes

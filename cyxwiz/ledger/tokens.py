@@ -11,7 +11,8 @@ from cyxwiz.ledger.instructions.values import token_account, u64
 
 ASSOCIATED_TOKEN_PROGRAM = Pubkey.from_string("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL")
 MEMO_PROGRAM = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
-CREATE_IDEMPOTENT, TRANSFER = b"\x01", b"\x03"
+CREATE_IDEMPOTENT, TRANSFER, INITIALIZE = b"\x01", b"\x03", b"\x12"
+ACCOUNT_BYTES, ACCOUNT_RENT = 165, 2_039_280  # of a token account; lamports that keep it there
 
 
 def memo(text: str) -> Instruction:
@@ -30,6 +31,12 @@ def make_account(payer: Pubkey, owner: Pubkey, mint: Pubkey) -> Instruction:
         AccountMeta(TOKEN_PROGRAM, False, False),
     ]
     return Instruction(ASSOCIATED_TOKEN_PROGRAM, CREATE_IDEMPOTENT, accounts)
+
+
+def initialize(account: Pubkey, owner: Pubkey, mint: Pubkey) -> Instruction:
+    """Makes a new account of the token program's one of `owner`."""
+    accounts = [AccountMeta(account, False, True), AccountMeta(mint, False, False)]
+    return Instruction(TOKEN_PROGRAM, INITIALIZE + bytes(owner), accounts)
 
 
 def transfer(source: Pubkey, destination: Pubkey, mint: Pubkey, units: int) -> Instruction:

@@ -193,12 +193,12 @@ class Settlement:
         tell(tx, moved, step, done)
         if not moved.open:
             _tell_cost(tx, moved)
-        job = tx.job(payment.job_id) if step is Step.LOCK or done.stopped or done.over else None
+        job = tx.job(payment.job_id) if step is Step.LOCK or done.over else None
         if job is not None and not job.ended:
             if step is Step.LOCK:
                 self.funded(tx, job, locked=moved)
             else:
-                self._set_aside(tx, job, GONE if done.over else STOPPED)
+                self._set_aside(tx, job, STOPPED if done.stopped else GONE)
         return replace(moved, job_version=-1) if moved.open else moved
 
     def funded(self, tx: Tx, job: Job, locked: Payment | None = None) -> Job:

@@ -1,0 +1,153 @@
+"""Clients and nodes that turn their own keys against each other, on the real program: neither holds the other's money."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import httpx
+import pytest
+from solders.instruction import AccountMeta, Instruction
+from solders.keypair import Keypair as SoldersKeypair
+from solders.message import Message
+from solders.pubkey import Pubkey
+from solders.token import ID as TOKEN_PROGRAM
+from solders.transaction import VersionedTransaction
+
+from cyxwiz.client.escrow import pay_with
+from cyxwiz.client.keypair import Keypair
+from cyxwiz.ledger.instructions import escrow as program
+from cyxwiz.ledger.instructions.values import token_account
+from cyxwiz.ledger.keys import Key
+from cyxwiz.ledger.localnet.chain import Chain
+from cyxwiz.ledger.localnet.direct import direct_rpc
+from cyxwiz.ledger.localnet.vm import Tokens
+from cyxwiz.ledger.programs import Program, local_id
+from cyxwiz.ledger.tokens import make_account, transfer
+from tests.contract.conftest import HandClock
+from tests.integration import test_quotes as quotes
+from tests.integration.conftest import refused
+from tests.integration.test_quotes import HAS, ledger, make, paying, quote, terms_of
+from tests.integration.test_receipts import settle
+from tests.wiring import JOB, Central, progress
+
+clock, chain, house, alice, wallet = quotes.clock, quotes.chain, quotes.house, quotes.alice, quotes.wallet
+CLIENT = Key(SoldersKeypair.from_seed(b"\7" * 32))
+ESCROW = local_id(Program.ESCROW)
+
+
+async def send(chain: Chain, instructions: Sequence[Instruction], by: Key = CLIENT) -> str:
+    blockhash, _ = await direct_rpc(chain).latest_blockhash()
+    message = Message.new_with_blockhash(list(instructions), by.pubkey, blockhash)
+    return str(await chain.submit(bytes(VersionedTransaction.populate(message, [by.sign(bytes(message))]))))
+
+
+def emptied(owner: Pubkey, mint: Pubkey, units: int) -> list[Instruction]:
+    """Its tokens go to another key of the same person."""
+    other = Pubkey.from_bytes(b"\5" * 32)
+    return [make_account(owner, other, mint), transfer(owner, other, mint, units)] if units else []
+
+
+def closing(owner: Pubkey, mint: Pubkey) -> Instruction:
+    """SPL Token's CloseAccount, which needs it to be empty: the rent is the owner's."""
+    metas = [(token_account(owner, mint), False, True), (owner, False, True), (owner, True, False)]
+    return Instruction(TOKEN_PROGRAM, b"\x09", [AccountMeta(*each) for each in metas])
+
+
+def giving_away(owner: Pubkey, mint: Pubkey) -> Instruction:
+    """SPL Token's SetAuthority of the account's owner: its address stays that of the first one."""
+    metas = [(token_account(owner, mint), False, True), (owner, True, False)]
+    return Instruction(TOKEN_PROGRAM, b"\x06\x02\x01" + b"\6" * 32, [AccountMeta(*each) for each in metas])
+
+
+def escrow_of(chain: Chain, asked: quotes.Json) -> program.Escrow:
+    address = Pubkey.from_string(asked["escrow"]["account"])
+    account = chain.account(address)
+    assert account is not None
+    return program.Escrow.decode(address, bytes(account.data))
+
+
+def all_tokens(chain: Chain, owner: Pubkey) -> int:
+    """In whatever accounts of that owner."""
+    found = [Tokens.of(account) for _, account in chain.owned_by(TOKEN_PROGRAM)]
+    return sum(each.amount for each in found if each is not None and each.owner == owner)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_an_escrow_that_can_pay_no_node_is_no_payment(
+    chain: Chain, alice: httpx.AsyncClient, wallet: Keypair, stopped: bool
+) -> None:
+    asked = await quote(alice, wallet)
+    terms = terms_of(asked)
+    if stopped:
+        sent = await send(chain, [make(terms)])
+        await send(chain, [program.stop(ESCROW, escrow_of(chain, asked))])
+    else:
+        sent = await send(chain, [make(terms, node=Key.new().pubkey)])
+    body = paying({"quote": asked["id"], "escrow_tx_hash": sent})
+    said = refused(await alice.post("/api/jobs", json=body), "INVALID")["message"]
+    assert ("its client has stopped it" if stopped else "its node was fixed to") in said
+    assert (await alice.get("/api/jobs")).json()["total"] == 0
+
+
+async def test_a_stream_that_is_stopped_before_its_node_is_assigned_sets_its_job_aside(
+    house: Central, chain: Chain, alice: httpx.AsyncClient, wallet: Keypair
+) -> None:
+    asked = await quote(alice, wallet)
+    job_id = (await alice.post("/api/jobs", json=paying(pay_with(wallet, asked)))).json()["id"]
+    await settle(house)
+    await send(chain, [program.stop(ESCROW, escrow_of(chain, asked))])
+    lease = await house.lease(job_id, await house.node())
+    await house.report(lease, progress(1, 20))
+    await settle(house)
+    job = (await alice.get(f"/api/jobs/{job_id}")).json()
+    assert job["reason"].startswith("its client stopped the payments: `cyxwiz jobs topup")
+    payment = (await alice.get("/api/payments")).json()["payments"][0]
+    assert (payment["status"], payment["paid_units"], payment["refunded_units"]) == ("refunded", 0, 30_000_000)
+    assert await ledger(house).balance(wallet.address) == HAS
+
+
+@pytest.mark.parametrize("spoil", [closing, giving_away])
+async def test_a_client_without_its_account_pays_all_the_same(
+    house: Central, chain: Chain, alice: httpx.AsyncClient, wallet: Keypair, clock: HandClock, spoil: object
+) -> None:
+    asked = await quote(alice, wallet)
+    job_id = (await alice.post("/api/jobs", json=paying(pay_with(wallet, asked)))).json()["id"]
+    await settle(house)
+    mint = terms_of(asked).mint
+    left = await ledger(house).balance(wallet.address)
+    await send(chain, [*emptied(CLIENT.pubkey, mint, left), spoil(CLIENT.pubkey, mint)])  # type: ignore[operator]
+    await quotes.settle_after_a_run(house, job_id, clock)
+    payment = (await alice.get("/api/payments")).json()["payments"][0]
+    assert payment["status"] == "completed"
+    assert payment["paid_units"] > 0
+    assert payment["paid_units"] + payment["refunded_units"] == 30_000_000
+    assert all_tokens(chain, CLIENT.pubkey) == payment["refunded_units"]
+
+
+@pytest.mark.parametrize("spoil", [closing, giving_away])
+async def test_a_node_without_its_account_holds_nobodys_money(
+    house: Central, chain: Chain, alice: httpx.AsyncClient, clock: HandClock, spoil: object
+) -> None:
+    rig = Key.new()
+    await chain.airdrop(rig.pubkey, 10**9)
+    before = (await alice.get("/api/wallet")).json()["balance_units"]
+    job = {**JOB, "payment": {"max_price": "0.03"}}
+    job_id = (await alice.post("/api/jobs", json=job)).json()["id"]
+    await settle(house)
+    lease = await house.lease(job_id, await house.node(wallet_address=str(rig.pubkey)))
+    clock.advance(2.5)
+    await house.report(lease, progress(1, 20))
+    await settle(house)  # its node is assigned
+    mint = Pubkey.from_string((await alice.get("/api/platform")).json()["ledger"]["token_mint"])
+    await send(chain, [spoil(rig.pubkey, mint)], by=rig)  # type: ignore[operator]
+    clock.advance(60)
+    finished = await house.finished(b"weights" * 100, loss=0.25)
+    await house.report(lease, finished, after=1)
+    await settle(house)
+    payment = (await alice.get("/api/payments")).json()["payments"][0]
+    assert payment["status"] == "completed"
+    paid = payment["paid_units"]
+    assert paid > 0
+    assert payment["paid_units"] + payment["refunded_units"] == 30_000_000
+    assert all_tokens(chain, rig.pubkey) == paid - paid // 10
+    assert (await alice.get("/api/wallet")).json()["balance_units"] == before - paid
