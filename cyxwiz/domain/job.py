@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.script import Script
@@ -25,6 +26,9 @@ from cyxwiz.domain.states import (
 )
 from cyxwiz.domain.verification import CheckSpec, Mode
 from cyxwiz.domain.weights import Weights
+
+if TYPE_CHECKING:
+    from cyxwiz.domain.pricing import NodePricing
 
 
 def data_source(uri: str) -> str:
@@ -208,6 +212,7 @@ class Lease:
     rank: int = 0
     world: int = 1  # members of its group
     lead: int = 0  # counter of the token of the group's first member; 0: its own
+    pricing: NodePricing | None = None  # the node's own as it was issued, which hold to its end; None: it had set none
 
     @property
     def group(self) -> Token:

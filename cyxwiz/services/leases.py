@@ -78,11 +78,13 @@ def issue(tx: Tx, job: Job, *node_ids: NodeId) -> Lease:
 
     Returns the first member's lease. Raises CONFLICT or STALE if the job is no longer there to give.
     """
-    lease = Lease(job.id, tx.next_token(), node_ids[0], tx.now, world=len(node_ids))
-    others = [
-        Lease(job.id, tx.next_token(), other, tx.now, rank=rank, world=len(node_ids), lead=lease.token.counter)
-        for rank, other in enumerate(node_ids[1:], start=1)
+    made = [
+        Lease(
+            job.id, tx.next_token(), node_id, tx.now, rank=rank, world=len(node_ids), pricing=tx.node_pricing(node_id)
+        )
+        for rank, node_id in enumerate(node_ids)
     ]
+    lease, others = made[0], [replace(each, lead=made[0].token.counter) for each in made[1:]]
     node_id = lease.node_id
     saved = tx.checkpoints(job.id, 1) if job.attempts else ()
     tx.save_job(

@@ -15,7 +15,6 @@ from cyxwiz.domain.money import MAX_UNITS, UNITS_PER_CYXWIZ, parse_cyxwiz
 from cyxwiz.domain.node import Hardware
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.pricing import Billing, NodePricing, default_pricing
-from cyxwiz.ports.store import Tx
 from cyxwiz.protocol import node_pb2 as pb
 from cyxwiz.scheduler.price import needs_of, price
 
@@ -107,8 +106,8 @@ def pricing_to(given: NodePricing) -> pb.NodePricing:
     )
 
 
-def cost_of(tx: Tx, job: Job, group: Sequence[Lease], tariff: Tariff, seconds: float) -> int:
-    """Units for a finished job that took `seconds` in all, at the prices of the nodes that ended it.
+def cost_of(job: Job, group: Sequence[Lease], tariff: Tariff, seconds: float) -> int:
+    """Units for a finished job that took `seconds` in all, at the prices by which the nodes that ended it got it.
 
     Never more than its max_price. Each member of a gang is paid at its own prices, those past the first with their bulk
     discount.
@@ -116,10 +115,8 @@ def cost_of(tx: Tx, job: Job, group: Sequence[Lease], tariff: Tariff, seconds: f
     each = seconds / len(group)
     total = 0
     for rank, lease in enumerate(group):
-        node = tx.node(lease.node_id)
-        pricing = node.pricing if node is not None else None
-        alone = price(job.spec, needs_of(job.spec, each, 1), pricing, tariff).units
+        alone = price(job.spec, needs_of(job.spec, each, 1), lease.pricing, tariff).units
         if rank:
-            alone = price(job.spec, needs_of(job.spec, each, 2), pricing, tariff).units - alone
+            alone = price(job.spec, needs_of(job.spec, each, 2), lease.pricing, tariff).units - alone
         total += alone
     return min(total, job.spec.max_price_units or MAX_UNITS)

@@ -280,7 +280,7 @@ class Reporting:
     ) -> Job:
         total = job.compute_seconds + seconds * lease.world
         group = leases.members(tx, lease)
-        cost = cost_of(tx, job, group, self.tariff, total)
+        cost = cost_of(job, group, self.tariff, total)
         tx.add_result(
             JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now, joules)
         )
@@ -309,7 +309,7 @@ class Reporting:
         kinds = (Kind.SUCCESS, Kind.GOOD_METRICS) if learned else (Kind.SUCCESS,)
         for member in group:
             node = tx.node(member.node_id)
-            given = node is not None and not cost and bool(node.pricing) and node.owner_id != job.owner_id
+            given = node is not None and not cost and bool(member.pricing) and node.owner_id != job.owner_id
             earned = [ReputationEvent(kind, job.id) for kind in (*kinds, *((Kind.FREE_WORK,) if given else ()))]
             self.reputation.record(tx, member.node_id, *earned, completed=1, seconds=seconds)
         return job

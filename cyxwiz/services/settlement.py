@@ -247,11 +247,13 @@ class Settlement:
 def _asked(tx: Tx, payment: Payment, job: Job, node_id: NodeId, others: Sequence[Payment]) -> int | None:
     """What a payment's member has cost so far at its node's own prices, less what others of its payments have of it;
     None for a node that has set none, which the tariff pays."""
-    node, lease = tx.node(node_id), tx.lease(job.id, job.token) if job.token is not None else None
-    if node is None or node.pricing is None or lease is None:
+    lead = tx.lease(job.id, job.token) if job.token is not None else None
+    group = leases.members(tx, lead) if lead is not None else ()
+    lease = next((each for each in group if each.rank == payment.member and each.node_id == node_id), None)
+    if lease is None or lease.pricing is None:
         return None
     seconds = job.compute_seconds / lease.world + max(0.0, (tx.now - lease.issued_at).total_seconds())
-    units = quote(needs_of(job.spec, seconds, 1), node.pricing).units
+    units = quote(needs_of(job.spec, seconds, 1), lease.pricing).units
     return max(0, units - sum(_covers(each, payment) for each in others))
 
 

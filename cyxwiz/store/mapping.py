@@ -187,6 +187,7 @@ def to_lease(row: Any) -> Lease:
         rank=row.rank,
         world=row.world,
         lead=row.lead,
+        pricing=to_pricing(row.pricing),
     )
 
 
@@ -205,6 +206,7 @@ def from_lease(lease: Lease) -> dict[str, Any]:
         "rank": lease.rank,
         "world": lease.world,
         "lead": lease.lead,
+        "pricing": _from_pricing(lease.pricing),
     }
 
 
@@ -367,16 +369,22 @@ def to_node(row: Any, devices: Sequence[Any], load: int, reservation_id: str = "
             unknown=tuple(row.unknown_hardware),
         ),
         services=tuple(row.services),
-        pricing=_to_pricing(row.pricing) if row.pricing else None,
+        pricing=to_pricing(row.pricing),
         extras=row.extras,
         load=load,
         reservation_id=reservation_id,
     )
 
 
-def _to_pricing(stored: Mapping[str, Any]) -> NodePricing:
+def to_pricing(stored: Mapping[str, Any] | None) -> NodePricing | None:
+    if not stored:
+        return None
     own = {"billing": Billing(stored["billing"]), "currencies": tuple(stored["currencies"])}
     return NodePricing(**{**stored, **own})
+
+
+def _from_pricing(pricing: NodePricing | None) -> dict[str, Any] | None:
+    return None if pricing is None else asdict(pricing)
 
 
 def from_node(node: Node) -> dict[str, Any]:
@@ -389,7 +397,7 @@ def from_node(node: Node) -> dict[str, Any]:
         "ram_available_bytes": node.hardware.ram_available_bytes,
         "unknown_hardware": list(node.hardware.unknown),
         "services": list(node.services),
-        "pricing": asdict(node.pricing) if node.pricing else None,
+        "pricing": _from_pricing(node.pricing),
         "extras": dict(node.extras),
     }
 

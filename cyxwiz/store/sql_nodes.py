@@ -13,6 +13,7 @@ from sqlalchemy import Row, bindparam, delete, func, insert, select, update
 from cyxwiz.domain.errors import stale
 from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.domain.node import LoadSample, Node
+from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.states import NodeState
 from cyxwiz.ports.store import NodeQuery, Page
 from cyxwiz.store import mapping
@@ -44,6 +45,7 @@ _UNSEEN = (
     .order_by(nodes.c.id)
 )
 _STATE = select(nodes.c.state).where(nodes.c.id == bindparam("id"))
+_PRICING = select(nodes.c.pricing).where(nodes.c.id == bindparam("id"))
 _IN_ORDER = (nodes.c.name, nodes.c.id)
 _FLEET = select(nodes).order_by(*_IN_ORDER)
 _FLEET_DEVICES = select(devices).order_by(devices.c.node_id, devices.c.position)
@@ -68,6 +70,9 @@ class Nodes(Unit):
     def node_state(self, node_id: NodeId) -> NodeState | None:
         found = self._run(_STATE, {"id": node_id}).scalar_one_or_none()
         return None if found is None else NodeState(found)
+
+    def node_pricing(self, node_id: NodeId) -> NodePricing | None:
+        return mapping.to_pricing(self._run(_PRICING, {"id": node_id}).scalar_one_or_none())
 
     def node_by_identity(self, owner_id: UserId, identity: str) -> Node | None:
         return self._whole(self._one(_NODE_BY_IDENTITY, owner_id=owner_id, identity=identity))

@@ -254,6 +254,7 @@ class LeaseRow(Row, table=True):
     rank: int = Field(sa_column_kwargs={"server_default": "0"})
     world: int = Field(sa_column_kwargs={"server_default": "1"})
     lead: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+    pricing: dict[str, Any] | None = Field(sa_type=Json)
 
 
 class JobMetricRow(Row, table=True):

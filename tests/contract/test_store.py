@@ -294,7 +294,7 @@ async def test_tenures_of_what_nodes_hold_below_a_priority(store: Store) -> None
 async def test_leases(store: Store) -> None:
     given = job()
     first = Lease(given.id, Token(1, 9), NODE, START)
-    second = Lease(given.id, Token(1, 10), NODE, START, boot_id="b", state=LeaseState.ACTIVE)
+    second = Lease(given.id, Token(1, 10), NODE, START, boot_id="b", state=LeaseState.ACTIVE, pricing=ASKS)
     elsewhere = Lease(given.id, Token(1, 11), NodeId("elsewhere"), START)
 
     def fill(tx: Tx) -> None:
@@ -387,6 +387,11 @@ async def test_nodes(store: Store, clock: HandClock) -> None:
     assert (list(page.items), page.total) == ([second, replace(first, load=1)], 2)
     assert await store.read(lambda tx: tx.fleet()) == [second, replace(first, load=1)]
     assert await store.read(lambda tx: (tx.node_state(second.id), tx.node_state(twin.id))) == (second.state, None)
+    assert await store.read(lambda tx: [tx.node_pricing(each.id) for each in (first, second, twin)]) == [
+        ASKS,
+        None,
+        None,
+    ]
     for query, names in (
         (NodeQuery(states=frozenset({NodeState.ONLINE})), ["b"]),
         (NodeQuery(region_contains="eu-"), ["a", "b"]),

@@ -1,4 +1,4 @@
-"""Clients and nodes that turn their own keys against each other, on the real program: neither holds the other's money."""
+"""Clients and nodes that turn their own keys against each other, on the real program: neither holds the other up."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from cyxwiz.domain.money import UNITS_PER_CYXWIZ
 from cyxwiz.domain.pricing import Billing, NodePricing
 from cyxwiz.domain.reputation import Kind
 from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.store import Tx
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services.api import Call
@@ -102,6 +103,25 @@ async def test_what_a_job_cost_is_by_the_nodes_prices_and_never_past_its_limit(m
     assert (await market.run(market.spec("2"), hourly)).actual_cost_units == 2 * ONE
     assert (await market.run(market.spec(), epochs)).actual_cost_units == 4 * ONE // 100
     assert (await market.run(market.spec(), tariff)).actual_cost_units == 25_250
+
+
+async def test_prices_are_those_by_which_the_node_got_the_job(market: Market) -> None:
+    """What its owner asks from then on holds for the next one."""
+    node_id = await market.house.node("cheap", pricing=CHEAP)
+    job, _ = await market.house.jobs.submit(market.bob, market.spec())
+    lease = await market.house.lease(job.id, node_id)
+
+    def dearer(tx: Tx) -> None:
+        node = tx.node(node_id)
+        assert node is not None
+        tx.save_node(replace(node, pricing=replace(DEAR, billing=Billing.PER_JOB, per_job_units=20 * ONE)))
+
+    await market.house.store.write(dearer)
+    market.clock.advance(1800)
+    done = await market.house.finished(job.id.encode())
+    done.compute_seconds = 1800
+    await market.house.report(lease, done)
+    assert (await market.house.jobs.get(market.bob, job.id)).actual_cost_units == ONE // 20
 
 
 async def test_free_work_for_somebody_else_is_thanked(market: Market) -> None:
