@@ -423,8 +423,8 @@ class Tx(Protocol):
 
     def set_budget(self, user_id: UserId, units: int | None) -> None: ...
     def costs_since(self, user_id: UserId, month: datetime) -> tuple[int, int]:
-        """(units that jobs which have not ended are expected to cost, units that those cost which ended since then),
-        with what was deleted of that month."""
+        """(units that jobs and reservations which have not ended are expected to cost, units that those cost which
+        ended since then), with what was deleted of that month."""
         ...
 
     def add_deleted_cost(self, user_id: UserId, month: datetime, units: int) -> None: ...

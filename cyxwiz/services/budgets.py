@@ -1,6 +1,6 @@
-"""Budgets: what a user's jobs may cost in a calendar month (UTC).
+"""Budgets: what a user's jobs and reservations may cost in a calendar month (UTC).
 
-What counts is what jobs that ended this month cost, and what jobs that have not ended are expected to cost. A ledger
+What counts is what those that ended this month cost, and what those that have not ended are expected to cost. A ledger
 need not charge anything for it: the estimate counts all the same.
 """
 
@@ -40,21 +40,23 @@ class Budget:
         return max(0, self.amount_units - self.reserved_units - self.spent_units)
 
 
-def reserve(tx: Tx, owner_id: UserId, units: int) -> None:
-    """Raises FUNDS when a job that is expected to cost so much passes its owner's budget. Call it before the job is
-    stored: the budget's row is locked until the unit ends."""
+def reserve(tx: Tx, owner_id: UserId, units: int, *, minutes: int = 0) -> None:
+    """Raises FUNDS when a job that is expected to cost so much passes its owner's budget, or a reservation of so many
+    minutes. Call it before the one or the other is stored: the budget's row is locked until the unit ends."""
     amount = tx.budget(owner_id)
     if amount is None:
         return
     reserved, spent = tx.costs_since(owner_id, month_of(tx.now))
     left = max(0, amount - reserved - spent)
     if units > left:
+        what, less = "This job is expected to cost", "set a lower payment.max_price or resources.max_duration"
+        if minutes:
+            what, less = f"{minutes} minutes cost", "take fewer"
         said = {"needed": units, "left": left, "budget": amount, "reserved": reserved, "spent": spent}
         raise CyxError(
             Code.FUNDS,
-            f"This job is expected to cost {format_cyxwiz(units)} CYXWIZ, and {format_cyxwiz(left)} of your budget of "
-            f"{format_cyxwiz(amount)} for this month are left: set a lower payment.max_price or "
-            "resources.max_duration, let other jobs end, or ask an admin for more",
+            f"{what} {format_cyxwiz(units)} CYXWIZ, and {format_cyxwiz(left)} of your budget of "
+            f"{format_cyxwiz(amount)} for this month are left: {less}, let other jobs end, or ask an admin for more",
             {name: format_cyxwiz(value) for name, value in said.items()},
         )
 

@@ -32,6 +32,7 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Page, ReservationQuery, ReservedJobs, Store, Tx
 from cyxwiz.scheduler.feasible import why_not
 from cyxwiz.scheduler.policy import candidate
+from cyxwiz.services import budgets
 from cyxwiz.services import reservation_ends as ends
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.audit import record
@@ -148,6 +149,7 @@ class Reservations:
                 rate_units_per_hour=rate,
                 fee_percent=self._fee_percent,
             )
+            budgets.reserve(tx, actor.id, made.escrow_units, minutes=minutes)
             tx.add_reservation(made)
             request.keep(tx, made.id)
             record(tx, actor.name, "reservation.reserve", f"reservation:{made.id}", node=node.id, minutes=minutes)
@@ -305,7 +307,13 @@ class Reservations:
         if key and (answer := await self._store.read(request.answered)) is not None:
             units, _, transaction = answer.partition(" ")
             return (await self.get(actor, parsed)).reservation, int(units), transaction
-        seen = await self._change(actor, parsed, lambda tx, reservation: reservation)
+
+        def see(tx: Tx, reservation: Reservation) -> Reservation:
+            more = extended(reservation, minutes, tx.now).escrow_units - reservation.escrow_units
+            budgets.reserve(tx, reservation.owner_id, more, minutes=minutes)
+            return reservation
+
+        seen = await self._change(actor, parsed, see)
         longer = extended(seen, minutes, self._clock.now())
         added = longer.escrow_units - seen.escrow_units
         hold = await self._funds.extend(seen, added, f"extend:{seen.id}:{longer.extensions}:{minutes}")

@@ -1,4 +1,4 @@
-"""Budgets and what jobs cost in a month, as statements."""
+"""Budgets and what jobs and reservations cost in a month, as statements."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from sqlalchemy import BigInteger, bindparam, case, delete, func, insert, select
 from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.money import MAX_UNITS
 from cyxwiz.domain.money import UNITS_PER_CYXWIZ as WHOLE
+from cyxwiz.domain.reservation import cost_units
 from cyxwiz.domain.states import TERMINAL_JOB_STATES
 from cyxwiz.store.sql_jobs import jobs
+from cyxwiz.store.sql_reservations import reservations
 from cyxwiz.store.sql_unit import Unit, insert_once, lookup, table
 from cyxwiz.store.tables_pricing import BudgetRow, DeletedCostRow
 
@@ -27,6 +29,13 @@ _COSTS = select(
 ).where(
     jobs.c.owner_id == bindparam("user_id"),
     jobs.c.completed_at.is_(None) | (jobs.c.completed_at >= bindparam("since")),
+)
+_KEPT = select(reservations.c.rate_units_per_hour, reservations.c.minutes).where(
+    reservations.c.owner_id == bindparam("user_id"), reservations.c.ended_at.is_(None)
+)
+_PAID = reservations.c.paid_units
+_USED = select(*(func.coalesce(func.sum(part), 0) for part in (_PAID // WHOLE, _PAID % WHOLE))).where(
+    reservations.c.owner_id == bindparam("user_id"), reservations.c.ended_at >= bindparam("since")
 )
 _DELETED = select(deleted.c.units).where(
     deleted.c.user_id == bindparam("user_id"), deleted.c.month == bindparam("since")
@@ -58,7 +67,10 @@ class Budgets(Unit):
         given = {"user_id": user_id, "since": month}
         sums = [int(each) for each in self._run(_COSTS, given).one()]
         forgotten = self._run(_DELETED, given).scalar_one_or_none() or 0
-        return sums[0] * WHOLE + sums[1], sums[2] * WHOLE + sums[3] + int(forgotten)
+        kept = sum(cost_units(row.rate_units_per_hour, row.minutes) for row in self._run(_KEPT, {"user_id": user_id}))
+        whole, rest = (int(each) for each in self._run(_USED, given).one())
+        spent = sums[2] * WHOLE + sums[3] + int(forgotten) + whole * WHOLE + rest
+        return sums[0] * WHOLE + sums[1] + kept, spent
 
     def add_deleted_cost(self, user_id: UserId, month: datetime, units: int) -> None:
         self._run(_ADD_MONTH, {"user_id": user_id, "month": month, "units": 0})

@@ -12,6 +12,7 @@ import pytest
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.job import Job
+from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.services.jobfile import parse_jobfile
 from tests.contract.conftest import HandClock
 from tests.wiring import JOB, Central, central
@@ -22,9 +23,10 @@ RATE = 10_100
 
 
 class World:
-    def __init__(self, house: Central, clock: HandClock, admin: Principal, bob: Principal) -> None:
+    def __init__(self, house: Central, clock: HandClock, admin: Principal, bob: Principal, alice: Principal) -> None:
         self.house, self.clock, self.admin, self.bob = house, clock, admin, bob
         self.budgets = house.api.budgets
+        self.alice = alice
 
     async def submit(self, seconds: float, max_price: str = "0") -> Job:
         spec = parse_jobfile({**JOB, "payment": {"max_price": max_price}})
@@ -41,7 +43,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     clock = HandClock()
     house = await central(tmp_path, clock=clock)
     admin, bob = await house.accounts.authenticate(house.admin), await house.accounts.authenticate(house.bob)
-    yield World(house, clock, admin, bob)
+    yield World(house, clock, admin, bob, await house.accounts.authenticate(house.alice))
     await house.aclose()
 
 
@@ -107,3 +109,24 @@ async def test_who_may_set_and_see_a_budget(world: World) -> None:
     assert (await world.budgets.set(world.admin, world.bob.id, "5")).left_units == 5 * 10**9
     assert (await world.budgets.get(world.bob, world.bob.id)).amount_units == 5 * 10**9
     assert (await world.budgets.set(world.admin, "bob", "none")).amount_units is None
+
+
+async def test_reservations_count_like_jobs(world: World) -> None:
+    keep = world.house.reservations
+    node_id = await world.house.node()
+    hourly = (await keep.reserve(world.alice, node_id, "", 60)).look.reservation
+    await keep.release(world.alice, hourly.id)
+    price = hourly.escrow_units // 60  # a minute
+    await world.budgets.set(world.admin, "bob", format_cyxwiz(40 * price))
+    error = await refusal(keep.reserve(world.bob, node_id, "", 60), Code.FUNDS)
+    assert error.message.startswith("60 minutes cost")
+    made = (await keep.reserve(world.bob, node_id, "", 30)).look.reservation
+    assert await world.figures() == (30 * price, 0, 10 * price)
+    await refusal(keep.extend(world.bob, made.id, 15), Code.FUNDS)
+    await keep.extend(world.bob, made.id, 10)
+    assert await world.figures() == (40 * price, 0, 0)
+    world.clock.advance(90)
+    await keep.release(world.bob, made.id)
+    assert await world.figures() == (0, 2 * price, 38 * price), "the begun minutes"
+    world.clock.advance(MONTH)
+    assert await world.figures() == (0, 0, 40 * price)
