@@ -11,7 +11,6 @@ token account of that key. A node without a wallet is paid to its owner's.
 from __future__ import annotations
 
 import hmac
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -20,7 +19,6 @@ from functools import partial
 from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
-from solders.system_program import ID as SYSTEM_PROGRAM
 
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.domain.ids import UserId
@@ -39,14 +37,14 @@ from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.offers import Offers, differences
 from cyxwiz.ledger.payees import mend
 from cyxwiz.ledger.rpc import Rpc
-from cyxwiz.ledger.sending import CONFIRMED, PENDING, Prepared, Record, Send, newest
-from cyxwiz.ledger.tokens import make_account, memo, transfer
+from cyxwiz.ledger.sending import CONFIRMED, PENDING, Record, Send, newest
+from cyxwiz.ledger.tokens import make_account
+from cyxwiz.ledger.withdrawals import Withdrawals
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
 from cyxwiz.ports.store import MovementQuery, Store, Tx
 
 DISPUTE_SECONDS = 86_400
-WITHDRAW = "withdraw"
 STRAY, MOST_STRAYS = timedelta(minutes=5), 100  # after which a transaction in doubt has been left alone; in one pass
 STEPS = frozenset(str(step) for step in Step)
 _NO_ACCOUNT = ("OWNER", "TOKEN_ACCOUNT")  # how the program refuses a token account that is closed, or none any more
@@ -85,6 +83,7 @@ class SolanaLedger:
         keys = StakingKeys(at.staking, at.mint, at.platform, at.judge, at.custody)
         self._chain_time = partial(chain_time, rpc, clock)
         accounts = Accounts(self._key_of, self._afford, self._chain_time, self._make_account)
+        self._withdrawals = Withdrawals(clock, rpc, send, deployment, accounts)
         self.stakes = ChainStakes(clock, rpc, send, keys, accounts)
 
     @property
@@ -196,23 +195,7 @@ class SolanaLedger:
         return await self._grants.give(_key(account), units, key)
 
     async def withdraw(self, user_id: UserId, to: str, units: int, key: str) -> str:
-        account, owner, target = self.client_account(user_id), self._key_of(user_id), _key(to)
-        ident = str(uuid.uuid5(uuid.UUID(user_id), f"withdraw {key}"))
-
-        async def prepare() -> Prepared:
-            await self._check_wallet(target)
-            await self._afford(account, units)
-            steps = [memo(ident), self._make_account(target), transfer(owner.pubkey, target, self._at.mint, units)]
-            return steps, [self._at.platform, owner]
-
-        moved = Movement("", WITHDRAW, units, account, to, self._clock.now(), payment_id=ident, owner_id=user_id)
-        return await self._send.once(moved, prepare)
-
-    async def _check_wallet(self, target: Pubkey) -> None:
-        """Raises INVALID for an account of a program, such as a token account: nobody could move what it is sent."""
-        there = await self._rpc.account(target)
-        if there is not None and there.owner != SYSTEM_PROGRAM:
-            raise invalid(f"to: {target} is an account of a program, no wallet: give its owner's address", field="to")
+        return await self._withdrawals.to(user_id, _key(to), units, key)
 
     async def _afford(self, account: str, units: int) -> None:
         """Raises FUNDS unless so much is there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.localnet.chain import open_chain
 from cyxwiz.ledger.sending import Record
+from cyxwiz.ledger.solana import SolanaLedger
 from cyxwiz.ports.store import MovementQuery
 from tests.contract.conftest import HandClock
 from tests.integration.conftest import client, refused
@@ -129,3 +131,23 @@ async def test_nothing_is_sent_to_an_account_of_a_program(house: Central, alice:
         refused(answer, "INVALID")
         assert "no wallet" in answer.json()["error"]["message"]
     assert await has(alice) == before
+
+
+async def test_where_sol_costs_something_a_wallet_opens_its_account_itself(
+    house: Central, alice: httpx.AsyncClient
+) -> None:
+    """Else its rent, which goes to whoever closes it again, would be there for the taking."""
+    payments = house.api.payments
+    assert payments is not None
+    assert isinstance(payments.ledger, SolanaLedger)
+    withdrawals = payments.ledger._withdrawals
+    withdrawals._at = replace(withdrawals._at, faucet=None)
+    before = await has(alice)
+    said = refused(await alice.post(PATH, json={"to": TO, "amount": "1"}), "INVALID")
+    assert "has no account for CYXWIZ yet: open one first, `spl-token create-account" in said["message"]
+    assert await has(alice) == before
+    withdrawals._at = replace(withdrawals._at, faucet=lambda owner, units: ((), ()))
+    assert (await alice.post(PATH, json={"to": TO, "amount": "1"})).status_code == 201, "where it is opened for it"
+    withdrawals._at = replace(withdrawals._at, faucet=None)
+    assert (await alice.post(PATH, json={"to": TO, "amount": "1"})).status_code == 201, "where it has one"
+    assert await has(alice, TO) == 2 * UNIT
