@@ -87,6 +87,8 @@ def check(
 
 def _check_signature(document: Mapping[str, Any], verified: Verified, key: str) -> None:
     given = document[SIGNATURE]
+    if more := sorted(set(given) - {"algorithm", "public_key", "value"}):
+        raise _wrong("signature", f"it has {', '.join(more)}, which nobody signed")
     if given["algorithm"] != ALGORITHM:
         raise _wrong("signature", f"its algorithm is {given['algorithm']!r}, not {ALGORITHM}")
     if key and given["public_key"].lower() != key.lower():
@@ -138,6 +140,9 @@ def _check_proof(document: Mapping[str, Any], verified: Verified) -> None:
         return
     if (proof["job_id"], proof["seed"]) != (document["job_id"], document["seed"]):
         raise _wrong("proof", "it is of another job")
+    key = proof["node_public_key"]
+    if proof["statement"] is not None and document["node_public_key"] != key:
+        raise _wrong("node_public_key", f"it is {document['node_public_key']}, and the result is signed by {key}")
     check_proof(proof, verified, {file["name"]: file["sha256"] for file in document["files"]})
 
 

@@ -188,7 +188,8 @@ async def test_a_forged_signature_or_digest_is_refused(paid: tuple[Json, str]) -
     changed[DIGESTS] = {**receipt[DIGESTS], "seed": hashlib.sha256(canonical(changed["seed"])).hexdigest()}
     with pytest.raises(CyxError, match=r"^signature: "):
         verify_receipt(changed, key=key)
-    for broken in ({}, {"signature": 1}, {**receipt, "payments": 3}, {**receipt, SIGNATURE: {}}):
+    noted = {**receipt, SIGNATURE: {**receipt[SIGNATURE], "note": "approved"}}
+    for broken in ({}, {"signature": 1}, {**receipt, "payments": 3}, {**receipt, SIGNATURE: {}}, noted):
         with pytest.raises(CyxError):
             verify_receipt(broken, key=key)
 
@@ -246,6 +247,7 @@ async def test_a_platform_can_not_sign_what_its_nodes_did_not(tmp_path: Path) ->
     )
     refused(lambda it: it["files"][0].update(sha256="0" * 64), "files")
     refused(lambda it: it.update(seed=it["seed"] + 1), "another job")
+    refused(lambda it: it.update(node_public_key="11" * 32), "and the result is signed by")
 
 
 def test_canonical_json_is_one_text_for_one_value() -> None:
