@@ -72,6 +72,23 @@ def test_a_lying_platform_gets_no_more_than_the_rate_and_nothing_after_the_stop(
     assert deal.balances() == (START_TOKENS - CAP, CAP * 9 // 10, CAP // 10)
 
 
+@pytest.mark.parametrize("pieces", [1, 2, 60])
+def test_between_two_looks_a_lying_platform_gets_two_caps_at_most(deal: Deal, pieces: int) -> None:
+    """It is silent for an interval, so that the client sees nothing, and then attests all that it can until the client
+    looks again, which it does once an interval."""
+    deal.stream()
+    deal.chain.wait(INTERVAL)
+    total = deal.escrow().accrued
+    assert total == 0, "what the client sees"
+    for _ in range(pieces):
+        attest(deal, total := total + (CAP if not total else CAP // pieces))
+        cannot_attest(deal, total + 1, ProgramError.RATE)
+        deal.chain.wait(INTERVAL // pieces)
+    attest(deal, total := total + CAP // pieces)
+    cannot_attest(deal, total + 1, ProgramError.RATE)
+    assert deal.escrow().accrued == 2 * CAP
+
+
 def test_a_silent_time_is_not_made_up_for(deal: Deal) -> None:
     deal.stream()
     deal.chain.wait(100 * INTERVAL)
