@@ -1,4 +1,4 @@
-"""Base58 in Bitcoin's alphabet, as Solana writes its keys: no 0, O, I or l; a leading zero byte is a '1'."""
+"""Base58 in Bitcoin's alphabet, as Solana writes keys, signatures and data: no 0, O, I or l; a leading zero is a 1."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 KEY_BYTES = 32
 MAX_KEY_TEXT = 44  # of 32 bytes
 _VALUES = {letter: value for value, letter in enumerate(ALPHABET)}
+_CHUNK = 10  # digits at a time: 58^10 fits 64 bits, so few steps are with long numbers
 
 
 def encode(data: bytes) -> str:
-    number, text = int.from_bytes(data), ""
+    number, letters = int.from_bytes(data, "big"), list[str]()
     while number:
-        number, rest = divmod(number, 58)
-        text = ALPHABET[rest] + text
-    return "1" * (len(data) - len(data.lstrip(b"\0"))) + text
+        number, chunk = divmod(number, 58**_CHUNK)
+        for _ in range(_CHUNK):
+            chunk, digit = divmod(chunk, 58)
+            letters.append(ALPHABET[digit])
+    zeros = len(data) - len(data.lstrip(b"\0"))
+    return "1" * zeros + "".join(reversed(letters)).lstrip("1")
 
 
 def decode(text: str) -> bytes:
     """Raises ValueError, naming the first character that is none of the alphabet."""
     number = 0
-    for letter in text:
-        if letter not in _VALUES:
-            raise ValueError(f"{letter!r} is no character of base58")
-        number = number * 58 + _VALUES[letter]
+    for at in range(0, len(text), _CHUNK):
+        part, chunk = text[at : at + _CHUNK], 0
+        for letter in part:
+            if letter not in _VALUES:
+                raise ValueError(f"{letter!r} is no character of base58")
+            chunk = chunk * 58 + _VALUES[letter]
+        number = number * 58 ** len(part) + chunk
     zeros = len(text) - len(text.lstrip("1"))
-    return b"\0" * zeros + number.to_bytes((number.bit_length() + 7) // 8)
+    return b"\0" * zeros + number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
 def parse_wallet(text: str, field: str = "wallet_address") -> bytes:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from solders.pubkey import Pubkey
+from solders.token import ID as TOKEN_PROGRAM
 
+from cyxwiz.domain.base58 import decode
 from cyxwiz.domain.payment import Done, Movement, Payment
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag
 from cyxwiz.ledger.rpc import Rpc
-from cyxwiz.ledger.sending import CONFIRMED, newest
+from cyxwiz.ledger.sending import CONFIRMED
+from cyxwiz.ledger.tokens import TRANSFER
 from cyxwiz.ports.clock import Clock
 
 CLOCK = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
@@ -43,11 +47,38 @@ def allowance(held: Escrow, now: int) -> int:
     return min(held.cap * span // held.interval, held.amount - held.accrued)
 
 
-def how_it_ended(payment: Payment, moves: Sequence[Movement]) -> Done | None:
-    """How an escrow ended that is gone, by what was recorded before it was sent; None if it never was there."""
-    if not newest(moves, "lock"):
-        return None
+async def how_it_ended(rpc: Rpc, payment: Payment, moves: Sequence[Movement], escrow: Pubkey, vault: Pubkey) -> Done:
+    """How an escrow ended that was locked and is gone: by what was recorded before it was sent, else, as its client,
+    its node or the arbiter ended it, by its last transaction on the chain."""
     landed = [move for move in moves if move.state == CONFIRMED]
     total = sum(move.units for move in landed if move.kind in ("pay", "settle", "refund"))
     last = next((move.reference for move in reversed(landed) if move.kind in ("settle", "refund")), "")
+    if not last and (document := await rpc.last_of(escrow)) is not None:
+        back = min(given_back(document, vault, payment.client), payment.amount_units - total)
+        return Done(
+            document["transaction"]["signatures"][0],
+            paid_units=payment.amount_units - back,
+            refunded_units=back,
+        )
     return Done(last, paid_units=total, refunded_units=payment.amount_units - total)
+
+
+def given_back(document: Mapping[str, Any], vault: Pubkey, client: str) -> int:
+    """Units that a transaction moved out of a vault into accounts of the client's, by the transfers that it made within
+    its instructions.
+
+    Args:
+        document: of getTransaction, in the encoding "json".
+    """
+    meta, loaded = document["meta"], document["meta"].get("loadedAddresses") or {}
+    keys = document["transaction"]["message"]["accountKeys"]
+    keys = [*keys, *loaded.get("writable", ()), *loaded.get("readonly", ())]
+    balances = [*(meta["preTokenBalances"] or ()), *(meta["postTokenBalances"] or ())]
+    owners = {each["accountIndex"]: each["owner"] for each in balances}
+    units = 0
+    for inner in (each for group in meta["innerInstructions"] or () for each in group["instructions"]):
+        data, places = decode(inner["data"]), inner["accounts"]
+        if keys[inner["programIdIndex"]] != str(TOKEN_PROGRAM) or data[:1] != TRANSFER or keys[places[0]] != str(vault):
+            continue
+        units += int.from_bytes(data[1:9], "little") if owners.get(places[1]) == client else 0
+    return units

@@ -29,6 +29,7 @@ INVALID_PARAMS = -32602
 INVALID_REQUEST = -32600
 MAX_STATUSES = 256
 MAX_FEE_ACCOUNTS = 128
+LATEST = 20  # transactions of an account that are looked through for one that succeeded
 FEE_PERCENTILE = 75
 _UNREADABLE = (AttributeError, KeyError, IndexError, TypeError, ValueError, ParseHashError)
 
@@ -105,6 +106,11 @@ class Rpc(Protocol):
 
     async def transaction(self, signature: Signature) -> dict[str, Any] | None:
         """A confirmed transaction as getTransaction gives it in the encoding "json"; None when it is not known."""
+        ...
+
+    async def last_of(self, address: Pubkey) -> dict[str, Any] | None:
+        """The newest transaction that names an account and succeeded, as `transaction` gives it; None when the cluster
+        knows none of late."""
         ...
 
     async def failure(self, signature: Signature) -> CyxError | None:
@@ -239,6 +245,13 @@ class JsonRpc:
             if answer is not None and not isinstance(answer, dict):
                 raise ValueError("no object")
             return answer
+
+    async def last_of(self, address: Pubkey) -> dict[str, Any] | None:
+        config = {"limit": LATEST, "commitment": CONFIRMED}
+        answer = await self._call("getSignaturesForAddress", str(address), config)
+        with _reading("getSignaturesForAddress"):
+            found = [Signature.from_string(each["signature"]) for each in answer if each["err"] is None]
+        return await self.transaction(found[0]) if found else None
 
     async def failure(self, signature: Signature) -> CyxError | None:
         document = await self.transaction(signature)

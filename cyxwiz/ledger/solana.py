@@ -151,7 +151,7 @@ class SolanaLedger:
 
     async def _perform(self, payment: Payment, step: Step, work: Work, record: Record) -> Done:
         await self._send.clear(record)
-        if step is Step.LOCK and how_it_ended(payment, record.moves) is not None:
+        if step is Step.LOCK and newest(record.moves, "lock"):
             return Done(newest(record.moves, "lock"))
         held = await self._escrow(payment, record)
         match step:
@@ -165,7 +165,7 @@ class SolanaLedger:
                 if held is not None and step is Step.SETTLE:
                     held = await self._for_its_node(payment, held, work, record)
                 if held is None:
-                    return how_it_ended(payment, record.moves) or Done("", locked=False)
+                    return await self._ended(payment, record) or Done("", locked=False)
                 return await self._end(payment, held, step, record)
 
     async def offer(self, payment: Payment) -> Offer:
@@ -241,7 +241,7 @@ class SolanaLedger:
 
     async def _assign(self, payment: Payment, held: Escrow | None, work: Work, record: Record) -> Done:
         if held is None:
-            return self._over(payment, record)
+            return await self._over(payment, record)
         if Flag.STOPPED in held.flags:
             return await self._stopped(payment, held, record)
         node = _key(work.node)
@@ -268,7 +268,7 @@ class SolanaLedger:
 
     async def _pay(self, payment: Payment, held: Escrow | None, record: Record) -> Done:
         if held is None:
-            return self._over(payment, record)
+            return await self._over(payment, record)
         if held.interval == 0:
             raise conflict(f"Payment {payment.id} is paid out at its end")
         if Flag.STOPPED in held.flags:
@@ -370,10 +370,18 @@ class SolanaLedger:
     async def _moves(self, payment: Payment) -> Sequence[Movement]:
         return await self._store.read(lambda tx: tx.movements_of(payment.id))
 
-    def _over(self, payment: Payment, record: Record) -> Done:
+    async def _ended(self, payment: Payment, record: Record) -> Done | None:
+        """How an escrow ended that is gone; None for one that never was there."""
+        if not newest(record.moves, "lock"):
+            return None
+        address = self._address(payment)
+        vault = program.vault_address(self._at.program, address)
+        return await how_it_ended(self._rpc, payment, record.moves, address, vault)
+
+    async def _over(self, payment: Payment, record: Record) -> Done:
         """How an escrow ended that was to go on: by its client, its node or the arbiter. Raises CONFLICT for one
         unknown."""
-        ended = how_it_ended(payment, record.moves)
+        ended = await self._ended(payment, record)
         if ended is None:
             raise conflict(f"Payment {payment.id}: its escrow is gone")
         return replace(ended, over=True)

@@ -26,7 +26,7 @@ from cyxwiz.ledger.tokens import make_account, transfer
 from tests.contract.conftest import HandClock
 from tests.integration import test_quotes as quotes
 from tests.integration.conftest import refused
-from tests.integration.test_quotes import HAS, ledger, make, paying, quote, terms_of
+from tests.integration.test_quotes import HAS, PRICED, ledger, make, paying, quote, terms_of
 from tests.integration.test_receipts import settle
 from tests.wiring import JOB, Central, progress
 
@@ -151,3 +151,30 @@ async def test_a_node_without_its_account_holds_nobodys_money(
     assert payment["paid_units"] + payment["refunded_units"] == 30_000_000
     assert all_tokens(chain, rig.pubkey) == paid - paid // 10
     assert (await alice.get("/api/wallet")).json()["balance_units"] == before - paid
+
+
+@pytest.mark.parametrize("share", [0, 10_000_000, 30_000_000])
+async def test_what_an_arbiter_decided_is_what_the_receipt_says(
+    house: Central, chain: Chain, alice: httpx.AsyncClient, wallet: Keypair, share: int
+) -> None:
+    """A dispute is between the client, the node and the arbiter: central only finds the escrow gone."""
+    job = {**PRICED, "verify": {"mode": "spot"}}
+    asked = await quote(alice, wallet, job)
+    job_id = (await alice.post("/api/jobs", json=paying(pay_with(wallet, asked), job))).json()["id"]
+    await settle(house)
+    lease = await house.lease(job_id, await house.node())
+    await house.report(lease, progress(1, 20))
+    await settle(house)
+    await send(chain, [program.dispute(ESCROW, escrow_of(chain, asked), CLIENT.pubkey)])
+    arbiter = chain.genesis.keys.judge
+    held = escrow_of(chain, asked)
+    assert held.arbiter == arbiter.pubkey
+    await chain.airdrop(arbiter.pubkey, 10**9)
+    before = await ledger(house).balance(wallet.address)
+    sent = await send(chain, [program.Payout(ESCROW, held, arbiter.pubkey).resolve(share)], by=arbiter)
+    await alice.post(f"/api/jobs/{job_id}/cancel", json={})
+    await settle(house)
+    assert await ledger(house).balance(wallet.address) == before + 30_000_000 - share
+    receipt = (await alice.get(f"/api/jobs/{job_id}/receipt")).json()
+    assert (receipt["settled"], receipt["paid_units"], receipt["refunded_units"]) == (True, share, 30_000_000 - share)
+    assert sent

@@ -18,8 +18,8 @@ from solders.token import ID as TOKEN_PROGRAM
 from solders.transaction import VersionedTransaction
 
 from cyxwiz import __version__
+from cyxwiz.domain import base58
 from cyxwiz.domain.money import parse_cyxwiz
-from cyxwiz.ledger import base58
 from cyxwiz.ledger.localnet import views
 from cyxwiz.ledger.localnet.chain import BadSignature, Chain, Refused
 from cyxwiz.ledger.localnet.genesis import MINT_SIZE

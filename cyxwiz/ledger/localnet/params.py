@@ -10,7 +10,7 @@ from solders.hash import Hash, ParseHashError
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
-from cyxwiz.ledger import base58
+from cyxwiz.domain import base58
 from cyxwiz.ledger.localnet.jsonrpc import MIN_CONTEXT_SLOT, RpcFault, invalid_params
 from cyxwiz.ledger.localnet.transactions import MAX_BYTES
 

@@ -14,7 +14,7 @@ from solders.token import ID as TOKEN_PROGRAM
 from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import TransactionMetadata
 
-from cyxwiz.ledger import base58
+from cyxwiz.domain import base58
 from cyxwiz.ledger.localnet.chain import Chain
 from cyxwiz.ledger.localnet.genesis import MINT_SIZE
 from cyxwiz.ledger.localnet.history import Details

@@ -187,6 +187,10 @@ class FaultyRpc:
         await self._reach()
         return await self._good.transaction(signature)
 
+    async def last_of(self, address: Pubkey) -> dict[str, Any] | None:
+        await self._reach()
+        return await self._good.last_of(address)
+
     async def failure(self, signature: Signature) -> CyxError | None:
         await self._reach()
         return await self._good.failure(signature)

@@ -24,8 +24,8 @@ from solders.token import ID as TOKEN_PROGRAM
 from solders.transaction import VersionedTransaction
 from websockets.asyncio.client import connect
 
+from cyxwiz.domain import base58
 from cyxwiz.domain.errors import CyxError
-from cyxwiz.ledger import base58
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.localnet.chain import Chain
