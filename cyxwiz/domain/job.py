@@ -140,6 +140,8 @@ class JobSpec:
     expected_seconds: float = 0.0  # for the estimate; 0: the whole allowed duration
     max_price_units: int = 0  # 0: the quote
     payment_address: str = ""
+    stream_units: int = 0  # what an escrow of the client's own lets be earned in each `stream_seconds`; 0: it has none
+    stream_seconds: int = 0
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     checkpoint_every: str = "auto"  # see domain.checkpoint
     script: Script | None = None  # its own code, instead of a model definition

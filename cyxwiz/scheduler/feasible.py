@@ -15,7 +15,7 @@ from cyxwiz.domain.pricing import Quote
 from cyxwiz.domain.reputation import HIGHEST, PROBATION
 from cyxwiz.domain.states import NodeState
 from cyxwiz.domain.verification import Mode
-from cyxwiz.scheduler.price import needs_gpu, needs_of, price
+from cyxwiz.scheduler.price import needs_gpu, needs_of, outruns, price
 
 FREE = Tariff(0, 1.0, 0.0)
 LEAST = PROBATION / HIGHEST  # reputation below which a node gets nothing
@@ -155,6 +155,8 @@ def why_not(spec: JobSpec, candidate: Candidate, owner_id: UserId | None = None)
             return f"no {kind} device with {_size(resources.vram_bytes)}"
     if spec.max_price_units and (asked := candidate.quote(spec).units) > spec.max_price_units:
         return f"asks {format_cyxwiz(asked)} CYXWIZ, above max_price {format_cyxwiz(spec.max_price_units)}"
+    if outruns(spec, node.pricing):
+        return "asks more at once than the client's own escrow pays by time"
     if candidate.free_slots < 1:
         return "all slots busy"
     if resources.ram_bytes > candidate.free_ram_bytes:

@@ -26,3 +26,15 @@ def price(spec: JobSpec, needs: Needs, pricing: NodePricing | None, tariff: Tari
     if pricing is not None:
         return quote(needs, pricing)
     return quote_by_tariff(needs, tariff, gpu=needs_gpu(spec), ram_bytes=spec.resources.ram_bytes)
+
+
+def outruns(spec: JobSpec, pricing: NodePricing | None) -> bool:
+    """Whether a job would owe its node more, at some time, than an escrow of the client's own lets be earned by then
+    and one interval later: its client could close it and leave the node with that. The tariff never does."""
+    if not spec.stream_seconds or pricing is None:
+        return False
+    for seconds in (0.0, 3600.0, spec.resources.max_duration_seconds):
+        earned = spec.stream_units * (1 + seconds / spec.stream_seconds)
+        if quote(needs_of(spec, seconds, 1), pricing).units > earned:
+            return True
+    return False

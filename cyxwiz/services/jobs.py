@@ -188,7 +188,11 @@ class Jobs:
         reserve(tx, job.owner_id, job.estimated_cost_units)
         spec = submitted.spec
         if self._payments is not None and lock is not None:
-            submitted = replace(submitted, spec=replace(spec, max_price_units=lock.payment.amount_units))
+            paid = lock.payment
+            spec = replace(spec, max_price_units=paid.amount_units)
+            if paid.streams:
+                spec = replace(spec, stream_units=paid.cap_units, stream_seconds=paid.rate_seconds)
+            submitted = replace(submitted, spec=spec)
             submitted = self._payments.open_signed(tx, submitted, lock)
         elif self._payments is not None and not spec.reservation_id and (price := self.price(spec)):
             # Without a cap of its own it may cost what is locked for it: dearer nodes don't get it.

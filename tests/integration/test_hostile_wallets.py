@@ -15,6 +15,7 @@ from solders.transaction import VersionedTransaction
 
 from cyxwiz.client.escrow import pay_with
 from cyxwiz.client.keypair import Keypair
+from cyxwiz.domain.pricing import Billing, NodePricing
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
@@ -178,3 +179,31 @@ async def test_what_an_arbiter_decided_is_what_the_receipt_says(
     receipt = (await alice.get(f"/api/jobs/{job_id}/receipt")).json()
     assert (receipt["settled"], receipt["paid_units"], receipt["refunded_units"]) == (True, share, 30_000_000 - share)
     assert sent
+
+
+@pytest.mark.parametrize(
+    ("pricing", "gets_it"),
+    [
+        (None, True),
+        (NodePricing(36_000_000, minimum_charge_units=0), True),
+        (NodePricing(36_000_000, minimum_charge_units=20_000_000), False),
+        (NodePricing(0, billing=Billing.PER_JOB, per_job_units=20_000_000, minimum_charge_units=0), False),
+        (NodePricing(0, billing=Billing.PER_EPOCH, per_epoch_units=2_000_000, minimum_charge_units=0), False),
+    ],
+)
+async def test_no_node_gets_a_job_whose_client_could_close_before_it_is_paid(
+    house: Central, alice: httpx.AsyncClient, wallet: Keypair, pricing: NodePricing | None, gets_it: bool
+) -> None:
+    await house.node(pricing=pricing)
+    job = {**JOB, "epochs": 10}
+    asked = await quote(alice, wallet, {**job, "payment": {}})
+    body = {**job, "payment": pay_with(wallet, asked)}
+    made = (await alice.post("/api/jobs", json=body)).json()
+    balance = (await alice.post("/api/jobs", json=job)).json()
+    await settle(house)
+    told = {
+        each: (await alice.get(f"/api/jobs/{each}/explain")).json()["nodes"] for each in (made["id"], balance["id"])
+    }
+    assert told[made["id"]][0]["feasible"] is gets_it, told
+    assert gets_it or told[made["id"]][0]["reason"].startswith("asks more at once than the client's own escrow")
+    assert not str(told[balance["id"]][0]["reason"]).startswith("asks more at once")
