@@ -74,15 +74,16 @@ class ScriptSession:
         if step < 0 or (of is not None and of < 1):
             raise ValueError(f"step {step} of {of}: a step is 0 or more, of 1 or more")
         figures = {str(name): float(value) for name, value in metrics.items()}
-        if len(figures) >= MAX_METRICS:
-            raise ValueError(f"{len(figures)} figures; at most {MAX_METRICS - 1} are reported with a step")
+        told = {**self.metrics, **figures}  # of all steps: the last figure by each name is in the result
+        if len(told) >= MAX_METRICS:
+            raise ValueError(f"figures by {len(told)} names in all; at most {MAX_METRICS - 1} are reported with a step")
         for name, value in figures.items():
             if not math.isfinite(value):
                 raise ValueError(f"{name} is {value}: figures must be finite numbers")
         if not self._reported and self.rank == 0:
             self._reported = True
             self._send(FirstStep())
-        self._step, self.metrics = step, {**self.metrics, **figures}
+        self._step, self.metrics = step, told
         self.should_stop()  # answers what its owner asked for meanwhile
         if self.rank:
             return

@@ -160,6 +160,10 @@ def test_saving_and_going_on(tmp_path: Path) -> None:
         ("import sys\nsys.exit(85)", "had saved nothing"),
         ("import cyxwiz.job as job\njob.report(1, {'loss': float('nan')})", "finite"),
         ("import cyxwiz.job as job\njob.report(-1, {})", "0 or more"),
+        (
+            "import cyxwiz.job as job\nfor i in range(300): job.report(i + 1, {f'metric_{i}': float(i)}, of=300)",
+            "figures by 256 names in all; at most 255",
+        ),
         ("import cyxwiz.job as job\njob.save(object())", "can't be saved"),
     ],
 )
