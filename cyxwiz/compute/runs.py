@@ -435,8 +435,8 @@ class Runner:
             message.finished.CopyFrom(finished)
             return [uploading, message]
         elif isinstance(report, Failed):
-            failed = pb.Failed(code=report.code, message=report.message, retryable=report.retryable)
-            message.failed.CopyFrom(failed)
+            message.failed.code, message.failed.message = report.code, report.message
+            message.failed.retryable, message.failed.by_script = report.retryable, report.by_script
         elif isinstance(report, Preempted):
             preempted = pb.Preempted(reason=record.preempted, compute_seconds=report.compute_seconds)
             message.preempted.CopyFrom(preempted)

@@ -40,6 +40,7 @@ from cyxwiz.ports.executor import (
 
 FILE = "file://"
 MAX_FILES = 1000
+MAX_STEPS = 2**32
 LOSS_SECONDS = 2.0  # as in `train`
 LEVELS = ("debug", "info", "warning", "error")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".onnx", ".cyxmodel")
@@ -71,8 +72,8 @@ class ScriptSession:
         self.out_dir = work.work_dir / "out"
 
     def report(self, step: int, metrics: Mapping[str, float], of: int | None) -> None:
-        if step < 0 or (of is not None and of < 1):
-            raise ValueError(f"step {step} of {of}: a step is 0 or more, of 1 or more")
+        if not 0 <= step < MAX_STEPS or (of is not None and not 1 <= of < MAX_STEPS):
+            raise ValueError(f"step {step} of {of}: a step is 0 or more, of 1 or more, and both are below 2^32")
         figures = {str(name): float(value) for name, value in metrics.items()}
         told = {**self.metrics, **figures}  # of all steps: the last figure by each name is in the result
         if len(told) >= MAX_METRICS:

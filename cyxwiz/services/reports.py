@@ -111,7 +111,7 @@ class Reporting:
             job = leases.retry_or_fail(
                 tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], retryable
             )
-            self.failed(tx, lease, failed.code, failed.message, failed.retryable)
+            self.failed(tx, lease, failed.code, failed.message, failed.retryable, by_script=_by_script(job, failed))
             lease = ended(tx, lease)
         elif kind == "link":
             proofs.take_link(tx, job, lease, report.link)
@@ -142,7 +142,7 @@ class Reporting:
             job = leases.retry_or_fail(
                 tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
             )
-            self.failed(tx, lease, failed.code, failed.message, failed.retryable)
+            self.failed(tx, lease, failed.code, failed.message, failed.retryable, by_script=_by_script(job, failed))
             lease = ended(tx, lease)
         elif kind == "cancelled":
             leases.end_group(tx, lease, "ended by its node")
@@ -317,9 +317,11 @@ class Reporting:
             self.reputation.record(tx, member.node_id, *earned, completed=1, seconds=seconds)
         return job
 
-    def failed(self, tx: Tx, lease: Lease, code: str, message: str, retryable: bool) -> None:
-        """Counts a failed run for its node, which is to blame if another node could do better."""
-        kind = fault(retryable)
+    def failed(
+        self, tx: Tx, lease: Lease, code: str, message: str, retryable: bool, *, by_script: bool = False
+    ) -> None:
+        """Counts a failed run for its node, which is to blame if another node could do better, and no script did it."""
+        kind = fault(retryable, by_script=by_script)
         if lease.world > 1 and code == leases.LOST_PEER:
             kind = Kind.LOST_PEER
         event = ReputationEvent(kind, lease.job_id, message)
@@ -345,6 +347,10 @@ def _went_on_in_vain(tx: Tx, job: Job, lease: Lease) -> bool:
         return False
     release(tx, job.id, kept[0])
     return True
+
+
+def _by_script(job: Job, failed: pb.Failed) -> bool:
+    return failed.by_script and job.spec.script is not None
 
 
 def spent(tx: Tx, lease: Lease, seconds: float) -> float:
