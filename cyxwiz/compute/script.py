@@ -57,7 +57,7 @@ class ScriptSession:
         self._work, self._send, self._orders = work, send, orders
         self._began = time.perf_counter()
         self._state = read_state(work.resume) if work.resume is not None else None
-        self._step = 0
+        self._step, self._steps = 0, 1
         self._progress = 0.0
         self._reported = False
         self.saved = False
@@ -88,14 +88,18 @@ class ScriptSession:
         self.should_stop()  # answers what its owner asked for meanwhile
         if self.rank:
             return
-        steps = of or max(self._work.epochs, step)
+        self._steps = steps = of or max(self._work.epochs, step)
         self._progress = min(1.0, step / steps)
         elapsed = time.perf_counter() - self._began
         remaining = elapsed * (1 - self._progress) / self._progress if self._progress else 0.0
-        epoch = min(step, self._work.epochs) if of is None else math.ceil(self._progress * self._work.epochs)
         shown = {**figures, "step": float(step)}
         share, epochs = self._progress, self._work.epochs
-        self._send(Progressed(epoch, epochs, step, steps, share, shown, elapsed, remaining, epoch_ended=True))
+        self._send(Progressed(self._epoch, epochs, step, steps, share, shown, elapsed, remaining, epoch_ended=True))
+
+    @property
+    def _epoch(self) -> int:
+        """The epoch that the last reported step lies in: a job's epochs are equal shares of a script's steps."""
+        return min(self._work.epochs, -(-self._step * self._work.epochs // self._steps))  # whole: rounded up exactly
 
     def log(self, message: str, level: str) -> None:
         self._send(Logged(level if level in LEVELS else "info", message, "job"))
@@ -107,8 +111,9 @@ class ScriptSession:
         file = write_state(path, state)
         for older in sorted(path.parent.glob("*.safetensors"))[:-2]:
             older.unlink()  # the node has it, or has a newer one
-        epoch = max(1, min(self._work.epochs, self._step))
-        self._send(Checkpointed((file,), epoch, 0, self._step, self._progress, max(1, self._work.threads)))
+        self._send(
+            Checkpointed((file,), max(1, self._epoch), 0, self._step, self._progress, max(1, self._work.threads))
+        )
         self._state, self.saved = state, True
 
     def load(self) -> Any:
