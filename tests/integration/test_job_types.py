@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
+import threading
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -209,6 +211,35 @@ async def test_environments_are_bounded_and_the_oldest_goes(executor: ProcessExe
         await kept.hold(large, lambda: True, None)
     with pytest.raises(CyxError, match="not wanted any more"):
         await kept.hold(locks[1], lambda: False, None)
+    await kept.aclose()
+
+
+async def test_nobody_is_given_packages_that_are_being_removed(
+    executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run asks for the oldest ones at the very moment in which they make room for others."""
+    locks = [wheel(tmp_path / "index", f"pack{n}", "1.0", "", data="x" * 300_000) for n in range(3)]
+    kept = packages(executor, tmp_path, 800_000)
+    for lock in locks[:2]:
+        (await kept.hold(lock, lambda: True, None)).release()
+    oldest, remove, loop = environment_key(locks[0]), shutil.rmtree, asyncio.get_running_loop()
+    reached, go = asyncio.Event(), threading.Event()
+
+    def waits(path: Any, *args: Any, **kwargs: Any) -> None:
+        if not reached.is_set() and (Path(path).name == oldest or Path(path, oldest).exists()):
+            loop.call_soon_threadsafe(reached.set)
+            go.wait(30)
+        remove(path, *args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", waits)
+    newest = asyncio.create_task(kept.hold(locks[2], lambda: True, None))
+    await asyncio.wait_for(reached.wait(), 60)
+    again = asyncio.create_task(kept.hold(locks[0], lambda: True, None))
+    await asyncio.sleep(0)  # it has looked what is there
+    go.set()
+    for number, held in ((0, await again), (2, await newest)):
+        assert (held.path / f"pack{number}" / "data.txt").stat().st_size == 300_000
+    assert (again.result().fresh, newest.result().fresh) == (True, True)
     await kept.aclose()
 
 
