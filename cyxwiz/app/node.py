@@ -157,7 +157,10 @@ async def _door(
     server = NodeServer(execution, addresses, pair, [compute])
     await enter(stack, running, server)
     host, port = advertised(node, server.ports["node.address"])
-    running.ready["node"] = bound(node.address, server.ports["node.address"])
+    for address in addresses:
+        if address.key in server.ports:  # not one that gave way to another program
+            name = address.key.replace(".", "_").removesuffix("_address")
+            running.ready[name] = bound(address.text, server.ports[address.key])
     announced = {"advertise_host": host, "advertise_port": port, "services": (P2P_SERVICE, COMPUTE_SERVICE)}
     return hub, replace(settings, **announced, certificate_fingerprint=pair.fingerprint if pair else "")
 

@@ -109,9 +109,9 @@ def _announce(ready: dict[str, Any], ready_file: Path | None) -> None:
     """The file first: whoever waits for the line may read it."""
     if ready_file is not None:
         write_private(ready_file, json.dumps(ready))
-    for name in ("grpc", "rest", "node_grpc", "node", "node_id"):
-        if name in ready:
-            print(f"{name} {ready[name]}", flush=True)  # noqa: T201  the contract of `run`
+    for name, value in ready.items():
+        if name not in ("pid", "role"):
+            print(f"{name} {value}", flush=True)  # noqa: T201  the contract of `run`
     print("ready", flush=True)  # noqa: T201
 
 

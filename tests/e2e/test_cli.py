@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -190,6 +191,24 @@ def test_nodes_and_tokens(run: Run, both: Process) -> None:
     assert made["token"].startswith("cyxjoin_")
     assert made["id"] in run("node", "token", "list").stdout
     run("node", "token", "revoke", made["id"])
+
+
+def test_every_listening_address_is_told_once(both: Process, tmp_path: Path) -> None:
+    names = ("grpc", "rest", "node", "node_terminal", "node_service", "node_deployment")
+    addresses = [both.ready[name] for name in names]
+    assert len(set(addresses)) == len(names)
+    printed = both.log.read_text().splitlines()
+    for name, address in zip(names, addresses, strict=True):
+        assert printed.count(f"{name} {address}") == 1
+        host, _, port = address.rpartition("/")[2].rpartition(":")
+        socket.create_connection((host, int(port)), 5).close()
+    shared = f"127.0.0.1:{free_port()}"
+    same = [
+        f"node.{name}={shared}" for name in ("address", "terminal_address", "service_address", "deployment_address")
+    ]
+    with cyxwiz("both", tmp_path / "shared", *same) as process:
+        assert [key for key, value in process.ready.items() if value == shared] == ["node"]
+        assert [line for line in process.log.read_text().splitlines() if line.endswith(shared)] == [f"node {shared}"]
 
 
 def test_blobs_there_and_back(run: Run, tmp_path: Path) -> None:
