@@ -253,7 +253,7 @@ def _agent_settings(config: Config, directory: Path, hardware: Hardware, sandbox
         wallet_address=node.wallet_address or "",
         max_concurrent_jobs=node.max_concurrent_jobs or max(1, hardware.cpu_cores // 2),
         join_token=node.join_token or "",
-        heartbeat_seconds=node.heartbeat_interval_ms / 1000 if node.heartbeat_interval_ms else None,
+        heartbeat_seconds=node.heartbeat_interval_ms / 1000,
         directory=directory,
         keep_results_seconds=node.keep_results_seconds,
         data_roots=tuple(Path(root).resolve() for root in node.data_roots),

@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from cyxwiz.app.central import check_exposure, start_central
+from cyxwiz.app.central import start_central
 from cyxwiz.app.core import Core
 from cyxwiz.app.node import start_node
 from cyxwiz.app.parts import Running
-from cyxwiz.config import ConfigError, Loaded
+from cyxwiz.config import ConfigError, Loaded, check_role
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.runtime import collecting
 from cyxwiz.runtime import log as logs
@@ -47,7 +47,7 @@ async def run(
     logs.configure(config.logging.level, config.logging.format)
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    check_exposure(config, role)
+    check_role(loaded, role, allow_unsafe=allow_unsafe)
     if config.redis.url:
         log.warning("redis.url is set, and Redis is not used yet: centrals learn of each other by polling")
     stop = asyncio.Event()

@@ -225,6 +225,11 @@ def test_settings_database_version(run: Run, tmp_path: Path) -> None:
     assert "hidden" not in shown
     assert re.search(r"scheduler\.max_retries\s+7\s+flag", shown)
     assert "max_retries" in run("config", "check", "--set", "scheduler.max_retries=-1", status=2).stderr
+    unsafe = ("config", "check", "--set", "node.sandbox=none")
+    assert "node.sandbox = 'none': " in run(*unsafe, status=2).stderr
+    assert "are good" in run(*unsafe, "--allow-unsafe").stdout
+    assert "are good" in run(*unsafe, "--role", "central").stdout
+    assert "--role rig" in run("config", "check", "--role", "rig", status=2).stderr
     assert "up to date" in run("db", "current").stdout
     run("db", "upgrade", status=1)  # central has the file
     assert document(run("version", "--output", "json"))["version"]
