@@ -405,7 +405,10 @@ class Runner:
 
     def _failed(self, record: Record, error: CyxError) -> pb.Report:
         message = self._report(record)
-        message.failed.CopyFrom(pb.Failed(code=str(error.code), message=error.message, retryable=error.retryable))
+        failed = pb.Failed(code=str(error.code), message=error.message, retryable=error.retryable)
+        # Of what comes before a script starts, its requirements can be wrong and worth another node's try.
+        failed.by_script = record.assign.HasField("script") and error.code is Code.INVALID
+        message.failed.CopyFrom(failed)
         return message
 
     def _messages(self, record: Record, report: Report) -> list[pb.Report]:
