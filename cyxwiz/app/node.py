@@ -6,14 +6,14 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyxwiz.config import Config, ConfigError, Loaded, NodeSection
+from cyxwiz.config import Config, Loaded, NodeSection
 from cyxwiz.domain.account import Role
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.domain.node import COMPUTE_SERVICE, GANG, P2P_SERVICE, REQUIREMENTS, Hardware
@@ -75,7 +75,6 @@ async def start_node(
         return inventory.hardware, lent_gpus(inventory)
 
     hardware, gpus = await asyncio.to_thread(inspect)
-    check_data_roots(config.node.data_roots, data_dir)
     sandbox = await asyncio.to_thread(open_sandbox, config, directory, gpus, allow_unsafe=allow_unsafe)
 
     def detect() -> Hardware:
@@ -176,14 +175,6 @@ def _owners_limits(config: Config, clock: Clock, sensors: Sensors) -> Callable[[
     if limits.max_temperature_c is not None and not watchman.senses_heat:
         log.warning("node.max_temperature_c is set and no temperature can be read here: that limit does not act")
     return watchman.look
-
-
-def check_data_roots(roots: Sequence[str], data_dir: Path) -> None:
-    """Raises ConfigError for one that shows jobs the data directory, with its keys, or lies in it."""
-    own = data_dir.resolve()
-    for root in (Path(each).resolve() for each in roots):
-        if own.is_relative_to(root) or root.is_relative_to(own):
-            raise ConfigError(f"node.data_roots: {root} and the data directory {own} must not lie in each other")
 
 
 def open_sandbox(config: Config, directory: Path, gpus: tuple[Gpu, ...], *, allow_unsafe: bool = False) -> Sandbox:

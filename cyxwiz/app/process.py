@@ -47,7 +47,7 @@ async def run(
     logs.configure(config.logging.level, config.logging.format)
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    check_role(loaded, role, allow_unsafe=allow_unsafe)
+    check_role(loaded, role, data_dir, allow_unsafe=allow_unsafe)
     if config.redis.url:
         log.warning("redis.url is set, and Redis is not used yet: centrals learn of each other by polling")
     stop = asyncio.Event()

@@ -80,8 +80,8 @@ def check_config(
     if role not in ROLES:
         raise invalid(f"--role {role}: must be one of {', '.join(ROLES)}")
     loaded = load_settings(file, sets)
-    check_role(loaded, role, allow_unsafe=allow_unsafe)
     here = session(context)
+    check_role(loaded, role, here.options.directory, allow_unsafe=allow_unsafe)
     for warning in loaded.warnings:
         here.note(f"warning: {warning}")
     here.show({"ok": True, "warnings": list(loaded.warnings)}, lambda _: print("the settings are good"))

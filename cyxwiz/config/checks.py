@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cyxwiz.config.layers import Loaded
 from cyxwiz.config.sections import NodeSection
 from cyxwiz.domain.addresses import is_loopback
 
 
-def check_role(loaded: Loaded, role: str, *, allow_unsafe: bool = False) -> None:
-    """`role` is central, node or both; `allow_unsafe` is the flag of `run`.
+def check_role(loaded: Loaded, role: str, data_dir: Path, *, allow_unsafe: bool = False) -> None:
+    """`role` is central, node or both; `allow_unsafe` is the flag of `run`. Reads nothing but the files of TLS.
 
     Raises:
         ConfigError: one line naming key, value, bound and origin.
@@ -17,7 +19,7 @@ def check_role(loaded: Loaded, role: str, *, allow_unsafe: bool = False) -> None
     if role != "node":
         _check_doors(loaded)
     if role != "central":
-        _check_node(loaded, allow_unsafe)
+        _check_node(loaded, data_dir.resolve(), allow_unsafe)
 
 
 def wants_gangs(node: NodeSection) -> bool:
@@ -53,8 +55,12 @@ def _check_doors(loaded: Loaded) -> None:
             )
 
 
-def _check_node(loaded: Loaded, allow_unsafe: bool) -> None:
+def _check_node(loaded: Loaded, data_dir: Path, allow_unsafe: bool) -> None:
     node = loaded.config.node
+    for root in (Path(each).resolve() for each in node.data_roots):
+        if data_dir.is_relative_to(root) or root.is_relative_to(data_dir):  # jobs would see its keys
+            why = f"{root} and the data directory {data_dir} must not lie in each other"
+            raise loaded.refusal("node.data_roots", why)
     if node.sandbox == "none" and not allow_unsafe:
         raise loaded.refusal("node.sandbox", "it runs jobs unconfined: start with --allow-unsafe if that is meant")
     # What members of a gang say to each other is neither encrypted nor authenticated.

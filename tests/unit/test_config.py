@@ -180,12 +180,12 @@ def test_what_a_start_refuses_for_its_role_names_all_of_it_too(role: str, flags:
     key, _, value = flags[0].partition("=")
     for each in {role, "both"}:
         with pytest.raises(ConfigError) as caught:
-            check_role(loaded, each)
+            check_role(loaded, each, Path("/data"))
         assert str(caught.value).startswith(f"{key} = {True if value == 'true' else value!r}: ")
         assert said in str(caught.value)
         assert str(caught.value).endswith("(from flag --set)")
     for other in {"central", "node"} - {role} if role != "both" else ():
-        check_role(loaded, other)
+        check_role(loaded, other, Path("/data"))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_what_a_start_refuses_for_its_role_names_all_of_it_too(role: str, flags:
     ],
 )
 def test_what_is_meant_is_no_mistake(flags: list[str]) -> None:
-    check_role(load(environ={}, flags=flags), "both", allow_unsafe=True)
+    check_role(load(environ={}, flags=flags), "both", Path("/data"), allow_unsafe=True)
 
 
 def test_a_node_beats_as_often_as_documented_by_default() -> None:
