@@ -14,7 +14,7 @@ from cyxwiz.app.core import Core, build_core
 from cyxwiz.app.money import open_ledger
 from cyxwiz.app.parts import LOCAL_TOKEN, Running, bound, enter, lock
 from cyxwiz.bus.local import LocalBus
-from cyxwiz.config import Config, ConfigError
+from cyxwiz.config import Config
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.runtime.clock import SystemClock
@@ -59,27 +59,6 @@ async def start_central(
             client["key_file"] = str(config.tls.key_file.resolve())
     write_private(data_dir / "client.json", json.dumps(client))
     return core, blobs
-
-
-def check_exposure(config: Config, role: str) -> None:
-    """Refuses doors beyond loopback without TLS, and open mode there. Raises ConfigError."""
-    addresses = {"server.grpc_address": config.server.grpc_address, "server.rest_address": config.server.rest_address}
-    if config.server.node_grpc_address:
-        addresses["server.node_grpc_address"] = config.server.node_grpc_address
-    if role == "node":
-        return
-    from cyxwiz.domain.addresses import is_loopback
-
-    for key, address in addresses.items():
-        if is_loopback(address.rpartition(":")[0]):
-            continue
-        if config.auth.mode == "open":
-            raise ConfigError(f'{key} = {address!r}: auth.mode = "open" is for loopback addresses only')
-        if config.tls.cert_file is None and not config.tls.allow_plaintext:
-            raise ConfigError(
-                f"{key} = {address!r}: beyond loopback it must speak TLS: set tls.cert_file and tls.key_file "
-                "(`cyxwiz certs init` makes them), or tls.allow_plaintext = true behind a proxy of your own"
-            )
 
 
 def _from_here(address: str) -> str:

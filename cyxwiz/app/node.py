@@ -6,14 +6,14 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyxwiz.config import Config, ConfigError, Loaded, NodeSection
+from cyxwiz.config import Config, Loaded, NodeSection
 from cyxwiz.domain.account import Role
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.domain.node import COMPUTE_SERVICE, GANG, P2P_SERVICE, REQUIREMENTS, Hardware
@@ -75,7 +75,6 @@ async def start_node(
         return inventory.hardware, lent_gpus(inventory)
 
     hardware, gpus = await asyncio.to_thread(inspect)
-    check_data_roots(config.node.data_roots, data_dir)
     sandbox = await asyncio.to_thread(open_sandbox, config, directory, gpus, allow_unsafe=allow_unsafe)
 
     def detect() -> Hardware:
@@ -157,7 +156,10 @@ async def _door(
     server = NodeServer(execution, addresses, pair, [compute])
     await enter(stack, running, server)
     host, port = advertised(node, server.ports["node.address"])
-    running.ready["node"] = bound(node.address, server.ports["node.address"])
+    for address in addresses:
+        if address.key in server.ports:  # not one that gave way to another program
+            name = address.key.replace(".", "_").removesuffix("_address")
+            running.ready[name] = bound(address.text, server.ports[address.key])
     announced = {"advertise_host": host, "advertise_port": port, "services": (P2P_SERVICE, COMPUTE_SERVICE)}
     return hub, replace(settings, **announced, certificate_fingerprint=pair.fingerprint if pair else "")
 
@@ -173,14 +175,6 @@ def _owners_limits(config: Config, clock: Clock, sensors: Sensors) -> Callable[[
     if limits.max_temperature_c is not None and not watchman.senses_heat:
         log.warning("node.max_temperature_c is set and no temperature can be read here: that limit does not act")
     return watchman.look
-
-
-def check_data_roots(roots: Sequence[str], data_dir: Path) -> None:
-    """Raises ConfigError for one that shows jobs the data directory, with its keys, or lies in it."""
-    own = data_dir.resolve()
-    for root in (Path(each).resolve() for each in roots):
-        if own.is_relative_to(root) or root.is_relative_to(own):
-            raise ConfigError(f"node.data_roots: {root} and the data directory {own} must not lie in each other")
 
 
 def open_sandbox(config: Config, directory: Path, gpus: tuple[Gpu, ...], *, allow_unsafe: bool = False) -> Sandbox:
@@ -250,7 +244,7 @@ def _agent_settings(config: Config, directory: Path, hardware: Hardware, sandbox
         wallet_address=node.wallet_address or "",
         max_concurrent_jobs=node.max_concurrent_jobs or max(1, hardware.cpu_cores // 2),
         join_token=node.join_token or "",
-        heartbeat_seconds=node.heartbeat_interval_ms / 1000 if node.heartbeat_interval_ms else None,
+        heartbeat_seconds=node.heartbeat_interval_ms / 1000,
         directory=directory,
         keep_results_seconds=node.keep_results_seconds,
         data_roots=tuple(Path(root).resolve() for root in node.data_roots),

@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from cyxwiz.app.central import check_exposure, start_central
+from cyxwiz.app.central import start_central
 from cyxwiz.app.core import Core
 from cyxwiz.app.node import start_node
 from cyxwiz.app.parts import Running
-from cyxwiz.config import ConfigError, Loaded
+from cyxwiz.config import ConfigError, Loaded, check_role
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.runtime import collecting
 from cyxwiz.runtime import log as logs
@@ -47,7 +47,7 @@ async def run(
     logs.configure(config.logging.level, config.logging.format)
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    check_exposure(config, role)
+    check_role(loaded, role, data_dir, allow_unsafe=allow_unsafe)
     if config.redis.url:
         log.warning("redis.url is set, and Redis is not used yet: centrals learn of each other by polling")
     stop = asyncio.Event()
@@ -109,9 +109,9 @@ def _announce(ready: dict[str, Any], ready_file: Path | None) -> None:
     """The file first: whoever waits for the line may read it."""
     if ready_file is not None:
         write_private(ready_file, json.dumps(ready))
-    for name in ("grpc", "rest", "node_grpc", "node", "node_id"):
-        if name in ready:
-            print(f"{name} {ready[name]}", flush=True)  # noqa: T201  the contract of `run`
+    for name, value in ready.items():
+        if name not in ("pid", "role"):
+            print(f"{name} {value}", flush=True)  # noqa: T201  the contract of `run`
     print("ready", flush=True)  # noqa: T201
 
 

@@ -66,10 +66,22 @@ def show_config(context: typer.Context, file: File = None, sets: Sets = None) ->
 
 
 @config.command("check")
-def check_config(context: typer.Context, file: File = None, sets: Sets = None) -> None:
-    """Say whether the settings are good, and nothing else."""
+def check_config(
+    context: typer.Context,
+    file: File = None,
+    sets: Sets = None,
+    role: Annotated[str, typer.Option(metavar="ROLE", help="what would run: central, node or both")] = "both",
+    allow_unsafe: Annotated[bool, typer.Option("--allow-unsafe", help="as of `cyxwiz run`")] = False,
+) -> None:
+    """Say whether a role could start with the settings, and nothing else."""
+    from cyxwiz.cli.start import ROLES
+    from cyxwiz.config import check_role
+
+    if role not in ROLES:
+        raise invalid(f"--role {role}: must be one of {', '.join(ROLES)}")
     loaded = load_settings(file, sets)
     here = session(context)
+    check_role(loaded, role, here.options.directory, allow_unsafe=allow_unsafe)
     for warning in loaded.warnings:
         here.note(f"warning: {warning}")
     here.show({"ok": True, "warnings": list(loaded.warnings)}, lambda _: print("the settings are good"))

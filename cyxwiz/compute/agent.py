@@ -98,6 +98,7 @@ class Agent(Service):
         )
         self._beat_at = self._round_trip = 0.0
         self._heard_at = 0.0
+        self._draining = False
         self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
         self._outbox = Outbox(journal, self._files, clock)
@@ -134,6 +135,7 @@ class Agent(Service):
             await self._p2p.aclose()
             await self._tasks.aclose()
             await self._data.aclose()
+            self._leftovers.close()
             if self._packages is not None:
                 await self._packages.aclose()
 
@@ -149,7 +151,7 @@ class Agent(Service):
             record = Record(lease.assign, directory, lease.last_seq, lease.acked_seq, ended=True)
             self._records[record.key] = record
         owed = {record.directory for record in self._records.values()}
-        found = [each for each in self.jobs_directory.glob("*/*") if each not in owed]
+        found = [each for each in self._leftovers.found() if each not in owed]
         for each in found:
             self._leftovers.keep(each, stale=not (each / FINISHED).exists())
         self._p2p.recall([*found, *owed])
@@ -189,8 +191,6 @@ class Agent(Service):
     def _owed(self) -> list[Record]:
         """What central does not know yet."""
         return [record for record in self._records.values() if not record.settled]
-
-    _draining = False
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         deadline = self._clock.monotonic() + seconds

@@ -136,6 +136,13 @@ def _whole(value: Any) -> int:
     return value
 
 
+def _count(value: Any) -> int:
+    """What goes on to central as 32 bits."""
+    if not 0 <= (count := _whole(value)) < 2**32:
+        raise ValueError("no count below 2^32")
+    return count
+
+
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError("no finite number")
@@ -213,15 +220,15 @@ _REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
     "progressed": (
         Progressed,
         {
-            "epoch": _whole, "epochs": _whole, "batch": _whole, "batches": _whole, "progress": _number,
+            "epoch": _count, "epochs": _count, "batch": _count, "batches": _count, "progress": _number,
             "metrics": _metrics, "elapsed_seconds": _number, "remaining_seconds": _number, "epoch_ended": _flag,
         },
     ),
     "checkpointed": (
         Checkpointed,
         {
-            "artefacts": _artefacts, "epoch": _whole, "batch": _whole, "step": _whole, "progress": _number,
-            "threads": _whole, "link": _short,
+            "artefacts": _artefacts, "epoch": _count, "batch": _count, "step": _count, "progress": _number,
+            "threads": _count, "link": _short,
         },
     ),
     "linked": (
@@ -238,7 +245,7 @@ _REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
     "finished": (
         Finished,
         {
-            "artefacts": _artefacts, "final_metrics": _metrics, "epochs_completed": _whole, "compute_seconds": _number,
+            "artefacts": _artefacts, "final_metrics": _metrics, "epochs_completed": _count, "compute_seconds": _number,
         },
     ),
     "failed": (Failed, {"code": _word, "message": _line, "details": _table, "retryable": _flag}),

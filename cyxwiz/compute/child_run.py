@@ -3,6 +3,10 @@
 What the child says is checked: a frame that is none, or a result outside the job's own folder, fails the job. A job
 that overstays its time is ended and Failed with TIMEOUT; one that takes more memory or disk than is its, with
 EXHAUSTED; one whose process somebody stopped, as one that was killed.
+
+A declared model runs in our own code: that its process breaks is the node's trouble, and another node tries. A script
+can end, stop and write what it likes: how it breaks is taken as its own doing, `by_script`, and it is tried again only
+after what the machine may have done to it.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import asyncio
 import base64
 import contextlib
 import logging
+import signal
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
@@ -18,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from cyxwiz.compute.child_protocol import Frame, encode, to_report
+from cyxwiz.compute.child_protocol import Frame, ProtocolError, encode, to_report
 from cyxwiz.compute.hardware.energy import Shares
 from cyxwiz.compute.process import Child, end, within
 from cyxwiz.compute.sandbox import measure
@@ -32,9 +37,11 @@ from cyxwiz.ports.executor import (
     Checkpointed,
     Failed,
     Finished,
+    Linked,
     Logged,
     Outcome,
     Preempted,
+    Progressed,
     Report,
     Started,
     Work,
@@ -52,6 +59,8 @@ GPU_MARGIN = 2 << 30
 LEAST_MEMORY = 512 << 20  # PyTorch alone takes a good part of it
 MACHINE_SHARE = 0.8
 MORE_MEMORY = "ask for more (resources.ram), or use a smaller model or batch"
+# What ends a process for want of memory, at a stop of the machine, or for its disk or its processor.
+_OF_MACHINE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, -signal.SIGBUS, -signal.SIGILL}
 _QUEUE_HIGH = 1000
 _QUEUE_LOW = 250
 
@@ -107,6 +116,8 @@ class ChildRun:
                 if artefacts := getattr(report, "artefacts", ()):
                     report = await asyncio.to_thread(self._taken, report, artefacts)
                     self._remove_if_over()
+                if isinstance(report, Failed) and self._work.script is not None:
+                    report = replace(report, by_script=True)  # its own word, too: it has the channel in its hands
                 yield report
             if self._over:
                 return
@@ -143,6 +154,7 @@ class ChildRun:
         if frame["type"] == "ready" or self._outcome is not None:
             return
         report = to_report(frame)
+        self._check(report)
         if isinstance(report, Started):
             self.started = True
             self.taken.set()
@@ -157,11 +169,21 @@ class ChildRun:
         else:
             self._put(report)
 
+    def _check(self, report: Report) -> None:
+        """Raises ProtocolError for what central would refuse the node for: a script may have written it itself."""
+        epochs, script = self._work.epochs, self._work.script is not None
+        if isinstance(report, Progressed) and report.epoch > (epochs if script else max(epochs, report.epochs)):
+            raise ProtocolError(f"a point of epoch {report.epoch}, past the last one")
+        if isinstance(report, Checkpointed) and not 1 <= report.epoch <= epochs + 1:
+            raise ProtocolError(f"a checkpoint of epoch {report.epoch}, of {epochs}")
+        if script and (isinstance(report, Linked) or (isinstance(report, Checkpointed) and report.link)):
+            raise ProtocolError("a link, and scripts have no chain")
+
     def printed(self, source: str, line: str) -> None:
         self._put(Logged("warning" if source == "stderr" else "info", line, source))
 
     def broke(self, reason: str) -> None:
-        self._judge(Failed("INTERNAL", f"The job's process sent {reason}.", retryable=True))
+        self._judge(self._broken(f"The job's process sent {reason}.", own_doing=True))
         self.child.cell.kill()
 
     def ended(self) -> None:
@@ -228,6 +250,13 @@ class ChildRun:
             return Failed("EXHAUSTED", f"The job took more than its {_mib(self._limit)} of memory: {MORE_MEMORY}.")
         last = f"; last on stderr: {self.child.last_stderr[:500]}" if self.child.last_stderr else ""
         message = f"The job's process {self.child.cell.how_it_ended()} without a result{last}."
+        return self._broken(message, own_doing=self.child.cell.exit_status not in _OF_MACHINE)
+
+    def _broken(self, message: str, *, own_doing: bool) -> Failed:
+        """How a process broke. `own_doing`: a script that did so would do it again; not in a gang, where it may have
+        been another member's end."""
+        if own_doing and self._work.script is not None and self._work.gang is None:
+            return Failed("INVALID", message)
         return Failed("INTERNAL", message, retryable=True)
 
     # How it ends
@@ -258,7 +287,7 @@ class ChildRun:
                 verdict = Failed("EXHAUSTED", excess)
             elif now - moved_at >= STOPPED_SECONDS:
                 message = f"The job's process was stopped by a signal and stood still for {STOPPED_SECONDS:g} seconds."
-                verdict = Failed("INTERNAL", message, retryable=True)
+                verdict = self._broken(message, own_doing=False)
             if verdict is not None:
                 self._judge(verdict)
                 self.child.cell.kill()

@@ -6,27 +6,16 @@ import hashlib
 import os
 from pathlib import Path
 
-from cyxwiz.config import ConfigError, NodeSection
+from cyxwiz.config import NodeSection, wants_gangs
 from cyxwiz.domain.addresses import is_loopback
 
 
 def gang_network(node: NodeSection) -> str:
-    """The name of the network, the same for nodes that reach each other; empty: the node takes no part in gangs.
-
-    Raises:
-        ConfigError: the address is beyond loopback and its network has no name: what members of a gang say to each
-            other is neither encrypted nor authenticated, so that the network must be a private one.
-    """
-    wanted = node.gangs == "on" or (node.gangs == "auto" and is_loopback(node.central.rpartition(":")[0]))
-    if not wanted:
+    """The name of the network, the same for nodes that reach each other; empty: the node takes no part in gangs."""
+    if not wants_gangs(node):
         return ""
     if is_loopback(node.gang_address):
         return f"loopback-{_this_machine()}"
-    if not node.gang_network:
-        raise ConfigError(
-            f"node.gang_address = {node.gang_address!r}: members of a gang speak without encryption; name the private "
-            'network of that address with node.gang_network, or set node.gangs = "off"'
-        )
     return node.gang_network
 
 

@@ -69,6 +69,8 @@ class Outbox:
             why = error.message if isinstance(error, CyxError) else error.strerror or type(error).__name__
             log.warning("the result of job %s can't be stored: %s", report.job_id, why)
             failed = pb.Failed(code=str(Code.INTERNAL), message=f"Its result was not stored: {why}", retryable=True)
+            # Central would not have the files, and which ones there are is a script's choice.
+            failed.by_script = record.assign.HasField("script") and isinstance(error, CyxError)
             return pb.Report(
                 job_id=report.job_id, token=report.token, seq=report.seq, at_ms=report.at_ms, failed=failed
             )

@@ -38,6 +38,7 @@ MAX_SECONDS = 1800.0
 MEMORY_BYTES = 2 << 30  # pip holds a wheel in memory while it unpacks it
 POLL_SECONDS = 0.5
 _INFO = "environment.json"
+_MAKING = ".making"  # of the folder in which one is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Packages:
         self._held: Counter[str] = Counter()
         self._used: dict[str, float] = {}
         self._tasks = Tasks()
-        for stale in folder.glob("*.making"):
+        for stale in folder.glob(f"*{_MAKING}"):
             shutil.rmtree(stale, ignore_errors=True)
 
     async def hold(self, lock: str, wanted: Callable[[], bool], seconds: float | None) -> Environment:
@@ -132,11 +133,12 @@ class Packages:
 
     async def _make(self, key: str, lock: str, seconds: float) -> CyxError | None:
         """Makes one; what went wrong, if anything did."""
-        making = self._folder / f"{key}.making"
+        making = self._folder / f"{key}{_MAKING}"
         try:
             await asyncio.to_thread(self._prepare, making, lock)
             archive = await self._install(key, making, seconds)
-            await asyncio.to_thread(self._unpack, making, archive)
+            size = await asyncio.to_thread(self._unpack, making, archive)
+            await self._make_room(size, making / "removed")
             await asyncio.to_thread(self._enter, key, making)
         except CyxError as error:
             return error
@@ -201,7 +203,8 @@ class Packages:
                 await run.cancel()
         raise CyxError(Code.UNAVAILABLE, "The packages were not installed: the node is stopping.")
 
-    def _unpack(self, making: Path, archive: Path) -> None:
+    def _unpack(self, making: Path, archive: Path) -> int:
+        """The archive's content as the folder `packages`; its size."""
         size = archive.stat().st_size
         if size > self._settings.cache_bytes:
             bound = self._settings.cache_bytes
@@ -215,17 +218,33 @@ class Packages:
             "node.package_cache_bytes",
         )
         archive.unlink()
-        self._make_room(size)
+        return size
 
-    def _make_room(self, size: int) -> None:
-        """Removes what was used least lately until there is room, as far as nobody has it."""
-        kept = {path.parent.name: int(json.loads(path.read_text())["size"]) for path in self._folder.glob(f"*/{_INFO}")}
+    async def _make_room(self, size: int, trash: Path) -> None:
+        """Removes what was used least lately until there is room, as far as nobody has it.
+
+        Each goes out of the way at once, on the loop as `hold` looks: nobody is given what is being removed.
+        """
+        kept = await asyncio.to_thread(self._sizes)
+        trash.mkdir()
         for key in sorted(kept, key=lambda each: self._used.get(each, 0.0)):
             if sum(kept.values()) + size <= self._settings.cache_bytes:
-                return
+                break
             if not self._held[key]:
-                shutil.rmtree(self._folder / key)
+                with contextlib.suppress(FileNotFoundError):  # another build needed its room
+                    os.replace(self._folder / key, trash / key)
                 del kept[key]
+        await asyncio.to_thread(shutil.rmtree, trash)
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each environment that is there."""
+        found: dict[str, int] = {}
+        for info in self._folder.glob(f"*/{_INFO}"):
+            if info.parent.suffix == _MAKING:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # it is removed meanwhile
+                found[info.parent.name] = int(json.loads(info.read_text())["size"])
+        return found
 
     def _enter(self, key: str, making: Path) -> None:
         target = self._folder / key

@@ -405,7 +405,10 @@ class Runner:
 
     def _failed(self, record: Record, error: CyxError) -> pb.Report:
         message = self._report(record)
-        message.failed.CopyFrom(pb.Failed(code=str(error.code), message=error.message, retryable=error.retryable))
+        failed = pb.Failed(code=str(error.code), message=error.message, retryable=error.retryable)
+        # Of what comes before a script starts, its requirements can be wrong and worth another node's try.
+        failed.by_script = record.assign.HasField("script") and error.code is Code.INVALID
+        message.failed.CopyFrom(failed)
         return message
 
     def _messages(self, record: Record, report: Report) -> list[pb.Report]:
@@ -435,8 +438,8 @@ class Runner:
             message.finished.CopyFrom(finished)
             return [uploading, message]
         elif isinstance(report, Failed):
-            failed = pb.Failed(code=report.code, message=report.message, retryable=report.retryable)
-            message.failed.CopyFrom(failed)
+            message.failed.code, message.failed.message = report.code, report.message
+            message.failed.retryable, message.failed.by_script = report.retryable, report.by_script
         elif isinstance(report, Preempted):
             preempted = pb.Preempted(reason=record.preempted, compute_seconds=report.compute_seconds)
             message.preempted.CopyFrom(preempted)

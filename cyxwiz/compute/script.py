@@ -40,6 +40,7 @@ from cyxwiz.ports.executor import (
 
 FILE = "file://"
 MAX_FILES = 1000
+MAX_STEPS = 2**32
 LOSS_SECONDS = 2.0  # as in `train`
 LEVELS = ("debug", "info", "warning", "error")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".onnx", ".cyxmodel")
@@ -56,7 +57,7 @@ class ScriptSession:
         self._work, self._send, self._orders = work, send, orders
         self._began = time.perf_counter()
         self._state = read_state(work.resume) if work.resume is not None else None
-        self._step = 0
+        self._step, self._steps = 0, 1
         self._progress = 0.0
         self._reported = False
         self.saved = False
@@ -71,29 +72,34 @@ class ScriptSession:
         self.out_dir = work.work_dir / "out"
 
     def report(self, step: int, metrics: Mapping[str, float], of: int | None) -> None:
-        if step < 0 or (of is not None and of < 1):
-            raise ValueError(f"step {step} of {of}: a step is 0 or more, of 1 or more")
+        if not 0 <= step < MAX_STEPS or (of is not None and not 1 <= of < MAX_STEPS):
+            raise ValueError(f"step {step} of {of}: a step is 0 or more, of 1 or more, and both are below 2^32")
         figures = {str(name): float(value) for name, value in metrics.items()}
-        if len(figures) >= MAX_METRICS:
-            raise ValueError(f"{len(figures)} figures; at most {MAX_METRICS - 1} are reported with a step")
+        told = {**self.metrics, **figures}  # of all steps: the last figure by each name is in the result
+        if len(told) >= MAX_METRICS:
+            raise ValueError(f"figures by {len(told)} names in all; at most {MAX_METRICS - 1} are reported with a step")
         for name, value in figures.items():
             if not math.isfinite(value):
                 raise ValueError(f"{name} is {value}: figures must be finite numbers")
         if not self._reported and self.rank == 0:
             self._reported = True
             self._send(FirstStep())
-        self._step, self.metrics = step, {**self.metrics, **figures}
+        self._step, self.metrics = step, told
         self.should_stop()  # answers what its owner asked for meanwhile
         if self.rank:
             return
-        steps = of or max(self._work.epochs, step)
+        self._steps = steps = of or max(self._work.epochs, step)
         self._progress = min(1.0, step / steps)
         elapsed = time.perf_counter() - self._began
         remaining = elapsed * (1 - self._progress) / self._progress if self._progress else 0.0
-        epoch = min(step, self._work.epochs) if of is None else math.ceil(self._progress * self._work.epochs)
         shown = {**figures, "step": float(step)}
         share, epochs = self._progress, self._work.epochs
-        self._send(Progressed(epoch, epochs, step, steps, share, shown, elapsed, remaining, epoch_ended=True))
+        self._send(Progressed(self._epoch, epochs, step, steps, share, shown, elapsed, remaining, epoch_ended=True))
+
+    @property
+    def _epoch(self) -> int:
+        """The epoch that the last reported step lies in: a job's epochs are equal shares of a script's steps."""
+        return min(self._work.epochs, -(-self._step * self._work.epochs // self._steps))  # whole: rounded up exactly
 
     def log(self, message: str, level: str) -> None:
         self._send(Logged(level if level in LEVELS else "info", message, "job"))
@@ -105,8 +111,9 @@ class ScriptSession:
         file = write_state(path, state)
         for older in sorted(path.parent.glob("*.safetensors"))[:-2]:
             older.unlink()  # the node has it, or has a newer one
-        epoch = max(1, min(self._work.epochs, self._step))
-        self._send(Checkpointed((file,), epoch, 0, self._step, self._progress, max(1, self._work.threads)))
+        self._send(
+            Checkpointed((file,), max(1, self._epoch), 0, self._step, self._progress, max(1, self._work.threads))
+        )
         self._state, self.saved = state, True
 
     def load(self) -> Any:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cyxwiz.compute.identity import Identity
+from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import Token
-from cyxwiz.domain.proof import Statement, environment_digest, signed_link, signed_result
+from cyxwiz.domain.proof import MAX_STATEMENT, Statement, environment_digest, signed_link, signed_result
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.executor import Linked
 
@@ -39,7 +40,11 @@ class Signer:
         )
 
     def sign(self, finished: pb.Finished, metrics: Mapping[str, float]) -> None:
-        """Adds the statement and its signature to a result that is about to be reported."""
+        """Adds the statement and its signature to a result that is about to be reported.
+
+        Raises:
+            CyxError: INVALID for a result of so many files that central would take no statement of them.
+        """
         environment = self._last.environment if self._last is not None else "{}"
         statement = Statement(
             job_id=self.assign.job_id,
@@ -50,5 +55,9 @@ class Signer:
             seed=self.assign.seed,
             environment=environment_digest(environment),
         ).encode()
+        if len(statement) > MAX_STATEMENT:
+            count = f"{len(finished.artefacts)} files and {len(metrics)} figures"
+            size = f"a statement of {len(statement)} bytes, and at most {MAX_STATEMENT} are taken"
+            raise invalid(f"The result's {count} make {size}: pack files into one, or give them shorter names.")
         finished.statement, finished.environment = statement, environment
         finished.signature = self.identity.key.sign(signed_result(statement))

@@ -7,6 +7,7 @@ A bad key or value is a `ConfigError` of one line that names the key, the value,
 
 from __future__ import annotations
 
+from cyxwiz.config.checks import check_role, wants_gangs
 from cyxwiz.config.layers import MASK, SECRETS, ConfigError, Loaded, default_data_dir, load, without_password
 from cyxwiz.config.node_sections import NodePricingSection, OperationsSection
 from cyxwiz.config.section import Section
@@ -57,9 +58,11 @@ __all__ = [
     "Server",
     "Tls",
     "VerifySection",
+    "check_role",
     "default_data_dir",
     "load",
     "sections",
     "settings_of",
+    "wants_gangs",
     "without_password",
 ]

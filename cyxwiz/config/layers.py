@@ -27,6 +27,7 @@ class ConfigError(Exception):
 SECRETS = frozenset(
     {"auth.jwt_secret", "auth.p2p_secret", "auth.admin_secret", "node.join_token", "node.s3_secret_key"}
 )
+_URLS = ("database.url", "redis.url")  # with a password where nobody can say, if they are none
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,13 @@ class Loaded:
     config: Config
     origins: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+
+    def refusal(self, key: str, why: str) -> ConfigError:
+        """What is wrong with a setting, for whoever can't go on with it."""
+        value: Any = self.config
+        for part in key.split("."):
+            value = getattr(value, part)
+        return _refusal(key, value, why, self.origins)
 
     def rows(self) -> Iterable[tuple[str, str, str]]:
         """(key, value, origin) of every setting; secrets, and passwords in URLs, are masked."""
@@ -106,7 +114,7 @@ def load(
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_line(error, tree, origins)) from None
-    return Loaded(_read_secret_files(config), origins, tuple(warnings))
+    return Loaded(_read_secret_files(config, origins), origins, tuple(warnings))
 
 
 def _from_file(file: Path | None) -> Iterable[tuple[str, Any, str]]:
@@ -148,12 +156,18 @@ def _line(error: ValidationError, tree: Mapping[str, Any], origins: Mapping[str,
     found: Any = tree
     for part in place[:depth]:
         found = found.get(part) if isinstance(found, dict) else None
-    value = MASK if key in SECRETS else without_password(repr(found))
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{key} = {value}: {message} (from {origins.get(key, 'default')})"
+    return str(_refusal(key, found, first["msg"].removeprefix("Value error, "), origins))
 
 
-def _read_secret_files(config: Config) -> Config:
+def _refusal(key: str, value: Any, why: str, origins: Mapping[str, str]) -> ConfigError:
+    """The one line of a wrong setting: its key, its value if that is no secret, what it must be, where it came from."""
+    hidden = key in SECRETS or (key in _URLS and "://" not in str(value))
+    shown = MASK if hidden else without_password(repr(str(value) if isinstance(value, Path) else value))
+    return ConfigError(f"{key} = {shown}: {why} (from {origins.get(key, 'default')})")
+
+
+def _read_secret_files(config: Config, origins: dict[str, str]) -> Config:
+    """The settings with the secrets that lie in files; the file is where each comes from."""
     sections: dict[str, Section] = {}
     for key in SECRETS:
         section, _, name = key.partition(".")
@@ -164,15 +178,15 @@ def _read_secret_files(config: Config) -> Config:
         try:
             text = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "is no text"
-            raise ConfigError(f"{key}_file = {str(path)!r}: {why}") from None
+            why = (error.strerror or "can't be read") if isinstance(error, OSError) else "is no text"
+            raise _refusal(f"{key}_file", path, why, origins) from None
         if not text:
-            raise ConfigError(f"{key}_file = {str(path)!r}: is empty")
+            raise _refusal(f"{key}_file", path, "is empty", origins)
         if section == "auth" and len(text) < MIN_SECRET:
-            raise ConfigError(
-                f"{key}_file = {str(path)!r}: has {len(text)} characters; a secret has {MIN_SECRET} at least"
-            )
+            why = f"has {len(text)} characters; a secret has {MIN_SECRET} at least"
+            raise _refusal(f"{key}_file", path, why, origins)
         sections[section] = part.model_copy(update={name: text})
+        origins[key] = str(path)
     return config.model_copy(update=sections)
 
 

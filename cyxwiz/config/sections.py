@@ -19,6 +19,7 @@ from cyxwiz.config.values import (
     Url,
     Weight,
     blobs_url_checked,
+    database_url_checked,
     devices_checked,
     keep_checked,
     seconds,
@@ -94,7 +95,9 @@ class Auth(Section):
 
 
 class Database(Section):
-    url: str = Field(default="", description="Empty: SQLite in the data directory. sqlite://… or postgresql://….")
+    url: Annotated[str, AfterValidator(database_url_checked)] = Field(
+        default="", description="Empty: SQLite in the data directory. sqlite://… or postgresql://…."
+    )
     max_connections: int = Field(default=20, ge=1, le=1000, description="PostgreSQL pool, at most.")
     min_connections: int = Field(default=5, ge=0, le=1000, description="PostgreSQL pool, kept open.")
     event_retention_hours: float = Field(
@@ -268,8 +271,11 @@ class NodeSection(Section):
     wallet_address: Annotated[str, AfterValidator(wallet_checked)] | None = Field(
         default=None, description="Where the node is paid, an address in base58; unset: its owner's account at central."
     )
-    heartbeat_interval_ms: int | None = Field(
-        default=None, ge=50, le=600_000, description="At most this; central hands out a third of its time-out."
+    heartbeat_interval_ms: int = Field(
+        default=10_000,
+        ge=50,
+        le=600_000,
+        description="Between two heartbeats; central hands out a third of its time-out, and the smaller one holds.",
     )
     address: Address = Field(
         default="127.0.0.1:50052",

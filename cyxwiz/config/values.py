@@ -71,6 +71,16 @@ def blobs_url_checked(value: str) -> str:
     return value
 
 
+def database_url_checked(value: str) -> str:
+    scheme, found, rest = value.partition("://")
+    backend = scheme.partition("+")[0]
+    if value and (not found or backend not in ("sqlite", "postgres", "postgresql")):
+        raise ValueError("must be sqlite:///path or postgresql://user@host/name")
+    if backend == "sqlite" and (not rest.startswith("/") or rest.partition("?")[0] in ("/", "/:memory:")):
+        raise ValueError("names no file: it must be sqlite:///relative/path or sqlite:////absolute/path")
+    return value
+
+
 def wallet_checked(value: str) -> str:
     try:
         parse_wallet(value, "address")

@@ -174,9 +174,10 @@ def tier(score: float) -> Tier:
     return Tier.PROBATION if score >= PROBATION else Tier.BANNED
 
 
-def fault(retryable: bool) -> Kind:
-    """Who made a run fail: one that no other node could do better is its owner's."""
-    return Kind.FAILURE if retryable else Kind.USER_FAULT
+def fault(retryable: bool, *, by_script: bool = False) -> Kind:
+    """Who made a run fail: one that no other node could do better is its owner's, and so is what the process of a
+    script did, tried again or not: else anybody could lower a node's score by code that ends itself."""
+    return Kind.FAILURE if retryable and not by_script else Kind.USER_FAULT
 
 
 def good_metrics(first: Mapping[str, float], last: Mapping[str, float]) -> bool:

@@ -187,12 +187,14 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job's own end, unsuccessful. `retryable`: another node may do better (a crash); not so for a bad job."""
+    """The job's own end, unsuccessful. `retryable`: another node may do better (a crash); not so for a bad job.
+    `by_script`: it came out of the process of a job's own code, which can end itself in any way that there is."""
 
     code: str
     message: str
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
     retryable: bool = False
+    by_script: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ import contextlib
 import logging
 from typing import Any
 
+from cyxwiz.domain.errors import CyxError
+
 log = logging.getLogger(__name__)
 
 
@@ -54,6 +56,7 @@ class Service:
         if not self._task.done() or self._task.cancelled():
             return
         if (error := self._task.exception()) is not None:
+            self._told = True
             raise error
         if not self._ready.is_set() and not self.stopping.is_set():
             raise RuntimeError(f"{self.name} ended before it was ready")
@@ -69,7 +72,8 @@ class Service:
             task.cancel()
             await asyncio.wait({task})
         if not self._told and not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s ended with an error", self.name, exc_info=error)
+            known = isinstance(error, CyxError)  # it says what it is about; where it was raised says nothing more
+            log.error("%s ended with an error: %s", self.name, error, exc_info=None if known else error)
 
     async def died(self) -> BaseException:
         """Waits until the loop ends without having been asked to, and returns why."""

@@ -229,6 +229,6 @@ def _reason(job: Job, candidates: Iterable[Candidate], barred: frozenset[NodeId]
     )
     if not reasons:
         return "no node has joined yet"
-    total = sum(reasons.values())
-    parts = [f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))]
-    return f"none of {total} node{'s' if total > 1 else ''} can take it: " + ", ".join(parts)
+    most_first = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    parts = [f"{reason} ({count} node{'s' if count > 1 else ''})" for reason, count in most_first]
+    return "no node can take it: " + ", ".join(parts)

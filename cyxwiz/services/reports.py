@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ from cyxwiz.services.leases import RetryPolicy
 from cyxwiz.services.pricing import cost_of
 from cyxwiz.services.reputation import Reputation
 from cyxwiz.services.verification import Verifying
+
+log = logging.getLogger(__name__)
 
 KEPT_CHECKPOINTS = 2
 RELEASED_STAY = timedelta(minutes=10)
@@ -108,7 +111,7 @@ class Reporting:
             job = leases.retry_or_fail(
                 tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], retryable
             )
-            self.failed(tx, lease, failed.code, failed.message, failed.retryable)
+            self.failed(tx, lease, failed.code, failed.message, failed.retryable, by_script=_by_script(job, failed))
             lease = ended(tx, lease)
         elif kind == "link":
             proofs.take_link(tx, job, lease, report.link)
@@ -139,7 +142,7 @@ class Reporting:
             job = leases.retry_or_fail(
                 tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
             )
-            self.failed(tx, lease, failed.code, failed.message, failed.retryable)
+            self.failed(tx, lease, failed.code, failed.message, failed.retryable, by_script=_by_script(job, failed))
             lease = ended(tx, lease)
         elif kind == "cancelled":
             leases.end_group(tx, lease, "ended by its node")
@@ -153,7 +156,7 @@ class Reporting:
         """Stores points of the curve, each with its time. Raises INVALID for one that is out of bounds."""
         offset = tx.last_metric_offset(job.id)
         points: list[MetricPoint] = []
-        metrics = dict(job.metrics)
+        metrics = job.metrics
         for number, (report, at) in enumerate(reports, 1):
             told = check_metrics(report.metrics)
             progress = finite(report.progress, "progress")
@@ -164,7 +167,7 @@ class Reporting:
             points.append(
                 MetricPoint(offset + number, at, job.attempts, report.epoch, progress, report.epoch_ended, told)
             )
-            metrics |= told
+            metrics = _merged(job.id, metrics, told)
         tx.add_metrics(job.id, points)
         tx.hint(f"job:{job.id}", "progress")
         last = points[-1]
@@ -293,7 +296,7 @@ class Reporting:
                 intent=Intent.RUN,
                 progress=1.0,
                 epoch=job.spec.epochs,
-                metrics={**job.metrics, **metrics},
+                metrics=_merged(job.id, job.metrics, metrics),
                 compute_seconds=total,
                 actual_cost_units=cost,
                 started_at=job.started_at or tx.now,
@@ -314,9 +317,11 @@ class Reporting:
             self.reputation.record(tx, member.node_id, *earned, completed=1, seconds=seconds)
         return job
 
-    def failed(self, tx: Tx, lease: Lease, code: str, message: str, retryable: bool) -> None:
-        """Counts a failed run for its node, which is to blame if another node could do better."""
-        kind = fault(retryable)
+    def failed(
+        self, tx: Tx, lease: Lease, code: str, message: str, retryable: bool, *, by_script: bool = False
+    ) -> None:
+        """Counts a failed run for its node, which is to blame if another node could do better, and no script did it."""
+        kind = fault(retryable, by_script=by_script)
         if lease.world > 1 and code == leases.LOST_PEER:
             kind = Kind.LOST_PEER
         event = ReputationEvent(kind, lease.job_id, message)
@@ -342,6 +347,10 @@ def _went_on_in_vain(tx: Tx, job: Job, lease: Lease) -> bool:
         return False
     release(tx, job.id, kept[0])
     return True
+
+
+def _by_script(job: Job, failed: pb.Failed) -> bool:
+    return failed.by_script and job.spec.script is not None
 
 
 def spent(tx: Tx, lease: Lease, seconds: float) -> float:
@@ -397,6 +406,17 @@ def check_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
         raise invalid(f"metrics: at most {MAX_METRICS} names, not {len(metrics)}", field="metrics")
     named = {name[:MAX_METRIC_NAME]: value for name, value in metrics.items()}
     return {name: finite(value, f"metrics.{name}") for name, value in named.items()}
+
+
+def _merged(job_id: JobId, known: Mapping[str, float], told: Mapping[str, float]) -> dict[str, float]:
+    """A job's figures with newer ones: of names that it has not yet, no more than MAX_METRICS allows in all."""
+    merged = dict(known)
+    for name, value in told.items():
+        if name in merged or len(merged) < MAX_METRICS:
+            merged[name] = value
+    if len(known) < MAX_METRICS == len(merged):
+        log.warning("job %s has %d figures, as many as are kept: those by other names are dropped", job_id, MAX_METRICS)
+    return merged
 
 
 def finite(value: float, field: str) -> float:

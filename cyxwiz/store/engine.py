@@ -48,13 +48,9 @@ def database_url(config: Database, data_dir: Path) -> URL:
         return URL.create("sqlite", database=str(data_dir / FILE_NAME))
     try:
         given = make_url(config.url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         raise invalid("database.url is no URL: it must be sqlite:///path or postgresql://user@host/name") from None
     backend = given.drivername.partition("+")[0]
     if backend in ("postgres", "postgresql"):
         return given.set(drivername="postgresql+asyncpg")
-    if backend != "sqlite":
-        raise invalid(f"database.url: {backend!r} is not supported; take sqlite or postgresql")
-    if not given.database or given.database == ":memory:":
-        raise invalid("database.url names no file: sqlite:///relative/path or sqlite:////absolute/path")
     return URL.create("sqlite", database=given.database)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -192,6 +193,24 @@ def test_nodes_and_tokens(run: Run, both: Process) -> None:
     run("node", "token", "revoke", made["id"])
 
 
+def test_every_listening_address_is_told_once(both: Process, tmp_path: Path) -> None:
+    names = ("grpc", "rest", "node", "node_terminal", "node_service", "node_deployment")
+    addresses = [both.ready[name] for name in names]
+    assert len(set(addresses)) == len(names)
+    printed = both.log.read_text().splitlines()
+    for name, address in zip(names, addresses, strict=True):
+        assert printed.count(f"{name} {address}") == 1
+        host, _, port = address.rpartition("/")[2].rpartition(":")
+        socket.create_connection((host, int(port)), 5).close()
+    shared = f"127.0.0.1:{free_port()}"
+    same = [
+        f"node.{name}={shared}" for name in ("address", "terminal_address", "service_address", "deployment_address")
+    ]
+    with cyxwiz("both", tmp_path / "shared", *same) as process:
+        assert [key for key, value in process.ready.items() if value == shared] == ["node"]
+        assert [line for line in process.log.read_text().splitlines() if line.endswith(shared)] == [f"node {shared}"]
+
+
 def test_blobs_there_and_back(run: Run, tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(os.urandom(3_000_000))
     uri = run("blobs", "push", "data").stdout.strip()
@@ -206,6 +225,11 @@ def test_settings_database_version(run: Run, tmp_path: Path) -> None:
     assert "hidden" not in shown
     assert re.search(r"scheduler\.max_retries\s+7\s+flag", shown)
     assert "max_retries" in run("config", "check", "--set", "scheduler.max_retries=-1", status=2).stderr
+    unsafe = ("config", "check", "--set", "node.sandbox=none")
+    assert "node.sandbox = 'none': " in run(*unsafe, status=2).stderr
+    assert "are good" in run(*unsafe, "--allow-unsafe").stdout
+    assert "are good" in run(*unsafe, "--role", "central").stdout
+    assert "--role rig" in run("config", "check", "--role", "rig", status=2).stderr
     assert "up to date" in run("db", "current").stdout
     run("db", "upgrade", status=1)  # central has the file
     assert document(run("version", "--output", "json"))["version"]

@@ -265,7 +265,7 @@ async def test_a_killed_child_is_a_retryable_failure(executor: ProcessExecutor, 
     os.kill(started.pid, signal.SIGKILL)
     end = (await rest(reports))[-1]
     assert isinstance(end, Failed)
-    assert end.retryable
+    assert (end.retryable, end.by_script) == (True, False)
     assert "SIGKILL" in end.message
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
+import threading
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -212,6 +214,35 @@ async def test_environments_are_bounded_and_the_oldest_goes(executor: ProcessExe
     await kept.aclose()
 
 
+async def test_nobody_is_given_packages_that_are_being_removed(
+    executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run asks for the oldest ones at the very moment in which they make room for others."""
+    locks = [wheel(tmp_path / "index", f"pack{n}", "1.0", "", data="x" * 300_000) for n in range(3)]
+    kept = packages(executor, tmp_path, 800_000)
+    for lock in locks[:2]:
+        (await kept.hold(lock, lambda: True, None)).release()
+    oldest, remove, loop = environment_key(locks[0]), shutil.rmtree, asyncio.get_running_loop()
+    reached, go = asyncio.Event(), threading.Event()
+
+    def waits(path: Any, *args: Any, **kwargs: Any) -> None:
+        if not reached.is_set() and (Path(path).name == oldest or Path(path, oldest).exists()):
+            loop.call_soon_threadsafe(reached.set)
+            go.wait(30)
+        remove(path, *args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", waits)
+    newest = asyncio.create_task(kept.hold(locks[2], lambda: True, None))
+    await asyncio.wait_for(reached.wait(), 60)
+    again = asyncio.create_task(kept.hold(locks[0], lambda: True, None))
+    await asyncio.sleep(0)  # it has looked what is there
+    go.set()
+    for number, held in ((0, await again), (2, await newest)):
+        assert (held.path / f"pack{number}" / "data.txt").stat().st_size == 300_000
+    assert (again.result().fresh, newest.result().fresh) == (True, True)
+    await kept.aclose()
+
+
 async def test_only_the_node_itself_installs_with_the_network_where_scripts_have_none(
     executor: ProcessExecutor, tmp_path: Path
 ) -> None:
@@ -233,6 +264,51 @@ async def test_a_script_may_leave_by_the_back_door(executor: ProcessExecutor, tm
     else:
         assert isinstance(end, Failed)
         assert "exit status 85" in end.message
+
+
+FORGED = """
+import os, time
+from cyxwiz.compute.child_protocol import encode
+os.write(3, encode({0!r}, {1!r}))
+time.sleep(60)
+"""
+POINT = {
+    "epoch": 1, "epochs": 1, "batch": 1, "batches": 1, "progress": 0.5, "metrics": {}, "elapsed_seconds": 0,
+    "remaining_seconds": 0, "epoch_ended": True,
+}  # fmt: skip
+SAVED = {
+    "artefacts": [{"name": "a", "path": "/a", "sha256": "", "size": 1}], "epoch": 1, "batch": 0, "step": 1,
+    "progress": 0.5, "threads": 1, "link": "",
+}  # fmt: skip
+LINK = {"kind": 0, "step": 1, "loss": 0.5, "weights": "", "link": "", "data": "", "environment": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "retryable"),
+    [
+        ("import os; os._exit(3)", "exit status 3", False),
+        ("import os; os._exit(0)", "exit status 0", False),
+        ("import os; os.kill(os.getpid(), 11)", "SIGSEGV", False),
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL", True),  # as the kernel does for want of memory
+        ("raise MemoryError", "out of memory", True),
+        ("import os; os.write(3, b'garbage' * 10)", "sent a frame", False),
+        (FORGED.format("failed", {"code": "INTERNAL", "message": "no", "details": {}, "retryable": True}), "no", True),
+        (FORGED.format("progressed", {**POINT, "epoch": 9, "epochs": 9}), "epoch 9", False),
+        (FORGED.format("progressed", {**POINT, "batch": 2**32}), "batch is wrong", False),
+        (FORGED.format("checkpointed", {**SAVED, "epoch": 0}), "epoch 0", False),
+        (FORGED.format("checkpointed", {**SAVED, "link": "0" * 64}), "a link", False),
+        (FORGED.format("linked", LINK), "a link", False),
+        ("import cyxwiz.job as job\njob.report(2**40, {}, of=2**41)", "below 2^32", False),
+    ],
+)
+async def test_how_a_script_breaks_is_its_own_doing(
+    executor: ProcessExecutor, tmp_path: Path, text: str, words: str, retryable: bool
+) -> None:
+    """Its node is not at fault, whether or not it is tried again."""
+    end = await outcome(executor, script(tmp_path, text))
+    assert isinstance(end, Failed), end
+    assert words in end.message
+    assert (end.by_script, end.retryable) == (True, retryable)
 
 
 async def test_a_script_reads_a_file_as_it_is(tmp_path: Path) -> None:

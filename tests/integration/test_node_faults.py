@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,36 @@ async def test_an_unforeseen_fault_is_a_failed_try(
     assert job.error_code == "INTERNAL"
     assert ("No space left" in job.error) == isinstance(error, OSError)
     assert "secret" not in job.error
+
+
+async def stored(server: Central, content: bytes) -> str:
+    """A file of admin's at central; its digest."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    upload = await server.blobs.begin(sha256, len(content), 0)
+    await upload.write(content)
+    await upload.commit()
+    await server.core.jobs.record_blob(sha256, len(content), owner=(await admin(server)).id)
+    return sha256
+
+
+@pytest.mark.parametrize(
+    ("error", "charged"),
+    [
+        (CyxError(Code.INVALID, "The packages of requirements can't be installed", retryable=True), False),
+        (CyxError(Code.UNAVAILABLE, "This node can start no process now"), True),
+    ],
+)
+async def test_what_a_script_asks_for_in_vain_is_not_its_nodes_fault(
+    server: Central, link: Link, tmp_path: Path, error: CyxError, charged: bool
+) -> None:
+    files = {"main.py": await stored(server, b"print(1)")}
+    async with node(tmp_path / "node", link(server), BrokenExecutor(9, error)) as agent:
+        job = await submit(server, model={"script": "main.py", "files": files})
+        async with asyncio.timeout(10):
+            while (await server.core.jobs.get(await admin(server), job.id)).retry_count < 1:
+                await asyncio.sleep(0.02)
+        found = await server.core.nodes.get(agent._identity.node_id)
+    assert (found.standing.score < 75.0) is charged
 
 
 @pytest.mark.parametrize(

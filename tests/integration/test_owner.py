@@ -65,7 +65,7 @@ async def test_a_closed_node_gets_no_jobs_until_it_opens(server: Central, tmp_pa
 
         async def waits() -> bool:
             reason = (await server.core.jobs.get(me, job_id)).reason
-            return reason == f"none of 1 node can take it: 1 closed: {CLOSED}"
+            return reason == f"no node can take it: closed: {CLOSED} (1 node)"
 
         await until(waits)
         explained = await server.core.api.explain_job(Call(me, job_id))

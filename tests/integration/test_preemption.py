@@ -80,7 +80,7 @@ async def test_as_often_as_is_allowed_and_no_more(server: Central, tmp_path: Pat
         last = await submit(server, "critical")
         await asyncio.sleep(0.6)
         seen = await server.core.jobs.get(actor, last.id)
-        assert (seen.state, seen.reason) == (JobState.PENDING, "none of 1 node can take it: 1 all slots busy")
+        assert (seen.state, seen.reason) == (JobState.PENDING, "no node can take it: all slots busy (1 node)")
         assert (await server.core.jobs.get(actor, low.id)).intent is Intent.RUN
 
 

@@ -75,7 +75,7 @@ async def test_max_price_is_a_hard_limit_that_is_explained_in_figures(market: Ma
     await market.house.node("dear", pricing=DEAR)
     job = await market.place(market.spec("0.5"))
     assert job.node_id is None
-    assert job.reason == "none of 1 node can take it: 1 asks 1 CYXWIZ, above max_price 0.5"
+    assert job.reason == "no node can take it: asks 1 CYXWIZ, above max_price 0.5 (1 node)"
     document = await market.house.api.explain_job(Call(market.bob, job.id))
     (verdict,) = document["nodes"]
     assert (verdict["feasible"], verdict["reason"]) == (False, "asks 1 CYXWIZ, above max_price 0.5")

@@ -11,7 +11,7 @@ import pytest
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import JobId
-from cyxwiz.domain.job import Job, Lease
+from cyxwiz.domain.job import MAX_METRICS, Job, Lease
 from cyxwiz.domain.states import JobState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Tx
@@ -20,7 +20,7 @@ from cyxwiz.services.assignment import assignment
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.reports import token_to
 from tests.contract.conftest import HandClock
-from tests.wiring import JOB, Central, central
+from tests.wiring import JOB, Central, central, progress
 
 
 @pytest.mark.parametrize("kind", ["finished", "checkpoint"])
@@ -86,6 +86,27 @@ async def test_points_that_come_together_are_all_there(tmp_path: Path) -> None:
         await apply(point(6, loss=0.4), report(7, progress=pb.Progress(epoch=1, progress=1.5)))
     assert caught.value.code is Code.INVALID
     assert (await house.jobs.get(bob, job.id)).progress == 0.5, "what came with it is not stored either"
+    await house.aclose()
+
+
+async def test_a_job_has_no_more_figures_than_its_bound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What it has goes on, what comes by further names is dropped, and that is said once."""
+    house = await central(tmp_path)
+    bob = await house.accounts.authenticate(house.bob)
+    job, _ = await house.jobs.submit(bob, parse_jobfile(JOB))
+    lease = await house.lease(job.id, await house.node())
+    for step in range(3):
+        names = [f"metric_{number}" for number in range(200 * step, 200 * (step + 1))]
+        await house.report(lease, progress(1, loss=float(step), **dict.fromkeys(names, 1.0)), after=step)
+    now = await house.jobs.get(bob, job.id)
+    assert len(now.metrics) == MAX_METRICS
+    assert (now.metrics["loss"], now.metrics["metric_0"]) == (2.0, 1.0)
+    await house.report(lease, await house.finished(b"weights", loss=0.5, another=1.0), after=3)
+    now = await house.jobs.get(bob, job.id)
+    assert (len(now.metrics), now.metrics["loss"]) == (MAX_METRICS, 0.5)
+    result = await house.jobs.result(bob, job.id)
+    assert result.final_metrics == {"loss": 0.5, "another": 1.0}
+    assert sum("those by other names are dropped" in line for line in caplog.messages) == 1
     await house.aclose()
 
 

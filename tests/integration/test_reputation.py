@@ -29,9 +29,9 @@ class World:
     def __init__(self, house: Central, clock: HandClock, bob: Principal, admin: Principal) -> None:
         self.house, self.clock, self.bob, self.admin = house, clock, bob, admin
 
-    async def begin(self, node_id: NodeId) -> Lease:
+    async def begin(self, node_id: NodeId, spec: dict[str, Any] = JOB) -> Lease:
         """A job of bob's that runs there."""
-        job, _ = await self.house.jobs.submit(self.bob, parse_jobfile(JOB))
+        job, _ = await self.house.jobs.submit(self.bob, parse_jobfile(spec))
         lease = await self.house.lease(job.id, node_id)
         await self.house.report(lease, progress(1, loss=2.0))
         return lease
@@ -104,6 +104,23 @@ async def test_a_failure_costs_whom_it_is_owed_to(
     (entry,) = await world.entries(node_id)
     assert (entry.cause, entry.job_id, entry.note) == (cause, lease.job_id, "no such column")
     assert (await world.node(node_id)).jobs_failed == failed
+
+
+async def test_what_a_script_did_is_not_its_nodes_fault_however_often_it_is_tried(world: World) -> None:
+    await world.house.jobs.record_blob("5" * 64, 10, owner=world.bob.id)
+    script = {"type": "training", "epochs": 4, "model": {"script": "main.py", "files": {"main.py": "5" * 64}}}
+    broke = pb.Failed(code="INTERNAL", message="was killed by SIGKILL", retryable=True, by_script=True)
+    node_id = await world.house.node()
+    lease = await world.begin(node_id, script)
+    await world.house.report(lease, broke, after=1)
+    assert (await world.house.jobs.get(world.bob, lease.job_id)).state is JobState.PENDING
+    assert await world.score(node_id) == 75.0
+    (entry,) = await world.entries(node_id)
+    assert (entry.cause, entry.note) == (Cause.USER, "was killed by SIGKILL")
+    assert (await world.node(node_id)).jobs_failed == 0
+    lease = await world.begin(node_id)
+    await world.house.report(lease, broke, after=1)
+    assert await world.score(node_id) == 74.5, "a declared model has no script to blame"
 
 
 async def test_a_node_that_leaves_with_runs_is_at_fault_once_and_an_idle_one_is_not(world: World) -> None:

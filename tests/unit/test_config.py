@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from cyxwiz.config import MASK, SECRETS, Config, ConfigError, Loaded, default_data_dir, load, sections, settings_of
+from cyxwiz.config import (
+    MASK,
+    SECRETS,
+    Config,
+    ConfigError,
+    Loaded,
+    check_role,
+    default_data_dir,
+    load,
+    sections,
+    settings_of,
+)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -137,6 +148,10 @@ def test_a_key_outside_any_section_is_refused(tmp_path: Path) -> None:
         ("node.keep_results=99999999999d", "at most 3660d"),
         ("node.devices=bogus", "is no device"),
         ("blobs.url=s3://bucket", "file:///path"),
+        ("database.url=mysql://x", "sqlite:///path or postgresql://"),
+        ("database.url=sqlite://", "names no file"),
+        ("database.url=sqlite://x", "names no file"),
+        ("database.url=sqlite:///:memory:", "names no file"),
     ],
 )
 def test_a_value_out_of_bounds_names_key_value_bound_and_origin(flag: str, bound: str) -> None:
@@ -145,6 +160,51 @@ def test_a_value_out_of_bounds_names_key_value_bound_and_origin(flag: str, bound
     assert message.startswith(f"{key} = {value!r}: ")
     assert bound in message
     assert message.endswith("(from flag --set)")
+
+
+@pytest.mark.parametrize(
+    ("role", "flags", "said"),
+    [
+        ("central", ["server.grpc_address=0.0.0.0:50051"], "beyond loopback it must speak TLS"),
+        ("central", ["server.node_grpc_address=10.0.0.1:1"], "beyond loopback it must speak TLS"),
+        ("central", ["server.rest_address=[::]:1", "auth.mode=open"], "for loopback addresses only"),
+        ("central", ["tls.require_client_cert=true"], "tls.ca_file must name the authority"),
+        ("node", ["node.sandbox=none"], "--allow-unsafe"),
+        ("node", ["node.gang_address=10.0.0.1", "node.gangs=on"], "node.gang_network"),
+        ("node", ["node.gang_address=10.0.0.1"], "node.gang_network"),
+        ("both", ["tls.cert_file=/nonexistent/crt", "tls.key_file=/nonexistent/key"], "No such file or directory"),
+    ],
+)
+def test_what_a_start_refuses_for_its_role_names_all_of_it_too(role: str, flags: list[str], said: str) -> None:
+    loaded = load(environ={}, flags=flags)
+    key, _, value = flags[0].partition("=")
+    for each in {role, "both"}:
+        with pytest.raises(ConfigError) as caught:
+            check_role(loaded, each, Path("/data"))
+        assert str(caught.value).startswith(f"{key} = {True if value == 'true' else value!r}: ")
+        assert said in str(caught.value)
+        assert str(caught.value).endswith("(from flag --set)")
+    for other in {"central", "node"} - {role} if role != "both" else ():
+        check_role(loaded, other, Path("/data"))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["server.grpc_address=0.0.0.0:1", "tls.allow_plaintext=true"],
+        ["node.gang_address=10.0.0.1", "node.gang_network=lan", "node.gangs=on"],
+        ["node.gang_address=10.0.0.1", "node.gangs=off"],
+        ["node.gang_address=10.0.0.1", "node.central=central.example:50051"],
+        ["node.sandbox=none"],
+    ],
+)
+def test_what_is_meant_is_no_mistake(flags: list[str]) -> None:
+    check_role(load(environ={}, flags=flags), "both", Path("/data"), allow_unsafe=True)
+
+
+def test_a_node_beats_as_often_as_documented_by_default() -> None:
+    assert shown(load(environ={}))["node.heartbeat_interval_ms"] == ("10000", "default")
 
 
 def test_a_scheduler_without_any_weight_is_refused() -> None:
@@ -179,6 +239,8 @@ def test_a_password_in_a_url_is_never_shown(key: str, url: str, there: str, tmp_
     assert "hunter2" not in warning
     assert f"CYXWIZ_{key.upper().replace('.', '__')}" in warning
     assert load(environ={}, flags=["database.url=postgresql://ann@db/x"]).warnings == ()
+    unread = refusal(flags=["database.url=postgres:hunter2@db/x"])
+    assert unread.startswith(f"database.url = {MASK}: must be sqlite")
     wrong = refusal(file=write(tmp_path, f'[server]\ngrpc_address = "{url}"\n'))
     assert "hunter2" not in wrong
 
@@ -225,10 +287,10 @@ def test_a_secret_may_come_from_a_file(key: str, tmp_path: Path) -> None:
     loaded = load(environ={}, flags=[f"{key}_file={path}"])
     section, _, name = key.partition(".")
     assert getattr(getattr(loaded.config, section), name) == "from-the-file, which is long enough"
-    assert shown(loaded)[key][0] == MASK
+    assert shown(loaded)[key] == (MASK, str(path))
     assert loaded.warnings == ()
     missing = refusal(flags=[f"{key}_file={tmp_path / 'none'}"])
-    assert missing == f"{key}_file = '{tmp_path / 'none'}': No such file or directory"
+    assert missing == f"{key}_file = '{tmp_path / 'none'}': No such file or directory (from flag --set)"
 
 
 def test_a_secret_of_the_wrong_type_is_not_repeated(tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cyxwiz.app.node import check_data_roots
-from cyxwiz.config import ConfigError
+from cyxwiz.config import ConfigError, check_role, load
 
 
 @pytest.mark.parametrize(
@@ -15,8 +14,10 @@ def test_no_data_root_shows_jobs_the_nodes_keys(tmp_path: Path, root: str, bad: 
     own = tmp_path / "data"
     own.mkdir()
     (tmp_path / "link").symlink_to(own)
+    loaded = load(environ={}, flags=[f"node.data_roots={tmp_path / 'sets'},{tmp_path / root}"])
+    check_role(loaded, "central", own)
     if not bad:
-        check_data_roots([str(tmp_path / root)], own)
+        check_role(loaded, "node", own)
         return
-    with pytest.raises(ConfigError, match="data_roots"):
-        check_data_roots([str(tmp_path / "sets"), str(tmp_path / root)], own)
+    with pytest.raises(ConfigError, match=r"node\.data_roots = .*must not lie in each other \(from flag --set\)"):
+        check_role(loaded, "node", own)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.runtime.clock import VirtualClock, VirtualLoop
 from cyxwiz.runtime.lifecycle import Service, first_death
 from cyxwiz.runtime.tasks import Tasks, spawn
@@ -124,6 +125,33 @@ def test_start_raises_what_kept_it_from_being_ready() -> None:
         await service.stop()
 
     virtually(play())
+
+
+@pytest.mark.parametrize(
+    ("error", "traced"), [(CyxError(Code.UNAVAILABLE, "Can't listen"), False), (ValueError("no"), True)]
+)
+def test_what_ended_a_service_is_logged_once_and_traced_if_nobody_foresaw_it(
+    error: Exception, traced: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def unready() -> None:
+        service = Loop(ready_after=0.0, dies_after=0.0, error=error)
+        service.ready = lambda: None  # type: ignore[method-assign]
+        with pytest.raises(type(error)):
+            await service.start()
+        await service.stop()
+
+    async def died() -> None:
+        service = Loop(dies_after=0.5, error=error)
+        await service.start()
+        await service.clock.sleep(1)
+        await service.stop()
+
+    virtually(unready())
+    assert caplog.records == [], "who started it was told"
+    virtually(died())
+    (record,) = caplog.records
+    assert str(error) in record.message
+    assert bool(record.exc_info) is traced
 
 
 def test_a_soft_stop_lets_it_finish_and_a_hard_one_does_not() -> None:

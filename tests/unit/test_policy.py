@@ -198,7 +198,7 @@ def test_the_queue_is_served_in_its_order() -> None:
     queue = [a_job(1, priority=Priority.CRITICAL), a_job(2, priority=Priority.LOW)]
     decided = plan(Snapshot(queue, [free(a_node(slots=1))]))
     assert [placement.job_id for placement in decided.placements] == [queue[0].id]
-    assert decided.waiting == {queue[1].id: "none of 1 node can take it: 1 all slots busy"}
+    assert decided.waiting == {queue[1].id: "no node can take it: all slots busy (1 node)"}
 
 
 @pytest.mark.parametrize("device", [Device.ANY, Device.CPU])
@@ -298,7 +298,7 @@ def test_what_a_job_asks_for_a_node_must_offer(asks: dict[str, Any], lacks: str,
     assert why_not(spec, without) == reason
     made = plan(Snapshot([replace(a_job(1), spec=spec), a_job(2)], [without]))
     assert [placed.job_id for placed in made.placements] == [ident(2)], "what the first lacks is nothing to the second"
-    assert made.waiting[JobId(ident(1))] == f"none of 1 node can take it: 1 {reason}"
+    assert made.waiting[JobId(ident(1))] == f"no node can take it: {reason} (1 node)"
 
 
 def test_the_reasons_of_many_nodes_are_counted() -> None:
@@ -308,7 +308,7 @@ def test_the_reasons_of_many_nodes_are_counted() -> None:
         free(a_node(3, cordoned=True)),
     ]
     (reason,) = plan(Snapshot([a_job()], fleet)).waiting.values()
-    assert reason == "none of 3 nodes can take it: 2 offline, 1 draining"
+    assert reason == "no node can take it: offline (2 nodes), draining (1 node)"
     (reason,) = plan(Snapshot([a_job()], [])).waiting.values()
     assert reason == "no node has joined yet"
 

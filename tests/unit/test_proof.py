@@ -6,11 +6,16 @@ import hashlib
 import struct
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyxwiz.domain.errors import CyxError
+from cyxwiz.compute.identity import Identity
+from cyxwiz.compute.signing import Signer
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.proof import (
+    MAX_STATEMENT,
     Array,
     Kind,
     Link,
@@ -23,6 +28,7 @@ from cyxwiz.domain.proof import (
     is_digest,
     loss_bits,
 )
+from cyxwiz.ext.v1 import link_pb2 as pb
 
 DATA, DEFINITION, WEIGHTS = ("d" * 64, "e" * 64, "a" * 64)
 START = genesis("job", 7, DEFINITION, DATA)
@@ -114,3 +120,20 @@ def test_a_definition_is_the_same_however_its_parts_are_given() -> None:
 def test_a_seed_has_64_bits(seed: int) -> None:
     with pytest.raises(CyxError):
         genesis("job", seed, DEFINITION, DATA)
+
+
+def test_no_statement_is_signed_that_central_would_not_take() -> None:
+    """It would refuse the node for it, and how many files there are is a script's choice."""
+    signer = Signer(Identity(NodeId("node"), Ed25519PrivateKey.generate()), pb.Assign(job_id="job"))
+
+    def signed(count: int) -> pb.Finished:
+        finished = pb.Finished(
+            artefacts=[pb.Artefact(name=f"{number:04}.bin", sha256=WEIGHTS) for number in range(count)]
+        )
+        signer.sign(finished, {"loss": 0.5})
+        return finished
+
+    assert len(signed(800).statement) <= MAX_STATEMENT
+    with pytest.raises(CyxError, match="pack files into one") as caught:
+        signed(1000)
+    assert caught.value.code is Code.INVALID

@@ -131,6 +131,7 @@ def test_after_a_ban_a_node_is_on_probation_without_strikes() -> None:
 def test_whose_fault_a_failure_is() -> None:
     assert EFFECTS[fault(False)].cause is Cause.USER
     assert EFFECTS[fault(True)].cause is Cause.NODE
+    assert EFFECTS[fault(True, by_script=True)].cause is Cause.USER, "what is tried again is not always a node's fault"
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_jobs_that_ask_for_the_same_differ_by_whose_they_are() -> None:
     foreign, own = job_of(OTHER, 1), job_of(OWNER, 2)
     decided = plan(Snapshot([foreign, own, job_of(OTHER, 3)], [seen(1, 0)]))
     assert [each.job_id for each in decided.placements] == [own.id]
-    assert decided.waiting[foreign.id] == ("none of 1 node can take it: 1 stake below 100 CYXWIZ")
+    assert decided.waiting[foreign.id] == ("no node can take it: stake below 100 CYXWIZ (1 node)")
 
 
 def test_a_gang_takes_only_nodes_with_the_stake() -> None:

@@ -36,11 +36,6 @@ def first_channels(shape: Shape, layout: str) -> Shape:
     return shape if layout == "NCHW" else (shape[0], shape[3], shape[1], shape[2])
 
 
-def last_channels(shape: Shape, layout: str) -> Shape:
-    """The shape (N, C, H, W) in the layout."""
-    return shape if layout == "NCHW" else (shape[0], shape[2], shape[3], shape[1])
-
-
 def slide_of(size: Shape, kernel: Shape, call: Call) -> Slide:
     """The window's way over a picture of that height and width. Raises INVALID when it does not fit in."""
     stride, padding = call["stride"], call["padding"]

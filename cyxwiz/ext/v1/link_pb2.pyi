@@ -626,16 +626,18 @@ class Artefact(_message.Message):
     def __init__(self, name: _Optional[str] = ..., sha256: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Failed(_message.Message):
-    __slots__ = ("code", "message", "retryable", "compute_seconds")
+    __slots__ = ("code", "message", "retryable", "compute_seconds", "by_script")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     RETRYABLE_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BY_SCRIPT_FIELD_NUMBER: _ClassVar[int]
     code: str
     message: str
     retryable: bool
     compute_seconds: float
-    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: _Optional[bool] = ..., compute_seconds: _Optional[float] = ...) -> None: ...
+    by_script: bool
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: _Optional[bool] = ..., compute_seconds: _Optional[float] = ..., by_script: _Optional[bool] = ...) -> None: ...
 
 class Relay(_message.Message):
     __slots__ = ("call", "open", "part", "grant", "half_close", "end")

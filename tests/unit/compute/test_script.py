@@ -149,6 +149,27 @@ def test_saving_and_going_on(tmp_path: Path) -> None:
     assert steps == [2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize(("of", "steps"), [(300, range(0, 301, 20)), (None, range(13)), (7, range(8))])
+def test_a_checkpoint_lies_in_the_epoch_of_the_curve(tmp_path: Path, of: int | None, steps: range) -> None:
+    code = f"""
+import cyxwiz.job as job
+for step in {steps!r}:
+    job.report(step, {{}}, of={of})
+    job.save(step)
+"""
+    reports, end = run(tmp_path, code, epochs=10)
+    assert isinstance(end, Finished)
+    curve = [each.epoch for each in reports if isinstance(each, Progressed)]
+    assert [each.epoch for each in reports if isinstance(each, Checkpointed)] == [max(1, epoch) for epoch in curve]
+    assert (curve[1], curve[-1]) == ({300: 1, None: 1, 7: 2}[of], 10)
+
+
+def test_the_epochs_of_steps_are_whole(tmp_path: Path) -> None:
+    code = "import cyxwiz.job as job\nfor step in range(1, 26): job.report(step, {}, of=25)"
+    reports, _ = run(tmp_path, code, epochs=25)
+    assert [each.epoch for each in reports if isinstance(each, Progressed)] == list(range(1, 26))
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -160,6 +181,10 @@ def test_saving_and_going_on(tmp_path: Path) -> None:
         ("import sys\nsys.exit(85)", "had saved nothing"),
         ("import cyxwiz.job as job\njob.report(1, {'loss': float('nan')})", "finite"),
         ("import cyxwiz.job as job\njob.report(-1, {})", "0 or more"),
+        (
+            "import cyxwiz.job as job\nfor i in range(300): job.report(i + 1, {f'metric_{i}': float(i)}, of=300)",
+            "figures by 256 names in all; at most 255",
+        ),
         ("import cyxwiz.job as job\njob.save(object())", "can't be saved"),
     ],
 )

@@ -1,0 +1,72 @@
+"""What settings must be together, for a role: a start refuses what `cyxwiz config check` refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cyxwiz.config.layers import Loaded
+from cyxwiz.config.sections import NodeSection
+from cyxwiz.domain.addresses import is_loopback
+
+
+def check_role(loaded: Loaded, role: str, data_dir: Path, *, allow_unsafe: bool = False) -> None:
+    """`role` is central, node or both; `allow_unsafe` is the flag of `run`. Reads nothing but the files of TLS.
+
+    Raises:
+        ConfigError: one line naming key, value, bound and origin.
+    """
+    _check_files(loaded)
+    if role != "node":
+        _check_doors(loaded)
+    if role != "central":
+        _check_node(loaded, data_dir.resolve(), allow_unsafe)
+
+
+def wants_gangs(node: NodeSection) -> bool:
+    return node.gangs == "on" or (node.gangs == "auto" and is_loopback(node.central.rpartition(":")[0]))
+
+
+def _check_files(loaded: Loaded) -> None:
+    for name in ("cert_file", "key_file", "ca_file"):
+        path = getattr(loaded.config.tls, name)
+        try:
+            if path is not None:
+                path.open("rb").close()
+        except OSError as error:
+            raise loaded.refusal(f"tls.{name}", error.strerror or "can't be read") from None
+
+
+def _check_doors(loaded: Loaded) -> None:
+    """No doors beyond loopback without TLS, and none in open mode; certificates of clients need their authority."""
+    config = loaded.config
+    if config.tls.require_client_cert and config.tls.ca_file is None:
+        raise loaded.refusal("tls.require_client_cert", "tls.ca_file must name the authority of clients' certificates")
+    for name in ("grpc_address", "rest_address", "node_grpc_address"):
+        address = getattr(config.server, name)
+        if address is None or is_loopback(address.rpartition(":")[0]):
+            continue
+        if config.auth.mode == "open":
+            raise loaded.refusal(f"server.{name}", 'auth.mode = "open" is for loopback addresses only')
+        if config.tls.cert_file is None and not config.tls.allow_plaintext:
+            raise loaded.refusal(
+                f"server.{name}",
+                "beyond loopback it must speak TLS: set tls.cert_file and tls.key_file (`cyxwiz certs init` makes "
+                "them), or tls.allow_plaintext = true behind a proxy of your own",
+            )
+
+
+def _check_node(loaded: Loaded, data_dir: Path, allow_unsafe: bool) -> None:
+    node = loaded.config.node
+    for root in (Path(each).resolve() for each in node.data_roots):
+        if data_dir.is_relative_to(root) or root.is_relative_to(data_dir):  # jobs would see its keys
+            why = f"{root} and the data directory {data_dir} must not lie in each other"
+            raise loaded.refusal("node.data_roots", why)
+    if node.sandbox == "none" and not allow_unsafe:
+        raise loaded.refusal("node.sandbox", "it runs jobs unconfined: start with --allow-unsafe if that is meant")
+    # What members of a gang say to each other is neither encrypted nor authenticated.
+    if wants_gangs(node) and not is_loopback(node.gang_address) and not node.gang_network:
+        raise loaded.refusal(
+            "node.gang_address",
+            "members of a gang speak without encryption; name the private network of that address with "
+            'node.gang_network, or set node.gangs = "off"',
+        )
