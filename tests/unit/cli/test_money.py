@@ -169,3 +169,42 @@ def test_taking_back_asks_the_chain_alone(
     job, *more = given
     assert cyxwiz("wallet", "reclaim", job, str(path), *more) == status
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (("wallet", "withdraw", "ADDR", "-1"), ("WithdrawFunds", {"to": "ADDR", "amount": "-1"})),
+        (("wallet", "grant", "bob", "-.5"), ("GrantFunds", {"amount": "-.5"})),
+        (("stake", "add", "-5", "--node", JOB), ("AddStake", {"amount": "-5"})),
+        (("stake", "withdraw", "--node", JOB, "-5"), ("WithdrawStake", {"amount": "-5"})),
+        (("stake", "fund", "-5"), ("FundRewards", {"amount": "-5"})),
+        (("jobs", "topup", JOB, "-1"), ("TopUpJob", {"amount": "-1"})),
+        (("users", "budget", "bob", "-1"), ("SetUserBudget", {"amount": "-1"})),
+    ],
+)
+def test_an_amount_below_zero_is_refused_as_an_amount(
+    fake: FakeCentral, given: tuple[str, ...], sent: tuple[str, dict[str, Any]], capsys: Any
+) -> None:
+    fake.answers[sent[0]] = CyxError(Code.INVALID, "amount: '-1' is not an amount of CYXWIZ")
+    assert cyxwiz(*given) == 2
+    assert "is not an amount" in capsys.readouterr().err
+    assert fake.calls[-1][0] == sent[0]
+    assert sent[1].items() <= fake.calls[-1][2].items()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("wallet", "withdraw", "ADDR", "--bogus"),
+        ("wallet", "withdraw", "-x", "1"),
+        ("wallet", "airdrop", "1", "--bogus"),
+        ("stake", "add", "-5", "--bogus"),
+        ("stake", "withdraw", "--all"),
+        ("jobs", "topup", JOB, "-n"),
+    ],
+)
+def test_an_option_that_is_none_is_still_bad_usage(fake: FakeCentral, given: tuple[str, ...], capsys: Any) -> None:
+    assert cyxwiz(*given) == 2
+    assert "--help" in capsys.readouterr().err
+    assert not fake.calls
