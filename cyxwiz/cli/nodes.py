@@ -59,7 +59,7 @@ def show_node(context: typer.Context, node: Node) -> None:
 
 @nodes.command()
 def drain(context: typer.Context, node: Node) -> None:
-    """Give a node no new jobs; what runs there runs on."""
+    """Give a node no new jobs; what runs there saves a checkpoint and goes on elsewhere."""
     here = session(context)
     here.show(here.ask(lambda client: client.drain_node(node)), show.node)
 

@@ -297,6 +297,11 @@ def test_help_names_every_verb(fake: FakeCentral, capsys: Any) -> None:
         assert f" {verb} " in out
 
 
+def test_help_of_drain_says_that_jobs_move(fake: FakeCentral, capsys: Any) -> None:
+    assert cyxwiz("nodes", "drain", "--help") == 0
+    assert "goes on elsewhere" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(fake: FakeCentral, capsys: Any, shell: str) -> None:
     assert cyxwiz("completion", shell) == 0
