@@ -141,7 +141,7 @@ def job(document: Json) -> None:
             ("data set", document["dataset_uri"]),
             ("node", document["assigned_node_id"]),
             ("attempts", document["attempts"] if document["attempts"] > 1 else None),
-            ("estimated cost", f"{document['estimated_cost']} CYXWIZ"),
+            ("cost", _cost(document)),
             ("compute", f"{document['compute_seconds']:.3g} s" if document["compute_seconds"] else None),
             ("created", when(document["created_at"])),
             ("started", when(document["started_at"]) if document["started_at"] else None),
@@ -151,11 +151,21 @@ def job(document: Json) -> None:
     )
 
 
+def _cost(document: Json) -> str:
+    """What a job cost once it has ended; before, what it may."""
+    from cyxwiz.client import ENDED
+
+    if document["status"] in ENDED:
+        return f"{document['actual_cost']} CYXWIZ"
+    return f"at most {document['estimated_cost']} CYXWIZ"
+
+
 def plan(document: Json) -> None:
+    # A job file says how long its job may take, and nothing of how long it will.
     pairs(
         (
-            ("estimated cost", f"{document['estimated_cost']} CYXWIZ"),
-            ("expected", f"{document['expected_seconds']:g} s"),
+            ("cost", f"at most {document['estimated_cost']} CYXWIZ"),
+            ("duration", f"at most {document['expected_seconds']:g} s"),
             ("nodes that can run it", document["feasible_nodes"]),
         )
     )

@@ -261,7 +261,7 @@ function facts(job) {
     ["Started", job.started_at ? new Date(job.started_at).toLocaleString() : null],
     ["Ended", job.completed_at ? new Date(job.completed_at).toLocaleString() : null],
     ["Compute", job.compute_seconds ? span(job.compute_seconds) : null],
-    ["Cost", job.status === "completed" ? `${job.actual_cost} CYXWIZ` : `${job.estimated_cost} CYXWIZ at most`],
+    ["Cost", ENDED.has(job.status) ? `${job.actual_cost} CYXWIZ` : `at most ${job.estimated_cost} CYXWIZ`],
     ["Waits", job.status === "pending" ? job.reason : null],
     ["Error", job.error ? `${job.error.code ? job.error.code + ": " : ""}${job.error.message}` : null],
   ];
