@@ -126,7 +126,7 @@ def jobs(document: Json) -> None:
 
 
 def job(document: Json) -> None:
-    error = document.get("error")
+    reason, error = _why(document)
     pairs(
         row
         for row in (
@@ -134,8 +134,8 @@ def job(document: Json) -> None:
             ("name", document["name"]),
             ("status", document["status"]),
             ("phase", document["phase"]),
-            ("reason", document["reason"]),
-            ("error", f"{error['code']}: {error['message']}" if error else None),
+            ("reason", reason),
+            ("error", error),
             ("progress", f"{percent(document['progress'])} (epoch {document['current_epoch']}/{document['epochs']})"),
             ("metrics", _summary(document["metrics"])),
             ("data set", document["dataset_uri"]),
@@ -149,6 +149,16 @@ def job(document: Json) -> None:
         )
         if row[1] not in (None, "", {})
     )
+
+
+def _why(document: Json) -> tuple[str | None, str | None]:
+    """(the reason for a job's state, its error): a cancel is no error, whatever words came with it."""
+    error = document.get("error")
+    if not error:
+        return document["reason"], None
+    if document["status"] == "cancelled":
+        return document["reason"] or error["message"], None
+    return document["reason"], ": ".join(part for part in (error["code"], error["message"]) if part)
 
 
 def _cost(document: Json) -> str:

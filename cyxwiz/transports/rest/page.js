@@ -263,7 +263,7 @@ function facts(job) {
     ["Compute", job.compute_seconds ? span(job.compute_seconds) : null],
     ["Cost", ENDED.has(job.status) ? `${job.actual_cost} CYXWIZ` : `at most ${job.estimated_cost} CYXWIZ`],
     ["Waits", job.status === "pending" ? job.reason : null],
-    ["Error", job.error ? `${job.error.code ? job.error.code + ": " : ""}${job.error.message}` : null],
+    [job.status === "cancelled" ? "Reason" : "Error", job.error ? `${job.error.code ? job.error.code + ": " : ""}${job.error.message}` : null],
   ];
   const result = expanded.result;
   if (result) {
