@@ -49,6 +49,8 @@ def transactions(document: Json) -> None:
             )
             for each in document["transactions"]
         ),
+        least=("Reference", "Fee", "Status"),
+        short=("From", "To"),
     )
     paged(document, "transactions")
 
@@ -96,6 +98,8 @@ def receipts(document: Json) -> None:
             )
             for each in document["receipts"]
         ),
+        least=("Completed", "Refunded", "Price", "Settled"),
+        short=("Name",),
     )
     paged(document, "receipts")
 

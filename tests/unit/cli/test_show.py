@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from cyxwiz.cli import show
+from cyxwiz.cli import show, show_money, show_nodes
 from tests.unit.client.server import job
 
 
@@ -44,3 +45,57 @@ def test_a_plan_tells_bounds_and_no_expectations(capsys: Any) -> None:
     assert "at most 0.03636 CYXWIZ" in out
     assert "at most 3600 s" in out
     assert "expected" not in out
+
+
+ADDRESSES = ("ExVUtf2qMiGhpfCDUBKxB3aVmGfGfyqRDCJKixUEPJeC", "8pTW3qmCzTk79Gss4EQsM32sLNERxTkumCb9h7yGwmkM")
+TRANSACTION = {
+    "at": "2030-01-01T00:00:00Z",
+    "kind": "settle",
+    "amount": "0.000021253",
+    "platform_fee": "0.000002125",
+    "source": ADDRESSES[0],
+    "destination": ADDRESSES[1],
+    "status": "confirmed",
+    "reference": "5tWeHQaisq5gE1KAePpn7ANZb7xyv1j6iaNPTXd5BfzLetdsDfNXk1Xz" + "m" * 32,
+}
+NODE = {
+    "id": "206c6916-6b32-42f5-8b2a-ff2cd33c383e",
+    "name": "a-machine-with-a-name",
+    "status": "online",
+    "region": "eu-central",
+    "current_load": 0.5,
+    "cpu_cores": 64,
+    "ram_total_bytes": 128 << 30,
+    "gpu_model": "NVIDIA GeForce RTX 4090",
+    "reputation": 0.7654,
+}
+OF_ONE = {"total": 1, "page": 1, "total_pages": 1}
+
+
+def all_lists() -> None:
+    running = job(name="a job with a long name", status="completed", metrics={"loss": 0.06921}, current_epoch=2)
+    show.jobs({"jobs": [running], **OF_ONE})
+    show_nodes.nodes({"nodes": [NODE], **OF_ONE})
+    show_money.transactions({"transactions": [TRANSACTION], **OF_ONE})
+
+
+def test_lists_are_readable_in_80_columns(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes rich take any stream for a terminal
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    all_lists()
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    lines = [line for line in out.splitlines() if line.strip()]
+    assert len(lines) == 9, "a heading, a rule and one line for each row"
+    assert max(map(len, lines)) <= 80
+    for whole in (job()["id"], NODE["id"], "completed", "online", "0.000021253", ADDRESSES[0][:11]):
+        assert whole in out
+    assert TRANSACTION["reference"] not in out
+
+
+def test_what_is_piped_has_every_column_whole(capsys: Any) -> None:
+    all_lists()
+    out = capsys.readouterr().out
+    assert len([line for line in out.splitlines() if line.strip()]) == 9
+    for whole in (*TRANSACTION.values(), NODE["gpu_model"], NODE["region"], "a job with a long name", "2026-01-02"):
+        assert str(whole).replace("T", " ") in out or str(whole) in out
