@@ -375,6 +375,8 @@ def users(document: Json) -> None:
             (each["id"], each["name"], each["role"], each["disabled"], when(each["created_at"]))
             for each in document["users"]
         ),
+        least=("Created",),
+        short=("Name",),
     )
     paged(document, "users")
 
@@ -386,5 +388,7 @@ def keys(document: Json) -> None:
             (each["id"], each["name"], each["prefix"], when(each["created_at"]), when(each["revoked_at"]))
             for each in document["keys"]
         ),
+        least=("Created", "Begins with"),
+        short=("Name",),
     )
     paged(document, "keys")

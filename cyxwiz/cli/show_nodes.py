@@ -23,7 +23,7 @@ def nodes(document: Json) -> None:
                 each["cpu_cores"],
                 size(each["ram_total_bytes"]),
                 each["gpu_model"],
-                each["reputation"],
+                _score(each["reputation"]),
             )
             for each in document["nodes"]
         ),
@@ -34,9 +34,10 @@ def nodes(document: Json) -> None:
 
 
 def node(document: Json) -> None:
-    hidden = ("devices", "hardware_unknown", "legacy", "load", "reputation_account", "pricing", "stake_units", "links")
+    hidden = ("devices", "hardware_unknown", "legacy", "load", "reputation_account", "stake_units", "links")
+    hidden += ("pricing", "price_per_hour")  # `_prices` tells both
     pairs(
-        (name.replace("_", " "), size(value) if name.endswith("_bytes") else value)
+        (name.replace("_", " "), _field(name, value))
         for name, value in document.items()
         if name not in hidden and value is not None
     )
@@ -44,6 +45,8 @@ def node(document: Json) -> None:
         table(
             ("Device", "Name", "Memory", "Free", "Units", "Driver", "CUDA", "Capability", "PCIe"),
             (_device(each) for each in document["devices"]),
+            least=("PCIe", "Units", "Capability", "CUDA", "Driver"),
+            short=("Name",),
         )
     for each in document["hardware_unknown"]:
         print(f"unknown: {plain(each)}")
@@ -52,6 +55,21 @@ def node(document: Json) -> None:
     links(document.get("links", ()))
     if account := document.get("reputation_account"):
         _reputation(account)
+
+
+def _score(share: float) -> str:
+    """The reputation as its account counts it, of 100."""
+    return f"{share * 100:.2f}"
+
+
+def _field(name: str, value: Any) -> Any:
+    if name.endswith("_bytes"):
+        return size(value)
+    if name == "uptime":
+        return percent(value)
+    if name == "stake":
+        return f"{value} CYXWIZ"
+    return _score(value) if name == "reputation" else value
 
 
 def _prices(prices: Json) -> None:
@@ -87,6 +105,8 @@ def _reputation(account: Json) -> None:
                 )
                 for each in events
             ),
+            least=("Job", "Cause"),
+            short=("Note",),
         )
 
 
@@ -118,5 +138,6 @@ def tokens(document: Json) -> None:
             )
             for each in document["tokens"]
         ),
+        least=("Created", "Expires"),
     )
     paged(document, "tokens")

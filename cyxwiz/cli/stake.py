@@ -170,4 +170,6 @@ def stake(document: Mapping[str, Any]) -> None:
                 )
                 for each in document["steps"]
             ),
+            least=("Reference", "By"),
+            short=("Note",),
         )

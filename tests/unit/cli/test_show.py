@@ -99,3 +99,18 @@ def test_what_is_piped_has_every_column_whole(capsys: Any) -> None:
     assert len([line for line in out.splitlines() if line.strip()]) == 9
     for whole in (*TRANSACTION.values(), NODE["gpu_model"], NODE["region"], "a job with a long name", "2026-01-02"):
         assert str(whole).replace("T", " ") in out or str(whole) in out
+
+
+def test_a_node_that_set_no_price_shows_none(capsys: Any) -> None:
+    account = {"score": 76.54, "tier": "normal", "start": 75.0, "earlier": 0.0, "events": []}
+    account |= {"strikes": 0, "bans": 0, "half_life_hours": 168.0}
+    whole = {**NODE, "uptime": 0.9338, "stake": "5", "stake_units": 5 * 10**9, "price_per_hour": 0.06}
+    whole |= {"devices": [], "hardware_unknown": [], "pricing": {"set_by": "tariff"}, "reputation_account": account}
+    show_nodes.node(whole)
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if "0.06" in line]
+    assert "prices: none set; the operator's tariff holds" in lines
+    found = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in lines}
+    assert (found["uptime"], found["stake"]) == ("93%", "5 CYXWIZ")
+    assert found["reputation"] == "76.54", "as in the line that explains it"
+    assert any(line.startswith("reputation 76.54 (normal)") for line in lines)
