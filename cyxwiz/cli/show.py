@@ -48,7 +48,8 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        short = f"{value:.4g}"
+        return f"{value:.0f}" if "e+" in short and abs(value) < 1e6 else short
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(each) for each in value) or "-"
     if isinstance(value, Mapping):
@@ -191,7 +192,7 @@ def job(document: Json) -> None:
             ("node", document["assigned_node_id"]),
             ("attempts", document["attempts"] if document["attempts"] > 1 else None),
             ("cost", _cost(document)),
-            ("compute", f"{document['compute_seconds']:.3g} s" if document["compute_seconds"] else None),
+            ("compute", f"{plain(document['compute_seconds'])} s" if document["compute_seconds"] else None),
             ("created", when(document["created_at"])),
             ("started", when(document["started_at"]) if document["started_at"] else None),
             ("completed", when(document["completed_at"]) if document["completed_at"] else None),
@@ -291,8 +292,8 @@ def links(measured: Iterable[Json]) -> None:
             (
                 (
                     *each["nodes"],
-                    f"{each['round_trip_ms']:.3g} ms",
-                    f"{each['bytes_per_second'] / 1e6:.4g}",
+                    f"{plain(each['round_trip_ms'])} ms",
+                    each["bytes_per_second"] / 1e6,
                     when(each["measured_at"]),
                 )
                 for each in listed
@@ -325,7 +326,7 @@ def checkpoints(document: Json) -> None:
                 each["epoch"],
                 each["step"],
                 f"{each['progress']:.0%}",
-                each["size"],
+                size(each["size"]),
                 each["kept"],
             )
             for each in document["checkpoints"]
@@ -351,8 +352,8 @@ def result(document: Json) -> None:
             ("weights", document["model_weights_uri"]),
             ("hash", document["model_weights_hash"]),
             ("metrics", _summary(document["final_metrics"])),
-            ("compute", f"{document['total_compute_seconds']:.3g} s"),
-            *([("energy", f"{joules:.4g} J")] if joules is not None else []),
+            ("compute", f"{plain(document['total_compute_seconds'])} s"),
+            *([("energy", f"{plain(joules)} J")] if joules is not None else []),
             ("chain", document["chain_head"]),
             ("signed by", document["node_public_key"]),
             ("verification", _verified(document["verification"])),

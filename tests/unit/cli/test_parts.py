@@ -62,6 +62,8 @@ def test_cells() -> None:
         "a=1",
         "a�",
     ]
+    figures = (20240.4, 9999.6, 3600.0, -123456.7, 2.5e7, 1e-5)
+    assert [show.plain(each) for each in figures] == ["20240", "10000", "3600", "-123457", "2.5e+07", "1e-05"]
     assert [show.size(each) for each in (None, 5, 1024, 3 << 30)] == ["-", "5 B", "1.0 KiB", "3.0 GiB"]
 
 

@@ -114,3 +114,9 @@ def test_a_node_that_set_no_price_shows_none(capsys: Any) -> None:
     assert (found["uptime"], found["stake"]) == ("93%", "5 CYXWIZ")
     assert found["reputation"] == "76.54", "as in the line that explains it"
     assert any(line.startswith("reputation 76.54 (normal)") for line in lines)
+
+
+def test_sizes_of_checkpoints_are_readable(capsys: Any) -> None:
+    saved = {"number": 1, "at": "2030-01-01T00:00:00Z", "epoch": 1, "step": 23, "progress": 0.5, "kept": True}
+    show.checkpoints({"checkpoints": [{**saved, "size": 22324}]})
+    assert "21.8 KiB" in capsys.readouterr().out
