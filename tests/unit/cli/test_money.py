@@ -66,26 +66,28 @@ def test_a_receipt_is_checked_without_a_server(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "status", "said"),
     [
-        ('"charged": false', '"charged": true', "charged"),
-        ('"version": 1', '"version": 2', "version"),
-        ("{", "", "JSON"),
+        ('"charged": false', '"charged": true', 1, "charged"),
+        ('"version": 1', '"version": 2', 1, "version"),
+        ('"signature"', '"seal"', 1, "signature"),
+        ("{", "", 2, "JSON"),
     ],
 )
 def test_a_receipt_that_was_changed_is_refused_by_name(
-    receipt: tuple[Path, str], old: str, new: str, said: str, capsys: Any
+    receipt: tuple[Path, str], old: str, new: str, status: int, said: str, capsys: Any
 ) -> None:
     path, _ = receipt
     path.write_text(path.read_text().replace(old, new, 1))
-    assert cyxwiz("receipts", "verify", str(path)) == 2
+    assert cyxwiz("receipts", "verify", str(path)) == status
     assert said in capsys.readouterr().err
 
 
 def test_another_platforms_key_is_refused(receipt: tuple[Path, str], capsys: Any) -> None:
-    assert cyxwiz("receipts", "verify", str(receipt[0]), "--key", "ab" * 32) == 2
+    assert cyxwiz("receipts", "verify", str(receipt[0]), "--key", "ab" * 32) == 1
     assert "pinned" in capsys.readouterr().err
     assert cyxwiz("receipts", "verify", str(receipt[0]), "--key", "short") == 2
+    assert cyxwiz("receipts", "verify", str(receipt[0]), "--files", "no-folder") == 2
     assert cyxwiz("receipts", "verify", "none.json") == 2
 
 
