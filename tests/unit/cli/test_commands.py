@@ -162,6 +162,7 @@ def test_an_interrupt_is_quiet(fake: FakeCentral, capsys: Any, monkeypatch: pyte
         ("config", "show"),
         ("config", "check"),
         ("db", "current"),
+        ("simulate", "--steps", "2", "--jobs", "1", "--nodes", "1", "--count", "2"),
     ],
 )
 def test_json_is_one_document_and_nothing_else(fake: FakeCentral, args: tuple[str, ...], capsys: Any) -> None:
