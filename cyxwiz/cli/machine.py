@@ -73,10 +73,11 @@ def bench(
     from cyxwiz.compute.hardware import bench as measure
     from cyxwiz.compute.hardware.score import RESULT
     from cyxwiz.runtime.clock import SystemClock
+    from cyxwiz.runtime.files import make_private
 
     here, config = session(context), load_settings(file, sets).config
     folder = here.options.directory / "node"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     document = measure.run(
         config.node.devices,
         folder,
