@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cyxwiz.cli import show
+from cyxwiz.cli.amounts import TakesAmount
 from cyxwiz.cli.session import Session, session
 from cyxwiz.domain.errors import invalid
 
@@ -104,7 +105,7 @@ def disable_user(context: typer.Context, user: Annotated[str, typer.Argument(hel
     here.show(here.ask(lambda client: client.disable_user(user)), show.record)
 
 
-@users.command("budget")
+@users.command("budget", cls=TakesAmount)
 def user_budget(
     context: typer.Context,
     user: Annotated[str, typer.Argument(help="name or id")],

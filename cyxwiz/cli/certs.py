@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cyxwiz.domain.errors import CyxError, conflict, invalid
 from cyxwiz.runtime.clock import SystemClock
+from cyxwiz.runtime.files import make_private
 
 NAMES = ("ca.crt", "ca.key", "server.crt", "server.key")
 CLOCK_SKEW = timedelta(hours=1)
@@ -45,7 +46,7 @@ def make(directory: Path, hosts: Sequence[str], *, days: int, force: bool = Fals
     authority = _authority(ca_key, now, days)
     server = _server(server_key, ca_key, authority, alternatives, now, days)
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         _write(directory / "ca.key", _key_text(ca_key), 0o600)
         _write(directory / "server.key", _key_text(server_key), 0o600)
         _write(directory / "ca.crt", _text(authority), 0o644)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyxwiz.cli import live, show, show_money
+from cyxwiz.cli.amounts import Amount, TakesAmount
 from cyxwiz.cli.p2p import submit_p2p
 from cyxwiz.cli.session import Session, session
 from cyxwiz.domain.errors import Code, CyxError, invalid
@@ -288,12 +289,8 @@ def receipt(context: typer.Context, job: Job) -> None:
     here.show(here.ask(lambda client: client.receipt(job)), show_money.receipt)
 
 
-@jobs.command()
-def topup(
-    context: typer.Context,
-    job: Job,
-    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="CYXWIZ, such as 1.5")],
-) -> None:
+@jobs.command(cls=TakesAmount)
+def topup(context: typer.Context, job: Job, amount: Amount) -> None:
     """Lock more money for a job; one that was set aside for want of it goes on."""
     here = session(context)
     here.show(here.ask(lambda client: client.top_up(job, amount)), show.job)

@@ -73,10 +73,11 @@ def bench(
     from cyxwiz.compute.hardware import bench as measure
     from cyxwiz.compute.hardware.score import RESULT
     from cyxwiz.runtime.clock import SystemClock
+    from cyxwiz.runtime.files import make_private
 
     here, config = session(context), load_settings(file, sets).config
     folder = here.options.directory / "node"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     document = measure.run(
         config.node.devices,
         folder,
@@ -134,11 +135,11 @@ def _show_bench(document: Json) -> None:
     )
     network, disk, joules = document["network"], document["disk"], document["joules"]
     if network:
-        print(f"latency to central: {network['latency_ms']:.3g} ms")
+        print(f"latency to central: {show.plain(network['latency_ms'])} ms")
     if disk and not disk["direct"]:
         print("disk: the file system allows no read around the page cache; the read may be too fast")
     if joules is not None:
-        print(f"energy: {joules:.4g} J of {', '.join(document['joules_of'])}")
+        print(f"energy: {show.plain(joules)} J of {', '.join(document['joules_of'])}")
     for name, reason in document["unset"].items():
         print(f"unset: {name}: {show.plain(reason)}")
     print(f"compute score: {show.plain(document['compute_score'])} (the reference machine has 100)")

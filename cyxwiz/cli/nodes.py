@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cyxwiz.cli import machine, show
+from cyxwiz.cli import machine, show, show_nodes
 from cyxwiz.cli.doctor import doctor
 from cyxwiz.cli.session import session
 from cyxwiz.domain.errors import invalid
@@ -47,28 +47,28 @@ def list_nodes(
     """List nodes."""
     here = session(context)
     found = here.ask(lambda client: client.nodes(status=status, region=region, page=page, limit=limit))
-    here.show(found, show.nodes)
+    here.show(found, show_nodes.nodes)
 
 
 @nodes.command("show")
 def show_node(context: typer.Context, node: Node) -> None:
     """Show one node with its devices, and why its reputation is what it is."""
     here = session(context)
-    here.show(here.ask(lambda client: client.node(node)), show.node)
+    here.show(here.ask(lambda client: client.node(node)), show_nodes.node)
 
 
 @nodes.command()
 def drain(context: typer.Context, node: Node) -> None:
-    """Give a node no new jobs; what runs there runs on."""
+    """Give a node no new jobs; what runs there saves a checkpoint and goes on elsewhere."""
     here = session(context)
-    here.show(here.ask(lambda client: client.drain_node(node)), show.node)
+    here.show(here.ask(lambda client: client.drain_node(node)), show_nodes.node)
 
 
 @nodes.command()
 def resume(context: typer.Context, node: Node) -> None:
     """Give a drained node jobs again."""
     here = session(context)
-    here.show(here.ask(lambda client: client.resume_node(node)), show.node)
+    here.show(here.ask(lambda client: client.resume_node(node)), show_nodes.node)
 
 
 @nodes.command()
@@ -80,14 +80,14 @@ def ban(
     """Take a node's jobs away and let it not connect."""
     here = session(context)
     seconds = parse_span(span, "--for") if span else None
-    here.show(here.ask(lambda client: client.ban_node(node, seconds)), show.node)
+    here.show(here.ask(lambda client: client.ban_node(node, seconds)), show_nodes.node)
 
 
 @nodes.command()
 def unban(context: typer.Context, node: Node) -> None:
     """End a node's ban: it may connect again, on probation."""
     here = session(context)
-    here.show(here.ask(lambda client: client.unban_node(node)), show.node)
+    here.show(here.ask(lambda client: client.unban_node(node)), show_nodes.node)
 
 
 @nodes.command()
@@ -99,7 +99,7 @@ def complain(
 ) -> None:
     """Complain about a node that had your job; once a job."""
     here = session(context)
-    here.show(here.ask(lambda client: client.complain_about_node(node, job, reason)), show.node)
+    here.show(here.ask(lambda client: client.complain_about_node(node, job, reason)), show_nodes.node)
 
 
 @token.command("create")
@@ -127,7 +127,7 @@ def create_token(
 def list_tokens(context: typer.Context) -> None:
     """List join tokens."""
     here = session(context)
-    here.show(here.ask(lambda client: client.node_tokens()), show.tokens)
+    here.show(here.ask(lambda client: client.node_tokens()), show_nodes.tokens)
 
 
 @token.command("revoke")

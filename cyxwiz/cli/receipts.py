@@ -10,6 +10,7 @@ import typer
 from cyxwiz.cli import show_money
 from cyxwiz.cli.jobs import Job
 from cyxwiz.cli.session import Session, session
+from cyxwiz.domain.errors import CyxError, conflict
 
 Json = dict[str, Any]
 
@@ -48,11 +49,16 @@ def verify(
     ] = None,
 ) -> None:
     """Check a receipt: its signature, its sums, its files. No server is asked."""
-    from cyxwiz.client.receipts import read_receipt, verify_receipt
+    from cyxwiz.client.receipts import check_against, read_receipt, verify_receipt
 
     here = session(context)
     document = read_receipt(file)
-    verify_receipt(document, key=key, files=files)
+    check_against(key, files)
+    try:
+        verify_receipt(document, key=key, files=files)
+    except CyxError as error:
+        # The command was used well, and its answer is no: a script tells that from a file that is missing.
+        raise conflict(error.message, **error.details) from None
     said = {
         "valid": True,
         "job_id": document["job_id"],

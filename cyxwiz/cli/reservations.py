@@ -89,6 +89,7 @@ def listed(document: Any) -> None:
             )
             for each in document["reservations"]
         ),
+        least=("Node", "Jobs", "Locked", "Left"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -21,16 +21,24 @@ COLOURS = {
 }
 
 
-WIDE = 250
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+WIDE = 100_000
+CUT = 12  # columns that a cut cell keeps
+GAP = 3  # columns between two cells
+EDGES = 2
 
 
-def _print(part: Any) -> None:
+def _console() -> Any:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=WIDE)  # for grep: a row stays a line
-    console.print(part, soft_wrap=True)
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, markup=False, width=WIDE)  # for grep: a row stays a line
+
+
+def _print(part: Any) -> None:
+    _console().print(part, soft_wrap=True)
 
 
 def plain(value: Any) -> str:
@@ -40,7 +48,8 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        short = f"{value:.4g}"
+        return f"{value:.0f}" if "e+" in short and abs(value) < 1e6 else short
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(each) for each in value) or "-"
     if isinstance(value, Mapping):
@@ -48,18 +57,57 @@ def plain(value: Any) -> str:
     return "".join(ch if ch.isprintable() else "�" for ch in str(value))
 
 
-def table(headings: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+def table(
+    headings: Iterable[str], rows: Iterable[Iterable[Any]], *, least: Sequence[str] = (), short: Sequence[str] = ()
+) -> None:
+    """Rows under headings.
+
+    Args:
+        least: the columns that a narrow terminal does without, one after the other until the rest fits.
+        short: the columns that it may cut. Ids are never cut or broken, so that they can be copied.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    lines = [[plain(value) for value in row] for row in (headings, *rows)]
+    columns = _fitting([*zip(*lines, strict=True)], _console().width, least, short)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        grid.add_column(Text(plain(heading)), overflow="fold")
-    for row in rows:
-        cells = [plain(value) for value in row]
-        grid.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in cells))
+    for (heading, *cells), width in columns:
+        whole = any(UUID.fullmatch(cell) for cell in cells)
+        cut = heading in short
+        grid.add_column(
+            Text(heading),
+            overflow="ellipsis" if cut else "fold",
+            no_wrap=whole or cut,
+            width=width if cut else None,
+        )
+    for row in zip(*(cells for (_, *cells), _ in columns), strict=True):
+        grid.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
     _print(grid)
+
+
+def _fitting(
+    columns: list[tuple[str, ...]], room: int, least: Sequence[str], short: Sequence[str]
+) -> list[tuple[tuple[str, ...], int]]:
+    """The columns that are shown in `room`, each with its width; the heading is a column's first cell."""
+    from rich.cells import cell_len
+
+    left = [(cells, max(map(cell_len, cells))) for cells in columns]
+
+    def over(widths: Iterable[int]) -> int:
+        return sum(widths) + GAP * (len(left) - 1) + EDGES - room
+
+    for name in least:
+        if over(min(width, CUT) if cells[0] in short else width for cells, width in left) <= 0:
+            break
+        left = [column for column in left if column[0][0] != name]
+    while over(width for _, width in left) > 0:
+        at = max((i for i, (cells, _) in enumerate(left) if cells[0] in short), key=lambda i: left[i][1], default=None)
+        if at is None or left[at][1] <= CUT:
+            break  # the other columns are folded
+        left[at] = (left[at][0], left[at][1] - 1)
+    return left
 
 
 def pairs(rows: Iterable[tuple[str, Any]]) -> None:
@@ -121,12 +169,14 @@ def jobs(document: Json) -> None:
             )
             for each in document["jobs"]
         ),
+        least=("Created", "Epoch", "Loss"),
+        short=("Name",),
     )
     paged(document, "jobs")
 
 
 def job(document: Json) -> None:
-    error = document.get("error")
+    reason, error = _why(document)
     pairs(
         row
         for row in (
@@ -134,15 +184,15 @@ def job(document: Json) -> None:
             ("name", document["name"]),
             ("status", document["status"]),
             ("phase", document["phase"]),
-            ("reason", document["reason"]),
-            ("error", f"{error['code']}: {error['message']}" if error else None),
+            ("reason", reason),
+            ("error", error),
             ("progress", f"{percent(document['progress'])} (epoch {document['current_epoch']}/{document['epochs']})"),
             ("metrics", _summary(document["metrics"])),
             ("data set", document["dataset_uri"]),
             ("node", document["assigned_node_id"]),
             ("attempts", document["attempts"] if document["attempts"] > 1 else None),
-            ("estimated cost", f"{document['estimated_cost']} CYXWIZ"),
-            ("compute", f"{document['compute_seconds']:.3g} s" if document["compute_seconds"] else None),
+            ("cost", _cost(document)),
+            ("compute", f"{plain(document['compute_seconds'])} s" if document["compute_seconds"] else None),
             ("created", when(document["created_at"])),
             ("started", when(document["started_at"]) if document["started_at"] else None),
             ("completed", when(document["completed_at"]) if document["completed_at"] else None),
@@ -151,11 +201,31 @@ def job(document: Json) -> None:
     )
 
 
+def _why(document: Json) -> tuple[str | None, str | None]:
+    """(the reason for a job's state, its error): a cancel is no error, whatever words came with it."""
+    error = document.get("error")
+    if not error:
+        return document["reason"], None
+    if document["status"] == "cancelled":
+        return document["reason"] or error["message"], None
+    return document["reason"], ": ".join(part for part in (error["code"], error["message"]) if part)
+
+
+def _cost(document: Json) -> str:
+    """What a job cost once it has ended; before, what it may."""
+    from cyxwiz.client import ENDED
+
+    if document["status"] in ENDED:
+        return f"{document['actual_cost']} CYXWIZ"
+    return f"at most {document['estimated_cost']} CYXWIZ"
+
+
 def plan(document: Json) -> None:
+    # A job file says how long its job may take, and nothing of how long it will.
     pairs(
         (
-            ("estimated cost", f"{document['estimated_cost']} CYXWIZ"),
-            ("expected", f"{document['expected_seconds']:g} s"),
+            ("cost", f"at most {document['estimated_cost']} CYXWIZ"),
+            ("duration", f"at most {document['expected_seconds']:g} s"),
             ("nodes that can run it", document["feasible_nodes"]),
         )
     )
@@ -178,6 +248,8 @@ def _verdicts(nodes: Iterable[Json]) -> None:
                 )
                 for each in listed
             ),
+            least=("Score",),
+            short=("Name",),
         )
     else:
         print("There are no nodes; `cyxwiz node token create` makes a token with which one joins.")
@@ -208,6 +280,7 @@ def explanation(document: Json) -> None:
                 )
                 for number, each in enumerate(document["leases"], start=1)
             ),
+            least=("Given",),
         )
     links(document.get("links", ()))
 
@@ -219,8 +292,8 @@ def links(measured: Iterable[Json]) -> None:
             (
                 (
                     *each["nodes"],
-                    f"{each['round_trip_ms']:.3g} ms",
-                    f"{each['bytes_per_second'] / 1e6:.4g}",
+                    f"{plain(each['round_trip_ms'])} ms",
+                    each["bytes_per_second"] / 1e6,
                     when(each["measured_at"]),
                 )
                 for each in listed
@@ -239,6 +312,7 @@ def metrics(document: Json) -> None:
     table(
         ("Epoch", *names),
         ((each["epoch"], *(each["metrics"].get(name) for name in names)) for each in points),
+        least=("samples_per_second", "learning_rate"),
     )
 
 
@@ -252,7 +326,7 @@ def checkpoints(document: Json) -> None:
                 each["epoch"],
                 each["step"],
                 f"{each['progress']:.0%}",
-                each["size"],
+                size(each["size"]),
                 each["kept"],
             )
             for each in document["checkpoints"]
@@ -278,8 +352,8 @@ def result(document: Json) -> None:
             ("weights", document["model_weights_uri"]),
             ("hash", document["model_weights_hash"]),
             ("metrics", _summary(document["final_metrics"])),
-            ("compute", f"{document['total_compute_seconds']:.3g} s"),
-            *([("energy", f"{joules:.4g} J")] if joules is not None else []),
+            ("compute", f"{plain(document['total_compute_seconds'])} s"),
+            *([("energy", f"{plain(joules)} J")] if joules is not None else []),
             ("chain", document["chain_head"]),
             ("signed by", document["node_public_key"]),
             ("verification", _verified(document["verification"])),
@@ -295,116 +369,6 @@ def _verified(verification: Json | None) -> str | None:
     return None if verification is None else f"{verification['outcome']}: {verification['reason']}"
 
 
-def nodes(document: Json) -> None:
-    table(
-        ("ID", "Name", "Status", "Region", "Load", "CPU", "RAM", "GPU", "Reputation"),
-        (
-            (
-                each["id"],
-                each["name"],
-                "closed" if each.get("closed_reason") and each["status"] in ("online", "busy") else each["status"],
-                each["region"],
-                percent(each["current_load"]),
-                each["cpu_cores"],
-                size(each["ram_total_bytes"]),
-                each["gpu_model"],
-                each["reputation"],
-            )
-            for each in document["nodes"]
-        ),
-    )
-    paged(document, "nodes")
-
-
-def node(document: Json) -> None:
-    hidden = ("devices", "hardware_unknown", "legacy", "load", "reputation_account", "pricing", "stake_units", "links")
-    pairs(
-        (name.replace("_", " "), size(value) if name.endswith("_bytes") else value)
-        for name, value in document.items()
-        if name not in hidden and value is not None
-    )
-    if document["devices"]:
-        table(
-            ("Device", "Name", "Memory", "Free", "Units", "Driver", "CUDA", "Capability", "PCIe"),
-            (_device(each) for each in document["devices"]),
-        )
-    for each in document["hardware_unknown"]:
-        print(f"unknown: {plain(each)}")
-    if prices := document.get("pricing"):
-        _prices(prices)
-    links(document.get("links", ()))
-    if account := document.get("reputation_account"):
-        _reputation(account)
-
-
-def _prices(prices: Json) -> None:
-    if prices["set_by"] == "tariff":
-        print("prices: none set; the operator's tariff holds")
-        return
-    listed = ("per_hour", "per_epoch", "per_job", "per_inference", "minimum_charge")
-    amounts = ", ".join(f"{name.replace('_', ' ')} {prices[name]}" for name in listed)
-    free = f"; the first {prices['free_tier_minutes']} minutes are free" if prices["free_tier"] else ""
-    print(f"prices in CYXWIZ, billed {prices['billing'].replace('_', ' ')}: {amounts}{free}")
-
-
-def _reputation(account: Json) -> None:
-    events = account["events"]
-    recent = sum(each["counts"] for each in events)
-    print(
-        f"reputation {account['score']:.2f} ({account['tier']}) = {account['start']:g} at the start "
-        f"{account['earlier']:+.2f} from earlier {recent:+.2f} from the events below; "
-        f"strikes {account['strikes']}, bans {account['bans']}; what counts halves in {account['half_life_hours']:g} h"
-    )
-    if events:
-        table(
-            ("When", "Event", "Cause", "Delta", "Counts now", "Job", "Note"),
-            (
-                (
-                    when(each["at"]),
-                    each["kind"],
-                    each["cause"],
-                    f"{each['delta']:+g}",
-                    f"{each['counts']:+.2f}",
-                    each["job_id"],
-                    each["note"][:60],
-                )
-                for each in events
-            ),
-        )
-
-
-def _device(each: Json) -> tuple[Any, ...]:
-    lanes, generation = each["pcie_lanes"], each["pcie_generation"]
-    return (
-        each["device_type"],
-        each["name"],
-        size(each["memory_total_bytes"]),
-        size(each["memory_available_bytes"]),
-        each["compute_units"],
-        each["driver_version"],
-        each["cuda_version"],
-        each["compute_capability"],
-        f"{generation or '?'} x{lanes or '?'}" if generation or lanes else None,
-    )
-
-
-def tokens(document: Json) -> None:
-    table(
-        ("ID", "Uses left", "Created", "Expires", "Revoked"),
-        (
-            (
-                each["id"],
-                "any" if each["uses_left"] is None else each["uses_left"],
-                when(each["created_at"]),
-                when(each["expires_at"]),
-                when(each["revoked_at"]),
-            )
-            for each in document["tokens"]
-        ),
-    )
-    paged(document, "tokens")
-
-
 def users(document: Json) -> None:
     table(
         ("ID", "Name", "Role", "Disabled", "Created"),
@@ -412,6 +376,8 @@ def users(document: Json) -> None:
             (each["id"], each["name"], each["role"], each["disabled"], when(each["created_at"]))
             for each in document["users"]
         ),
+        least=("Created",),
+        short=("Name",),
     )
     paged(document, "users")
 
@@ -423,5 +389,7 @@ def keys(document: Json) -> None:
             (each["id"], each["name"], each["prefix"], when(each["created_at"]), when(each["revoked_at"]))
             for each in document["keys"]
         ),
+        least=("Created", "Begins with"),
+        short=("Name",),
     )
     paged(document, "keys")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cyxwiz.cli.show import paged, pairs, table, when
+from cyxwiz.cli.show import paged, pairs, plain, table, when
 from cyxwiz.domain.money import format_cyxwiz
 
 Json = Mapping[str, Any]
@@ -49,6 +49,8 @@ def transactions(document: Json) -> None:
             )
             for each in document["transactions"]
         ),
+        least=("Reference", "Fee", "Status"),
+        short=("From", "To"),
     )
     paged(document, "transactions")
 
@@ -96,6 +98,8 @@ def receipts(document: Json) -> None:
             )
             for each in document["receipts"]
         ),
+        least=("Completed", "Refunded", "Price", "Settled"),
+        short=("Name",),
     )
     paged(document, "receipts")
 
@@ -108,7 +112,7 @@ def receipt(document: Json) -> None:
         ("status", document["status"]),
         ("node", node),
         ("device", "GPU" if document["gpu"] else "CPU"),
-        ("compute", f"{document['compute_seconds']:.3g} s"),
+        ("compute", f"{plain(document['compute_seconds'])} s"),
         ("data set", f"{document['dataset_uri']}, seed {document['seed']}"),
         ("weights", document["model_weights_hash"]),
         ("price", _cyxwiz(document, "price") + ("" if payments else ", not charged")),

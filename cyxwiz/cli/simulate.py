@@ -5,9 +5,16 @@ Exits 0 when every promise held, 1 at the first history in which one did not, af
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cyxwiz.cli.session import session
+
+if TYPE_CHECKING:
+    from cyxwiz.simulation.run import Outcome
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def simulate(
+    context: typer.Context,
     seed: Annotated[int, typer.Option(help="The history to play; the first one with --count.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="How many seeds to play, from --seed on.")] = 1,
     steps: Annotated[int, typer.Option(min=1, max=100_000, help="Faults and users' actions in a history.")] = 24,
@@ -25,15 +33,24 @@ def simulate(
     """Plays faults against central and its nodes on virtual time, and checks every promise after every commit."""
     from cyxwiz.simulation.run import simulate as play
 
-    commits = 0
+    outcomes: list[Outcome] = []
     for number in range(seed, seed + count):
         outcome = play(number, jobs=jobs, nodes=nodes, steps=steps)
-        commits += outcome.commits
+        outcomes.append(outcome if trace or not outcome.ok else replace(outcome, trace=()))
+        if not outcome.ok:
+            break
+    held = all(outcome.ok for outcome in outcomes)
+    document = {"held": held, "commits": sum(each.commits for each in outcomes), "histories": [*map(asdict, outcomes)]}
+    session(context).show(document, lambda _: _tell(outcomes, document["commits"], asked=count, trace=trace))
+    if not held:
+        raise typer.Exit(1)
+
+
+def _tell(outcomes: Sequence[Outcome], commits: int, *, asked: int, trace: bool) -> None:
+    for outcome in outcomes:
         if trace:
             print("\n".join(outcome.trace))
-        if not outcome.ok or trace or count == 1:
+        if not outcome.ok or trace or asked == 1:
             print(outcome)
-        if not outcome.ok:
-            raise typer.Exit(1)
-    if count > 1:
-        print(f"seeds {seed} to {seed + count - 1}: every promise held, {commits} commits checked")
+    if asked > 1 and outcomes[-1].ok:
+        print(f"seeds {outcomes[0].seed} to {outcomes[-1].seed}: every promise held, {commits} commits checked")

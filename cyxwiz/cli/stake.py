@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cyxwiz.cli.amounts import HELP, Amount, TakesAmount
 from cyxwiz.cli.session import Session, session
 from cyxwiz.cli.show import pairs, table, when
 from cyxwiz.domain.errors import invalid
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from cyxwiz.client import Client
 
 Json = dict[str, Any]
-AMOUNT = "CYXWIZ, such as 1.5"
 Node = Annotated[str | None, typer.Option("--node", metavar="NODE", help="the node's id; left out: your only node")]
 
 app_stake = typer.Typer(help="The stake of your node.", no_args_is_help=True)
@@ -32,19 +32,17 @@ def show_stake(context: typer.Context, node: Node = None) -> None:
     here.show(_of(here, node, lambda client, found: client.stake(found)), stake)
 
 
-@app_stake.command()
-def add(
-    context: typer.Context, amount: Annotated[str, typer.Argument(metavar="AMOUNT", help=AMOUNT)], node: Node = None
-) -> None:
+@app_stake.command(cls=TakesAmount)
+def add(context: typer.Context, amount: Amount, node: Node = None) -> None:
     """Stake out of the account of the node's owner."""
     here = session(context)
     here.show(_of(here, node, lambda client, found: client.add_stake(found, amount)), stake)
 
 
-@app_stake.command()
+@app_stake.command(cls=TakesAmount)
 def withdraw(
     context: typer.Context,
-    amount: Annotated[str | None, typer.Argument(metavar="[AMOUNT]", help=f"{AMOUNT}; left out: all")] = None,
+    amount: Annotated[str | None, typer.Argument(metavar="[AMOUNT]", help=f"{HELP}; left out: all")] = None,
     node: Node = None,
 ) -> None:
     """Begin the cool-down; called again after it, take out what has cooled down."""
@@ -88,8 +86,8 @@ def rewards(
     here.show(_of(here, node, act), tell)
 
 
-@app_stake.command()
-def fund(context: typer.Context, amount: Annotated[str, typer.Argument(metavar="AMOUNT", help=AMOUNT)]) -> None:
+@app_stake.command(cls=TakesAmount)
+def fund(context: typer.Context, amount: Amount) -> None:
     """Give of your balance for the rewards of all stakes."""
     here = session(context)
     here.show(here.ask(lambda client: client.fund_rewards(amount)), lambda document: pairs(_vault(document)))
@@ -172,4 +170,6 @@ def stake(document: Mapping[str, Any]) -> None:
                 )
                 for each in document["steps"]
             ),
+            least=("Reference", "By"),
+            short=("Note",),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyxwiz.cli import show, show_money
+from cyxwiz.cli.amounts import Amount, TakesAmount
 from cyxwiz.cli.process import File, Sets, load_settings
 from cyxwiz.cli.session import session
 from cyxwiz.domain.errors import unsupported
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from cyxwiz.client import Client
 
 Json = dict[str, Any]
-Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="CYXWIZ, such as 1.5")]
 KeyFile = Annotated[Path, typer.Argument(metavar="KEYPAIR.json", help="a keypair file as Solana's tools write it")]
 
 app_wallet = typer.Typer(help="Your money and your wallets.", no_args_is_help=True)
@@ -52,7 +52,7 @@ def history(
     here.show(here.ask(lambda client: client.transactions(page, limit)), show_money.transactions)
 
 
-@app_wallet.command()
+@app_wallet.command(cls=TakesAmount)
 def airdrop(context: typer.Context, amount: Amount) -> None:
     """Give yourself money, where the platform makes it and you are an admin."""
     here = session(context)
@@ -63,7 +63,7 @@ def airdrop(context: typer.Context, amount: Amount) -> None:
     here.show(here.ask(work), show_money.granted)
 
 
-@app_wallet.command()
+@app_wallet.command(cls=TakesAmount)
 def withdraw(
     context: typer.Context, to: Annotated[str, typer.Argument(metavar="ADDRESS", help="a wallet's")], amount: Amount
 ) -> None:
@@ -72,7 +72,7 @@ def withdraw(
     here.show(here.ask(lambda client: client.withdraw(to, amount)), show.record)
 
 
-@app_wallet.command()
+@app_wallet.command(cls=TakesAmount)
 def grant(
     context: typer.Context, user: Annotated[str, typer.Argument(metavar="USER", help="name or id")], amount: Amount
 ) -> None:

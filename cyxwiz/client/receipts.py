@@ -55,15 +55,20 @@ def verify_receipt(document: Mapping[str, Any], *, key: str = "", files: Path | 
             the key that it names itself, which anybody can make.
         files: the folder of the result's files, which are checked by their hashes.
     """
-    if key and not re.fullmatch(r"[0-9a-fA-F]{64}", key):
-        raise invalid("key: must be the platform's public key, 64 characters of hex", field="key")
+    check_against(key, files)
     hashes = None if files is None else _hashes(document, Path(files))
     check(document, _verified, key=key, files=hashes)
 
 
+def check_against(key: str, files: Path | str | None) -> None:
+    """Raises INVALID for a key or a folder by which no receipt can be checked."""
+    if key and not re.fullmatch(r"[0-9a-fA-F]{64}", key):
+        raise invalid("key: must be the platform's public key, 64 characters of hex", field="key")
+    if files is not None and not Path(files).is_dir():
+        raise invalid(f"files: {files} is no folder", field="files")
+
+
 def _hashes(document: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    if not folder.is_dir():
-        raise invalid(f"files: {folder} is no folder", field="files")
     listed = document.get("files")
     found: dict[str, str] = {}
     for file in listed if isinstance(listed, list) else []:

@@ -1,4 +1,4 @@
-"""Files that must be whole or not there."""
+"""Files that must be whole or not there, and the folders that hold them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ def write_private(path: Path, data: bytes | str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder, and the one that holds it, readable by their owner alone where they are missing."""
+    for each in (folder.parent, folder):  # one after the other: of a mkdir with parents the last one alone has the mode
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def sync_directory(path: Path) -> None:

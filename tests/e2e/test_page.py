@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.browser import SECONDS, browser, sign_in
-from tests.e2e.processes import DIGITS, LONG, cyxwiz, submit
+from tests.e2e.processes import DIGITS, LONG, cyxwiz, submit, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -37,6 +37,54 @@ def test_a_job_runs_before_ones_eyes(page: Any, tmp_path: Path) -> None:
         row.get_by_text("cancelled", exact=True).first.wait_for(timeout=SECONDS)
         assert http.get(f"/api/jobs/{long}").json()["status"] == "cancelled"
         assert errors == []
+
+
+def test_what_came_out_of_a_job_is_saved(page: Any, tmp_path: Path) -> None:
+    with cyxwiz("both", tmp_path / "both") as both, both.http() as http:
+        ident = submit(http, DIGITS)
+        assert until(http, ident, "completed")["actual_cost_units"] > 0
+        errors = sign_in(page, both)
+        page.get_by_text("Balance (CYXWIZ)").wait_for(timeout=SECONDS)
+        page.locator("#job-rows .name").click()
+        page.get_by_text("train loss").wait_for(timeout=SECONDS)
+        weights = http.get(f"/api/jobs/{ident}/result").json()["files"][0]
+        for name, path in ((weights["name"], f"/api/blobs/{weights['sha256']}"), ("receipt.json", None)):
+            with page.expect_download(timeout=SECONDS) as saved:
+                page.get_by_role("button", name=name).click()
+            wanted = http.get(path or f"/api/jobs/{ident}/receipt").content
+            assert Path(saved.value.path()).read_bytes() == wanted
+        assert saved.value.suggested_filename == f"receipt-{ident}.json"
+        assert errors == []
+
+
+def test_a_job_is_set_aside_and_goes_on(page: Any, tmp_path: Path) -> None:
+    with cyxwiz("both", tmp_path / "both") as both, both.http() as http:
+        errors = sign_in(page, both)
+        long = submit(http, {**LONG, "name": "set aside"})
+        until(http, long, "running", epoch=1)
+        page.get_by_role("button", name="Pause set aside").click()
+        page.get_by_role("button", name="Resume set aside").wait_for(timeout=SECONDS)
+        until(http, long, "paused")
+        page.get_by_text("+ 1 paused").wait_for(timeout=SECONDS)
+        page.select_option("#status", "failed")
+        page.get_by_text("No job matches").wait_for(timeout=SECONDS)
+        page.select_option("#status", "paused")
+        page.locator("#job-rows tr", has_text="set aside").get_by_text("paused by its owner").wait_for(timeout=SECONDS)
+        page.get_by_role("button", name="Resume set aside").click()
+        until(http, long, "running")
+        assert errors == []
+
+
+def test_a_phone_shows_all_of_a_job(page: Any, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 375, "height": 800})
+    with cyxwiz("central", tmp_path / "central") as central, central.http() as http:
+        sign_in(page, central)
+        submit(http, {**DIGITS, "name": "waits"})
+        button = page.get_by_role("button", name="Cancel waits")
+        button.wait_for(timeout=SECONDS)
+        box = button.bounding_box()
+        assert box["x"] + box["width"] <= 375
+        assert page.evaluate("document.querySelector('#jobs').closest('.scroll').scrollWidth") <= 375
 
 
 def test_a_wrong_key_is_said(page: Any, tmp_path: Path) -> None:

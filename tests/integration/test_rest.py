@@ -70,11 +70,19 @@ async def test_stats_count_the_store(house: Central, alice: httpx.AsyncClient) -
     await run_to_end(house, job["id"])
     stats = (await alice.get("/api/stats")).json()
     assert stats["total_jobs"] == 2
+    assert stats["running_jobs"] == stats["assigned_jobs"] == stats["paused_jobs"] == 0
     assert stats["pending_jobs"] == stats["completed_jobs"] == stats["online_nodes"] == stats["total_nodes"] == 1
     text = (await alice.get("/metrics")).text
     assert 'cyxwiz_jobs{state="completed"} 1.0' in text
     assert "cyxwiz_nodes_online 1.0" in text
     assert 'cyxwiz_http_request_seconds_count{method="POST",route="/api/jobs",status="201"} 2.0' in text
+
+
+async def test_a_paused_job_is_not_counted_as_running(alice: httpx.AsyncClient) -> None:
+    job = await submit(alice)
+    assert (await alice.post(f"/api/jobs/{job['id']}/pause")).json()["status"] == "paused"
+    stats = (await alice.get("/api/stats")).json()
+    assert (stats["paused_jobs"], stats["running_jobs"], stats["pending_jobs"]) == (1, 0, 0)
 
 
 async def test_the_page_and_the_docs_need_nothing_from_elsewhere(anybody: httpx.AsyncClient) -> None:

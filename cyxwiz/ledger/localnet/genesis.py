@@ -29,7 +29,7 @@ from cyxwiz.ledger.instructions import staking
 from cyxwiz.ledger.keys import Key, load_or_make_key
 from cyxwiz.ledger.programs import Program, binary, local_id
 from cyxwiz.ledger.tokens import make_account, memo
-from cyxwiz.runtime.files import sync_directory, write_private
+from cyxwiz.runtime.files import make_private, sync_directory, write_private
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def load_or_make_genesis(directory: Path, now_ms: int) -> Genesis:
         CyxError: INVALID when parts of it are missing or were changed; FORBIDDEN when a key file is open to others.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         path = directory / _FILE
         if not path.exists():
             if (directory / "chain.log").exists():

@@ -27,15 +27,27 @@ export class Refused extends Error {
   }
 }
 
-export async function api(method, path, body) {
+async function request(method, path, body) {
   const headers = {};
   const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = "Bearer " + key;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const response = await fetch(path, {method, headers, body: body === undefined ? undefined : JSON.stringify(body)});
-  const answer = await response.json();
-  if (!response.ok) throw new Refused(response.status, answer.error);
-  return answer;
+  if (!response.ok) throw new Refused(response.status, (await response.json()).error);
+  return response;
+}
+
+export async function api(method, path, body) {
+  return (await request(method, path, body)).json();
+}
+
+/** Has the browser save what is at `path`: by a request with the key in its header, for no address may hold it. */
+export async function save(path, name) {
+  const response = await request("GET", path);
+  const address = URL.createObjectURL(await response.blob());
+  const link = el("a", {href: address, download: name});
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
 export function problem(where, message) {

@@ -1,8 +1,10 @@
 // The board: figures, jobs and nodes, kept current by the event stream; and signing in.
 
-import {$, KEY, OPEN, api, el, problem} from "./base.js";
+import {$, KEY, OPEN, api, el, problem, save} from "./base.js";
+import {chart} from "./chart.js";
 import {walletLogin} from "./signing.js";
 import {forget, offerToSubmit} from "./submit.js";
+import {ago, amount, figure, percent, size, span} from "./words.js";
 
 const PAGE = 50;
 const ENDED = new Set(["completed", "failed", "cancelled"]);
@@ -13,6 +15,8 @@ const jobs = new Map(); // id -> job, in the order of the list
 let nodes = new Map();
 let cursor = null;
 let total = 0;
+let stats = null;
+let balance = null; // CYXWIZ, as text
 let expanded = null; // {id, points, lines, nextPoint, nextLine, result, explain}
 let stream = null;
 let retry = 0;
@@ -31,58 +35,45 @@ function live(state, text) {
   $("live").dataset.state = state;
 }
 
-// words
-
-function ago(text) {
-  if (!text) return "never";
-  const seconds = Math.max(0, (Date.now() - Date.parse(text)) / 1000);
-  if (seconds < 60) return Math.floor(seconds) + " s ago";
-  if (seconds < 3600) return Math.floor(seconds / 60) + " min ago";
-  if (seconds < 86400) return Math.floor(seconds / 3600) + " h ago";
-  return new Date(text).toLocaleDateString();
-}
-
-function span(seconds) {
-  if (seconds < 60) return seconds.toFixed(1) + " s";
-  if (seconds < 3600) return Math.floor(seconds / 60) + " min " + Math.floor(seconds % 60) + " s";
-  return (seconds / 3600).toFixed(2) + " h";
-}
-
-function size(bytes) {
-  if (bytes === null || bytes === undefined) return "?";
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let at = 0;
-  while (bytes >= 1024 && at < units.length - 1) { bytes /= 1024; at += 1; }
-  return (at && bytes < 10 ? bytes.toFixed(1) : Math.round(bytes)) + " " + units[at];
-}
-
-const figure = (value, digits) => (typeof value === "number" ? value.toFixed(digits) : "–");
-const percent = (value) => (typeof value === "number" ? (value * 100).toFixed(1) + " %" : "–");
+const pathOf = (id) => `/api/jobs/${encodeURIComponent(id)}`;
 const badge = (status) => el("span", {class: "badge", "data-is": status}, status);
 const when = (text) => el("time", {datetime: text || "", title: text ? new Date(text).toLocaleString() : ""}, ago(text));
 
 // figures
 
-function showStats(stats) {
+function showStats(given) {
+  stats = given || stats;
+  if (!stats) return;
   const tiles = [
     ["Nodes online", stats.online_nodes, "of " + stats.total_nodes],
-    ["Running", stats.running_jobs],
+    ["Running", stats.running_jobs, [["assigned", stats.assigned_jobs], ["paused", stats.paused_jobs]]
+      .filter(([, count]) => count).map(([name, count]) => `+ ${count} ${name}`).join(" ")],
     ["Pending", stats.pending_jobs],
     ["Completed", stats.completed_jobs],
     ["Failed", stats.failed_jobs],
     stats.total_compute_hours < 1
       ? ["Compute", (stats.total_compute_hours * 60).toFixed(1), "min"]
       : ["Compute", stats.total_compute_hours.toFixed(1), "hours"],
-  ];
-  $("stats").replaceChildren(...tiles.map(([name, value, unit]) =>
-    el("div", {}, el("dt", {}, name), el("dd", {}, String(value), unit && el("small", {}, " " + unit)))));
+    balance && ["Balance (CYXWIZ)", amount(balance), "", balance],
+  ].filter(Boolean);
+  $("stats").replaceChildren(...tiles.map(([name, value, unit, whole]) =>
+    el("div", {}, el("dt", {}, name), el("dd", {title: whole}, String(value), unit && el("small", {}, " " + unit)))));
+}
+
+async function loadBalance() {
+  try {
+    balance = (await api("GET", "/api/wallet")).balance;
+  } catch (error) {
+    if (error.status === 401) throw error;
+    balance = null; // no ledger, or none that can be asked now
+  }
+  showStats();
 }
 
 // jobs
 
-function accuracyOf(job) {
-  return job.metrics.val_accuracy !== undefined ? job.metrics.val_accuracy : job.metrics.accuracy;
-}
+/** Whether a job's `reason` says what it waits for. */
+const waits = (job) => ["pending", "paused"].includes(job.status) || job.intent === "pause";
 
 function nodeName(id) {
   if (!id) return el("span", {class: "dim"}, "–");
@@ -92,26 +83,35 @@ function nodeName(id) {
 
 function jobRow(job) {
   const opened = expanded !== null && expanded.id === job.id;
-  const waits = job.status === "pending" && job.reason;
-  const why = job.error ? job.error.message : waits ? job.reason : "";
+  const why = job.error ? job.error.message : waits(job) ? job.reason : "";
   const label = job.progress >= 1 ? "100 %" : Math.floor(job.progress * 100) + " %";
   return el("tr", {"data-job": job.id},
-    el("td", {},
+    el("td", {class: "all"},
       el("button", {class: "name", type: "button", "aria-expanded": String(opened), onclick: () => toggle(job.id)}, job.name || "unnamed"),
       el("span", {class: "sub mono id", title: job.id}, job.id.slice(0, 8))),
-    el("td", {}, badge(job.status),
+    el("td", {class: "all"}, badge(job.status),
       ["assigned", "running"].includes(job.status) && job.phase && el("span", {class: "sub"}, job.phase.replace("_", " ")),
       why && el("span", {class: "sub why"}, why)),
-    el("td", {class: "wide"},
+    el("td", {class: "wide all"},
       el("span", {class: "sub"}, `${label} · epoch ${job.current_epoch} of ${job.epochs}`),
       el("progress", {max: 1, value: job.progress, "data-is": job.status, "aria-label": `Progress of ${job.name || job.id}`})),
-    el("td", {class: "num"}, figure(job.metrics.val_loss !== undefined ? job.metrics.val_loss : job.metrics.loss, 4)),
-    el("td", {class: "num"}, percent(accuracyOf(job))),
-    el("td", {class: "short"}, nodeName(job.assigned_node_id)),
+    el("td", {class: "num", "data-label": "Train loss"}, figure(job.metrics.loss, 3)),
+    el("td", {class: "num", "data-label": "Val accuracy"}, percent(job.metrics.val_accuracy)),
+    el("td", {class: "short", "data-label": "Node"}, nodeName(job.assigned_node_id)),
     el("td", {class: "num less", title: `${job.retry_count} failures charged, ${job.node_losses} nodes lost`}, String(job.attempts)),
     el("td", {class: "less once"}, when(job.created_at)),
-    el("td", {class: "num"}, !ENDED.has(job.status) &&
-      el("button", {class: "quiet danger", type: "button", "aria-label": `Cancel ${job.name || job.id}`, onclick: (event) => cancel(job.id, event.currentTarget)}, "Cancel")));
+    el("td", {class: "num all actions"}, actions(job)));
+}
+
+function actions(job) {
+  if (ENDED.has(job.status)) return null;
+  const verb = job.status === "paused" || job.intent === "pause" ? "Resume" : "Pause";
+  const act = (word, kind, run) =>
+    el("button", {class: kind, type: "button", "aria-label": `${word} ${job.name || job.id}`, onclick: (event) => run(job.id, event.currentTarget)}, word);
+  return [
+    act(verb, "quiet", (id, button) => order(id, button, verb.toLowerCase())),
+    act("Cancel", "quiet danger", cancel),
+  ];
 }
 
 function rowOf(id) {
@@ -174,9 +174,13 @@ async function loadJobs(after) {
 
 async function cancel(id, button) {
   if (!window.confirm("Cancel this job? What it has learnt so far is lost.")) return;
+  await order(id, button, "cancel", {reason: "cancelled on the page"});
+}
+
+async function order(id, button, verb, body) {
   button.disabled = true;
   try {
-    showJob(await api("POST", `/api/jobs/${encodeURIComponent(id)}/cancel`, {reason: "cancelled on the page"}));
+    showJob(await api("POST", `${pathOf(id)}/${verb}`, body));
   } catch (error) {
     button.disabled = false;
     tell(error);
@@ -198,7 +202,7 @@ async function follow() {
   const mine = expanded;
   if (!mine || mine.busy) return;
   mine.busy = true;
-  const path = `/api/jobs/${encodeURIComponent(mine.id)}`;
+  const path = pathOf(mine.id);
   try {
     for (;;) {
       const [curve, log] = await Promise.all([
@@ -221,34 +225,19 @@ async function follow() {
   }
 }
 
-function svg(tag, attributes, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-function line(points, names, kind, low, high) {
-  const found = points.map((point) => names.map((name) => point.metrics[name]).find((value) => typeof value === "number"));
-  const values = found.filter((value) => value !== undefined);
-  if (values.length < 2) return null;
-  const bottom = low === undefined ? Math.min(...values) : low;
-  const top = high === undefined ? Math.max(...values) : high;
-  const reach = top - bottom || 1;
-  const path = values.map((value, at) =>
-    `${(4 + (at / (values.length - 1)) * 392).toFixed(1)},${(112 - ((value - bottom) / reach) * 104).toFixed(1)}`);
-  return svg("polyline", {points: path.join(" "), class: kind});
-}
-
-function chart(points) {
-  const epochs = points.filter((point) => point.epoch_ended);
-  const used = epochs.length > 1 ? epochs : points;
-  const loss = line(used, ["val_loss", "loss"], "loss", 0);
-  const accuracy = line(used, ["val_accuracy", "accuracy"], "accuracy", 0, 1);
-  if (!loss && !accuracy) return el("p", {class: "dim"}, "No curve yet: it begins with the first epochs.");
-  const drawn = svg("svg", {viewBox: "0 0 400 120", preserveAspectRatio: "none", class: "chart", role: "img", "aria-label": "Loss and accuracy by epoch"},
-    ...[loss, accuracy].filter(Boolean));
-  return el("div", {}, drawn, el("div", {class: "key"}, loss && el("span", {class: "loss"}, "loss"), accuracy && el("span", {class: "accuracy"}, "accuracy (0 to 100 %)")));
+function download(text, path, name, note) {
+  const get = async (event) => {
+    const button = event.currentTarget;
+    button.disabled = true;
+    try {
+      await save(path, name);
+    } catch (error) {
+      tell(error);
+    } finally {
+      button.disabled = false;
+    }
+  };
+  return el("span", {class: "download"}, el("button", {class: "link", type: "button", onclick: get}, text), note && el("span", {class: "dim"}, ` (${note})`));
 }
 
 function facts(job) {
@@ -261,15 +250,16 @@ function facts(job) {
     ["Started", job.started_at ? new Date(job.started_at).toLocaleString() : null],
     ["Ended", job.completed_at ? new Date(job.completed_at).toLocaleString() : null],
     ["Compute", job.compute_seconds ? span(job.compute_seconds) : null],
-    ["Cost", job.status === "completed" ? `${job.actual_cost} CYXWIZ` : `${job.estimated_cost} CYXWIZ at most`],
-    ["Waits", job.status === "pending" ? job.reason : null],
-    ["Error", job.error ? `${job.error.code ? job.error.code + ": " : ""}${job.error.message}` : null],
+    ["Cost", ENDED.has(job.status) ? `${job.actual_cost} CYXWIZ` : `at most ${job.estimated_cost} CYXWIZ`],
+    ["Waits", waits(job) ? job.reason : null],
+    [job.status === "cancelled" ? "Reason" : "Error", job.error ? `${job.error.code ? job.error.code + ": " : ""}${job.error.message}` : null],
   ];
   const result = expanded.result;
   if (result) {
     pairs.push(["Model", el("span", {class: "mono"}, result.model_weights_hash)]);
-    pairs.push(["Files", result.files.map((file) => `${file.name} (${size(file.size)})`).join(", ")]);
+    pairs.push(["Files", result.files.map((file) => download(file.name, `/api/blobs/${file.sha256}`, file.name, size(file.size)))]);
   }
+  if (ENDED.has(job.status)) pairs.push(["Receipt", download("receipt.json", `${pathOf(job.id)}/receipt`, `receipt-${job.id}.json`)]);
   return el("dl", {class: "facts"}, pairs.filter(([, value]) => value).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 }
 
@@ -289,6 +279,8 @@ function showDetail() {
   const old = holder.querySelector(".logs");
   const atEnd = !old || old.scrollTop + old.clientHeight >= old.scrollHeight - 8;
   const kept = old ? old.scrollTop : 0;
+  const reached = () => [...holder.querySelectorAll("button, [tabindex]")];
+  const focused = reached().indexOf(document.activeElement);
   const lines = expanded.lines.map((each) => el("span", {class: each.level}, each.message + "\n"));
   const logs = el("pre", {class: "logs", tabindex: 0, "aria-label": "Log"}, lines.length ? lines : "No log lines yet.");
   holder.firstElementChild.replaceChildren(el("div", {class: "panes"},
@@ -297,6 +289,7 @@ function showDetail() {
     verdicts(),
     el("div", {class: "pane full"}, el("h3", {}, "Log"), logs)));
   logs.scrollTop = atEnd ? logs.scrollHeight : kept;
+  reached()[focused]?.focus();
 }
 
 // nodes
@@ -305,15 +298,15 @@ function nodeRow(node) {
   const devices = node.devices.filter((device) => device.device_type !== "cpu").map((device) => device.name);
   const hardware = `${node.cpu_cores} cores · ${size(node.ram_total_bytes)} RAM`;
   return el("tr", {},
-    el("td", {}, el("strong", {}, node.name), el("span", {class: "sub mono", title: node.id}, node.id.slice(0, 8) + (node.region ? " · " + node.region : ""))),
-    el("td", {}, badge(node.status)),
-    el("td", {}, devices.length ? devices.join(", ") : node.cpu_model || "CPU", el("span", {class: "sub"}, hardware)),
-    el("td", {class: "wide"}, el("span", {class: "sub"}, `${node.load} of ${node.max_concurrent_jobs} slots`),
+    el("td", {class: "all"}, el("strong", {}, node.name), el("span", {class: "sub mono", title: node.id}, node.id.slice(0, 8) + (node.region ? " · " + node.region : ""))),
+    el("td", {class: "all"}, badge(node.status)),
+    el("td", {class: "all"}, devices.length ? devices.join(", ") : node.cpu_model || "CPU", el("span", {class: "sub"}, hardware)),
+    el("td", {class: "wide all"}, el("span", {class: "sub"}, `${node.load} of ${node.max_concurrent_jobs} slots`),
       el("progress", {max: 1, value: node.current_load, "aria-label": `Load of ${node.name}`})),
-    el("td", {class: "num"}, percent(node.reputation)),
-    el("td", {class: "num"}, String(node.jobs_completed)),
-    el("td", {class: "num"}, String(node.jobs_failed)),
-    el("td", {}, node.status === "offline" ? when(node.last_seen_at) : "now"));
+    el("td", {class: "num", "data-label": "Reputation"}, percent(node.reputation)),
+    el("td", {class: "num", "data-label": "Done"}, String(node.jobs_completed)),
+    el("td", {class: "num", "data-label": "Failed"}, String(node.jobs_failed)),
+    el("td", {"data-label": "Seen"}, node.status === "offline" ? when(node.last_seen_at) : "now"));
 }
 
 async function loadNodes() {
@@ -340,7 +333,7 @@ function soon(name, act) {
 function refreshJob(id) {
   soon("job:" + id, async () => {
     try {
-      showJob(await api("GET", `/api/jobs/${encodeURIComponent(id)}`));
+      showJob(await api("GET", pathOf(id)));
     } catch (error) {
       if (error.status !== 404 && error.status !== 403) throw error;
       jobs.delete(id);
@@ -362,6 +355,7 @@ function onNote(note) {
     if (expanded && expanded.id === job.id) soon("detail", follow);
   } else if (note.type.startsWith("job.")) {
     refreshJob(data.job_id);
+    if (note.type === "job.payment") soon("balance", loadBalance);
     soon("nodes", loadNodes); // a lease changes a node's load
   } else if (note.type.startsWith("node.")) soon("nodes", loadNodes);
 }
@@ -393,7 +387,7 @@ function lost(error) {
 }
 
 async function loadAll() {
-  await Promise.all([api("GET", "/api/stats").then(showStats), loadNodes()]);
+  await Promise.all([api("GET", "/api/stats").then(showStats), loadBalance(), loadNodes()]);
   await loadJobs();
 }
 
@@ -401,6 +395,7 @@ function signIn(message) {
   forget();
   if (stream) stream.close();
   stream = null;
+  balance = null;
   sessionStorage.removeItem(KEY);
   $("board").hidden = true;
   $("leave").hidden = true;

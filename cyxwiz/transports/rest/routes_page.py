@@ -26,7 +26,8 @@ from cyxwiz.transports.rest.request import Access, Operation, reply
 from cyxwiz.transports.rest.streams import Source, Streams, open_stream
 
 FOLDER = Path(__file__).parent
-ASSETS = ("page.css", "page.js", "base.js", "escrow.js", "signing.js", "submit.js", "icon.svg")
+SCRIPTS = ("page.js", "base.js", "chart.js", "escrow.js", "signing.js", "submit.js", "words.js")
+ASSETS = ("page.css", *SCRIPTS, "icon.svg")
 MAX_TOPICS = 100
 
 

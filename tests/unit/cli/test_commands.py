@@ -162,6 +162,7 @@ def test_an_interrupt_is_quiet(fake: FakeCentral, capsys: Any, monkeypatch: pyte
         ("config", "show"),
         ("config", "check"),
         ("db", "current"),
+        ("simulate", "--steps", "2", "--jobs", "1", "--nodes", "1", "--count", "2"),
     ],
 )
 def test_json_is_one_document_and_nothing_else(fake: FakeCentral, args: tuple[str, ...], capsys: Any) -> None:
@@ -295,6 +296,11 @@ def test_help_names_every_verb(fake: FakeCentral, capsys: Any) -> None:
         assert f" {verb} " in out
     for verb in ("users", "keys", "config", "certs", "db", "version", "completion"):
         assert f" {verb} " in out
+
+
+def test_help_of_drain_says_that_jobs_move(fake: FakeCentral, capsys: Any) -> None:
+    assert cyxwiz("nodes", "drain", "--help") == 0
+    assert "goes on elsewhere" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

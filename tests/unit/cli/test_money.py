@@ -66,26 +66,28 @@ def test_a_receipt_is_checked_without_a_server(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "status", "said"),
     [
-        ('"charged": false', '"charged": true', "charged"),
-        ('"version": 1', '"version": 2', "version"),
-        ("{", "", "JSON"),
+        ('"charged": false', '"charged": true', 1, "charged"),
+        ('"version": 1', '"version": 2', 1, "version"),
+        ('"signature"', '"seal"', 1, "signature"),
+        ("{", "", 2, "JSON"),
     ],
 )
 def test_a_receipt_that_was_changed_is_refused_by_name(
-    receipt: tuple[Path, str], old: str, new: str, said: str, capsys: Any
+    receipt: tuple[Path, str], old: str, new: str, status: int, said: str, capsys: Any
 ) -> None:
     path, _ = receipt
     path.write_text(path.read_text().replace(old, new, 1))
-    assert cyxwiz("receipts", "verify", str(path)) == 2
+    assert cyxwiz("receipts", "verify", str(path)) == status
     assert said in capsys.readouterr().err
 
 
 def test_another_platforms_key_is_refused(receipt: tuple[Path, str], capsys: Any) -> None:
-    assert cyxwiz("receipts", "verify", str(receipt[0]), "--key", "ab" * 32) == 2
+    assert cyxwiz("receipts", "verify", str(receipt[0]), "--key", "ab" * 32) == 1
     assert "pinned" in capsys.readouterr().err
     assert cyxwiz("receipts", "verify", str(receipt[0]), "--key", "short") == 2
+    assert cyxwiz("receipts", "verify", str(receipt[0]), "--files", "no-folder") == 2
     assert cyxwiz("receipts", "verify", "none.json") == 2
 
 
@@ -169,3 +171,42 @@ def test_taking_back_asks_the_chain_alone(
     job, *more = given
     assert cyxwiz("wallet", "reclaim", job, str(path), *more) == status
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (("wallet", "withdraw", "ADDR", "-1"), ("WithdrawFunds", {"to": "ADDR", "amount": "-1"})),
+        (("wallet", "grant", "bob", "-.5"), ("GrantFunds", {"amount": "-.5"})),
+        (("stake", "add", "-5", "--node", JOB), ("AddStake", {"amount": "-5"})),
+        (("stake", "withdraw", "--node", JOB, "-5"), ("WithdrawStake", {"amount": "-5"})),
+        (("stake", "fund", "-5"), ("FundRewards", {"amount": "-5"})),
+        (("jobs", "topup", JOB, "-1"), ("TopUpJob", {"amount": "-1"})),
+        (("users", "budget", "bob", "-1"), ("SetUserBudget", {"amount": "-1"})),
+    ],
+)
+def test_an_amount_below_zero_is_refused_as_an_amount(
+    fake: FakeCentral, given: tuple[str, ...], sent: tuple[str, dict[str, Any]], capsys: Any
+) -> None:
+    fake.answers[sent[0]] = CyxError(Code.INVALID, "amount: '-1' is not an amount of CYXWIZ")
+    assert cyxwiz(*given) == 2
+    assert "is not an amount" in capsys.readouterr().err
+    assert fake.calls[-1][0] == sent[0]
+    assert sent[1].items() <= fake.calls[-1][2].items()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("wallet", "withdraw", "ADDR", "--bogus"),
+        ("wallet", "withdraw", "-x", "1"),
+        ("wallet", "airdrop", "1", "--bogus"),
+        ("stake", "add", "-5", "--bogus"),
+        ("stake", "withdraw", "--all"),
+        ("jobs", "topup", JOB, "-n"),
+    ],
+)
+def test_an_option_that_is_none_is_still_bad_usage(fake: FakeCentral, given: tuple[str, ...], capsys: Any) -> None:
+    assert cyxwiz(*given) == 2
+    assert "--help" in capsys.readouterr().err
+    assert not fake.calls

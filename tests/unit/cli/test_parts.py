@@ -62,23 +62,27 @@ def test_cells() -> None:
         "a=1",
         "a�",
     ]
+    figures = (20240.4, 9999.6, 3600.0, -123456.7, 2.5e7, 1e-5)
+    assert [show.plain(each) for each in figures] == ["20240", "10000", "3600", "-123457", "2.5e+07", "1e-05"]
     assert [show.size(each) for each in (None, 5, 1024, 3 << 30)] == ["-", "5 B", "1.0 KiB", "3.0 GiB"]
 
 
 def test_certificates(tmp_path: Path) -> None:
-    made = make(tmp_path / "certs", ["central.example", "10.0.0.7"], days=30)
+    made = make(tmp_path / "data" / "certs", ["central.example", "10.0.0.7"], days=30)
     server = x509.load_pem_x509_certificate(Path(made["cert_file"]).read_bytes())
     names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert {"localhost", "central.example"} <= set(names.get_values_for_type(x509.DNSName))
     assert {"127.0.0.1", "::1", "10.0.0.7"} <= {str(each) for each in names.get_values_for_type(x509.IPAddress)}
     for name in ("ca.key", "server.key"):
-        assert (tmp_path / "certs" / name).stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "data" / "certs" / name).stat().st_mode & 0o777 == 0o600
+    for folder in (tmp_path / "data", tmp_path / "data" / "certs"):
+        assert folder.stat().st_mode & 0o777 == 0o700
     ssl.create_default_context(cafile=made["ca_file"])
     before = Path(made["ca_file"]).read_bytes()
     with pytest.raises(CyxError, match="--force"):
-        make(tmp_path / "certs", [], days=30)
+        make(tmp_path / "data" / "certs", [], days=30)
     assert Path(made["ca_file"]).read_bytes() == before
-    make(tmp_path / "certs", [], days=30, force=True)
+    make(tmp_path / "data" / "certs", [], days=30, force=True)
     with pytest.raises(CyxError, match="without a port"):
         make(tmp_path / "other", ["host:1"], days=30)
 

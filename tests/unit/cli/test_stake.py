@@ -160,8 +160,3 @@ def test_an_open_slash_is_shown_with_its_end(fake: FakeCentral, capsys: Any) -> 
 def test_a_refusal_has_its_exit_status(fake: FakeCentral, code: Code, status: int) -> None:
     fake.answers["AddStake"] = CyxError(code, "no")
     assert cyxwiz("stake", "add", "5", "--node", NODE) == status
-
-
-def test_a_negative_amount_is_bad_usage(fake: FakeCentral) -> None:
-    assert cyxwiz("stake", "add", "-1", "--node", NODE) == 2
-    assert fake.calls == []

@@ -179,6 +179,7 @@ def job(**changed: Any) -> dict[str, Any]:
         "dataset_uri": "builtin:digits",
         "assigned_node_id": None,
         "estimated_cost": "0.03636",
+        "actual_cost": "0",
         "compute_seconds": 0.0,
         "created_at": "2026-01-02T03:04:05.000Z",
         "started_at": None,
