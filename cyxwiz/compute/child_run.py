@@ -207,10 +207,12 @@ class ChildRun:
 
     @property
     def _asks_again(self) -> bool:
-        """Whether a script left by itself (`os._exit`) with the status that asks for another run, and had saved."""
+        """Whether a script left by itself (`os._exit`) with the status that asks for another run, and may: as
+        `script.run_script` has it."""
         gang = self._work.gang
-        saved = self._saved or (gang is not None and gang.rank > 0)  # the first member saves for all
-        return self._work.script is not None and saved and self.child.cell.exit_status == AGAIN
+        may = self._saved or self._yielding or self._work.resume is not None
+        may = may or (gang is not None and gang.rank > 0)  # the first member saves for all
+        return self._work.script is not None and may and self.child.cell.exit_status == AGAIN
 
     def _remove_if_over(self) -> None:
         if self._over and not self._queue:

@@ -6,10 +6,12 @@ ends well by its end or exit status 0, and with `cyxwiz.job.AGAIN` after a save 
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import runpy
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -56,7 +58,8 @@ class ScriptSession:
         self.world = work.gang.world if work.gang is not None else 1
         self._work, self._send, self._orders = work, send, orders
         self._began = time.perf_counter()
-        self._state = read_state(work.resume) if work.resume is not None else None
+        self._last = work.resume  # the file that was saved last
+        self._state = read_state(work.resume) if work.resume is not None else None  # for the first who loads it
         self._step, self._steps = 0, 1
         self._progress = 0.0
         self._reported = False
@@ -114,10 +117,12 @@ class ScriptSession:
         self._send(
             Checkpointed((file,), max(1, self._epoch), 0, self._step, self._progress, max(1, self._work.threads))
         )
-        self._state, self.saved = state, True
+        self._last, self._state, self.saved = path, None, True
 
     def load(self) -> Any:
-        return self._state
+        """As it was when it was saved, however its objects were changed since."""
+        state, self._state = self._state, None
+        return read_state(self._last) if state is None and self._last is not None else state
 
     def should_stop(self) -> bool:
         for wish in self._orders.take():
@@ -146,9 +151,11 @@ def run_script(work: Work, script: Script, send: Send, orders: Orders) -> Outcom
     if work.packages is not None:
         add_packages(work.packages, send)
     status = _status(source / script.entry)
+    _let_finish()
     sys.stdout.flush()
     sys.stderr.flush()
-    if status == job.AGAIN and (session.saved or session.rank):
+    # With what it saved now or went on from; without either only if it was asked to stop, and it begins anew then.
+    if status == job.AGAIN and (session.saved or session.rank or work.resume is not None or orders.ending):
         return Preempted(session.seconds)
     if work.gang is not None and isinstance(status, str):
         _raise_if_lost(work.gang, status)
@@ -221,6 +228,13 @@ def _status(path: Path) -> int | str:
             raise
         return f"{type(error).__name__}: {str(error)[:500]}"
     return 0
+
+
+def _let_finish() -> None:
+    """What the interpreter does at its end, which this process does not have: threads that are no daemons come to their
+    end, then what was left with atexit is called. They may write files of the job."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
 
 
 def _files(session: ScriptSession) -> tuple[Artefact, ...]:
