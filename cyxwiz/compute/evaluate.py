@@ -13,8 +13,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute.artefacts import artefact
-from cyxwiz.compute.asked import Asked, are_probabilities, check_arrays, chosen_classes, read_asked, rows_at_once
+from cyxwiz.compute.asked import (
+    Asked,
+    are_probabilities,
+    builds_itself,
+    check_arrays,
+    chosen_classes,
+    read_asked,
+    rows_at_once,
+)
 from cyxwiz.compute.course import Stopped
+from cyxwiz.compute.data.columns import TRAINING, Columns
 from cyxwiz.compute.data.dataset import Dataset
 from cyxwiz.compute.datasets import load
 from cyxwiz.compute.devices import device_of
@@ -29,6 +38,7 @@ from cyxwiz.ports.executor import Finished, Logged, Report, Work
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch import device as Device
 
 NAME = "evaluation.json"
 
@@ -42,10 +52,9 @@ def evaluate(work: Work, send: Callable[[Report], None], orders: Orders) -> Fini
     assert work.weights is not None
     torch.set_num_threads(max(1, work.threads))
     device = device_of(work.device)
-    dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path)
-    shapes = {**dataset.shape.fields, "x": dataset.shape.features}
-    model = read_asked(work.weights, work.model, shapes, device, work.threads)
-    check_arrays(model, shapes, work.dataset_uri)
+    model, dataset = _open(work, device)
+    for note in dataset.notes:
+        send(note)
     if dataset.label_shape and not _has_steps(model, dataset):
         dataset = dataset.as_targets()
     rows = _rows(dataset, asked, work.seed)  # before the labels change: they are drawn as in training
@@ -62,6 +71,27 @@ def evaluate(work: Work, send: Callable[[Report], None], orders: Orders) -> Fini
     path = folder / NAME
     path.write_text(json.dumps(document, indent=1, sort_keys=True), encoding="utf-8")
     return Finished((artefact(path),), metrics, 1, time.perf_counter() - began)
+
+
+def _open(work: Work, device: Device) -> tuple[Asked, Dataset]:
+    """The model and the data, the model first where its file says what it is: it knows the columns that it reads."""
+    assert work.weights is not None
+
+    def data(wanted: Columns) -> Dataset:
+        return load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path, wanted=wanted)
+
+    if work.model and not builds_itself(work.weights):
+        dataset = data(TRAINING)
+        model = read_asked(work.weights, work.model, _shapes(dataset), device, work.threads)
+    else:
+        model = read_asked(work.weights, work.model, {}, device, work.threads)
+        dataset = data(model.columns)
+    check_arrays(model, _shapes(dataset), work.dataset_uri)
+    return model, dataset
+
+
+def _shapes(dataset: Dataset) -> dict[str, tuple[int, ...]]:
+    return {**dataset.shape.fields, "x": dataset.shape.features}
 
 
 def _has_steps(model: Asked, dataset: Dataset) -> bool:

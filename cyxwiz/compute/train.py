@@ -171,6 +171,8 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
         dataset = stream.dataset
     else:
         dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path)
+    for note in dataset.notes:
+        send(note)
     features = features_of(dataset.shape)
     if dataset.label_shape and not _has_steps(hyper.loss, infer(graph, features)[graph.last.id], dataset):
         dataset = dataset.as_targets()
@@ -252,6 +254,7 @@ def _trained(plan: Plan, dataset: Dataset, scaling: dict[str, object], course: C
         dataset=plan.work.dataset_uri,
         classes=dataset.classes,
         class_names=dataset.class_names,
+        columns=dataset.columns,
         hyper=plan.hyper,
         batch_size=plan.batch,
         epochs=epochs,

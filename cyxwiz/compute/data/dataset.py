@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from cyxwiz.compute.data.columns import TRAINING, Columns
 from cyxwiz.domain.errors import invalid
 from cyxwiz.graph.dataset_uri import DataShape
+from cyxwiz.ports.executor import Logged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,8 @@ class Dataset:
     class_names: tuple[str, ...] = ()  # of class 0, 1, …, where the classes have names
     fields: Mapping[str, Array] = field(default_factory=dict[str, Any])  # further arrays of an npz, float32, n each
     streamed: bool = False  # a client streams it: what is held out of it is drawn before its labels are known
+    columns: Columns = TRAINING  # the names of what a table has, where it has names
+    notes: tuple[Logged, ...] = ()  # for the job's log
 
     @property
     def label_shape(self) -> tuple[int, ...]:
@@ -60,7 +64,7 @@ class Dataset:
 
 @dataclass(slots=True)
 class Raw:
-    """Features n x … of numbers, labels n or n x … of numbers, or n objects that are text.
+    """Features n x … of numbers, labels n or n x … of numbers, or n objects that are text; none where none are wanted.
 
     Whole numbers are classes, several in a row one for every step, and floating ones are to be predicted. Text is whole
     where all of it is written so.
@@ -72,6 +76,8 @@ class Raw:
     standardize: bool = False
     names: tuple[str, ...] = ()
     fields: dict[str, Array] = field(default_factory=dict[str, Any])
+    columns: Columns = TRAINING
+    notes: tuple[Logged, ...] = ()
 
 
 def check_size(uri: str, size: int, what: str = "bytes") -> None:
@@ -92,7 +98,7 @@ def joined(parts: Sequence[Raw], uri: str) -> Raw:
         raise invalid(f"The dataset {uri} has files whose columns differ: {sorted(map(str, shapes))[:3]}.", uri=uri)
     check_size(uri, sum(part.features.size for part in parts), "values")
     features = np.concatenate([part.features for part in parts])
-    return Raw(features, np.concatenate([part.labels for part in parts]), parts[0].standardize, parts[0].names)
+    return replace(parts[0], features=features, labels=np.concatenate([part.labels for part in parts]), fields={})
 
 
 def labelled(uri: str, raw: Raw) -> Dataset:
@@ -105,7 +111,9 @@ def labelled(uri: str, raw: Raw) -> Dataset:
     features = _finite(uri, features, "column") / np.float32(divisor)
     further = {name: _finite(uri, array, f"the array {name} at") for name, array in raw.fields.items()}
     labels, classes, names = labels_of(uri, raw)
-    return Dataset(uri, features, labels, classes, raw.standardize, divisor, names, further)
+    return Dataset(
+        uri, features, labels, classes, raw.standardize, divisor, names, further, columns=raw.columns, notes=raw.notes
+    )
 
 
 def check_rows(uri: str, raw: Raw) -> None:

@@ -121,6 +121,30 @@ def test_a_label_is_found_by_its_name_where_the_order_of_columns_says_little(tmp
 
 
 @pytest.mark.parametrize(
+    ("text", "options", "said", "warned"),
+    [
+        ("label,a,b\n0,1,7\n1,3,8\n", "", "the column 'b' of 3", True),
+        ("label,a,b\n0,1,7\n1,3,8\n", "?label=label", "the column 'label' of 3", False),
+        ("x,y,kind\n0,1,7\n1,3,8\n", "", "the column 'kind' of 3", False),
+        ("x,class,target\n0,1,7\n1,3,8\n", "", "the column 'target' of 3", False),
+        ("1,2\n3,4\n", "", "the column number 1 (from 0) of 2", False),
+    ],
+)
+def test_which_column_is_the_label_is_said(tmp_path: Path, text: str, options: str, said: str, warned: bool) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    first, *others = taken(tmp_path / "t.csv", options).notes
+    assert (first.level, said in first.message) == ("info", True)
+    assert [note.level for note in others] == ["warning"] * warned
+    assert all("?label=label" in note.message for note in others)
+
+
+def test_a_text_in_json_may_hold_what_else_ends_a_line(tmp_path: Path) -> None:
+    rows = [{"a": number, "label": label} for number, label in enumerate(["yes\u2028it", "no\x85", "no\x85"])]
+    (tmp_path / "t.jsonl").write_text("\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    assert taken(tmp_path / "t.jsonl").class_names == ("no", "yes\u2028it")
+
+
+@pytest.mark.parametrize(
     ("text", "options", "rows"),
     [
         ("a,b\n1,0\n2,1\n", "", 2),
