@@ -87,7 +87,12 @@ class Course:
         plan.team.join(plan.model)
         self._optimizer = make_optimizer(hyper, plan.model)
         steps = -(-self._batches // hyper.accumulate)
-        self._schedule = make_schedule(hyper, self._optimizer, epochs=plan.work.epochs, steps_per_epoch=steps)
+        self._best = Best(hyper, len(plan.held_out) > 0, plan.classes is not None)
+        if note := self._best.replaced:
+            send(Logged("warning", note))
+        self._schedule = make_schedule(
+            hyper, self._optimizer, self._best.monitor, epochs=plan.work.epochs, steps_per_epoch=steps
+        )
         self._augment = make_augment(plan.graph.augment, augmented_shape(plan.graph, plan.sample_shape))
         self._draw = torch.Generator(plan.device).manual_seed(plan.work.seed)
         self._cast = Precision(hyper.precision, plan.device, send)
@@ -106,7 +111,6 @@ class Course:
         self._stepped = False  # in this run
         self._save_wanted = False  # by the job's owner
         self._inside: dict[str, Any] | None = None  # figures of the epoch that a checkpoint was taken in
-        self._best = Best(hyper, len(plan.held_out) > 0, plan.classes is not None)
         self.metrics: dict[str, float] = {}
         self.history: dict[str, list[float]] = {}
         self.first_epoch = 1

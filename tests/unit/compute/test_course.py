@@ -70,6 +70,24 @@ def test_a_schedule_sets_the_rate_of_each_epoch(tmp_path: Path) -> None:
     assert [point["learning_rate"] for point in curve(reports)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
 
 
+@pytest.mark.parametrize("mode", [{}, {"schedule_mode": "max"}])
+@pytest.mark.parametrize(
+    ("uri", "split", "monitored"), [("builtin:diabetes", "0.2", "val_loss"), ("builtin:iris", "0", "loss")]
+)
+def test_a_plateau_goes_by_the_loss_where_there_is_no_accuracy(
+    tmp_path: Path, mode: dict[str, str], uri: str, split: str, monitored: str
+) -> None:
+    model = json.dumps({"layers": [{"type": "dense", "units": 1 if "diabetes" in uri else 3}]})
+    given = {"monitor": "val_accuracy", "schedule": "reduce_on_plateau", "schedule_patience": "0", "lr": "0.01",
+             "validation_split": split, **mode}  # fmt: skip
+    reports, _ = run(job(tmp_path, model=model, dataset_uri=uri, epochs=6, hyperparameters=given))
+    losses = [point[monitored] for point in curve(reports)]
+    assert losses == sorted(losses, reverse=True), "it gets better all the time"
+    assert {point["learning_rate"] for point in curve(reports)} == {0.01}
+    said = [each.message for each in reports if isinstance(each, Logged) and each.level == "warning"]
+    assert said == [f"val_accuracy is not measured in this job; {monitored} takes its place for ReduceOnPlateau"]
+
+
 def test_early_stopping_ends_a_job_that_gets_no_better(tmp_path: Path) -> None:
     given = {"early_stopping": "3", "learning_rate": "1e-12", "early_stopping_min_delta": "0.01"}
     reports, end = run(job(tmp_path, epochs=50, hyperparameters=given))
