@@ -33,7 +33,7 @@ from cyxwiz.compute.progress import Pass
 from cyxwiz.compute.samples import CLASS_LOSSES, drawn_rows, targets_of
 from cyxwiz.compute.scores import ClassScores, NumberScores
 from cyxwiz.domain.errors import invalid
-from cyxwiz.graph import Evaluation, Part, default_loss, parse_evaluation
+from cyxwiz.graph import Evaluation, Part, default_loss, parse_evaluation, reads_numbers
 from cyxwiz.ports.executor import Finished, Logged, Report, Work
 
 if TYPE_CHECKING:
@@ -52,10 +52,13 @@ def evaluate(work: Work, send: Callable[[Report], None], orders: Orders) -> Fini
     assert work.weights is not None
     torch.set_num_threads(max(1, work.threads))
     device = device_of(work.device)
-    model, dataset = _open(work, device)
+    model, dataset = _open(work, device, asked)
     for note in dataset.notes:
         send(note)
-    if dataset.label_shape and not _has_steps(model, dataset):
+    made = _made(model, dataset)
+    if dataset.label_shape and not (len(made) > 1 and made[:-1] == dataset.label_shape):
+        dataset = dataset.as_targets()  # it gives no scores of classes for every step
+    if reads_numbers(model.loss or asked.loss or "", dataset.shape, made):
         dataset = dataset.as_targets()
     rows = _rows(dataset, asked, work.seed)  # before the labels change: they are drawn as in training
     dataset = _as_named(dataset, model.class_names)
@@ -73,19 +76,26 @@ def evaluate(work: Work, send: Callable[[Report], None], orders: Orders) -> Fini
     return Finished((artefact(path),), metrics, 1, time.perf_counter() - began)
 
 
-def _open(work: Work, device: Device) -> tuple[Asked, Dataset]:
+def _open(work: Work, device: Device, asked: Evaluation) -> tuple[Asked, Dataset]:
     """The model and the data, the model first where its file says what it is: it knows the columns that it reads."""
     assert work.weights is not None
 
-    def data(wanted: Columns) -> Dataset:
-        return load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path, wanted=wanted)
+    def data(wanted: Columns, loss: str) -> Dataset:
+        return load(
+            work.dataset_uri,
+            seed=work.seed,
+            data_roots=work.data_roots,
+            blob=work.dataset_path,
+            wanted=wanted,
+            loss=loss or asked.loss or "",
+        )
 
     if work.model and not builds_itself(work.weights):
-        dataset = data(TRAINING)
+        dataset = data(TRAINING, "")
         model = read_asked(work.weights, work.model, _shapes(dataset), device, work.threads)
     else:
         model = read_asked(work.weights, work.model, {}, device, work.threads)
-        dataset = data(model.columns)
+        dataset = data(model.columns, model.loss)
     check_arrays(model, _shapes(dataset), work.dataset_uri)
     return model, dataset
 
@@ -94,11 +104,10 @@ def _shapes(dataset: Dataset) -> dict[str, tuple[int, ...]]:
     return {**dataset.shape.fields, "x": dataset.shape.features}
 
 
-def _has_steps(model: Asked, dataset: Dataset) -> bool:
-    """Whether the model gives scores of classes for every step that the labels have one for."""
+def _made(model: Asked, dataset: Dataset) -> tuple[int, ...]:
+    """The shape of what the model gives for a sample."""
     one = {name: array[:1] for name, array in {**dataset.fields, "x": dataset.features}.items()}
-    made = model.scores(one, dataset.divisor).shape[1:]
-    return len(made) > 1 and tuple(made[:-1]) == dataset.label_shape
+    return tuple(model.scores(one, dataset.divisor).shape[1:])
 
 
 def _as_named(dataset: Dataset, names: tuple[str, ...]) -> Dataset:

@@ -38,6 +38,7 @@ from cyxwiz.graph import (
     infer,
     parse,
     parse_hyperparameters,
+    reads_numbers,
 )
 from cyxwiz.ports.executor import Artefact, Asked, Finished, Logged, Preempted, Reached, Report, Work
 
@@ -170,7 +171,13 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
     if stream is not None:
         dataset = stream.dataset
     else:
-        dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path)
+        dataset = load(
+            work.dataset_uri,
+            seed=work.seed,
+            data_roots=work.data_roots,
+            blob=work.dataset_path,
+            loss=hyper.loss.type if hyper.loss is not None else "",
+        )
     for note in dataset.notes:
         send(note)
     features = features_of(dataset.shape)
@@ -181,6 +188,8 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
     torch.manual_seed(work.seed)
     model = build(graph, features, loss.type, dataset.label_shape).to(device)
     outputs = infer(graph, features)[graph.last.id]
+    if reads_numbers(loss.type, dataset.shape, outputs):
+        dataset = dataset.as_targets()
     how = (graph, (hyper.validation_split, hyper.test_split), loss.type, outputs, work.seed, device)
     train_part, held_out, test, scaling = split(dataset, *how) if stream is None else stream.split(*how)
     weights = sum(parameter.numel() for parameter in model.parameters())

@@ -30,6 +30,7 @@ from cyxwiz.compute.data.streamed import read_info
 from cyxwiz.compute.data.text import delimiter_of, read_text
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph.dataset_uri import DatasetUri, check_dataset_uri
+from cyxwiz.graph.fit import labels_for
 
 Reader = Callable[[str, Path, Mapping[str, str]], Raw]
 TableReader = Callable[[str, Path, Mapping[str, str], Columns], Raw]
@@ -42,8 +43,11 @@ def load(
     data_roots: Sequence[Path] = (),
     blob: Path | None = None,
     wanted: Columns = TRAINING,
+    loss: str = "",
 ) -> Dataset:
-    """The dataset of that URI, `blob` being what the node fetched for it; CyxError when it cannot be read."""
+    """The dataset of that URI, `blob` being what the node fetched for it and `loss` the one that the job names, which
+    decides how labels are read. CyxError when it cannot be read."""
+    reads = labels_for(loss)
     parsed = check_dataset_uri(uri)
     try:
         if parsed.scheme == "builtin":
@@ -51,10 +55,10 @@ def load(
         elif parsed.scheme == "mock":
             dataset = mock(uri, seed)
         elif parsed.scheme == "remote":
-            dataset = _streamed(uri, _fetched(uri, blob), parsed.options, wanted)
+            dataset = _streamed(uri, _fetched(uri, blob), parsed.options, wanted, reads)
         else:
             path, kind = locate(uri, parsed, data_roots, blob)
-            dataset = labelled(uri, read(uri, path, kind, parsed.options, wanted))
+            dataset = labelled(uri, read(uri, path, kind, parsed.options, wanted), reads)
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CyxError(Code.NOT_FOUND, f"The dataset {uri} cannot be read: {reason}; check the path.") from error
@@ -151,10 +155,10 @@ _FOLDERS: Mapping[str, Reader] = {
 }
 
 
-def _streamed(uri: str, path: Path, options: Mapping[str, str], wanted: Columns) -> Dataset:
+def _streamed(uri: str, path: Path, options: Mapping[str, str], wanted: Columns, reads: str) -> Dataset:
     """What a client streamed: a folder of x.npy and y.npy with what it said of the classes, or its file."""
     if not path.is_dir():
-        return labelled(uri, read(uri, path, options.get("format", "auto"), options, wanted))
+        return labelled(uri, read(uri, path, options.get("format", "auto"), options, wanted), reads)
     dataset = labelled(uri, read(uri, path, "npy", {}))
     said = read_info(path)
     classes = max(dataset.classes or 0, said.classes)

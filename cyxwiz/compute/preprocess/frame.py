@@ -89,7 +89,7 @@ def read_frame(uri: str, xp: Any, *, seed: int, data_roots: Sequence[Path], blob
         reason = getattr(error, "strerror", None) or str(error)
         raise CyxError(Code.NOT_FOUND, f"The dataset {uri} cannot be read: {reason}; check the path.") from error
     check_rows(uri, raw)
-    labels, classes, names = labels_of(uri, raw)
+    labels, classes, names = labels_of(uri, raw, "numbers")
     divisor = np.float32(255.0 if raw.features.dtype == np.uint8 else 1.0)
     x = np.asarray(raw.features, dtype=np.float32) / divisor
     return Frame(xp, xp.asarray(x), {**raw.fields, "y": labels}, classes, names, notes=raw.notes)
