@@ -460,7 +460,12 @@ def _loss(plan: Plan) -> Callable[[Tensor, Tensor], Tensor]:
 def _compiled(plan: Plan, send: Send) -> Callable[[Any], Tensor]:
     """The model compiled, if this machine can (it needs a C++ compiler); else as it is, and the log says so."""
     import torch
+    from torch._inductor import config
 
+    # One compiler at a time, and no headers compiled beforehand: those alone take more memory than a small job has.
+    for name, value in (("compile_threads", 1), ("cpp_cache_precompile_headers", False)):
+        if hasattr(config, name):  # not every version of torch has both
+            setattr(config, name, value)
     compiled: Any = torch.compile(plan.model)
     plan.model.eval()
     try:

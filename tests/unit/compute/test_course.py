@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch._inductor import config
 
 from cyxwiz.compute.export import read_cyxmodel, read_safetensors
 from cyxwiz.ports.executor import Finished, Logged
@@ -261,8 +262,10 @@ def test_a_compiled_model_learns_the_same(tmp_path: Path, plain: list[float]) ->
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         missing("a C++ compiler")
     counters["stats"].clear()
+    config.compile_threads, config.cpp_cache_precompile_headers = 2, True
     reports, _ = run(job(tmp_path, hyperparameters={"compile": "true"}))
     assert not [each for each in reports if isinstance(each, Logged) and "not compiled" in each.message]
+    assert (config.compile_threads, config.cpp_cache_precompile_headers) == (1, False), "a job of 1 GiB is not killed"
     assert counters["stats"]["unique_graphs"] > 0
     assert [point["loss"] for point in curve(reports)] == pytest.approx(plain, rel=1e-4)
 
