@@ -141,8 +141,6 @@ def decoded(uri: str, values: list[bytes], options: Mapping[str, str]) -> Array:
 
 def _part(uri: str, folder: Path, split: str | None) -> Path:
     inner = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.is_symlink()]
-    if len(inner) == 1 and inner[0].name.lower() not in SPLIT_NAMES and _has_folders(inner[0]):
-        return _part(uri, inner[0], split)  # as unpacked archives have it: one folder around all
     parts = {SPLIT_NAMES[entry.name.lower()]: entry for entry in inner if entry.name.lower() in SPLIT_NAMES}
     if len(parts) < len(inner) or not inner:
         if split is not None:
@@ -152,7 +150,3 @@ def _part(uri: str, folder: Path, split: str | None) -> Path:
     if wanted not in parts:
         raise invalid(f"The dataset {uri} has the splits {', '.join(sorted(parts))}.", uri=uri)
     return parts[wanted]
-
-
-def _has_folders(folder: Path) -> bool:
-    return any(entry.is_dir() for entry in folder.iterdir())

@@ -22,7 +22,7 @@ from cyxwiz.compute.data.binary import read_cifar10, read_cifar100, read_mnist
 from cyxwiz.compute.data.builtin import builtin, mock
 from cyxwiz.compute.data.columns import TRAINING, Columns
 from cyxwiz.compute.data.dataset import Dataset, Raw, joined, labelled
-from cyxwiz.compute.data.files import SUFFIXES, detect_file, detect_folder, split_of, walk
+from cyxwiz.compute.data.files import SUFFIXES, detect_file, detect_folder, split_of, unwrapped, walk
 from cyxwiz.compute.data.images import read_images
 from cyxwiz.compute.data.parquet import read_parquet
 from cyxwiz.compute.data.records import read_json, read_jsonl
@@ -72,6 +72,7 @@ def load(
 def locate(uri: str, parsed: DatasetUri, data_roots: Sequence[Path], blob: Path | None) -> tuple[Path, str]:
     """Where a dataset of files lies, and the format that its URI states or `auto`. Raises CyxError as `load`."""
     path = _fetched(uri, blob) if parsed.fetched else _below_roots(uri, parsed, data_roots)
+    path = unwrapped(path) if path.is_dir() else path
     return path, parsed.options.get("format", parsed.kind if parsed.scheme == "file" else "auto")
 
 
