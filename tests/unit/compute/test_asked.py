@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from cyxwiz.client.blobs import pack
 from cyxwiz.compute import infer as inference
 from cyxwiz.compute.course import Stopped
 from cyxwiz.compute.data.columns import Columns
@@ -439,6 +441,19 @@ def test_columns_of_other_names_are_read_in_their_order_and_said_so(
     work = job(tmp_path, "inference", weights=file(trained, FILES[0]), model=layers, data_roots=(folder,),
                dataset_uri="file://csv/t.csv")  # fmt: skip
     assert infer(work, lambda _: None, Orders()).final_metrics["rows"] == 200
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_directory_that_a_client_packed_is_a_model(
+    tmp_path: Path, of_columns: tuple[Path, Finished, Any], deep: bool
+) -> None:
+    folder, trained, _ = of_columns
+    with tarfile.open(file(trained, "model.cyxmodel.tar")) as archive:
+        archive.extractall(tmp_path / "m", filter="data")
+    packed = tmp_path / "packed.tar"
+    pack(tmp_path / "m" if deep else tmp_path / "m" / "model.cyxmodel", packed)
+    work = job(tmp_path, "evaluation", weights=packed, dataset_uri="file://csv/t.csv", data_roots=(folder,))
+    assert evaluate(work, lambda _: None, Orders()).final_metrics["accuracy"] > 0.95
 
 
 @pytest.mark.parametrize("flat", [True, False])
