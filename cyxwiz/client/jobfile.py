@@ -95,8 +95,8 @@ def weights_file(model: Mapping[str, Any], base: Path) -> Path | None:
     if path.is_dir():
         if not any((path / name).is_file() for name in ("manifest.json", "metadata.json")):
             raise invalid(
-                f"model.weights: {str(path)!r} is no directory of a .cyxmodel, which has a manifest.json; name one that "
-                "is, or a file",
+                f"model.weights: {str(path)!r} is no directory of a .cyxmodel, which has a manifest.json; name one, "
+                "or a file",
                 field="model.weights",
             )
     elif not path.is_file():

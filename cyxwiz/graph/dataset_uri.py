@@ -55,7 +55,8 @@ class DataShape:
 
     `label_shape` is that of one sample's classes, (T,) when every step has one. `fields` are the shapes of further
     arrays that a model may read by name. `nominal` classes are kinds; others are whole numbers, which a model with one
-    output and a loss on numbers learns as such.
+    output and a loss on numbers learns as such. `standardized`: every column of the features is brought to mean 0 and
+    deviation 1, unless the graph normalizes.
     """
 
     samples: int
@@ -65,16 +66,17 @@ class DataShape:
     label_shape: tuple[int, ...] = ()
     fields: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     nominal: bool = False
+    standardized: bool = False
 
 
 BUILTIN: Mapping[str, DataShape] = MappingProxyType(
     {
-        "digits": DataShape(1797, (64,), 10, nominal=True),
-        "iris": DataShape(150, (4,), 3, nominal=True),
-        "wine": DataShape(178, (13,), 3, nominal=True),
-        "breast_cancer": DataShape(569, (30,), 2, nominal=True),
-        "diabetes": DataShape(442, (10,), None, 1),
-        "linnerud": DataShape(20, (3,), None, 3),
+        "digits": DataShape(1797, (64,), 10, nominal=True, standardized=True),
+        "iris": DataShape(150, (4,), 3, nominal=True, standardized=True),
+        "wine": DataShape(178, (13,), 3, nominal=True, standardized=True),
+        "breast_cancer": DataShape(569, (30,), 2, nominal=True, standardized=True),
+        "diabetes": DataShape(442, (10,), None, 1, standardized=True),
+        "linnerud": DataShape(20, (3,), None, 3, standardized=True),
     }
 )
 MOCK = DataShape(1000, (784,), 10, nominal=True)

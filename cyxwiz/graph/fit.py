@@ -20,6 +20,7 @@ CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss")
 PROBABILITY_LOSSES = ("BCELoss", "BCEWithLogits")
 PICTURE_CHANGES = ("horizontal_flip", "vertical_flip", "rotate90", "crop_padding", "cutout")  # of an Augmentation
 _SHAPELESS = ("Identity", "Output", "Flatten")
+_MOVES = (*_SHAPELESS, "Reshape", "View", "TensorReshape", "Permute", "Squeeze", "Unsqueeze", "Split", "Concatenate")
 
 
 def default_loss(classes: int | None) -> str:
@@ -89,6 +90,8 @@ def check_fits(graph: Graph, data: DataShape, shown: str, loss: str | None = Non
         raise invalid(f"{graph.last.describe()}: no layer of the model has weights to train; add a Dense layer.")
     if graph.augment is not None:
         check_augmentation(graph.augment, augmented_shape(graph, data.features))
+    if data.standardized and graph.normalize is None:
+        _check_embeddings(graph, shown)
     losses = [chosen]
     if graph.loss is not None and graph.loss.type == chosen:
         losses += [part.type for part in graph.loss.also]
@@ -113,6 +116,20 @@ def check_augmentation(part: Part, shape: Shape) -> None:
             expected="(H, W) or (H, W, C)",
             got=list(shape),
         )
+
+
+def _check_embeddings(graph: Graph, shown: str) -> None:
+    """No Embedding reads columns that are standardized, which are no whole numbers any more."""
+    scaled = {source.id for source in graph.sources if source.field in (None, "x")}
+    for layer in graph.layers:
+        if layer.type in _MOVES and scaled.intersection(layer.inputs):
+            scaled.add(layer.id)
+        if layer.type == "Embedding" and scaled.intersection(layer.inputs):
+            raise invalid(
+                f"{layer.describe()} reads whole numbers; the columns of {shown} are standardized to mean 0 and "
+                "deviation 1. Add a Normalize node with mean 0 and std 1, which leaves them as they are.",
+                layer=layer.id,
+            )
 
 
 def _check_losses(graph: Graph, data: DataShape, losses: Sequence[str], shown: str) -> None:

@@ -53,7 +53,9 @@ class Dataset:
         targets = 1 if self.classes is not None else int(self.labels.shape[1])
         fields = {name: tuple(array.shape[1:]) for name, array in self.fields.items()}
         shape = tuple(self.features.shape[1:])
-        return DataShape(len(self.features), shape, self.classes, targets, self.label_shape, fields, self.nominal)
+        return DataShape(
+            len(self.features), shape, self.classes, targets, self.label_shape, fields, self.nominal, self.standardize
+        )
 
     def as_targets(self) -> Dataset:
         """The same with its labels as numbers to predict."""
