@@ -199,7 +199,10 @@ def _check_width(made: Tensor, dataset: Dataset, uri: str) -> None:
     else:
         fits, wanted = width >= dataset.classes, f"at least {dataset.classes}"
     if not fits:
-        raise invalid(f"The model has {width} outputs, the dataset {uri} needs {wanted}.", expected=wanted, got=width)
+        hint = " Name a loss such as MSELoss if it predicts numbers." if width == 1 and dataset.classes else ""
+        raise invalid(
+            f"The model has {width} outputs, the dataset {uri} needs {wanted}.{hint}", expected=wanted, got=width
+        )
 
 
 def _loss(name: str, model: Asked) -> Callable[[Tensor, Tensor], Tensor]:

@@ -168,18 +168,7 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
         threads = work.check.threads
     torch.set_num_threads(threads)
     stream = _stream(work, hyper, send, orders)
-    if stream is not None:
-        dataset = stream.dataset
-    else:
-        dataset = load(
-            work.dataset_uri,
-            seed=work.seed,
-            data_roots=work.data_roots,
-            blob=work.dataset_path,
-            loss=hyper.loss.type if hyper.loss is not None else "",
-        )
-    for note in dataset.notes:
-        send(note)
+    dataset = stream.dataset if stream is not None else _dataset(work, hyper, send)
     features = features_of(dataset.shape)
     if dataset.label_shape and not _has_steps(hyper.loss, infer(graph, features)[graph.last.id], dataset):
         dataset = dataset.as_targets()
@@ -220,6 +209,14 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
         stream=stream,
     )
     return plan, dataset, scaling
+
+
+def _dataset(work: Work, hyper: Hyperparameters, send: Send) -> Dataset:
+    loss = hyper.loss.type if hyper.loss is not None else ""
+    dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path, loss=loss)
+    for note in dataset.notes:
+        send(note)
+    return dataset
 
 
 def _stream(work: Work, hyper: Hyperparameters, send: Send, orders: Orders) -> Stream | None:

@@ -87,8 +87,8 @@ def choose(
     if wanted.labels:
         assert label is not None
         notes += _told(names, label, options, named=named, by_name=by_name)
-    elif left := [name for index, name in enumerate(names) if index not in features]:
-        notes.append(Logged("info", f"columns that are not read: {_listed(left)}"))
+    elif left := sorted(set(range(len(names))).difference(features)):
+        notes.append(Logged("info", f"columns that are not read: {_listed([names[index] for index in left])}"))
     columns = Columns(tuple(names[at] for at in features), "" if label is None else names[label])
     return Chosen(features, label if wanted.labels else None, columns if named else TRAINING, tuple(notes))
 
