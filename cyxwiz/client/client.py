@@ -327,7 +327,8 @@ class Client(Market, MoneyCalls, ReservationCalls, StakeCalls):
     # files
 
     async def push_blob(self, path: Path | str, progress: blobs.Progress | None = None) -> Json:
-        """Uploads a file, going on where an earlier try stopped: {"sha256", "size", "uri", "sent"}."""
+        """Uploads a file, or a folder as a tar, going on where an earlier try stopped: {"sha256", "size", "uri",
+        "sent"}."""
         return await blobs.push(self, self._blobs(), Path(path), progress)
 
     async def pull_blob(self, sha256: str, path: Path | str, progress: blobs.Progress | None = None) -> Path:

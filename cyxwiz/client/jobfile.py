@@ -82,16 +82,24 @@ def code_files(base: Path, source: object, script: object) -> tuple[str, dict[st
 
 
 def weights_file(model: Mapping[str, Any], base: Path) -> Path | None:
-    """The file of trained weights that `model.weights` names, None where it names a blob or nothing.
+    """The file of trained weights, or the directory of a `.cyxmodel`, that `model.weights` names; None where it names a
+    blob or nothing.
 
     Raises:
-        CyxError: INVALID for a path that is no file.
+        CyxError: INVALID for a path that is neither.
     """
     weights = model.get("weights")
     if not isinstance(weights, str) or re.match(r"(blob|sha256):", weights):
         return None
     path = base / weights
-    if not path.is_file():
+    if path.is_dir():
+        if not any((path / name).is_file() for name in ("manifest.json", "metadata.json")):
+            raise invalid(
+                f"model.weights: {str(path)!r} is no directory of a .cyxmodel, which has a manifest.json; name one, "
+                "or a file",
+                field="model.weights",
+            )
+    elif not path.is_file():
         raise invalid(
             f"model.weights: {str(path)!r} is no file; name one beside the job file, or blob:sha256:…",
             field="model.weights",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cyxwiz.compute.archive import is_tar
+from cyxwiz.compute.data.columns import TRAINING, Columns
 from cyxwiz.compute.samples import CLASS_LOSSES
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph import Part, skipped_softmax
@@ -33,11 +34,13 @@ CYXMODEL = b"WXYC"  # 0x43595857, little endian
 
 class Asked(Protocol):
     """`shapes` are those of a sample of each array that it reads, None in a place that is free; `loss` is the one that
-    it was trained with, empty where the file does not say; `class_names` of its classes, if it has such."""
+    it was trained with, empty where the file does not say; `class_names` of its classes, if it has such; `columns` are
+    those that it learned from, where its file says so."""
 
     kind: str
     shapes: Mapping[str, tuple[int | None, ...]]
     class_names: tuple[str, ...]
+    columns: Columns
 
     @property
     def loss(self) -> str: ...
@@ -76,6 +79,21 @@ def read_asked(path: Path, definition: str, shapes: Mapping[str, Shape], device:
     return OnnxModel(path, device, threads)
 
 
+def builds_itself(path: Path) -> bool:
+    """Whether the file says by itself what model it holds. Plain weights don't: their model is built for the data."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    if len(head) < 9 or head[:4] == CYXMODEL or head[8:] != b"{" or is_tar(path):
+        return True
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as tensors:
+            return "cyxwiz.definition" in (tensors.metadata() or {})
+    except (SafetensorError, OSError):
+        return True  # whoever reads it says what is wrong
+
+
 def check_arrays(model: Asked, shapes: Mapping[str, Shape], uri: str) -> None:
     """CyxError INVALID naming the array, when the data are not what the model reads."""
     for name, wanted in model.shapes.items():
@@ -111,6 +129,7 @@ class TorchModel:
     shapes: Mapping[str, tuple[int | None, ...]]
     kind: str = "torch"
     class_names: tuple[str, ...] = ()
+    columns: Columns = TRAINING
 
     @property
     def loss(self) -> str:
@@ -155,7 +174,7 @@ def _scaled(x: Tensor, divisor: float, scaling: Mapping[str, Any]) -> Tensor:
 def _built(saved: Saved, device: torch.device) -> TorchModel:
     trained = saved.trained()
     trained.model.to(device)
-    return TorchModel(trained, device, trained.arrays(), class_names=trained.class_names)
+    return TorchModel(trained, device, trained.arrays(), class_names=trained.class_names, columns=trained.columns)
 
 
 def _defined(saved: Saved, definition: str) -> Saved:
@@ -213,6 +232,7 @@ class OnnxModel:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
             metadata = dict(self._session.get_modelmeta().custom_metadata_map)
             self.class_names = tuple(str(name) for name in json.loads(metadata.get("cyxwiz.classes", "[]")))
+            self.columns = Columns.of(json.loads(metadata.get("cyxwiz.columns", "{}")))
         except Exception as error:  # onnxruntime's own errors share no base but this
             raise invalid(f"The model is no safetensors, no .cyxmodel and no ONNX file: {str(error)[:200]}") from None
         self._raw = "cyxwiz.definition" in metadata

@@ -26,6 +26,19 @@ class Best:
         self.metrics: dict[str, float] = {}
         self.weights: dict[str, Tensor] | None = None
 
+    @property
+    def replaced(self) -> str:
+        """What to tell the job's owner where what goes by the monitor goes by another one; empty where nothing does."""
+        users = {
+            "early_stopping": self._hyper.early_stopping > 0,
+            "keep_best": self._hyper.keep_best,
+            "ReduceOnPlateau": any(part.type == "ReduceOnPlateau" for part in self._hyper.schedules),
+        }
+        named = ", ".join(name for name, used in users.items() if used)
+        if not named or self.monitor == self._hyper.monitor:
+            return ""
+        return f"{self._hyper.monitor} is not measured in this job; {self.monitor} takes its place for {named}"
+
     def value_of(self, metrics: dict[str, float]) -> float:
         return metrics[self.monitor]
 

@@ -87,7 +87,12 @@ class Course:
         plan.team.join(plan.model)
         self._optimizer = make_optimizer(hyper, plan.model)
         steps = -(-self._batches // hyper.accumulate)
-        self._schedule = make_schedule(hyper, self._optimizer, epochs=plan.work.epochs, steps_per_epoch=steps)
+        self._best = Best(hyper, len(plan.held_out) > 0, plan.classes is not None)
+        if note := self._best.replaced:
+            send(Logged("warning", note))
+        self._schedule = make_schedule(
+            hyper, self._optimizer, self._best.monitor, epochs=plan.work.epochs, steps_per_epoch=steps
+        )
         self._augment = make_augment(plan.graph.augment, augmented_shape(plan.graph, plan.sample_shape))
         self._draw = torch.Generator(plan.device).manual_seed(plan.work.seed)
         self._cast = Precision(hyper.precision, plan.device, send)
@@ -106,7 +111,6 @@ class Course:
         self._stepped = False  # in this run
         self._save_wanted = False  # by the job's owner
         self._inside: dict[str, Any] | None = None  # figures of the epoch that a checkpoint was taken in
-        self._best = Best(hyper, len(plan.held_out) > 0, plan.classes is not None)
         self.metrics: dict[str, float] = {}
         self.history: dict[str, list[float]] = {}
         self.first_epoch = 1
@@ -456,7 +460,12 @@ def _loss(plan: Plan) -> Callable[[Tensor, Tensor], Tensor]:
 def _compiled(plan: Plan, send: Send) -> Callable[[Any], Tensor]:
     """The model compiled, if this machine can (it needs a C++ compiler); else as it is, and the log says so."""
     import torch
+    from torch._inductor import config
 
+    # One compiler at a time, and no headers compiled beforehand: those alone take more memory than a small job has.
+    for name, value in (("compile_threads", 1), ("cpp_cache_precompile_headers", False)):
+        if hasattr(config, name):  # not every version of torch has both
+            setattr(config, name, value)
     compiled: Any = torch.compile(plan.model)
     plan.model.eval()
     try:

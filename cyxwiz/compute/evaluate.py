@@ -13,8 +13,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute.artefacts import artefact
-from cyxwiz.compute.asked import Asked, are_probabilities, check_arrays, chosen_classes, read_asked, rows_at_once
+from cyxwiz.compute.asked import (
+    Asked,
+    are_probabilities,
+    builds_itself,
+    check_arrays,
+    chosen_classes,
+    read_asked,
+    rows_at_once,
+)
 from cyxwiz.compute.course import Stopped
+from cyxwiz.compute.data.columns import TRAINING, Columns
 from cyxwiz.compute.data.dataset import Dataset
 from cyxwiz.compute.datasets import load
 from cyxwiz.compute.devices import device_of
@@ -24,11 +33,12 @@ from cyxwiz.compute.progress import Pass
 from cyxwiz.compute.samples import CLASS_LOSSES, drawn_rows, targets_of
 from cyxwiz.compute.scores import ClassScores, NumberScores
 from cyxwiz.domain.errors import invalid
-from cyxwiz.graph import Evaluation, Part, default_loss, parse_evaluation
+from cyxwiz.graph import Evaluation, Part, default_loss, parse_evaluation, reads_numbers
 from cyxwiz.ports.executor import Finished, Logged, Report, Work
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch import device as Device
 
 NAME = "evaluation.json"
 
@@ -42,11 +52,13 @@ def evaluate(work: Work, send: Callable[[Report], None], orders: Orders) -> Fini
     assert work.weights is not None
     torch.set_num_threads(max(1, work.threads))
     device = device_of(work.device)
-    dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path)
-    shapes = {**dataset.shape.fields, "x": dataset.shape.features}
-    model = read_asked(work.weights, work.model, shapes, device, work.threads)
-    check_arrays(model, shapes, work.dataset_uri)
-    if dataset.label_shape and not _has_steps(model, dataset):
+    model, dataset = _open(work, device, asked)
+    for note in dataset.notes:
+        send(note)
+    made = _made(model, dataset)
+    if dataset.label_shape and not (len(made) > 1 and made[:-1] == dataset.label_shape):
+        dataset = dataset.as_targets()  # it gives no scores of classes for every step
+    if reads_numbers(model.loss or asked.loss or "", dataset.shape, made):
         dataset = dataset.as_targets()
     rows = _rows(dataset, asked, work.seed)  # before the labels change: they are drawn as in training
     dataset = _as_named(dataset, model.class_names)
@@ -64,11 +76,38 @@ def evaluate(work: Work, send: Callable[[Report], None], orders: Orders) -> Fini
     return Finished((artefact(path),), metrics, 1, time.perf_counter() - began)
 
 
-def _has_steps(model: Asked, dataset: Dataset) -> bool:
-    """Whether the model gives scores of classes for every step that the labels have one for."""
+def _open(work: Work, device: Device, asked: Evaluation) -> tuple[Asked, Dataset]:
+    """The model and the data, the model first where its file says what it is: it knows the columns that it reads."""
+    assert work.weights is not None
+
+    def data(wanted: Columns, loss: str) -> Dataset:
+        return load(
+            work.dataset_uri,
+            seed=work.seed,
+            data_roots=work.data_roots,
+            blob=work.dataset_path,
+            wanted=wanted,
+            loss=loss or asked.loss or "",
+        )
+
+    if work.model and not builds_itself(work.weights):
+        dataset = data(TRAINING, "")
+        model = read_asked(work.weights, work.model, _shapes(dataset), device, work.threads)
+    else:
+        model = read_asked(work.weights, work.model, {}, device, work.threads)
+        dataset = data(model.columns, model.loss)
+    check_arrays(model, _shapes(dataset), work.dataset_uri)
+    return model, dataset
+
+
+def _shapes(dataset: Dataset) -> dict[str, tuple[int, ...]]:
+    return {**dataset.shape.fields, "x": dataset.shape.features}
+
+
+def _made(model: Asked, dataset: Dataset) -> tuple[int, ...]:
+    """The shape of what the model gives for a sample."""
     one = {name: array[:1] for name, array in {**dataset.fields, "x": dataset.features}.items()}
-    made = model.scores(one, dataset.divisor).shape[1:]
-    return len(made) > 1 and tuple(made[:-1]) == dataset.label_shape
+    return tuple(model.scores(one, dataset.divisor).shape[1:])
 
 
 def _as_named(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
@@ -160,7 +199,10 @@ def _check_width(made: Tensor, dataset: Dataset, uri: str) -> None:
     else:
         fits, wanted = width >= dataset.classes, f"at least {dataset.classes}"
     if not fits:
-        raise invalid(f"The model has {width} outputs, the dataset {uri} needs {wanted}.", expected=wanted, got=width)
+        hint = " Name a loss such as MSELoss if it predicts numbers." if width == 1 and dataset.classes else ""
+        raise invalid(
+            f"The model has {width} outputs, the dataset {uri} needs {wanted}.{hint}", expected=wanted, got=width
+        )
 
 
 def _loss(name: str, model: Asked) -> Callable[[Tensor, Tensor], Tensor]:

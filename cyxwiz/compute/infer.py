@@ -10,13 +10,15 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute import checkpoint
 from cyxwiz.compute.artefacts import artefact
-from cyxwiz.compute.asked import Asked, Shape, check_arrays, gives_classes, read_asked, rows_at_once
+from cyxwiz.compute.asked import Asked, builds_itself, check_arrays, gives_classes, read_asked, rows_at_once
 from cyxwiz.compute.course import Stopped
+from cyxwiz.compute.data.columns import TRAINING, Columns
 from cyxwiz.compute.data.rows import Rows, open_rows
 from cyxwiz.compute.devices import device_of
 from cyxwiz.compute.orders import Orders
@@ -41,7 +43,7 @@ def infer(work: Work, send: Callable[[Report], None], orders: Orders) -> Finishe
     device = device_of(work.device)
     model, rows = _open(work, device)
     for note in rows.notes:
-        send(Logged("info", note))
+        send(note)
     with contextlib.closing(Spool(work.work_dir / "answers.bin", _fingerprint(work))) as spool:
         if work.resume is not None:
             spool.load(work.resume)
@@ -60,30 +62,28 @@ def infer(work: Work, send: Callable[[Report], None], orders: Orders) -> Finishe
 
 
 def _open(work: Work, device: Device) -> tuple[Asked, Rows]:
-    """The model and the rows. Tables need the model first, which says how many columns it reads; a model whose file has
-    no definition needs the rows first."""
+    """The model and the rows. Tables need the model first, which says what columns it reads; a model whose file has no
+    definition needs the rows first."""
     assert work.weights is not None
     folder = work.work_dir / "rows"
 
-    def rows(width: int | None) -> Rows:
+    def rows(columns: Columns, width: int | None) -> Rows:
         return open_rows(
             work.dataset_uri,
             folder,
-            width=width,
+            wanted=replace(columns, labels=False, width=width),
             seed=work.seed,
             data_roots=work.data_roots,
             blob=work.dataset_path,
         )
 
-    if work.model:
-        found = rows(None)
+    if work.model and not builds_itself(work.weights):
+        found = rows(TRAINING, None)
         model = read_asked(work.weights, work.model, found.shapes(), device, work.threads)
     else:
-        nothing: Mapping[str, Shape] = {}
-        model = read_asked(work.weights, "", nothing, device, work.threads)
-        wanted = model.shapes.get("x", ())
-        known = None if None in wanted else math.prod(size or 1 for size in wanted)
-        found = rows(known)
+        model = read_asked(work.weights, work.model, {}, device, work.threads)
+        shape = model.shapes.get("x", ())
+        found = rows(model.columns, None if None in shape else math.prod(size or 1 for size in shape))
     check_arrays(model, found.shapes(), work.dataset_uri)
     return model, found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.graph import Hyperparameters, Part
@@ -46,8 +46,9 @@ class Schedule:
     """
 
     def __init__(
-        self, parts: Sequence[Part], optimizer: torch.optim.Optimizer, monitor: str, epochs: int, steps_per_epoch: int
+        self, parts: Sequence[Part], optimizer: torch.optim.Optimizer, highest: bool, epochs: int, steps_per_epoch: int
     ) -> None:
+        """`highest`: the monitored value is the better the higher it is, unless a part says otherwise."""
         self._optimizer = optimizer
         self._base = [float(group["lr"]) for group in optimizer.param_groups]
         self._per_epoch = max(1, steps_per_epoch)
@@ -55,7 +56,7 @@ class Schedule:
         warm_epochs = -(-self._warm // self._per_epoch)
         self._length = max(1, epochs - warm_epochs)
         self._parts = [part for part in parts if part.type not in ("WarmupScheduler", "ReduceOnPlateau")]
-        self._plateaus = [_Plateau.of(part, monitor) for part in parts if part.type == "ReduceOnPlateau"]
+        self._plateaus = [_Plateau.of(part, highest) for part in parts if part.type == "ReduceOnPlateau"]
         self._step = self._epoch = 0
         if parts:
             self._apply()
@@ -138,8 +139,8 @@ class _Plateau:
     factor: float = 1.0
 
     @staticmethod
-    def of(part: Part, monitor: str) -> _Plateau:
-        mode = part.params.get("mode", "max" if monitor.endswith("accuracy") else "min")
+    def of(part: Part, highest: bool) -> _Plateau:
+        mode = part.params.get("mode", "max" if highest else "min")
         return _Plateau(int(_number(part, "patience")), _number(part, "factor"), mode == "max")
 
     def see(self, metric: float) -> None:
@@ -155,10 +156,18 @@ class _Plateau:
 
 
 def make_schedule(
-    hyper: Hyperparameters, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int
+    hyper: Hyperparameters, optimizer: torch.optim.Optimizer, monitor: str, *, epochs: int, steps_per_epoch: int
 ) -> Schedule:
-    """The job's schedule on this optimizer, its rate set for the first step; without one the rate stays as it is."""
-    return Schedule(hyper.schedules, optimizer, hyper.monitor, epochs, steps_per_epoch)
+    """The job's schedule on this optimizer, its rate set for the first step; without one the rate stays as it is.
+
+    `monitor` is what is really watched. Where the job named an accuracy and there is none, a mode that it stated with
+    it would have the rate fall as the loss gets better, and is left out.
+    """
+    highest = monitor.endswith("accuracy")
+    parts = hyper.schedules
+    if highest != hyper.monitor.endswith("accuracy"):
+        parts = tuple(replace(part, params={k: v for k, v in part.params.items() if k != "mode"}) for part in parts)
+    return Schedule(parts, optimizer, highest, epochs, steps_per_epoch)
 
 
 def _warm_up(parts: Sequence[Part], per_epoch: int) -> tuple[int, float]:

@@ -40,8 +40,9 @@ class Stream:
         self._parts: tuple[Tensor, Tensor] | None = None  # rows to train on, rows held out
         classes = max(2, info.classes) if info.classes else None
         self.dataset = Dataset(
-            work.dataset_uri, self.features.array, self.labels.array, classes, class_names=info.names, streamed=True
-        )
+            work.dataset_uri, self.features.array, self.labels.array, classes, class_names=info.names, streamed=True,
+            nominal=True,
+        )  # fmt: skip
 
     def bring(self, why: str) -> None:
         """Waits for all of it. Raises `Stopped` when told to stop meanwhile."""

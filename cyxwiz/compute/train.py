@@ -38,6 +38,7 @@ from cyxwiz.graph import (
     infer,
     parse,
     parse_hyperparameters,
+    reads_numbers,
 )
 from cyxwiz.ports.executor import Artefact, Asked, Finished, Logged, Preempted, Reached, Report, Work
 
@@ -167,10 +168,7 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
         threads = work.check.threads
     torch.set_num_threads(threads)
     stream = _stream(work, hyper, send, orders)
-    if stream is not None:
-        dataset = stream.dataset
-    else:
-        dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path)
+    dataset = stream.dataset if stream is not None else _dataset(work, hyper, send)
     features = features_of(dataset.shape)
     if dataset.label_shape and not _has_steps(hyper.loss, infer(graph, features)[graph.last.id], dataset):
         dataset = dataset.as_targets()
@@ -179,6 +177,8 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
     torch.manual_seed(work.seed)
     model = build(graph, features, loss.type, dataset.label_shape).to(device)
     outputs = infer(graph, features)[graph.last.id]
+    if reads_numbers(loss.type, dataset.shape, outputs):
+        dataset = dataset.as_targets()
     how = (graph, (hyper.validation_split, hyper.test_split), loss.type, outputs, work.seed, device)
     train_part, held_out, test, scaling = split(dataset, *how) if stream is None else stream.split(*how)
     weights = sum(parameter.numel() for parameter in model.parameters())
@@ -209,6 +209,14 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
         stream=stream,
     )
     return plan, dataset, scaling
+
+
+def _dataset(work: Work, hyper: Hyperparameters, send: Send) -> Dataset:
+    loss = hyper.loss.type if hyper.loss is not None else ""
+    dataset = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path, loss=loss)
+    for note in dataset.notes:
+        send(note)
+    return dataset
 
 
 def _stream(work: Work, hyper: Hyperparameters, send: Send, orders: Orders) -> Stream | None:
@@ -252,6 +260,7 @@ def _trained(plan: Plan, dataset: Dataset, scaling: dict[str, object], course: C
         dataset=plan.work.dataset_uri,
         classes=dataset.classes,
         class_names=dataset.class_names,
+        columns=dataset.columns,
         hyper=plan.hyper,
         batch_size=plan.batch,
         epochs=epochs,

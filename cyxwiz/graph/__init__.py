@@ -6,7 +6,15 @@ Needs the standard library only, so that a central without torch can refuse a ba
 from __future__ import annotations
 
 from cyxwiz.graph.dataset_uri import BUILTIN, DatasetUri, DataShape, blob_digest, check_dataset_uri, known_shape
-from cyxwiz.graph.fit import check_fits, check_model_fits, default_loss, features_of, skipped_softmax
+from cyxwiz.graph.fit import (
+    check_fits,
+    check_model_fits,
+    default_loss,
+    features_of,
+    labels_for,
+    reads_numbers,
+    skipped_softmax,
+)
 from cyxwiz.graph.hyperparameters import Hyperparameters, check_hyperparameters, parse_hyperparameters
 from cyxwiz.graph.ir import Graph, Layer, Part, Source
 from cyxwiz.graph.parse import parse
@@ -51,11 +59,13 @@ __all__ = [
     "features_of",
     "infer",
     "known_shape",
+    "labels_for",
     "parse",
     "parse_evaluation",
     "parse_hyperparameters",
     "parse_inference",
     "parse_pipeline",
+    "reads_numbers",
     "shape_after",
     "sites",
     "skipped_softmax",

@@ -54,7 +54,9 @@ class DataShape:
     """`classes` is None for a regression; `targets` counts the numbers to predict (1 for a classification).
 
     `label_shape` is that of one sample's classes, (T,) when every step has one. `fields` are the shapes of further
-    arrays that a model may read by name.
+    arrays that a model may read by name. `nominal` classes are kinds; others are whole numbers, which a model with one
+    output and a loss on numbers learns as such. `standardized`: every column of the features is brought to mean 0 and
+    deviation 1, unless the graph normalizes.
     """
 
     samples: int
@@ -63,19 +65,21 @@ class DataShape:
     targets: int = 1
     label_shape: tuple[int, ...] = ()
     fields: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    nominal: bool = False
+    standardized: bool = False
 
 
 BUILTIN: Mapping[str, DataShape] = MappingProxyType(
     {
-        "digits": DataShape(1797, (64,), 10),
-        "iris": DataShape(150, (4,), 3),
-        "wine": DataShape(178, (13,), 3),
-        "breast_cancer": DataShape(569, (30,), 2),
-        "diabetes": DataShape(442, (10,), None, 1),
-        "linnerud": DataShape(20, (3,), None, 3),
+        "digits": DataShape(1797, (64,), 10, nominal=True, standardized=True),
+        "iris": DataShape(150, (4,), 3, nominal=True, standardized=True),
+        "wine": DataShape(178, (13,), 3, nominal=True, standardized=True),
+        "breast_cancer": DataShape(569, (30,), 2, nominal=True, standardized=True),
+        "diabetes": DataShape(442, (10,), None, 1, standardized=True),
+        "linnerud": DataShape(20, (3,), None, 3, standardized=True),
     }
 )
-MOCK = DataShape(1000, (784,), 10)
+MOCK = DataShape(1000, (784,), 10, nominal=True)
 FORMATS = ("csv", "tsv", "json", "jsonl", "npy", "npz", "parquet", "images", "mnist", "cifar10", "cifar100")
 SPLITS = ("train", "test", "validation")
 MAX_SIDE = 4096

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cyxwiz.domain.errors import invalid
 from cyxwiz.graph import values
@@ -19,10 +20,24 @@ CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss")
 PROBABILITY_LOSSES = ("BCELoss", "BCEWithLogits")
 PICTURE_CHANGES = ("horizontal_flip", "vertical_flip", "rotate90", "crop_padding", "cutout")  # of an Augmentation
 _SHAPELESS = ("Identity", "Output", "Flatten")
+_MOVES = (*_SHAPELESS, "Reshape", "View", "TensorReshape", "Permute", "Squeeze", "Unsqueeze", "Split", "Concatenate")
 
 
 def default_loss(classes: int | None) -> str:
     return "MSELoss" if classes is None else "CrossEntropyLoss"
+
+
+def labels_for(loss: str) -> str:
+    """How a loss reads whole labels: as "classes", as "numbers" where they can't be classes, or by itself in no way,
+    where none is named."""
+    return "" if not loss else "classes" if loss in CLASS_LOSSES + PROBABILITY_LOSSES else "numbers"
+
+
+def reads_numbers(loss: str, data: DataShape, made: Shape) -> bool:
+    """Whether the model predicts the classes' numbers: one output by a loss on numbers can't tell kinds apart. Two
+    classes stay, as one output does for them."""
+    more = data.classes is not None and data.classes > 2 and not data.nominal and not data.label_shape
+    return more and labels_for(loss) == "numbers" and math.prod(made) == 1
 
 
 def features_of(data: DataShape) -> Features:
@@ -69,10 +84,14 @@ def check_fits(graph: Graph, data: DataShape, shown: str, loss: str | None = Non
     shown = shown if shown.startswith("the ") else f"the dataset {shown}"
     chosen = loss or (graph.loss.type if graph.loss is not None else default_loss(data.classes))
     found = sites(graph, features_of(data), shown)
+    if reads_numbers(chosen, data, found[-1][1]):
+        data = replace(data, classes=None)
     if total(found).parameters == 0:
         raise invalid(f"{graph.last.describe()}: no layer of the model has weights to train; add a Dense layer.")
     if graph.augment is not None:
         check_augmentation(graph.augment, augmented_shape(graph, data.features))
+    if data.standardized and graph.normalize is None:
+        _check_embeddings(graph, shown)
     losses = [chosen]
     if graph.loss is not None and graph.loss.type == chosen:
         losses += [part.type for part in graph.loss.also]
@@ -97,6 +116,20 @@ def check_augmentation(part: Part, shape: Shape) -> None:
             expected="(H, W) or (H, W, C)",
             got=list(shape),
         )
+
+
+def _check_embeddings(graph: Graph, shown: str) -> None:
+    """No Embedding reads columns that are standardized, which are no whole numbers any more."""
+    scaled = {source.id for source in graph.sources if source.field in (None, "x")}
+    for layer in graph.layers:
+        if layer.type in _MOVES and scaled.intersection(layer.inputs):
+            scaled.add(layer.id)
+        if layer.type == "Embedding" and scaled.intersection(layer.inputs):
+            raise invalid(
+                f"{layer.describe()} reads whole numbers; the columns of {shown} are standardized to mean 0 and "
+                "deviation 1. Add a Normalize node with mean 0 and std 1, which leaves them as they are.",
+                layer=layer.id,
+            )
 
 
 def _check_losses(graph: Graph, data: DataShape, losses: Sequence[str], shown: str) -> None:
@@ -141,8 +174,9 @@ def _check_width(graph: Graph, data: DataShape, loss: str, shown: str, made: Sha
             got=graph.one_hot,
         )
     if not fits:
+        hint = " Name a loss such as MSELoss to predict numbers." if width == 1 and loss in CLASS_LOSSES else ""
         raise invalid(
-            f"{graph.last.describe()} has {width} outputs, {shown} needs {expected} with {loss}.",
+            f"{graph.last.describe()} has {width} outputs, {shown} needs {expected} with {loss}.{hint}",
             layer=graph.last.id,
             expected=expected,
             got=width,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.errors import CyxError, invalid
 from cyxwiz.graph.catalogue import BY_NAME, Role
 from cyxwiz.graph.layers import RULES
 from cyxwiz.graph.nodes import MAX_LINKS, MAX_NODES, Link, Node, Table, chain, is_layer, read_links, read_nodes, table
@@ -93,11 +93,14 @@ def _body(node: Node, depth: int) -> _Body:
     if depth >= MAX_DEPTH:
         raise invalid(f"{node.describe()}: subgraphs are nested more than {MAX_DEPTH} deep.", node=node.id)
     document = _document(node)
-    stated = read_nodes(document, f"{node.id}.")
+    try:
+        stated = read_nodes(document, f"{node.id}.")
+        links = read_links(document, f"{node.id}.")
+    except CyxError as error:
+        raise CyxError(error.code, f"{node.describe()}: {error.message}", {"node": node.id, **error.details}) from None
     for inner in stated:
         if not is_layer(inner) and inner.type.name != "DatasetInput":
             raise invalid(f"{inner.describe()} belongs outside of the subgraph {node.id}.", node=inner.id)
-    links = read_links(document, f"{node.id}.")
     links = chain(stated) if links is None else links
     linked = {link.target for link in links}
     inputs = [inner.id for inner in stated if inner.type.name == "DatasetInput"]

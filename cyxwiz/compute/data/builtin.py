@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def builtin(uri: str, name: str) -> Dataset:
         raw = table("digits.csv.gz", delimiter=",")
     else:
         raw = table({"wine": "wine_data.csv"}.get(name, f"{name}.csv"), delimiter=",", skiprows=1)
-    return labelled(uri, Raw(raw[:, :-1], raw[:, -1].astype(np.int64), standardize=True))
+    return replace(labelled(uri, Raw(raw[:, :-1], raw[:, -1].astype(np.int64), standardize=True)), nominal=True)
 
 
 def mock(uri: str, seed: int) -> Dataset:
@@ -55,4 +56,5 @@ def mock(uri: str, seed: int) -> Dataset:
     digest = hashlib.sha256(f"{uri}|{seed}".encode()).digest()
     random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     features = random.random((MOCK.samples, *MOCK.features), dtype=np.float32)
-    return Dataset(uri, features, random.integers(0, MOCK.classes or 1, MOCK.samples, dtype=np.int64), MOCK.classes)
+    labels = random.integers(0, MOCK.classes or 1, MOCK.samples, dtype=np.int64)
+    return Dataset(uri, features, labels, MOCK.classes, nominal=True)

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from cyxwiz.compute.data.columns import TRAINING, Columns
 from cyxwiz.domain.errors import invalid
 from cyxwiz.graph.dataset_uri import DataShape
+from cyxwiz.ports.executor import Logged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,9 @@ class Dataset:
     class_names: tuple[str, ...] = ()  # of class 0, 1, …, where the classes have names
     fields: Mapping[str, Array] = field(default_factory=dict[str, Any])  # further arrays of an npz, float32, n each
     streamed: bool = False  # a client streams it: what is held out of it is drawn before its labels are known
+    columns: Columns = TRAINING  # the names of what a table has, where it has names
+    notes: tuple[Logged, ...] = ()  # for the job's log
+    nominal: bool = False  # as `DataShape` has it
 
     @property
     def label_shape(self) -> tuple[int, ...]:
@@ -48,7 +53,9 @@ class Dataset:
         targets = 1 if self.classes is not None else int(self.labels.shape[1])
         fields = {name: tuple(array.shape[1:]) for name, array in self.fields.items()}
         shape = tuple(self.features.shape[1:])
-        return DataShape(len(self.features), shape, self.classes, targets, self.label_shape, fields)
+        return DataShape(
+            len(self.features), shape, self.classes, targets, self.label_shape, fields, self.nominal, self.standardize
+        )
 
     def as_targets(self) -> Dataset:
         """The same with its labels as numbers to predict."""
@@ -60,10 +67,10 @@ class Dataset:
 
 @dataclass(slots=True)
 class Raw:
-    """Features n x … of numbers, labels n or n x … of numbers, or n objects that are text.
+    """Features n x … of numbers, labels n or n x … of numbers, or n objects that are text; none where none are wanted.
 
-    Whole numbers are classes, several in a row one for every step, and floating ones are to be predicted. Text is whole
-    where all of it is written so.
+    Whole numbers are classes, several in a row one for every step, and floating ones are to be predicted, unless the
+    job's loss reads them otherwise. Text is whole where all of it is written so.
     `names` names the classes where the labels are numbers already.
     """
 
@@ -72,6 +79,8 @@ class Raw:
     standardize: bool = False
     names: tuple[str, ...] = ()
     fields: dict[str, Array] = field(default_factory=dict[str, Any])
+    columns: Columns = TRAINING
+    notes: tuple[Logged, ...] = ()
 
 
 def check_size(uri: str, size: int, what: str = "bytes") -> None:
@@ -92,10 +101,10 @@ def joined(parts: Sequence[Raw], uri: str) -> Raw:
         raise invalid(f"The dataset {uri} has files whose columns differ: {sorted(map(str, shapes))[:3]}.", uri=uri)
     check_size(uri, sum(part.features.size for part in parts), "values")
     features = np.concatenate([part.features for part in parts])
-    return Raw(features, np.concatenate([part.labels for part in parts]), parts[0].standardize, parts[0].names)
+    return replace(parts[0], features=features, labels=np.concatenate([part.labels for part in parts]), fields={})
 
 
-def labelled(uri: str, raw: Raw) -> Dataset:
+def labelled(uri: str, raw: Raw, reads: str = "") -> Dataset:
     """Checks that features and labels are finite and go together; whole labels become classes, bytes are scaled."""
     import numpy as np
 
@@ -104,8 +113,20 @@ def labelled(uri: str, raw: Raw) -> Dataset:
     divisor = 255.0 if features.dtype == np.uint8 else 1.0
     features = _finite(uri, features, "column") / np.float32(divisor)
     further = {name: _finite(uri, array, f"the array {name} at") for name, array in raw.fields.items()}
-    labels, classes, names = labels_of(uri, raw)
-    return Dataset(uri, features, labels, classes, raw.standardize, divisor, names, further)
+    labels, classes, names = labels_of(uri, raw, reads)
+    return Dataset(
+        uri,
+        features,
+        labels,
+        classes,
+        raw.standardize,
+        divisor,
+        names,
+        further,
+        columns=raw.columns,
+        notes=raw.notes,
+        nominal=bool(names),
+    )
 
 
 def check_rows(uri: str, raw: Raw) -> None:
@@ -116,28 +137,38 @@ def check_rows(uri: str, raw: Raw) -> None:
         raise invalid(f"The dataset {uri} has no samples with features.", uri=uri)
 
 
-def labels_of(uri: str, raw: Raw) -> tuple[Array, int | None, tuple[str, ...]]:
-    """(labels as a `Dataset` has them, classes or None, the classes' names)"""
+def labels_of(uri: str, raw: Raw, reads: str = "") -> tuple[Array, int | None, tuple[str, ...]]:
+    """(labels as a `Dataset` has them, classes or None, the classes' names). `reads` is `labels_for` of the job's loss:
+    where that is on classes, floating labels may stand for some, and where it is on numbers, whole ones need not be
+    classes."""
     import numpy as np
 
     labels, names = raw.labels, raw.names
     if labels.dtype == object:
         labels, names = _words(uri, labels)
     single = labels.size == len(labels)
+    if reads == "classes" and single and labels.dtype.kind == "f" and _are_classes(labels):
+        labels = labels.astype(np.int64)
     whole = labels.dtype.kind in "biu"
-    if whole and not single and not 0 <= int(labels.min()) <= int(labels.max()) < MAX_CLASSES:
-        whole = False  # steps have no such classes: they can only be meant as numbers
+    if whole and (not single or reads == "numbers") and not _are_classes(labels):
+        whole = False  # as steps have no such classes either, they can only be meant as numbers
     if not whole:
         return _finite(uri, labels.reshape(len(labels), -1), "label"), None, ()
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= MAX_CLASSES:
         raise invalid(
             f"The dataset {uri} has whole labels from {low} to {high}; classes run from 0 to {MAX_CLASSES - 1}. "
-            "Write numbers to predict with a decimal point.",
+            "To predict them as numbers name a loss such as MSELoss.",
             uri=uri,
         )
     labels = labels.astype(np.int64)
     return labels.reshape(len(labels)) if single else labels, max(2, high + 1, len(names)), names
+
+
+def _are_classes(labels: Array) -> bool:
+    import numpy as np
+
+    return bool((labels == np.rint(labels)).all()) and 0 <= labels.min() <= labels.max() < MAX_CLASSES
 
 
 def _finite(uri: str, values: Array, where: str) -> Array:

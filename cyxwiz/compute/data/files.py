@@ -90,6 +90,29 @@ def detect_file(uri: str, path: Path) -> str:
     return "csv"
 
 
+def unwrapped(folder: Path) -> Path:
+    """The folder that the data lie in, below those that hold nothing but one folder and perhaps a text about it, as
+    archives have them. One that names a split or holds pictures, a class's own, stays where it is."""
+    for _ in range(MAX_DEPTH):
+        there = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        inner = [entry for entry in there if entry.is_dir() and not entry.is_symlink()]
+        if len(inner) != 1 or not all(_tells(entry) for entry in there if entry not in inner):
+            return folder
+        if inner[0].name.lower() in SPLIT_NAMES or _has_pictures(inner[0]):
+            return folder
+        folder = inner[0]
+    return folder
+
+
+def _tells(path: Path) -> bool:
+    """Whether the file is no data but a text about them."""
+    return path.suffix.lower() in (".txt", ".md", ".html") or path.stem.lower() in ("readme", "license")
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(entry.suffix.lower() in IMAGES for entry in folder.iterdir())
+
+
 def detect_folder(uri: str, folder: Path) -> str:
     """A folder's format: MNIST, CIFAR, arrays or images by their names, else that of its only kind of file."""
     names = {entry.name for entry in folder.iterdir() if entry.is_file()}

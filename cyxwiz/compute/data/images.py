@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyxwiz.compute.data.columns import Columns
 from cyxwiz.compute.data.dataset import MAX_CLASSES, MAX_VALUES, Raw, check_size
 from cyxwiz.compute.data.files import IMAGES, SPLIT_NAMES, walk
 from cyxwiz.domain.errors import Code, CyxError, invalid
@@ -93,8 +94,9 @@ class Decoder:
             )
 
 
-def read_images(uri: str, folder: Path, options: Mapping[str, str]) -> Raw:
-    """A folder for each class; below train/, test/ or validation/ if it has those."""
+def read_images(uri: str, folder: Path, options: Mapping[str, str], wanted: Columns) -> Raw:
+    """A folder for each class; below train/, test/ or validation/ if it has those. Where no labels are wanted, pictures
+    in any folder."""
     import numpy as np
 
     if not folder.is_dir():
@@ -103,12 +105,12 @@ def read_images(uri: str, folder: Path, options: Mapping[str, str]) -> Raw:
     files: list[tuple[Path, str]] = []
     for path in walk(uri, root):
         if path.suffix.lower() in IMAGES:
-            parts = path.relative_to(root).parts
-            if len(parts) < 2:
+            name, *below = path.relative_to(root).parts
+            if not below and wanted.labels:
                 raise invalid(f"The dataset {uri}: {path.name} lies in no class's folder.", uri=uri)
-            files.append((path, parts[0]))
+            files.append((path, name))
     names = tuple(sorted({name for _, name in files}))
-    if not files or len(names) > MAX_CLASSES:
+    if not files or (wanted.labels and len(names) > MAX_CLASSES):
         raise invalid(f"The dataset {uri} has {len(files)} pictures in {len(names)} folders of classes.", uri=uri)
     decoder = Decoder.of(uri, options)
     first, _ = files[0]
@@ -118,6 +120,8 @@ def read_images(uri: str, folder: Path, options: Mapping[str, str]) -> Raw:
     for index, (path, _) in enumerate(files):
         features[index] = decoder.decode(path, path.relative_to(root).as_posix())
     numbers = {name: number for number, name in enumerate(names)}
+    if not wanted.labels:
+        return Raw(features, np.empty(0))
     return Raw(features, np.array([numbers[name] for _, name in files], dtype=np.int64), names=names)
 
 
@@ -137,8 +141,6 @@ def decoded(uri: str, values: list[bytes], options: Mapping[str, str]) -> Array:
 
 def _part(uri: str, folder: Path, split: str | None) -> Path:
     inner = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.is_symlink()]
-    if len(inner) == 1 and inner[0].name.lower() not in SPLIT_NAMES and _has_folders(inner[0]):
-        return _part(uri, inner[0], split)  # as unpacked archives have it: one folder around all
     parts = {SPLIT_NAMES[entry.name.lower()]: entry for entry in inner if entry.name.lower() in SPLIT_NAMES}
     if len(parts) < len(inner) or not inner:
         if split is not None:
@@ -148,7 +150,3 @@ def _part(uri: str, folder: Path, split: str | None) -> Path:
     if wanted not in parts:
         raise invalid(f"The dataset {uri} has the splits {', '.join(sorted(parts))}.", uri=uri)
     return parts[wanted]
-
-
-def _has_folders(folder: Path) -> bool:
-    return any(entry.is_dir() for entry in folder.iterdir())

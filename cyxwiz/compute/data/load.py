@@ -20,8 +20,9 @@ from pathlib import Path
 from cyxwiz.compute.data.arrays import read_npy, read_npz
 from cyxwiz.compute.data.binary import read_cifar10, read_cifar100, read_mnist
 from cyxwiz.compute.data.builtin import builtin, mock
+from cyxwiz.compute.data.columns import TRAINING, Columns
 from cyxwiz.compute.data.dataset import Dataset, Raw, joined, labelled
-from cyxwiz.compute.data.files import SUFFIXES, detect_file, detect_folder, split_of, walk
+from cyxwiz.compute.data.files import SUFFIXES, detect_file, detect_folder, split_of, unwrapped, walk
 from cyxwiz.compute.data.images import read_images
 from cyxwiz.compute.data.parquet import read_parquet
 from cyxwiz.compute.data.records import read_json, read_jsonl
@@ -29,12 +30,24 @@ from cyxwiz.compute.data.streamed import read_info
 from cyxwiz.compute.data.text import delimiter_of, read_text
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph.dataset_uri import DatasetUri, check_dataset_uri
+from cyxwiz.graph.fit import labels_for
 
 Reader = Callable[[str, Path, Mapping[str, str]], Raw]
+TableReader = Callable[[str, Path, Mapping[str, str], Columns], Raw]
 
 
-def load(uri: str, *, seed: int = 0, data_roots: Sequence[Path] = (), blob: Path | None = None) -> Dataset:
-    """The dataset of that URI, `blob` being what the node fetched for it; CyxError when it cannot be read."""
+def load(
+    uri: str,
+    *,
+    seed: int = 0,
+    data_roots: Sequence[Path] = (),
+    blob: Path | None = None,
+    wanted: Columns = TRAINING,
+    loss: str = "",
+) -> Dataset:
+    """The dataset of that URI, `blob` being what the node fetched for it and `loss` the one that the job names, which
+    decides how labels are read. CyxError when it cannot be read."""
+    reads = labels_for(loss)
     parsed = check_dataset_uri(uri)
     try:
         if parsed.scheme == "builtin":
@@ -42,10 +55,10 @@ def load(uri: str, *, seed: int = 0, data_roots: Sequence[Path] = (), blob: Path
         elif parsed.scheme == "mock":
             dataset = mock(uri, seed)
         elif parsed.scheme == "remote":
-            dataset = _streamed(uri, _fetched(uri, blob), parsed.options)
+            dataset = _streamed(uri, _fetched(uri, blob), parsed.options, wanted, reads)
         else:
             path, kind = locate(uri, parsed, data_roots, blob)
-            dataset = labelled(uri, read(uri, path, kind, parsed.options))
+            dataset = labelled(uri, read(uri, path, kind, parsed.options, wanted), reads)
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CyxError(Code.NOT_FOUND, f"The dataset {uri} cannot be read: {reason}; check the path.") from error
@@ -59,6 +72,7 @@ def load(uri: str, *, seed: int = 0, data_roots: Sequence[Path] = (), blob: Path
 def locate(uri: str, parsed: DatasetUri, data_roots: Sequence[Path], blob: Path | None) -> tuple[Path, str]:
     """Where a dataset of files lies, and the format that its URI states or `auto`. Raises CyxError as `load`."""
     path = _fetched(uri, blob) if parsed.fetched else _below_roots(uri, parsed, data_roots)
+    path = unwrapped(path) if path.is_dir() else path
     return path, parsed.options.get("format", parsed.kind if parsed.scheme == "file" else "auto")
 
 
@@ -69,36 +83,44 @@ def format_of(uri: str, path: Path, kind: str) -> str:
     return detect_folder(uri, path) if path.is_dir() else detect_file(uri, path)
 
 
-def read(uri: str, path: Path, kind: str, options: Mapping[str, str]) -> Raw:
+def read(uri: str, path: Path, kind: str, options: Mapping[str, str], wanted: Columns = TRAINING) -> Raw:
     """A file or a folder of the format `kind`; auto finds out."""
     folder = path.is_dir()
     kind = format_of(uri, path, kind)
-    if kind in _FOLDERS:
+    if kind in (*_FOLDERS, "images"):
         if not folder and kind != "npy":
             raise invalid(f"The dataset {uri} is one file; {kind} is a folder.", uri=uri)
+        if kind == "images":
+            return read_images(uri, path, options, wanted)
         if folder or kind != "npy":
             return _FOLDERS[kind](uri, path, options)
     if folder:
-        return _shards(uri, path, kind, options)
+        return _shards(uri, path, kind, options, wanted)
     if "split" in options and kind != "npz":
         raise invalid(f"The dataset {uri} is one file and has no split; leave the option out.", uri=uri)
-    return _FILES[kind](uri, path, options)
+    return _file(uri, path, kind, options, wanted)
 
 
-def _shards(uri: str, folder: Path, kind: str, options: Mapping[str, str]) -> Raw:
+def _file(uri: str, path: Path, kind: str, options: Mapping[str, str], wanted: Columns) -> Raw:
+    if kind in _TABLES:
+        return _TABLES[kind](uri, path, options, wanted)
+    return _ARRAYS[kind](uri, path, options)
+
+
+def _shards(uri: str, folder: Path, kind: str, options: Mapping[str, str], wanted: Columns) -> Raw:
     """All files of one format and split; those of several folders are several sets, and refused."""
     suffixes = [suffix for suffix, name in SUFFIXES.items() if name == kind and suffix != ".txt"]
     files = [path for path in walk(uri, folder) if path.suffix.lower() in suffixes]
     splits = {path: split_of(path.relative_to(folder).as_posix()) for path in files}
     there = {split for split in splits.values() if split is not None}
-    wanted = options.get("split")
-    if wanted is None and there:
-        wanted = "train" if "train" in there else None
-    if wanted is not None and wanted not in there:
-        raise invalid(f"The dataset {uri} has no split {wanted}; it has {sorted(there) or 'none'}.", uri=uri)
-    files = [path for path in files if wanted is None or splits[path] == wanted]
+    split = options.get("split")
+    if split is None and there:
+        split = "train" if "train" in there else None
+    if split is not None and split not in there:
+        raise invalid(f"The dataset {uri} has no split {split}; it has {sorted(there) or 'none'}.", uri=uri)
+    files = [path for path in files if split is None or splits[path] == split]
     folders = sorted({path.parent.relative_to(folder).as_posix() for path in files})
-    if len(folders) > 1 or (wanted is None and len(there) > 1):
+    if len(folders) > 1 or (split is None and len(there) > 1):
         raise invalid(
             f"The dataset {uri} holds several sets: {', '.join(folders[:10])}. Add the folder's path to the URI, or "
             "name a split with ?split=.",
@@ -107,39 +129,37 @@ def _shards(uri: str, folder: Path, kind: str, options: Mapping[str, str]) -> Ra
     if not files:
         raise CyxError(Code.NOT_FOUND, f"The dataset {uri} has no file of the format {kind}.", {"uri": uri})
     inner = {key: value for key, value in options.items() if key != "split"}
-    return joined([_FILES[kind](uri, path, inner) for path in files], uri)
+    return joined([_file(uri, path, kind, inner, wanted) for path in files], uri)
 
 
-def _csv(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
-    return read_text(uri, path, delimiter_of(path) if path.suffix.lower() not in (".csv", "") else ",", options)
+def _csv(uri: str, path: Path, options: Mapping[str, str], wanted: Columns) -> Raw:
+    return read_text(uri, path, delimiter_of(path) if path.suffix.lower() not in (".csv", "") else ",", options, wanted)
 
 
-def _tsv(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
-    return read_text(uri, path, "\t", options)
+def _tsv(uri: str, path: Path, options: Mapping[str, str], wanted: Columns) -> Raw:
+    return read_text(uri, path, "\t", options, wanted)
 
 
-_FILES: Mapping[str, Reader] = {
+_TABLES: Mapping[str, TableReader] = {
     "csv": _csv,
     "tsv": _tsv,
     "json": read_json,
     "jsonl": read_jsonl,
-    "npy": read_npy,
-    "npz": read_npz,
     "parquet": read_parquet,
 }
+_ARRAYS: Mapping[str, Reader] = {"npy": read_npy, "npz": read_npz}
 _FOLDERS: Mapping[str, Reader] = {
     "mnist": read_mnist,
     "cifar10": read_cifar10,
     "cifar100": read_cifar100,
-    "images": read_images,
     "npy": read_npy,
 }
 
 
-def _streamed(uri: str, path: Path, options: Mapping[str, str]) -> Dataset:
+def _streamed(uri: str, path: Path, options: Mapping[str, str], wanted: Columns, reads: str) -> Dataset:
     """What a client streamed: a folder of x.npy and y.npy with what it said of the classes, or its file."""
     if not path.is_dir():
-        return labelled(uri, read(uri, path, options.get("format", "auto"), options))
+        return labelled(uri, read(uri, path, options.get("format", "auto"), options, wanted), reads)
     dataset = labelled(uri, read(uri, path, "npy", {}))
     said = read_info(path)
     classes = max(dataset.classes or 0, said.classes)

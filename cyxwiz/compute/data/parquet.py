@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyxwiz.compute.data.columns import Chosen, choose, fault
+from cyxwiz.compute.data.columns import Chosen, Columns, choose, fault
 from cyxwiz.compute.data.dataset import Raw, check_size
 from cyxwiz.compute.data.images import decoded
 from cyxwiz.domain.errors import Code, CyxError, invalid
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from cyxwiz.compute.data.dataset import Array
 
 
-def read_parquet(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
+def read_parquet(uri: str, path: Path, options: Mapping[str, str], wanted: Columns) -> Raw:
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -24,19 +25,20 @@ def read_parquet(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            chosen = choose(uri, names, options, by_name=True)
+            chosen = choose(uri, names, options, wanted, named=True, by_name=True)
             metadata = file.metadata
             unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
             check_size(uri, unpacked)  # as the file says
             check_size(uri, metadata.num_rows * len(chosen.features), "values")
-            wanted = [names[index] for index in (*chosen.features, chosen.label)]
-            table = file.read(columns=wanted, use_threads=False)
+            picked = [names[index] for index in chosen.all]
+            table = file.read(columns=picked, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise invalid(f"The dataset {uri} is no readable parquet file: {str(error)[:200]}.", uri=uri) from error
     check_size(uri, table.nbytes)
-    if table.num_columns != len(set(wanted)) or len(set(wanted)) != len(wanted):
+    if table.num_columns != len(set(picked)) or len(set(picked)) != len(picked):
         raise invalid(f"The dataset {uri} has several columns of one name; name others with ?features=.", uri=uri)
-    return _raw(uri, table, names, chosen, options)
+    made = _raw(uri, table, names, chosen, options)
+    return replace(made, columns=chosen.columns, notes=chosen.notes)
 
 
 def _raw(uri: str, table: Any, names: list[str], chosen: Chosen, options: Mapping[str, str]) -> Raw:
@@ -46,7 +48,8 @@ def _raw(uri: str, table: Any, names: list[str], chosen: Chosen, options: Mappin
         _no_nulls(uri, name, table[name])
     if not table.num_rows:
         raise invalid(f"The dataset {uri} has no rows.", uri=uri)
-    labels = _labels(uri, names[chosen.label], table[names[chosen.label]])
+    label = None if chosen.label is None else names[chosen.label]
+    labels = np.empty(0) if label is None else _labels(uri, label, table[label])
     if len(chosen.features) == 1:
         name = names[chosen.features[0]]
         column = table[name].combine_chunks()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cyxwiz.compute.data.columns import choose, fault
+from cyxwiz.compute.data.columns import Columns, choose, fault
 from cyxwiz.compute.data.dataset import Raw, check_size
 from cyxwiz.domain.errors import CyxError, invalid
 
@@ -17,20 +18,20 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 512 * 1024**2  # what is read becomes objects of several times its size
 
 
-def read_json(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
+def read_json(uri: str, path: Path, options: Mapping[str, str], wanted: Columns) -> Raw:
     document = _parse(uri, _text(uri, path), "the file")
     if isinstance(document, dict):
         for x, y in (("x", "y"), ("features", "labels"), ("data", "target")):
-            if x in document and y in document:
-                return _raw(uri, [document[x]], document[y], joined=True)
+            if x in document and (y in document or not wanted.labels):
+                return _raw(uri, [document[x]], document[y] if wanted.labels else None, joined=True)
         raise invalid(f"The dataset {uri} must be a list of objects, or an object with the arrays x and y.", uri=uri)
-    return _records(uri, document, options)
+    return _records(uri, document, options, wanted)
 
 
-def read_jsonl(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
-    lines = _text(uri, path).splitlines()
+def read_jsonl(uri: str, path: Path, options: Mapping[str, str], wanted: Columns) -> Raw:
+    lines = _text(uri, path).split("\n")  # a text of JSON may hold what else ends a line
     rows = [_parse(uri, line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip()]
-    return _records(uri, rows, options)
+    return _records(uri, rows, options, wanted)
 
 
 def _text(uri: str, path: Path) -> str:
@@ -58,14 +59,15 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number of JSON")
 
 
-def _records(uri: str, rows: Any, options: Mapping[str, str]) -> Raw:
+def _records(uri: str, rows: Any, options: Mapping[str, str], wanted: Columns) -> Raw:
     if not isinstance(rows, list) or not rows or not isinstance(rows[0], dict | list):
         raise invalid(f"The dataset {uri} must be a list of objects (or of lists), one a sample.", uri=uri)
     first = rows[0]
     names = list(first) if isinstance(first, dict) else [str(index) for index in range(len(first))]
-    chosen = choose(uri, names, options, by_name=isinstance(first, dict))
-    keys: list[Any] = names if isinstance(first, dict) else list(range(len(names)))
-    columns: dict[int, list[Any]] = {index: [] for index in (*chosen.features, chosen.label)}
+    of_objects = isinstance(first, dict)
+    chosen = choose(uri, names, options, wanted, named=of_objects, by_name=of_objects)
+    keys: list[Any] = names if of_objects else list(range(len(names)))
+    columns: dict[int, list[Any]] = {index: [] for index in chosen.all}
     for number, row in enumerate(rows, 1):
         if type(row) is not type(first) or (isinstance(row, list) and len(row) != len(names)):
             raise invalid(f"The dataset {uri}: row {number} is not of the same form as the first.", uri=uri, row=number)
@@ -77,11 +79,13 @@ def _records(uri: str, rows: Any, options: Mapping[str, str]) -> Raw:
                     f"The dataset {uri}: row {number} has no {names[index]!r}, the first row has.", uri=uri, row=number
                 ) from None
     features = [columns[index] for index in chosen.features]
-    return _raw(uri, features, columns[chosen.label], names=[names[index] for index in chosen.features])
+    labels = None if chosen.label is None else columns[chosen.label]
+    made = _raw(uri, features, labels, names=[names[index] for index in chosen.features])
+    return replace(made, columns=chosen.columns, notes=chosen.notes)
 
 
 def _raw(uri: str, columns: list[Any], labels: Any, *, names: list[str] | None = None, joined: bool = False) -> Raw:
-    """Columns side by side; a single one may hold lists of numbers of one shape."""
+    """Columns side by side; a single one may hold lists of numbers of one shape. `labels` of None: none are wanted."""
     import numpy as np
 
     names = names or ["x"]
@@ -98,7 +102,7 @@ def _raw(uri: str, columns: list[Any], labels: Any, *, names: list[str] | None =
                 )
         features = np.stack(arrays, axis=1)
     check_size(uri, features.size, "values")
-    return Raw(features, _labels(uri, labels), standardize=not joined)
+    return Raw(features, np.empty(0) if labels is None else _labels(uri, labels), standardize=not joined)
 
 
 def _array(uri: str, name: str, column: Any) -> Array:

@@ -2,7 +2,7 @@
 
 Labels are not needed here, and left out where they are. Arrays of NumPy's files and tables of text (csv, tsv, jsonl)
 are spooled to files of the job's own folder and read part by part, so that memory does not grow with their size. What
-the other readers give is in memory as in training, and needs the column of labels that they need.
+the other readers give is in memory as in training.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute.data.arrays import UNREADABLE
 from cyxwiz.compute.data.builtin import builtin, mock
-from cyxwiz.compute.data.columns import LABELS, fault
+from cyxwiz.compute.data.columns import ASKING, Columns, choose, fault
 from cyxwiz.compute.data.dataset import check_size, is_number
 from cyxwiz.compute.data.filed import Filed, filed_npy
 from cyxwiz.compute.data.load import format_of, locate, read
 from cyxwiz.compute.data.text import body, delimiter_of, head, is_header, mark_of
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph.dataset_uri import check_dataset_uri
+from cyxwiz.ports.executor import Logged
 
 if TYPE_CHECKING:
     from cyxwiz.compute.data.dataset import Array
@@ -46,7 +47,7 @@ class Rows:
     uri: str
     arrays: Mapping[str, Array | Filed]
     divisor: float = 1.0  # what training divides `x` by
-    notes: tuple[str, ...] = ()
+    notes: tuple[Logged, ...] = ()
 
     def __len__(self) -> int:
         return len(self.arrays["x"])
@@ -77,12 +78,12 @@ def open_rows(
     uri: str,
     folder: Path,
     *,
-    width: int | None = None,
+    wanted: Columns = ASKING,
     seed: int = 0,
     data_roots: Sequence[Path] = (),
     blob: Path | None = None,
 ) -> Rows:
-    """The rows of that URI. `folder` is made for what is spooled; `width` is how many columns the model reads.
+    """The rows of that URI. `folder` is made for what is spooled; `wanted` says what the model reads.
 
     Raises:
         CyxError: as `load`; INVALID for no rows.
@@ -90,7 +91,7 @@ def open_rows(
     import numpy as np
 
     parsed = check_dataset_uri(uri)
-    notes: list[str] = []
+    notes: list[Logged] = []
     try:
         if parsed.scheme in ("builtin", "mock"):
             made = builtin(uri, parsed.kind) if parsed.scheme == "builtin" else mock(uri, seed)
@@ -106,11 +107,12 @@ def open_rows(
             arrays = {"x": _npy(uri, path)}
         elif kind in ("csv", "tsv") and plain:
             mark = "\t" if kind == "tsv" else "," if path.suffix.lower() in (".csv", "") else delimiter_of(path)
-            arrays = {"x": _table(uri, path, folder, mark_of(parsed.options, mark), parsed.options, width, notes)}
+            arrays = {"x": _table(uri, path, folder, mark_of(parsed.options, mark), parsed.options, wanted, notes)}
         elif kind == "jsonl" and plain:
-            arrays = {"x": _lines(uri, path, folder, parsed.options, width, notes)}
+            arrays = {"x": _lines(uri, path, folder, parsed.options, wanted, notes)}
         else:
-            raw = read(uri, path, kind, parsed.options)
+            raw = read(uri, path, kind, parsed.options, wanted)
+            notes += raw.notes
             arrays = {"x": raw.features, **raw.fields}
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -174,14 +176,15 @@ def _npy(uri: str, path: Path) -> Array | Filed:
 
 
 def _table(
-    uri: str, path: Path, folder: Path, mark: str, options: Mapping[str, str], width: int | None, notes: list[str]
+    uri: str, path: Path, folder: Path, mark: str, options: Mapping[str, str], wanted: Columns, notes: list[Logged]
 ) -> Filed:
     with path.open(encoding="utf-8-sig", newline="") as lines:
         try:
             first, second, above = head(uri, lines, mark)
             header = is_header(first, second, options)
             names = first if header else [str(index) for index in range(len(first))]
-            chosen = _columns(uri, names, options, width, notes, by_name=header)
+            chosen = choose(uri, names, options, wanted, named=header)
+            notes += chosen.notes
 
             def numbers() -> Iterator[tuple[int, list[Any]]]:
                 for number, row in body(lines, mark, above + int(header)):
@@ -190,15 +193,15 @@ def _table(
                             f"The dataset {uri}: row {number} has {len(row)} columns, the first has {len(names)}.",
                             uri=uri,
                         )
-                    yield number, [row[index] for index in chosen]
+                    yield number, [row[index] for index in chosen.features]
 
-            return _spool(uri, folder / "x.bin", numbers(), [names[index] for index in chosen])
+            return _spool(uri, folder / "x.bin", numbers(), [names[index] for index in chosen.features])
         except UnicodeDecodeError as error:
             raise invalid(f"The dataset {uri} is no table of text: {error.reason}.", uri=uri) from None
 
 
 def _lines(
-    uri: str, path: Path, folder: Path, options: Mapping[str, str], width: int | None, notes: list[str]
+    uri: str, path: Path, folder: Path, options: Mapping[str, str], wanted: Columns, notes: list[Logged]
 ) -> Filed:
     with path.open(encoding="utf-8-sig") as lines:
         rows = _objects(uri, lines)
@@ -208,13 +211,15 @@ def _lines(
         first = one[1]
         of_objects = isinstance(first, dict)
         names = list(first) if of_objects else [str(index) for index in range(len(first))]
-        chosen = [names[at] for at in _columns(uri, names, options, width, notes, by_name=of_objects)]
+        chosen = choose(uri, names, options, wanted, named=of_objects, by_name=of_objects)
+        notes += chosen.notes
+        picked = [names[at] for at in chosen.features]
 
         def numbers() -> Iterator[tuple[int, list[Any]]]:
             for number, row in itertools.chain([one], rows):
-                yield number, _values(uri, number, row, chosen, type(first))
+                yield number, _values(uri, number, row, picked, type(first))
 
-        return _spool(uri, folder / "x.bin", numbers(), chosen)
+        return _spool(uri, folder / "x.bin", numbers(), picked)
 
 
 def _values(uri: str, number: int, row: Any, chosen: Sequence[str], kind: type) -> list[Any]:
@@ -240,37 +245,6 @@ def _objects(uri: str, lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
         if not isinstance(row, dict | list) or not row:
             raise invalid(f"The dataset {uri}: line {number} is no object or list with values.", uri=uri)
         yield number, row
-
-
-def _columns(
-    uri: str, names: Sequence[str], options: Mapping[str, str], width: int | None, notes: list[str], *, by_name: bool
-) -> list[int]:
-    """The features: those that the options name, else all but the label, if there is one.
-
-    A table as wide as the model has no label; one with a column more has one: as in training the one that is named so,
-    else the last.
-    """
-
-    def find(word: str) -> int:
-        word = word.strip()
-        if word in names:
-            return list(names).index(word)
-        if word.isdecimal() and len(word) < 9 and int(word) < len(names):
-            return int(word)
-        raise invalid(f"The dataset {uri} has no column {word!r}; it has {', '.join(names[:20])}.", uri=uri)
-
-    label = find(options["label"]) if "label" in options else None
-    if "features" in options:
-        return [find(word) for word in options["features"].split(",")]
-    lower = [name.lower() for name in names]
-    named = next((lower.index(word) for word in LABELS if word in lower), None) if by_name else None
-    if label is None and len(names) - 1 == width:
-        label = named if named is not None else len(names) - 1
-    elif label is None and named is not None and len(names) != width:
-        label = named
-    if label is not None:
-        notes.append(f"The column {names[label]!r} is taken for the label and not read")
-    return [index for index in range(len(names)) if index != label]
 
 
 def _spool(uri: str, path: Path, rows: Iterator[tuple[int, Any]], names: Sequence[str]) -> Filed:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cyxwiz.compute.data.columns import MAX_COLUMNS, Chosen, choose, fault
+from cyxwiz.compute.data.columns import MAX_COLUMNS, Chosen, Columns, choose, fault
 from cyxwiz.compute.data.dataset import Raw, check_size, is_number
 from cyxwiz.domain.errors import invalid
 
@@ -24,7 +24,7 @@ _NOTHING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 _LINE = 16 * 1024 * 1024  # characters of a line, at most
 
 
-def read_text(uri: str, path: Path, delimiter: str, options: Mapping[str, str]) -> Raw:
+def read_text(uri: str, path: Path, delimiter: str, options: Mapping[str, str], wanted: Columns) -> Raw:
     """A table of text; `delimiter` holds unless the options name another. Labels come as text."""
     import numpy as np
 
@@ -36,17 +36,18 @@ def read_text(uri: str, path: Path, delimiter: str, options: Mapping[str, str]) 
             first, second, above = head(uri, lines, delimiter)
             header = is_header(first, second, options)
             names = first if header else [str(index) for index in range(len(first))]
-            chosen = choose(uri, names, options, by_name=False)
+            chosen = choose(uri, names, options, wanted, named=header)
             skip = above + int(header)
-            labels = _labels(uri, lines, delimiter, skip, chosen, names)
-            check_size(uri, len(labels) * len(chosen.features), "values")
+            count, labels = _labels(uri, lines, delimiter, skip, chosen, names)
+            check_size(uri, count * len(chosen.features), "values")
             if MISSING in options:
                 features = _with_missing(uri, lines, delimiter, skip, chosen, names)
             else:
                 features = _features(uri, lines, delimiter, skip, chosen, names)
     except (UnicodeDecodeError, csv.Error) as error:
         raise invalid(f"The dataset {uri} is no table of text: {str(error)[:200]}.", uri=uri) from error
-    return Raw(features, np.array(labels, dtype=object), standardize=True)
+    made = np.array(labels, dtype=object)
+    return Raw(features, made, standardize=True, columns=chosen.columns, notes=chosen.notes)
 
 
 def delimiter_of(path: Path) -> str:
@@ -99,9 +100,12 @@ def body(lines: IO[str], delimiter: str, skip: int) -> Iterator[tuple[int, list[
             yield number, row
 
 
-def _labels(uri: str, lines: IO[str], delimiter: str, skip: int, chosen: Chosen, names: Sequence[str]) -> list[str]:
-    """The column of labels; refuses a row with more or fewer columns than the first."""
+def _labels(
+    uri: str, lines: IO[str], delimiter: str, skip: int, chosen: Chosen, names: Sequence[str]
+) -> tuple[int, list[str]]:
+    """(rows, the column of labels, if one is wanted); refuses a row with more or fewer columns than the first."""
     labels: list[str] = []
+    count = 0
     for number, row in body(lines, delimiter, skip):
         if len(row) != len(names):
             raise invalid(
@@ -109,8 +113,10 @@ def _labels(uri: str, lines: IO[str], delimiter: str, skip: int, chosen: Chosen,
                 uri=uri,
                 row=number,
             )
-        labels.append(row[chosen.label])
-    return labels
+        count += 1
+        if chosen.label is not None:
+            labels.append(row[chosen.label])
+    return count, labels
 
 
 def _with_missing(uri: str, lines: IO[str], delimiter: str, skip: int, chosen: Chosen, names: Sequence[str]) -> Array:

@@ -39,6 +39,7 @@ def card(trained: Trained, files: Sequence[Path] = ()) -> str:
                 ("Created", trained.created),
                 ("Data set", trained.dataset),
                 ("Input", f"{arrays}, float32, after a batch axis; raw, the scaling is inside the exported programs"),
+                ("Columns", ", ".join(trained.columns.features)),
                 ("Scaling", _scaling(trained)),
                 ("Classes", _classes(trained)),
                 ("Loss", trained.loss),

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from cyxwiz import __version__
 from cyxwiz.compute.archive import is_tar, tar, untar
+from cyxwiz.compute.data.columns import Columns
 from cyxwiz.compute.export.trained import Saved, Trained
 from cyxwiz.compute.export.weights import features_from
 from cyxwiz.domain.errors import CyxError, invalid
@@ -115,6 +116,7 @@ def _own(trained: Trained) -> dict[str, object]:
         "scaling": dict(trained.scaling),
         "dataset": trained.dataset,
         "class_names": list(trained.class_names),
+        "columns": trained.columns.document(),
     }
 
 
@@ -356,7 +358,8 @@ def _json(path: Path) -> Any:
 def _saved(own: Mapping[str, Any], weights: Mapping[str, Tensor], info: Mapping[str, Any]) -> Saved:
     features, label_shape = features_from(own["features"]), tuple(own["label_shape"])
     names = tuple(str(name) for name in own.get("class_names", ()))
-    return Saved(own["definition"], features, own["loss"], label_shape, own["scaling"], weights, info, names)
+    columns = Columns.of(own.get("columns", {}))
+    return Saved(own["definition"], features, own["loss"], label_shape, own["scaling"], weights, info, names, columns)
 
 
 def _known_modules(names: list[str]) -> tuple[dict[str, object], tuple[int, ...]]:

@@ -47,6 +47,7 @@ def write_onnx(trained: Trained, path: Path) -> None:
         "cyxwiz.definition": trained.definition,
         "cyxwiz.dataset": trained.dataset,
         "cyxwiz.classes": json.dumps(list(trained.class_names)),
+        "cyxwiz.columns": json.dumps(trained.columns.document()),
     }
     names = list(trained.arrays())
     inputs = ["input"] if names == ["x"] else names

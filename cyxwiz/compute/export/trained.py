@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cyxwiz.compute.build import build
+from cyxwiz.compute.data.columns import TRAINING, Columns
 from cyxwiz.compute.layers import BUILDERS
 from cyxwiz.domain.errors import invalid
 from cyxwiz.graph import Features, Graph, Hyperparameters, Shape, parse, sites, skipped_softmax
@@ -40,6 +41,7 @@ class Trained:
     created: str = ""  # RFC 3339
     classes: int | None = None
     class_names: tuple[str, ...] = ()
+    columns: Columns = TRAINING  # the names of the columns that it learned from, where its data had such
     hyper: Hyperparameters = field(default_factory=Hyperparameters)
     batch_size: int = 0
     epochs: int = 0
@@ -73,6 +75,7 @@ class Saved:
     weights: Mapping[str, Tensor]
     info: Mapping[str, Any] = field(default_factory=_nothing)  # what else the file says
     class_names: tuple[str, ...] = ()
+    columns: Columns = TRAINING
 
     def trained(self) -> Trained:
         """The model with these weights; CyxError INVALID when they are not those of the definition."""
@@ -89,7 +92,7 @@ class Saved:
         model.load_state_dict(dict(self.weights), strict=False)
         return Trained(
             model.eval(), graph, self.definition, self.features, self.loss, self.label_shape, self.scaling,
-            class_names=self.class_names,
+            class_names=self.class_names, columns=self.columns,
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from cyxwiz.compute.data.columns import Columns
 from cyxwiz.compute.export.trained import Saved, Trained
 from cyxwiz.compute.tensors import write_tensors
 from cyxwiz.domain.errors import invalid
@@ -29,6 +30,8 @@ def write_safetensors(trained: Trained, path: Path) -> Artefact:
     }
     if trained.class_names:
         metadata["cyxwiz.classes"] = json.dumps(list(trained.class_names))
+    if trained.columns.features:
+        metadata["cyxwiz.columns"] = json.dumps(trained.columns.document())
     return write_tensors(path, trained.weights(), metadata)
 
 
@@ -53,6 +56,7 @@ def read_safetensors(path: Path) -> Saved:
         weights,
         {key: value for key, value in metadata.items() if key == "cyxwiz.dataset"},
         tuple(json.loads(metadata.get("cyxwiz.classes", "[]"))),
+        Columns.of(json.loads(metadata.get("cyxwiz.columns", "{}"))),
     )
 
 

@@ -13,6 +13,7 @@ from cyxwiz.compute.data.load import locate, read
 from cyxwiz.compute.data.text import MISSING
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph.dataset_uri import check_dataset_uri
+from cyxwiz.ports.executor import Logged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +37,7 @@ class Frame:
     part: Array | None = None  # of each row, after a split
     dtype: str = "float32"  # that the features are written as
     learned: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    notes: tuple[Logged, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)
@@ -87,7 +89,7 @@ def read_frame(uri: str, xp: Any, *, seed: int, data_roots: Sequence[Path], blob
         reason = getattr(error, "strerror", None) or str(error)
         raise CyxError(Code.NOT_FOUND, f"The dataset {uri} cannot be read: {reason}; check the path.") from error
     check_rows(uri, raw)
-    labels, classes, names = labels_of(uri, raw)
+    labels, classes, names = labels_of(uri, raw, "numbers")
     divisor = np.float32(255.0 if raw.features.dtype == np.uint8 else 1.0)
     x = np.asarray(raw.features, dtype=np.float32) / divisor
-    return Frame(xp, xp.asarray(x), {**raw.fields, "y": labels}, classes, names)
+    return Frame(xp, xp.asarray(x), {**raw.fields, "y": labels}, classes, names, notes=raw.notes)

@@ -42,6 +42,8 @@ def preprocess(work: Work, send: Callable[[Report], None], orders: Orders) -> Fi
     frame = read_frame(
         work.dataset_uri, xp, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path
     )  # fmt: skip
+    for note in frame.notes:
+        send(note)
     shape = show(tuple(frame.x.shape[1:]))
     send(Logged("info", f"preprocessing {len(frame)} rows of {shape} with {note}: {len(pipeline)} steps"))
     steps = Pass(len(pipeline) + 1, send, orders, began)

@@ -158,3 +158,8 @@ def test_weights_that_are_a_file_lie_beside_the_job_file(tmp_path: Path) -> None
         assert weights_file(model, tmp_path) is None
     with pytest.raises(CyxError, match="is no file; name one beside the job file"):
         weights_file({"weights": "other.onnx"}, tmp_path)
+    (tmp_path / "model.cyxmodel").mkdir()
+    with pytest.raises(CyxError, match=r"no directory of a \.cyxmodel, which has a manifest\.json"):
+        weights_file({"weights": "model.cyxmodel/"}, tmp_path)
+    written(tmp_path / "model.cyxmodel", "manifest.json", "{}")
+    assert weights_file({"weights": "model.cyxmodel/"}, tmp_path) == tmp_path / "model.cyxmodel"

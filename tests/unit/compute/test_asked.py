@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 
+from cyxwiz.client.blobs import pack
 from cyxwiz.compute import infer as inference
 from cyxwiz.compute.course import Stopped
+from cyxwiz.compute.data.columns import Columns
 from cyxwiz.compute.data.filed import Filed
 from cyxwiz.compute.data.rows import open_rows
 from cyxwiz.compute.datasets import load
@@ -22,7 +27,7 @@ from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.scores import ClassScores, NumberScores
 from cyxwiz.compute.train import train
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.ports.executor import Checkpointed, Finished, Report, Work
+from cyxwiz.ports.executor import Checkpointed, Finished, Logged, Report, Work
 
 LAYERS = json.dumps({"layers": [{"type": "dense", "units": 16}, "relu", {"type": "dense", "units": 3}, "softmax"]})
 
@@ -255,7 +260,8 @@ def rows_of(tmp_path: Path, name: str, content: bytes | str, options: str = "", 
     path = tmp_path / "data" / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return open_rows(
-        f"file:///{path}{options}", tmp_path / "rows", width=width, data_roots=(tmp_path / "data",)
+        f"file:///{path}{options}", tmp_path / "rows", wanted=Columns(labels=False, width=width),
+        data_roots=(tmp_path / "data",),
     )  # fmt: skip
 
 
@@ -264,7 +270,9 @@ def rows_of(tmp_path: Path, name: str, content: bytes | str, options: str = "", 
     [
         ("a.csv", "1,2\n3,4\n", "", 2, [[1, 2], [3, 4]]),
         ("a.csv", "1,2\n3,4\n", "", 1, [[1], [3]]),
-        ("a.csv", "a,label,b\n1,red,2\n3,blue,4\n", "", 2, [[1, 2], [3, 4]]),
+        ("a.csv", "y,b,kind\n1,2,red\n3,4,blue\n", "", 2, [[1, 2], [3, 4]]),
+        ("a.csv", "y,b,label\n1,2,red\n3,4,blue\n", "", None, [[1, 2], [3, 4]]),
+        ("a.jsonl", '{"label": "\u2028", "b": 2}\n{"label": "\x85", "b": 4}\n', "", 1, [[2], [4]]),
         ("a.csv", "a,b,c\n1,2,3\n4,5,6\n", "?features=c,a", None, [[3, 1], [6, 4]]),
         ("a.csv", "a,b,c\n1,2,3\n4,5,6\n", "?label=a", 9, [[2, 3], [5, 6]]),
         ("a.tsv", "1\t2\n3\t4\n", "", 2, [[1, 2], [3, 4]]),
@@ -358,3 +366,157 @@ def test_classes_go_by_their_names(tmp_path: Path) -> None:
             lambda _: None,
             Orders(),
         )
+
+
+@pytest.fixture(scope="module")
+def of_columns(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished, Any]:
+    """A folder, a model of a table whose features look like labels by their names, and its features and labels."""
+    folder = tmp_path_factory.mktemp("columns")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3)).round(3)
+    kinds = (x[:, 1] > 0).astype(int)
+    lines = [f"{a},{b},{c},{kind}" for (a, b, c), kind in zip(x.tolist(), kinds.tolist(), strict=True)]
+    (folder / "t.csv").write_text("\n".join(["x,y,target,kind", *lines]))
+    layers = '{"layers": [{"type": "dense", "units": 8}, "relu", {"type": "dense", "units": 2}]}'
+    work = job(folder, "training", model=layers, epochs=20, dataset_uri="file://csv/t.csv", data_roots=(folder,),
+               hyperparameters={"export": "onnx,cyxmodel,cyxmodel_directory", "learning_rate": "0.05"})  # fmt: skip
+    return folder, train(work, lambda _: None, Orders()), (x, kinds)
+
+
+def written(path: Path, columns: dict[str, Any]) -> Path:
+    """A table in the format that the ending of the path names."""
+    records = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if path.suffix == ".csv":
+        lines = [",".join(columns), *(",".join(str(value) for value in record.values()) for record in records)]
+        path.write_text("\n".join(lines))
+    elif path.suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(records), path)
+    else:
+        text = json.dumps(records) if path.suffix == ".json" else "\n".join(map(json.dumps, records))
+        path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("order", ["x,y,target,kind", "kind,target,y,x", "x,y,target", "id,y,x,target,kind"])
+def test_a_model_reads_the_columns_that_it_learned_from(
+    tmp_path: Path, of_columns: tuple[Path, Finished, Any], order: str, suffix: str
+) -> None:
+    _, trained, (x, kinds) = of_columns
+    values = {"x": x[:, 0], "y": x[:, 1], "target": x[:, 2], "kind": kinds, "id": np.arange(len(x))}
+    path = written(tmp_path / f"t{suffix}", {name: values[name].tolist() for name in order.split(",")})
+    given: dict[str, Any] = {"dataset_uri": f"file:///{path}", "data_roots": (tmp_path,)}
+    for name in (*FILES, "model.cyxmodel.tar"):
+        out = infer(job(tmp_path, "inference", weights=file(trained, name), **given), lambda _: None, Orders())
+        with np.load(out.artefacts[0].path) as answers:
+            made = answers["outputs"].argmax(1)
+        assert (made == kinds).mean() > 0.95, name
+        if "kind" in order:
+            asked = job(tmp_path, "evaluation", weights=file(trained, name), **given)
+            assert evaluate(asked, lambda _: None, Orders()).final_metrics["accuracy"] > 0.95, name
+
+
+def test_columns_of_other_names_are_read_in_their_order_and_said_so(
+    tmp_path: Path, of_columns: tuple[Path, Finished, Any]
+) -> None:
+    folder, trained, (x, kinds) = of_columns
+    said: list[Report] = []
+
+    def asked(names: str, options: str = "") -> Any:
+        path = written(tmp_path / "t.csv", dict(zip(names.split(","), x.T.tolist(), strict=True)))
+        work = job(tmp_path, "inference", weights=file(trained, FILES[0]), dataset_uri=f"file:///{path}{options}",
+                   data_roots=(tmp_path,))  # fmt: skip
+        with np.load(infer(work, said.append, Orders()).artefacts[0].path) as answers:
+            return (answers["outputs"].argmax(1) == kinds).mean()
+
+    assert asked("a,b,c") > 0.95
+    assert "in their order" in next(
+        report.message for report in said if isinstance(report, Logged) and report.level == "warning"
+    )
+    with pytest.raises(CyxError, match="no column 'target', which the model learned from"):
+        asked("x,y,z")
+    assert asked("x,y,z", "?features=x,y,z") > 0.95
+    # A definition that is given with a file which has its own does not hide the columns.
+    layers = '{"layers": [{"type": "dense", "units": 8}, "relu", {"type": "dense", "units": 2}]}'
+    work = job(tmp_path, "inference", weights=file(trained, FILES[0]), model=layers, data_roots=(folder,),
+               dataset_uri="file://csv/t.csv")  # fmt: skip
+    assert infer(work, lambda _: None, Orders()).final_metrics["rows"] == 200
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_directory_that_a_client_packed_is_a_model(
+    tmp_path: Path, of_columns: tuple[Path, Finished, Any], deep: bool
+) -> None:
+    folder, trained, _ = of_columns
+    with tarfile.open(file(trained, "model.cyxmodel.tar")) as archive:
+        archive.extractall(tmp_path / "m", filter="data")
+    packed = tmp_path / "packed.tar"
+    pack(tmp_path / "m" if deep else tmp_path / "m" / "model.cyxmodel", packed)
+    work = job(tmp_path, "evaluation", weights=packed, dataset_uri="file://csv/t.csv", data_roots=(folder,))
+    assert evaluate(work, lambda _: None, Orders()).final_metrics["accuracy"] > 0.95
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_pictures_that_are_asked_about_need_no_classes(tmp_path: Path, flat: bool) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "pics" if flat else tmp_path / "pics" / "new"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        Image.fromarray(np.full((2, 2), number * 10, np.uint8)).save(folder / f"{number}.png")
+    rows = open_rows(f"file:///{tmp_path / 'pics'}", tmp_path / "rows", data_roots=(tmp_path,))
+    assert (rows.take(0, 9)["x"][:, 0, 0] * 255).round().tolist() == [0, 10, 20]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "wanted"),
+    [
+        ('[{"a": 1, "b": 2}, {"a": 3, "b": 4}]', 2, [[1, 2], [3, 4]]),
+        ('[{"a": 1, "b": 2}, {"a": 3, "b": 4}]', 1, [[1], [3]]),
+        ('[{"v": [1, 2, 3], "kind": 5}, {"v": [1, 2, 4], "kind": 5}]', 3, [[1, 2, 3], [1, 2, 4]]),
+        ('{"x": [[1, 2], [3, 4]]}', 2, [[1, 2], [3, 4]]),
+    ],
+)
+def test_json_that_is_asked_about_needs_no_labels(tmp_path: Path, text: str, width: int, wanted: list[Any]) -> None:
+    assert rows_of(tmp_path, "a.json", text, "", width).take(0, 9)["x"].tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss"), [("age", "mse"), ("price", "l1"), ("sign", "huber"), ("sign", "mse"), ("kind", "cross_entropy")]
+)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz"])
+def test_the_loss_says_how_whole_labels_are_read(tmp_path: Path, kind: str, loss: str, suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3)).round(3)
+    half = (x[:, 0] > 0).astype(int)
+    # `kind`: classes that are written as floating numbers, as scikit-learn's own tables have them.
+    wanted = {"age": (x[:, 0] * 5 + 20).astype(int), "price": (x[:, 0] * 50_000 + 300_000).astype(int),
+              "sign": 2 * half - 1, "kind": half.astype(float)}[kind]  # fmt: skip
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".npz":
+        np.savez(path, x=x, y=wanted)
+    else:
+        written(path, {"a": x[:, 0].tolist(), "b": x[:, 1].tolist(), "c": x[:, 2].tolist(), "z": wanted.tolist()})
+    layers = json.dumps({"layers": [{"type": "dense", "units": 2 if kind == "kind" else 1}]})
+    given: dict[str, Any] = {"dataset_uri": f"file:///{path}", "data_roots": (tmp_path,)}
+    trained = train(job(tmp_path, "training", model=layers, epochs=60, hyperparameters={"loss": loss, "lr": "0.5"},
+                        **given), lambda _: None, Orders())  # fmt: skip
+    end = evaluate(job(tmp_path, "evaluation", weights=trained.artefacts[0].path, hyperparameters={"rows": "held_out"},
+                       **given), lambda _: None, Orders())  # fmt: skip
+    assert end.final_metrics["loss"] == pytest.approx(trained.final_metrics["val_loss"], rel=1e-3)
+    assert ("accuracy" in end.final_metrics) == (kind == "kind")
+    if kind == "age":
+        assert end.final_metrics["r2"] > 0.95
+
+
+def test_whole_labels_without_a_loss_are_classes_and_said_how_else(tmp_path: Path) -> None:
+    layers = '{"layers": [{"type": "dense", "units": 1}]}'
+    for labels, words in (((0, 36, 5), "Name a loss such as MSELoss"), ((-1, 1, 1), "name a loss such as MSELoss")):
+        path = written(tmp_path / "t.csv", {"a": [1.0, 2.0, 3.5], "z": list(labels)})
+        with pytest.raises(CyxError, match=words):
+            train(job(tmp_path, "training", model=layers, dataset_uri=f"file:///{path}", data_roots=(tmp_path,)),
+                  lambda _: None, Orders())  # fmt: skip
+    path = written(tmp_path / "t.csv", {"a": [1.0, 2.0, 3.5], "z": ["ape", "bee", "cat"]})
+    with pytest.raises(CyxError, match="needs at least 3"):  # kinds are no numbers
+        train(job(tmp_path, "training", model=layers, dataset_uri=f"file:///{path}", data_roots=(tmp_path,),
+                  hyperparameters={"loss": "mse"}), lambda _: None, Orders())  # fmt: skip

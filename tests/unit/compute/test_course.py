@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch._inductor import config
 
 from cyxwiz.compute.export import read_cyxmodel, read_safetensors
 from cyxwiz.ports.executor import Finished, Logged
@@ -68,6 +69,24 @@ def test_a_schedule_sets_the_rate_of_each_epoch(tmp_path: Path) -> None:
         job(tmp_path, epochs=4, hyperparameters={"schedule": "step_lr", "schedule_step_size": "2", "lr": "0.01"})
     )
     assert [point["learning_rate"] for point in curve(reports)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+
+
+@pytest.mark.parametrize("mode", [{}, {"schedule_mode": "max"}])
+@pytest.mark.parametrize(
+    ("uri", "split", "monitored"), [("builtin:diabetes", "0.2", "val_loss"), ("builtin:iris", "0", "loss")]
+)
+def test_a_plateau_goes_by_the_loss_where_there_is_no_accuracy(
+    tmp_path: Path, mode: dict[str, str], uri: str, split: str, monitored: str
+) -> None:
+    model = json.dumps({"layers": [{"type": "dense", "units": 1 if "diabetes" in uri else 3}]})
+    given = {"monitor": "val_accuracy", "schedule": "reduce_on_plateau", "schedule_patience": "0", "lr": "0.01",
+             "validation_split": split, **mode}  # fmt: skip
+    reports, _ = run(job(tmp_path, model=model, dataset_uri=uri, epochs=6, hyperparameters=given))
+    losses = [point[monitored] for point in curve(reports)]
+    assert losses == sorted(losses, reverse=True), "it gets better all the time"
+    assert {point["learning_rate"] for point in curve(reports)} == {0.01}
+    said = [each.message for each in reports if isinstance(each, Logged) and each.level == "warning"]
+    assert said == [f"val_accuracy is not measured in this job; {monitored} takes its place for ReduceOnPlateau"]
 
 
 def test_early_stopping_ends_a_job_that_gets_no_better(tmp_path: Path) -> None:
@@ -243,8 +262,10 @@ def test_a_compiled_model_learns_the_same(tmp_path: Path, plain: list[float]) ->
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         missing("a C++ compiler")
     counters["stats"].clear()
+    config.compile_threads, config.cpp_cache_precompile_headers = 2, True
     reports, _ = run(job(tmp_path, hyperparameters={"compile": "true"}))
     assert not [each for each in reports if isinstance(each, Logged) and "not compiled" in each.message]
+    assert (config.compile_threads, config.cpp_cache_precompile_headers) == (1, False), "a job of 1 GiB is not killed"
     assert counters["stats"]["unique_graphs"] > 0
     assert [point["loss"] for point in curve(reports)] == pytest.approx(plain, rel=1e-4)
 

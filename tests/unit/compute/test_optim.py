@@ -25,7 +25,7 @@ def rates(
     model = nn.Linear(2, 1)
     hyper = parse_hyperparameters({"learning_rate": str(BASE), "optimizer": "sgd", **given}, graph)
     optimizer = make_optimizer(hyper, model)
-    schedule = make_schedule(hyper, optimizer, epochs=epochs, steps_per_epoch=steps)
+    schedule = make_schedule(hyper, optimizer, hyper.monitor, epochs=epochs, steps_per_epoch=steps)
     found: list[float] = []
     for epoch in range(epochs):
         for _ in range(steps):
@@ -98,7 +98,7 @@ def test_a_schedule_goes_on_from_its_state() -> None:
     pair = []
     for _ in range(2):
         optimizer = make_optimizer(hyper, nn.Linear(2, 1))
-        pair.append(make_schedule(hyper, optimizer, epochs=6, steps_per_epoch=2))
+        pair.append(make_schedule(hyper, optimizer, hyper.monitor, epochs=6, steps_per_epoch=2))
     first, second = pair
     for epoch in range(6):
         if epoch == 3:

@@ -23,6 +23,7 @@ from pyarrow import parquet
 from cyxwiz.compute.data.dataset import Dataset
 from cyxwiz.compute.data.files import detect_file, split_of
 from cyxwiz.compute.data.load import load
+from cyxwiz.compute.data.rows import open_rows
 from cyxwiz.domain.errors import Code, CyxError
 
 HEX = "0" * 64
@@ -118,6 +119,30 @@ def test_a_label_is_found_by_its_name_where_the_order_of_columns_says_little(tmp
     assert taken(tmp_path / "t.json").class_names == ("x", "y")
     (tmp_path / "t.csv").write_text("label,a,b\n0,1,7\n1,3,8\n")
     assert taken(tmp_path / "t.csv").classes == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "said", "warned"),
+    [
+        ("label,a,b\n0,1,7\n1,3,8\n", "", "the column 'b' of 3", True),
+        ("label,a,b\n0,1,7\n1,3,8\n", "?label=label", "the column 'label' of 3", False),
+        ("x,y,kind\n0,1,7\n1,3,8\n", "", "the column 'kind' of 3", False),
+        ("x,class,target\n0,1,7\n1,3,8\n", "", "the column 'target' of 3", False),
+        ("1,2\n3,4\n", "", "the column number 1 (from 0) of 2", False),
+    ],
+)
+def test_which_column_is_the_label_is_said(tmp_path: Path, text: str, options: str, said: str, warned: bool) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    first, *others = taken(tmp_path / "t.csv", options).notes
+    assert (first.level, said in first.message) == ("info", True)
+    assert [note.level for note in others] == ["warning"] * warned
+    assert all("?label=label" in note.message for note in others)
+
+
+def test_a_text_in_json_may_hold_what_else_ends_a_line(tmp_path: Path) -> None:
+    rows = [{"a": number, "label": label} for number, label in enumerate(["yes\u2028it", "no\x85", "no\x85"])]
+    (tmp_path / "t.jsonl").write_text("\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    assert taken(tmp_path / "t.jsonl").class_names == ("no", "yes\u2028it")
 
 
 @pytest.mark.parametrize(
@@ -413,6 +438,40 @@ def test_cifar_records(tmp_path: Path, kind: str, labels: int) -> None:
 
 
 # folders of files
+
+
+@pytest.mark.parametrize("wrapping", ["MNIST/raw", "cifar-10-batches-bin", "a/b/c"])
+def test_folders_around_all_of_it_are_looked_through(tmp_path: Path, wrapping: str) -> None:
+    def around(name: str) -> Path:
+        folder = tmp_path / name / wrapping
+        folder.mkdir(parents=True)
+        (tmp_path / name / "README.md").write_text("what it is")
+        (tmp_path / name / "._a").write_text("")
+        return folder
+
+    mnist = around("mnist")
+    (mnist / "train-images-idx3-ubyte").write_bytes(idx(np.zeros((5, 4, 4))))
+    (mnist / "train-labels-idx1-ubyte").write_bytes(idx(np.arange(5)))
+    cifar = around("cifar")
+    (cifar / "data_batch_1.bin").write_bytes(bytes(3073 * 4))
+    (cifar / "readme.html").write_text("")
+    arrays = around("arrays")
+    np.save(arrays / "x.npy", np.ones((3, 2)))
+    np.save(arrays / "y.npy", np.arange(3))
+    pictures(around("pictures") / "train")
+    pictures(around("one"))
+    (tmp_path / "one" / wrapping / "cat").rename(tmp_path / "one" / wrapping / ".hidden")  # one class is left
+    table(around("tables") / "t.csv", ROWS, LABELS)
+    wanted = {"mnist": (4, 4), "cifar": (32, 32, 3), "arrays": (2,), "pictures": (4, 4), "one": (4, 4), "tables": (2,)}
+    assert {name: taken(tmp_path / name).shape.features for name in wanted} == wanted
+    assert taken(tmp_path / "mnist", kind="mnist").classes == 5
+    assert taken(tmp_path / "one").class_names == ("dog",)
+    assert open_rows(f"file:///{tmp_path / 'arrays'}", tmp_path / "rows", data_roots=(tmp_path,)).shapes() == {
+        "x": (2,)
+    }
+    for number in (1, 2):  # what has data beside it is around nothing
+        (tmp_path / "cifar" / f"data_batch_{number}.bin").write_bytes(bytes(3073))
+    assert taken(tmp_path / "cifar").shape.samples == 2
 
 
 def test_files_of_one_split_are_joined(tmp_path: Path) -> None:

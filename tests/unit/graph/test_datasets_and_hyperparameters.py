@@ -142,7 +142,12 @@ FITS = [
     ({"layers": [{"type": "dense", "units": 3}]}, "builtin:linnerud", "HuberLoss"),
     ({"layers": [784, 10]}, "mock://x", None),
     ({"layers": [5, 2]}, "file://csv/a.csv", None),
-]
+    (
+        {"layers": [{"type": "normalize", "mean": 0, "std": 1}, {"type": "embedding", "num_embeddings": 17}, "flatten",
+                    {"type": "dense", "units": 10}]},
+        "builtin:digits", None,
+    ),
+]  # fmt: skip
 MISFITS = [
     ({"layers": [{"type": "dense", "units": 9}]}, "builtin:digits", None, ["layers[0] (Dense)", "9", "10"]),
     ({"layers": [784, 10]}, "builtin:digits", None, ["784", "64"]),
@@ -153,7 +158,14 @@ MISFITS = [
     ({"layers": ["flatten"]}, "builtin:digits", None, ["no layer of the model has weights"]),
     ({"layers": [{"type": "onehot", "num_classes": 3}, {"type": "dense"}]}, "builtin:digits", None, ["OneHotEncode"]),
     ({"layers": [784, 1048576, 1048576]}, "mock://x", None, ["parameters"]),
-]
+    *(
+        (
+            {"layers": [*before, {"type": "embedding", "num_embeddings": 17}, {"type": "dense", "units": 10}]},
+            "builtin:digits", None, ["Embedding", "whole numbers", "standardized", "Normalize node with mean 0 and"],
+        )
+        for before in ([], [{"type": "reshape", "shape": [8, 8]}, "identity"])
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("definition", "uri", "loss"), FITS)

@@ -112,7 +112,8 @@ def test_subgraphs_nest_up_to_a_bound() -> None:
 @pytest.mark.parametrize(
     ("inner", "links", "words"),
     [
-        ({}, [(1, 2)], ["nodes", "list"]),
+        ({}, [(1, 2)], ["node 2 (Subgraph)", "nodes", "list"]),
+        ({"nodes": [{"type": "relu"}]}, [(1, 2)], ["node 2 (Subgraph)", "id in entry 1"]),
         ({"graph": "{"}, [(1, 2)], ["not JSON"]),
         ({"nodes": "["}, [(1, 2)], ["not JSON"]),
         ({"nodes": [node(1, "adam")]}, [(1, 2)], ["2.1 (Adam)", "outside"]),
