@@ -43,6 +43,8 @@ MAX_SCRIPT_BYTES = 1 << 30  # of a script's files together, each as often as it 
 MAX_EPOCHS = 1_000_000
 MAX_BATCH = 1_000_000
 MAX_NODES = 256
+MAX_SIZE = 2**62
+MAX_SECONDS = 366 * 86400
 _SIZES = {
     "": 1,
     "b": 1,
@@ -65,7 +67,7 @@ def parse_size(value: Any) -> int:
     if match is None or unit is None or isinstance(value, bool):
         raise ValueError("must be a size such as 512MiB, 8GB or a number of bytes")
     size = float(match[1]) * unit
-    if size > 2**62:
+    if size > MAX_SIZE:
         raise ValueError("is larger than any machine")
     return int(size)
 
@@ -76,7 +78,7 @@ def parse_span(value: Any) -> float:
     if match is None or isinstance(value, bool):
         raise ValueError("must be a span of time such as 90s, 30m, 1h or 2d")
     seconds = float(match[1]) * _SPANS[match[2]]
-    if not 0 < seconds <= 366 * 86400:
+    if not 0 < seconds <= MAX_SECONDS:
         raise ValueError("must be above 0 and at most a year")
     return seconds
 

@@ -25,6 +25,10 @@ def merged(**given: Any) -> dict[str, Any]:
     return {**SMALL, **given}
 
 
+def wire_job(**given: Any) -> job_pb.JobConfig:
+    return job_pb.JobConfig(dataset_uri="builtin:digits", model_definition=json.dumps({"layers": LAYERS}), **given)
+
+
 def refusal(data: object) -> CyxError:
     with pytest.raises(CyxError) as caught:
         parse_jobfile(data)
@@ -37,6 +41,21 @@ def test_the_models_own_batch_size_counts_where_the_job_states_none(stated: dict
     assert parse_jobfile({**SMALL, **stated, "model": model}).batch_size == counts
     config = job_pb.JobConfig(dataset_uri="builtin:digits", model_definition=json.dumps(model), **stated)
     assert spec_of(config).batch_size == counts
+
+
+@pytest.mark.parametrize(
+    ("stated", "allowed"), [(0, 3600.0), (600, 3600.0), (7200, 7200.0), (366 * 86400, 366 * 86400.0)]
+)
+def test_a_wire_job_may_use_all_the_time_that_it_pays_for(stated: int, allowed: float) -> None:
+    assert spec_of(wire_job(estimated_duration=stated)).resources.max_duration_seconds == allowed
+
+
+@pytest.mark.parametrize("field", ["estimated_duration", "estimated_memory"])
+def test_a_wire_job_has_the_bounds_of_a_job_file(field: str) -> None:
+    for number in (-1, 2**63 - 1, 400 * 86400 if field == "estimated_duration" else 2**62 + 1):
+        with pytest.raises(CyxError, match=f"^{field}: ") as caught:
+            spec_of(wire_job(**{field: number}))
+        assert caught.value.code is Code.INVALID
 
 
 def test_a_small_file_gets_the_published_defaults() -> None:
