@@ -368,15 +368,18 @@ async def test_tokens_are_checked(server: Central, tmp_path: Path, way: Way) -> 
             async with engine(on.address, token, on.job.id) as stranger:
                 answer = await stranger.connect()
                 assert (answer.status, answer.error.code) == (common.STATUS_ERROR, 401), what
+                assert answer.error.details == "UNAUTHENTICATED", what
+                sent = await stranger.send_job()
+                assert (sent.accepted, sent.error.code) == (False, 401), what
+                assert sent.error.details == "UNAUTHENTICATED", what
                 if token:
                     with pytest.raises(grpc.aio.AioRpcError) as refused:
                         await stranger.download()
                     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED, what
                     stream = stranger.stream()
                     assert await stream.end() is grpc.StatusCode.UNAUTHENTICATED, what
-                    if way == "direct":
-                        sent = await stranger.send_job()
-                        assert (sent.accepted, sent.error.code) == (False, 401), what
+                    left = await stranger.stub.DisconnectFromNode(pb.DisconnectRequest(), metadata=stranger.metadata)
+                    assert left.status == common.STATUS_SUCCESS, what
 
 
 async def test_sessions_belong_to_tokens_not_to_connections(server: Central, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_the_models_own_batch_size_counts_where_the_job_states_none(stated: dict
 @pytest.mark.parametrize(
     ("stated", "allowed"), [(0, 3600.0), (600, 3600.0), (7200, 7200.0), (366 * 86400, 366 * 86400.0)]
 )
-def test_a_wire_job_may_use_all_the_time_that_it_pays_for(stated: int, allowed: float) -> None:
+def test_a_wire_job_may_use_all_the_time_that_it_pays_for(stated: int, allowed: int) -> None:
     assert spec_of(wire_job(estimated_duration=stated)).resources.max_duration_seconds == allowed
 
 

@@ -30,6 +30,7 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import execution_pb2 as pb
 from cyxwiz.protocol.job_pb2 import JobConfig
 from cyxwiz.runtime.tasks import Tasks, spawn
+from cyxwiz.services.in_band import disconnected, not_connected, not_sent
 
 log = logging.getLogger(__name__)
 
@@ -92,20 +93,13 @@ class ExecutionService:
         except CyxError as error:
             if error.code is not Code.UNAUTHENTICATED:
                 raise
-            return pb.ConnectResponse(
-                status=common.STATUS_ERROR,
-                node_id=self._node_id,
-                error=common.Error(code=401, message="Invalid or expired auth token"),
-            )
+            return not_connected(error, self._node_id)
         return pb.ConnectResponse(
             status=common.STATUS_SUCCESS, node_id=self._node_id, capabilities=capabilities(self._hub.hardware)
         )
 
     async def _disconnect(self, request: pb.DisconnectRequest, headers: Headers) -> pb.DisconnectResponse:
-        found = self._hub.sessions.disconnect(headers)
-        return pb.DisconnectResponse(
-            status=common.STATUS_SUCCESS, message="disconnected" if found else "there was no session of this token"
-        )
+        return disconnected(found=self._hub.sessions.disconnect(headers))
 
     async def _send_job(self, request: pb.SendJobRequest, headers: Headers) -> pb.SendJobResponse:
         """Attaches to the job that central assigned: central's is the configuration that counts. In a reservation a job
@@ -119,12 +113,7 @@ class ExecutionService:
             if request.initial_dataset:
                 _give(job, request.initial_dataset)
         except CyxError as error:
-            number = {Code.UNAUTHENTICATED: 401, Code.NOT_FOUND: 404}.get(error.code, 400)
-            return pb.SendJobResponse(
-                status=common.STATUS_ERROR,
-                rejection_reason=error.message,
-                error=common.Error(code=number, message=error.message),
-            )
+            return not_sent(error)
         return pb.SendJobResponse(
             status=common.STATUS_SUCCESS, accepted=True, estimated_start_time=int(self._clock.now().timestamp())
         )
