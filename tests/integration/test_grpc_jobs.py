@@ -162,7 +162,7 @@ async def test_delete_answers_in_band(admin: Stubs) -> None:
     job_id = await submit(admin)
     active = await admin.jobs.DeleteJob(pb.DeleteJobRequest(job_id=job_id), metadata=admin.metadata)
     assert active.status == common.STATUS_ERROR
-    assert active.error.code
+    assert (active.error.code, active.error.details) == (409, "CONFLICT")
     await admin.jobs.CancelJob(pb.CancelJobRequest(job_id=job_id), metadata=admin.metadata)
     deleted = await admin.jobs.DeleteJob(pb.DeleteJobRequest(job_id=job_id), metadata=admin.metadata)
     assert deleted.status == common.STATUS_SUCCESS

@@ -20,6 +20,7 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2 as pb
 from cyxwiz.protocol import job_pb2_grpc
 from cyxwiz.services.api import job_cursor, parse_cursor
+from cyxwiz.services.in_band import error_to
 from cyxwiz.services.jobconfig import TYPES, count_of, enum_of, spec_of
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.payments import SignedLock
@@ -29,7 +30,6 @@ from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import (
     STATES_OF,
     assignment_to,
-    error_to,
     seconds_to,
     status_to,
 )

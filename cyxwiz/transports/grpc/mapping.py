@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from cyxwiz import wire
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.job import Device, Job
 from cyxwiz.domain.money import UNITS_PER_CYXWIZ
@@ -16,6 +15,7 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2 as job_pb
 from cyxwiz.protocol import node_pb2 as node_pb
 from cyxwiz.services.hardware import DEVICE_FROM_WIRE, device_of, device_to
+from cyxwiz.services.in_band import error_to
 from cyxwiz.services.jobconfig import TYPES
 from cyxwiz.services.jobs import Assignment
 from cyxwiz.services.nodes import Registration
@@ -56,10 +56,6 @@ def seconds_of(seconds: int, field: str) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         raise invalid(f"{field}: {seconds} is no time in Unix seconds", field=field) from None
-
-
-def error_to(error: CyxError) -> common.Error:
-    return common.Error(code=wire.CODES[error.code].grpc, message=error.message, details=str(error.code))
 
 
 # jobs

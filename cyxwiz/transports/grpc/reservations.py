@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from cyxwiz import wire
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
 from cyxwiz.domain.ids import NodeId, ReservationId, UserId, parse_node_id, parse_reservation_id
@@ -24,6 +23,7 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2, reservation_pb2_grpc
 from cyxwiz.protocol import reservation_pb2 as pb
 from cyxwiz.services.api import parse_cursor, place_cursor
+from cyxwiz.services.in_band import error_to
 from cyxwiz.services.jobconfig import count_of, spec_of
 from cyxwiz.services.legacy import LegacyNodes
 from cyxwiz.services.reservation_reports import ReservationReports
@@ -32,7 +32,6 @@ from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import seconds_to
 
 MAX_PAGE = 100
-GONE = 410  # its time ran out
 STATUS = {
     ReservationState.PENDING: pb.RESERVATION_PENDING,
     ReservationState.ACTIVE: pb.RESERVATION_ACTIVE,
@@ -303,12 +302,6 @@ def status_of(reservation: Reservation) -> pb.ReservationStatus:
     return pb.RESERVATION_COMPLETING if reservation.ending else STATUS[reservation.state]
 
 
-def error_of(error: CyxError) -> common.Error:
-    """The earlier system's numbers, which are HTTP's; `details` has our own word."""
-    number = GONE if error.details.get("expired") else wire.CODES[error.code].http
-    return common.Error(code=number, message=error.message, details=str(error.code))
-
-
 async def _of_one(reservation_id: str, act: Callable[[Principal], Awaitable[R]], kind: Callable[..., R]) -> R:
     parse_reservation_id(reservation_id)
     return await _in_band(act, kind)
@@ -322,7 +315,7 @@ async def _in_band(act: Callable[[Principal], Awaitable[R]], kind: Callable[...,
     except CyxError as error:
         if error.code in (Code.UNAUTHENTICATED, Code.INTERNAL):
             raise
-        return kind(status=common.STATUS_FAILED, error=error_of(error))
+        return kind(status=common.STATUS_FAILED, error=error_to(error))
 
 
 def _job_of(request: pb.ReserveNodeRequest) -> JobSpec | None:
