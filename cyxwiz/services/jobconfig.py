@@ -12,6 +12,7 @@ from cyxwiz.services.definition import batch_of, parse_definition
 from cyxwiz.services.hardware import DEVICE_FROM_WIRE
 from cyxwiz.services.jobfile import MAX_SECONDS, MAX_SIZE, epochs_of
 from cyxwiz.services.pricing import units_of
+from cyxwiz.services.validation import refuse_nul
 
 DEFAULT_EPOCHS = 10
 GIB = 2**30
@@ -42,7 +43,8 @@ def count_of(value: int, default: int, field: str, most: int | None = None) -> i
 
 
 def spec_of(config: job_pb.JobConfig) -> JobSpec:
-    """A job as the wire contract describes it. A `seed` among the hyperparameters is the job's seed."""
+    """A job as the wire contract describes it. A `seed` among the hyperparameters is the job's seed. Raises INVALID."""
+    refuse_nul(config)
     hyperparameters = dict(config.hyperparameters)
     seed = hyperparameters.pop("seed", "0")
     try:

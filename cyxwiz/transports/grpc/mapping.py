@@ -20,6 +20,7 @@ from cyxwiz.services.jobconfig import TYPES
 from cyxwiz.services.jobs import Assignment
 from cyxwiz.services.nodes import Registration
 from cyxwiz.services.pricing import pricing_of, pricing_to, states_prices
+from cyxwiz.services.validation import refuse_nul
 
 TYPE_TO = {kind: number for number, kind in TYPES.items() if number}
 STATUS_TO = {
@@ -119,6 +120,7 @@ def config_to(job: Job, model: str) -> job_pb.JobConfig:
 
 def registration_of(info: node_pb.NodeInfo, public_key: bytes, peer: str) -> Registration:
     """A node of the earlier kind; it serves clients itself at the port that it names."""
+    refuse_nul(info)
     for field in ("compute_score", "reputation_score", "staked_amount", "average_rating", "uptime_percentage"):
         if not math.isfinite(getattr(info, field)):
             raise invalid(f"{field}: must be a finite number", field=field)

@@ -28,6 +28,7 @@ from cyxwiz.services.jobconfig import count_of, spec_of
 from cyxwiz.services.legacy import LegacyNodes
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Look, Reservations
+from cyxwiz.services.validation import refuse_nul
 from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import seconds_to
 
@@ -58,6 +59,7 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
             if not request.node_id:
                 raise invalid("node_id: must be given", field="node_id")
             _stated(request.user_wallet)
+            refuse_nul(request)
             made = await self._reservations.reserve(
                 actor,
                 request.node_id,
