@@ -24,7 +24,7 @@ from cyxwiz.services import proof_views, views
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.blockchain_api import BlockchainApi
 from cyxwiz.services.budgets import Budgets
-from cyxwiz.services.call import Args, Call, Paging
+from cyxwiz.services.call import Args, Call, Paging, takes_nothing
 from cyxwiz.services.jobfile import parse_jobfile, parse_submission
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.money_api import MoneyApi
@@ -144,10 +144,6 @@ class WatchFrom(Args):
     cursor: str | None = Field(None, max_length=80)
 
 
-class Nothing(Args):
-    pass
-
-
 class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
     """The use cases as documents. Methods whose names end a public door need a caller unless they say otherwise."""
 
@@ -205,6 +201,7 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         args = call.read(QuoteJob)
         return await self.quoting.quote(call.caller, parse_jobfile(args.job), args.wallet_address)
 
+    @takes_nothing
     async def get_job(self, call: Call) -> Json:
         return views.job(await self.jobs.get(call.caller, call.id))
 
@@ -227,9 +224,11 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
     async def cancel_job(self, call: Call) -> Json:
         return views.job(await self.jobs.cancel(call.caller, call.id, call.read(Reason).reason))
 
+    @takes_nothing
     async def pause_job(self, call: Call) -> Json:
         return views.job(await self.jobs.pause(call.caller, call.id))
 
+    @takes_nothing
     async def resume_job(self, call: Call) -> Json:
         return views.job(await self.jobs.resume(call.caller, call.id))
 
@@ -240,10 +239,12 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         limit = call.read(Newest).limit
         return views.checkpoints(call.id, await self.jobs.checkpoints(call.caller, call.id, limit))
 
+    @takes_nothing
     async def delete_job(self, call: Call) -> Json:
         await self.jobs.delete(call.caller, call.id)
         return {"id": call.id, "deleted": True}
 
+    @takes_nothing
     async def explain_job(self, call: Call) -> Json:
         return views.explanation(await self.jobs.explain(call.caller, call.id))
 
@@ -257,11 +258,13 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         lines = await self.jobs.logs(call.caller, call.id, tail.after, tail.limit)
         return {"job_id": call.id, "logs": [views.log_line(line) for line in lines], "next_after": _next(lines, tail)}
 
+    @takes_nothing
     async def get_job_result(self, call: Call) -> Json:
         found = await self.jobs.result(call.caller, call.id)
         proof = await self.jobs.proof(call.caller, call.id)
         return {**views.result(found), **proof_views.of_result(proof.proof, proof.verification)}
 
+    @takes_nothing
     async def get_job_proof(self, call: Call) -> Json:
         return proof_views.document(await self.jobs.proof(call.caller, call.id))
 
@@ -293,20 +296,25 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         )
         return views.reserved(made, self._clock.now())
 
+    @takes_nothing
     async def get_reservation(self, call: Call) -> Json:
-        return views.reservation(await self.reservations.get(call.caller, call.id), self._clock.now())
+        return await self._reservation(call)
 
     async def extend_reservation(self, call: Call) -> Json:
         minutes = call.read(Extension).additional_minutes
         await self.reservations.extend(call.caller, call.id, minutes, call.idempotency_key)
-        return await self.get_reservation(call)
+        return await self._reservation(call)
 
     async def release_reservation(self, call: Call) -> Json:
         await self.reservations.release(call.caller, call.id, call.read(Reason).reason)
-        return await self.get_reservation(call)
+        return await self._reservation(call)
+
+    async def _reservation(self, call: Call) -> Json:
+        return views.reservation(await self.reservations.get(call.caller, call.id), self._clock.now())
 
     # nodes
 
+    @takes_nothing
     async def get_stats(self, call: Call) -> Json:
         return await self._store.read(stats_document)
 
@@ -322,6 +330,7 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         now = self._clock.now()
         return views.page("nodes", result, lambda node: self._node_view(node, now), args.page, args.limit)
 
+    @takes_nothing
     async def get_node(self, call: Call) -> Json:
         """With the latest of what made its reputation."""
         actor = call.caller
@@ -341,15 +350,18 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         alive = self.nodes.liveness
         return views.node(node, now, alive.closed(node.id), (alive.round_trip(node.id), alive.network_rate(node.id)))
 
+    @takes_nothing
     async def drain_node(self, call: Call) -> Json:
         return self._node_view(await self.nodes.cordon(call.caller, call.id, on=True), self._clock.now())
 
+    @takes_nothing
     async def resume_node(self, call: Call) -> Json:
         return self._node_view(await self.nodes.cordon(call.caller, call.id, on=False), self._clock.now())
 
     async def ban_node(self, call: Call) -> Json:
         return self._node_view(await self.nodes.ban(call.caller, call.id, call.read(Ban).seconds), self._clock.now())
 
+    @takes_nothing
     async def unban_node(self, call: Call) -> Json:
         return self._node_view(await self.nodes.unban(call.caller, call.id), self._clock.now())
 
@@ -368,6 +380,7 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         result = await self.accounts.join_tokens(call.caller, args.offset, args.limit)
         return views.page("tokens", result, views.join_token, args.page, args.limit)
 
+    @takes_nothing
     async def revoke_node_token(self, call: Call) -> Json:
         return views.join_token(await self.accounts.revoke_join_token(call.caller, call.id))
 
@@ -387,6 +400,7 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         await self.accounts.logout(call.bearer, call.read(LogoutTokens).refresh_token)
         return {"logged_out": True}
 
+    @takes_nothing
     async def who_am_i(self, call: Call) -> Json:
         actor = call.caller
         user = await self.accounts.user(actor)
@@ -402,12 +416,14 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         result = await self.accounts.users(call.caller, args.offset, args.limit)
         return views.page("users", result, views.user, args.page, args.limit)
 
+    @takes_nothing
     async def disable_user(self, call: Call) -> Json:
         return views.user(await self.accounts.disable_user(call.caller, call.id))
 
     async def set_user_budget(self, call: Call) -> Json:
         return views.budget(await self.budgets.set(call.caller, call.id, call.read(NewBudget).amount))
 
+    @takes_nothing
     async def get_user_budget(self, call: Call) -> Json:
         return views.budget(await self.budgets.get(call.caller, call.id))
 
@@ -420,9 +436,11 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         result = await self.accounts.keys(call.caller, args.offset, args.limit)
         return views.page("keys", result, views.key, args.page, args.limit)
 
+    @takes_nothing
     async def revoke_key(self, call: Call) -> Json:
         return views.key(await self.accounts.revoke_key(call.caller, call.id))
 
+    @takes_nothing
     async def create_ticket(self, call: Call) -> Json:
         return {"ticket": await self.accounts.ticket(call.caller), "expires_in": 60}
 

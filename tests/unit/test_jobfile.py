@@ -58,6 +58,17 @@ def test_a_wire_job_has_the_bounds_of_a_job_file(field: str) -> None:
         assert caught.value.code is Code.INVALID
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{"payment_address": "a\0b"}, {"hyperparameters": {"note": "a\0b"}}, {"hyperparameters": {"a\0b": "1"}}],
+    ids=["text", "value", "key"],
+)
+def test_a_nul_is_no_text_of_a_wire_job(given: dict[str, Any]) -> None:
+    with pytest.raises(CyxError, match=f"^{next(iter(given))}: .* NUL") as caught:
+        spec_of(wire_job(**given))
+    assert caught.value.code is Code.INVALID
+
+
 def test_a_small_file_gets_the_published_defaults() -> None:
     spec = parse_jobfile(SMALL)
     assert (spec.name, spec.type, spec.priority) == ("", JobType.TRAINING, Priority.NORMAL)

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, invalid
-from cyxwiz.services.api import Call, Nothing
+from cyxwiz.services.call import Call, Nothing
 from cyxwiz.services.validation import read_object
 from cyxwiz.transports.auth import Guard, bearer_of
 from cyxwiz.transports.rest import errors

@@ -97,7 +97,14 @@ def operations(api: Api) -> list[Operation]:
             body=WalletProof,
             access=Access.LOGIN,
         ),
-        Operation("GET", "/api/wallet/links", "The wallets that are linked to you", "LinkedWallets", api.list_wallets),
+        Operation(
+            "GET",
+            "/api/wallet/links",
+            "The wallets that are linked to you",
+            "LinkedWallets",
+            api.list_wallets,
+            query=Paging,
+        ),
         Operation(
             "POST",
             "/api/wallet/links",

@@ -112,7 +112,7 @@ MONEY_DOCUMENTS: dict[str, Schema] = {
     ),
     "WalletNonceMade": record(nonce=TEXT, message=TEXT, expires_at=TIME),
     "LinkedWallet": record(wallet_address=TEXT, linked_at=TIME),
-    "LinkedWallets": record(wallets=many(ref("LinkedWallet"))),
+    "LinkedWallets": page("wallets", "LinkedWallet"),
     "UnlinkedWallet": record(wallet_address=TEXT, unlinked=FLAG),
     "BlockchainWallet": record(
         address=TEXT,
