@@ -322,6 +322,10 @@ async def test_the_owners_next_job_is_gone_on_with(server: Central, tmp_path: Pa
         ):
             await stream.say(new_job_config=config)
             assert (await stream.until("error")).error.error_code == code
+        for malformed in (pb.StartNewJobRequest(job_id="x"), pb.StartNewJobRequest(reservation_id="x")):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await on.engine.stub.StartNewJob(malformed, metadata=on.engine.metadata)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         another = await submit(server, epochs=1)
         await assignment(server, another.id)
         await stream.say(new_job_config=job_pb2.JobConfig(job_id=another.id, epochs=1))

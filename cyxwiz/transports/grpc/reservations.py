@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from cyxwiz.domain.account import Principal
-from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
-from cyxwiz.domain.ids import NodeId, ReservationId, UserId, parse_node_id, parse_reservation_id
+from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.ids import NodeId, ReservationId, parse_engine_job_id, parse_node_id, parse_reservation_id
 from cyxwiz.domain.job import JobSpec
 from cyxwiz.domain.money import UNITS_PER_CYXWIZ
 from cyxwiz.domain.reservation import Reservation
@@ -145,7 +145,7 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
         size = min(MAX_PAGE, count_of(request.page_size, MAX_PAGE, "page_size"))
         after = parse_cursor(request.page_token) if request.page_token else None
         query = ReservationQuery(
-            owner_id=_owner(actor, request.user_id),
+            owner_id=caller().whose(request.user_id, "reservations"),
             at=self._clock.now() if request.active_only else None,
             limit=size,
             after=(after[0], ReservationId(after[1])) if after else None,
@@ -175,6 +175,8 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
                 message="extend it, or it ends soon" if heard.should_extend else "",
             )
 
+        if request.job_id:
+            parse_engine_job_id(request.job_id)
         return await _of_one(request.reservation_id, act, pb.EngineHeartbeatResponse)
 
     async def GetActiveReservations(
@@ -330,15 +332,6 @@ def _job_of(request: pb.ReserveNodeRequest) -> JobSpec | None:
 def _stated(wallet: str) -> None:
     if not wallet:
         raise invalid("user_wallet: must be given", field="user_wallet")
-
-
-def _owner(actor: Principal, user_id: str) -> UserId | None:
-    """Whose reservations are asked for. A caller may name themself by id or name; an admin anybody."""
-    if not user_id or user_id in (actor.id, actor.name):
-        return None if actor.is_admin and not user_id else actor.id
-    if not actor.is_admin:
-        raise forbidden("You can list only your own reservations: leave user_id empty")
-    return UserId(user_id)
 
 
 def _money_of(reservation: Reservation) -> str:
