@@ -20,8 +20,6 @@ from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.views import Json
 from cyxwiz.services.wallets import Wallets
 
-NOT_LOCKED: Json = {"locked": None, "locked_units": None}
-
 
 class Account(Args):
     address: str = Field("", max_length=64, description='"": your own')
@@ -111,7 +109,7 @@ def wallet(item: Wallet) -> Json:
         "backend": item.info.backend,
         "network": item.info.network or None,
         **views.money("balance", item.balance_units),
-        **(views.money("locked", item.locked_units) if item.locked_units is not None else NOT_LOCKED),
+        **views.money("locked", item.locked_units),
         "token_mint": item.info.token_mint or None,
         "program_id": item.info.program_id or None,
         "rpc_endpoint": item.info.rpc_endpoint or None,

@@ -379,6 +379,7 @@ async def test_budgets(house: Central, alice: httpx.AsyncClient, admin: httpx.As
     refused(await alice.post("/api/jobs", json=JOB), "FUNDS")
     seen = (await alice.get("/api/users/alice/budget")).json()
     assert (seen["budget"], seen["reserved"], seen["spent"]) == ("0.001", "0", "0")
+    assert (seen["budget_units"], seen["left_units"], seen["spent_units"]) == (10**6, 10**6, 0)
     assert (await admin.post("/api/users/alice/budget", json={"amount": "none"})).json()["left"] is None
     assert (await alice.post("/api/jobs", json=JOB)).status_code == 201
 

@@ -367,8 +367,9 @@ MONEY_DOCUMENTS: dict[str, Schema] = {
         name=TEXT,
         month=TEXT,
         budget=maybe(MONEY),
-        reserved=MONEY,
-        spent=MONEY,
+        budget_units=maybe(WHOLE),
+        **amounts("reserved", "spent"),
         left=maybe(MONEY),
+        left_units=maybe(WHOLE),
     ),
 }
