@@ -15,7 +15,7 @@ from cyxwiz.domain.events import Event, StoredEvent
 from cyxwiz.domain.ids import JobId, NodeId, ReservationId, Token, UserId
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType, Lease, LogLine, MetricPoint, Priority, Tenure
 from cyxwiz.domain.link import Links
-from cyxwiz.domain.node import LoadSample, Node
+from cyxwiz.domain.node import LoadSample, Node, NodeStatus
 from cyxwiz.domain.payment import Movement, Payment
 from cyxwiz.domain.reputation import ReputationEntry
 from cyxwiz.domain.reservation import Reservation
@@ -79,7 +79,7 @@ class NodeQuery:
     """By name, then id. A node's `load` and `reservation_id` are filled in."""
 
     owner_id: UserId | None = None
-    states: frozenset[NodeState] = frozenset()
+    status: NodeStatus | None = None
     region_contains: str = ""
     offset: int = 0
     limit: int = 100

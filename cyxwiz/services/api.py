@@ -14,10 +14,10 @@ from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import JobId, parse_node_id, parse_user_id
 from cyxwiz.domain.job import Job, JobType
 from cyxwiz.domain.link import VALID
-from cyxwiz.domain.node import Node
+from cyxwiz.domain.node import Node, NodeStatus
 from cyxwiz.domain.reputation import MAX_NOTE
 from cyxwiz.domain.reservation import MAX_MINUTES, MIN_MINUTES
-from cyxwiz.domain.states import JobState, NodeState
+from cyxwiz.domain.states import JobState
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery, NodeQuery, ReservationQuery, Store
 from cyxwiz.services import proof_views, views
@@ -60,7 +60,7 @@ class QuoteJob(Args):
 
 class NodeList(Paging):
     mine: bool = False
-    status: Literal["online", "offline", "banned"] | None = None
+    status: NodeStatus | None = None
     region: str = Field("", max_length=64)
 
 
@@ -322,9 +322,8 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         args = call.read(NodeList)
         actor = call.caller
         owner_id = actor.id if args.mine else None
-        states = frozenset({NodeState(args.status)}) if args.status else frozenset[NodeState]()
         query = NodeQuery(
-            owner_id=owner_id, states=states, region_contains=args.region, offset=args.offset, limit=args.limit
+            owner_id=owner_id, status=args.status, region_contains=args.region, offset=args.offset, limit=args.limit
         )
         result = await self.nodes.list(query)
         now = self._clock.now()

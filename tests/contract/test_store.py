@@ -388,7 +388,9 @@ async def test_nodes(store: Store, clock: HandClock) -> None:
     assert await store.read(lambda tx: tx.fleet()) == [second, replace(first, load=1)]
     assert await store.read(lambda tx: (tx.node_state(second.id), tx.node_state(twin.id))) == (second.state, None)
     for query, names in (
-        (NodeQuery(states=frozenset({NodeState.ONLINE})), ["b"]),
+        (NodeQuery(status="offline"), ["a"]),
+        (NodeQuery(status="online"), []),
+        (NodeQuery(status="busy"), ["b"]),
         (NodeQuery(region_contains="eu-"), ["a", "b"]),
         (NodeQuery(owner_id=UserId("nobody")), []),
         (NodeQuery(offset=1), ["b"]),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from cyxwiz import wire
+from cyxwiz.domain.node import NodeStatus
 from cyxwiz.transports.rest.schemas_money import MONEY_DOCUMENTS
 from cyxwiz.transports.rest.shapes import (
     ANYTHING,
@@ -229,7 +232,7 @@ DOCUMENTS: dict[str, Schema] = {
         ("reputation_account", "links"),
         id=UUID,
         name=TEXT,
-        status=one_of("offline", "online", "busy", "draining", "banned"),
+        status=one_of(*get_args(NodeStatus)),
         region=TEXT,
         reputation=SHARE,
         tier=one_of("premium", "normal", "probation", "banned"),
