@@ -85,10 +85,6 @@ class Tail(Args):
     limit: int = Field(1000, ge=1, le=MAX_POINTS)
 
 
-class Newest(Args):
-    limit: int = Field(20, ge=1, le=1000)
-
-
 class Span(Args):
     start: AwareDatetime | None = None
     end: AwareDatetime | None = None
@@ -106,6 +102,10 @@ class Ban(Args):
 class Complaint(Args):
     job_id: str
     reason: str = Field(min_length=1, max_length=MAX_NOTE)
+
+
+class NodeTokenList(Paging):
+    usable: bool | None = Field(None, description="neither revoked nor expired nor used up")
 
 
 class NodeToken(Args):
@@ -132,8 +132,16 @@ class NewUser(Args):
     role: Literal["user", "operator", "admin"] = "user"
 
 
+class UserList(Paging):
+    role: Literal["user", "operator", "admin"] | None = None
+
+
 class NewBudget(Args):
     amount: str = Field(max_length=80)
+
+
+class KeyList(Paging):
+    revoked: bool | None = None
 
 
 class NewKey(Args):
@@ -236,8 +244,9 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         return views.job(await self.jobs.preempt(call.caller, call.id, call.read(Reason).reason))
 
     async def get_job_checkpoints(self, call: Call) -> Json:
-        limit = call.read(Newest).limit
-        return views.checkpoints(call.id, await self.jobs.checkpoints(call.caller, call.id, limit))
+        args = call.read(Paging)
+        found = await self.jobs.checkpoints(call.caller, call.id, args.offset, args.limit)
+        return {"job_id": call.id, **views.page("checkpoints", found, views.checkpoint, args.page, args.limit)}
 
     @takes_nothing
     async def delete_job(self, call: Call) -> Json:
@@ -375,8 +384,8 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         return {"token": text, **views.join_token(token)}
 
     async def list_node_tokens(self, call: Call) -> Json:
-        args = call.read(Paging)
-        result = await self.accounts.join_tokens(call.caller, args.offset, args.limit)
+        args = call.read(NodeTokenList)
+        result = await self.accounts.join_tokens(call.caller, args.offset, args.limit, args.usable)
         return views.page("tokens", result, views.join_token, args.page, args.limit)
 
     @takes_nothing
@@ -411,8 +420,9 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         return views.user(await self.accounts.create_user(call.actor, args.name, args.password, Role(args.role)))
 
     async def list_users(self, call: Call) -> Json:
-        args = call.read(Paging)
-        result = await self.accounts.users(call.caller, args.offset, args.limit)
+        args = call.read(UserList)
+        role = Role(args.role) if args.role else None
+        result = await self.accounts.users(call.caller, args.offset, args.limit, role)
         return views.page("users", result, views.user, args.page, args.limit)
 
     @takes_nothing
@@ -431,8 +441,8 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         return {"id": key.id, "key": text, "name": key.name, "created_at": views.instant(key.created_at)}
 
     async def list_keys(self, call: Call) -> Json:
-        args = call.read(Paging)
-        result = await self.accounts.keys(call.caller, args.offset, args.limit)
+        args = call.read(KeyList)
+        result = await self.accounts.keys(call.caller, args.offset, args.limit, args.revoked)
         return views.page("keys", result, views.key, args.page, args.limit)
 
     @takes_nothing

@@ -386,10 +386,10 @@ class Jobs:
 
         return await self._store.write(unit)
 
-    async def checkpoints(self, actor: Principal, job_id: str, limit: int) -> Sequence[Checkpoint]:
+    async def checkpoints(self, actor: Principal, job_id: str, offset: int, limit: int) -> Page[Checkpoint]:
         """The newest first."""
         parsed = parse_job_id(job_id)
-        return await self._store.read(lambda tx: tx.checkpoints(owned(tx, actor, parsed).id, limit))
+        return await self._store.read(lambda tx: tx.checkpoint_page(owned(tx, actor, parsed).id, offset, limit))
 
     async def delete(self, actor: Principal, job_id: str) -> None:
         """Forgets an ended job with its curve, logs and result. Raises CONFLICT while it has not ended."""

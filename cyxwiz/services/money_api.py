@@ -42,6 +42,10 @@ class PaymentList(Paging):
     job_id: str | None = None
 
 
+class TransactionList(Paging):
+    kind: str = Field("", max_length=32, description="such as lock, settle, refund, grant, deposit or withdraw")
+
+
 class MoneyApi:
     """`payments` is None where no ledger is configured: every method then is UNSUPPORTED."""
 
@@ -65,8 +69,9 @@ class MoneyApi:
         return views.page("payments", await self.money.payments(call.caller, query), payment, args.page, args.limit)
 
     async def list_transactions(self, call: Call) -> Json:
-        args = call.read(Paging)
-        found = await self.money.history(call.caller, MovementQuery(offset=args.offset, limit=args.limit))
+        args = call.read(TransactionList)
+        kinds = frozenset({args.kind}) if args.kind else frozenset[str]()
+        found = await self.money.history(call.caller, MovementQuery(kinds=kinds, offset=args.offset, limit=args.limit))
         return views.page("transactions", found, movement, args.page, args.limit)
 
     async def top_up_job(self, call: Call) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -125,24 +125,18 @@ def result(item: JobResult) -> Json:
     }
 
 
-def checkpoints(job_id: str, items: Sequence[Checkpoint]) -> Json:
+def checkpoint(item: Checkpoint) -> Json:
     return {
-        "job_id": job_id,
-        "checkpoints": [
-            {
-                "number": item.number,
-                "at": instant(item.at),
-                "node_id": item.node_id,
-                "epoch": item.epoch,
-                "batch": item.batch,
-                "step": item.step,
-                "progress": item.progress,
-                "sha256": item.sha256,
-                "size": item.size,
-                "kept": item.kept,
-            }
-            for item in items
-        ],
+        "number": item.number,
+        "at": instant(item.at),
+        "node_id": item.node_id,
+        "epoch": item.epoch,
+        "batch": item.batch,
+        "step": item.step,
+        "progress": item.progress,
+        "sha256": item.sha256,
+        "size": item.size,
+        "kept": item.kept,
     }
 
 

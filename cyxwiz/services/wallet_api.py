@@ -11,6 +11,7 @@ from pydantic import Field
 from cyxwiz.domain.account import UserWallet
 from cyxwiz.domain.base58 import decode
 from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.states import JobState
 from cyxwiz.domain.wallet_proof import Purpose
 from cyxwiz.ports.store import Page
 from cyxwiz.services import views
@@ -31,6 +32,10 @@ class WalletProof(Args):
     nonce: str = Field(max_length=200)
 
 
+class ReceiptList(Paging):
+    status: Literal["completed", "failed", "cancelled"] | None = None
+
+
 class WalletApi:
     receipts: Receipts
     wallets: Wallets
@@ -47,8 +52,9 @@ class WalletApi:
         return await self.receipts.of_job(call.caller, call.id)
 
     async def list_receipts(self, call: Call) -> Json:
-        args = call.read(Paging)
-        found = await self.receipts.list(call.caller, args.offset, args.limit)
+        args = call.read(ReceiptList)
+        state = JobState(args.status) if args.status else None
+        found = await self.receipts.list(call.caller, args.offset, args.limit, state)
         return views.page("receipts", found, lambda line: line, args.page, args.limit)
 
     # wallets

@@ -158,22 +158,18 @@ DOCUMENTS: dict[str, Schema] = {
     "MetricPoint": record(
         offset=WHOLE, at=TIME, attempt=WHOLE, epoch=WHOLE, progress=SHARE, epoch_ended=FLAG, metrics=NUMBERS
     ),
-    "JobCheckpoints": record(
-        job_id=UUID,
-        checkpoints=many(
-            record(
-                number=WHOLE,
-                at=TIME,
-                node_id=UUID,
-                epoch=WHOLE,
-                batch=WHOLE,
-                step=WHOLE,
-                progress=SHARE,
-                sha256=TEXT,
-                size=WHOLE,
-                kept=FLAG,
-            )
-        ),
+    "JobCheckpoints": page("checkpoints", "JobCheckpoint", job_id=UUID),
+    "JobCheckpoint": record(
+        number=WHOLE,
+        at=TIME,
+        node_id=UUID,
+        epoch=WHOLE,
+        batch=WHOLE,
+        step=WHOLE,
+        progress=SHARE,
+        sha256=TEXT,
+        size=WHOLE,
+        kept=FLAG,
     ),
     "JobLogs": record(job_id=UUID, logs=many(ref("LogLine")), next_after=WHOLE),
     "LogLine": record(offset=WHOLE, at=TIME, level=TEXT, source=TEXT, message=TEXT),
