@@ -109,7 +109,7 @@ class _Resources(Part):
 
 
 class _Payment(Part):
-    max_price: Annotated[str, BeforeValidator(_plain)] = "0"
+    max_price: Annotated[str, Field(min_length=1), BeforeValidator(_plain)] = ""  # no limit, which none may state
     address: Annotated[str, Field(max_length=200)] = ""
     quote: Annotated[str, Field(max_length=64, description="a quote's id; then one of the next two is due")] = ""
     transaction: Annotated[str, Field(max_length=2000, description="the quote's, signed, in base64")] = ""
@@ -205,7 +205,7 @@ def _spec(file: JobFile) -> JobSpec:
             nodes=file.resources.nodes,
             min_nodes=file.resources.min_nodes,
         ),
-        max_price_units=parse_cyxwiz(file.payment.max_price, "payment.max_price"),
+        max_price_units=_cap(file.payment.max_price),
         payment_address=file.payment.address,
         labels=file.labels,
         checkpoint_every=file.checkpoint.every,
@@ -216,6 +216,16 @@ def _spec(file: JobFile) -> JobSpec:
     )
     check_spec(spec)
     return spec
+
+
+def _cap(text: str) -> int:
+    """Units that a job may cost at most; 0, no limit, where it says nothing of it."""
+    if not text:
+        return 0
+    units = parse_cyxwiz(text, "payment.max_price")
+    if not units:
+        raise invalid("payment.max_price: no node works for 0; leave it out for no limit", field="payment.max_price")
+    return units
 
 
 def check_spec(spec: JobSpec) -> None:

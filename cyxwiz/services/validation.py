@@ -28,6 +28,7 @@ WORDS = {
     "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
+    "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
 }
 

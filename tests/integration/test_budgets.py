@@ -26,8 +26,8 @@ class World:
         self.house, self.clock, self.admin, self.bob = house, clock, admin, bob
         self.budgets = house.api.budgets
 
-    async def submit(self, seconds: float, max_price: str = "0") -> Job:
-        spec = parse_jobfile({**JOB, "payment": {"max_price": max_price}})
+    async def submit(self, seconds: float, max_price: str = "") -> Job:
+        spec = parse_jobfile({**JOB, "payment": {"max_price": max_price} if max_price else {}})
         return (await self.house.jobs.submit(self.bob, replace(spec, expected_seconds=seconds)))[0]
 
     async def figures(self) -> tuple[int, int, int | None]:

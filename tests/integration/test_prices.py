@@ -33,8 +33,8 @@ class Market:
     def __init__(self, house: Central, bob: Principal, clock: HandClock) -> None:
         self.house, self.bob, self.clock = house, bob, clock
 
-    def spec(self, max_price: str = "0", expected: float = 3600.0) -> JobSpec:
-        spec = parse_jobfile({**JOB, "payment": {"max_price": max_price}})
+    def spec(self, max_price: str = "", expected: float = 3600.0) -> JobSpec:
+        spec = parse_jobfile({**JOB, "payment": {"max_price": max_price} if max_price else {}})
         return replace(spec, expected_seconds=expected)
 
     async def place(self, spec: JobSpec) -> Job:
