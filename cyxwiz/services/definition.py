@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cyxwiz.domain.errors import CyxError, invalid
 from cyxwiz.domain.ids import parse_job_id
@@ -27,8 +27,15 @@ class Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
+def _object_or_text(value: object) -> object:
+    """Says itself what is wrong: of a choice of types, pydantic would name its own."""
+    if not isinstance(value, dict | str):
+        raise ValueError("must be an object of keys and values, or its JSON text")
+    return value
+
+
 class Model(Part):
-    graph: dict[str, Any] | str | None = None
+    graph: Annotated[dict[str, Any] | str, BeforeValidator(_object_or_text)] | None = None
     layers: list[Any] | None = None
     script: str | None = None  # which of the files to run
     files: dict[str, str] | None = None  # path to SHA-256 of a blob

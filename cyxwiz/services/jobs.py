@@ -128,6 +128,8 @@ class Jobs:
         """Raises what a submit refuses without a look at the store."""
         actor.require(Role.USER, Role.OPERATOR)
         check_spec(spec)
+        if spec.payment_address and self._payments is not None and self._payments.ledger.info.network:
+            parse_wallet(spec.payment_address, "payment_address")
 
     async def submit(
         self, actor: Principal, spec: JobSpec, key: str = "", lock: SignedLock | None = None
@@ -142,8 +144,6 @@ class Jobs:
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "This central is stopping: submit again once it is back")
         self.check(actor, spec)
-        if spec.payment_address and self._payments is not None and self._payments.ledger.info.network:
-            parse_wallet(spec.payment_address, "payment_address")
         request = Repeats(f"submit:{actor.id}", key, json.dumps(asdict(spec), sort_keys=True, default=str))
         job = self.new(actor.id, spec, lock.payment.job_id if lock else None)
 

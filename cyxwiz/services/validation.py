@@ -49,7 +49,7 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
             stored as text (NUL, half a surrogate pair).
     """
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        value: object = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
         if b"\\u" in data:  # only an escape can bring in what no text may hold
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -64,7 +64,7 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
         raise invalid(f"The {what} must be a JSON object")
     if b"\\u0000" in data and _holds_nul(value):
         raise invalid(f"The {what} holds a NUL character, which can't be stored")
-    return value
+    return cast("dict[str, Any]", value)
 
 
 def refuse_nul(message: Message) -> None:

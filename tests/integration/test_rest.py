@@ -260,6 +260,7 @@ BAD_JOBS: list[tuple[dict[str, Any], str]] = [
     ({"seed": 2**70}, "seed"),
     ({"colour": "red"}, "colour"),
     ({"model": {"layers": [], "colour": 1}}, "model.colour"),
+    ({"model": {"graph": 1}}, "model.graph"),
     ({"priority": "urgent"}, "priority"),
     ({"name": "x" * 201}, "name"),
     ({"name": None}, "name"),

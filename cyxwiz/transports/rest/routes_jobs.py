@@ -58,7 +58,7 @@ def operations(api: Api, guard: Guard, streams: Streams) -> list[Operation]:
             "Plan",
             api.plan_job,
             body=JobFile,
-            refuses=taken,
+            refuses=(*taken, Code.CONFLICT),
         ),
         Operation(
             "POST",
