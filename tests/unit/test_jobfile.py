@@ -60,12 +60,24 @@ def test_a_wire_job_has_the_bounds_of_a_job_file(field: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"payment_address": "a\0b"}, {"hyperparameters": {"note": "a\0b"}}, {"hyperparameters": {"a\0b": "1"}}],
+    [
+        {"payment_address": "a\0b"},
+        {"hyperparameters": {"note": "a\0b"}},
+        {"hyperparameters": {"a\0b": "1"}},
+    ],
     ids=["text", "value", "key"],
 )
 def test_a_nul_is_no_text_of_a_wire_job(given: dict[str, Any]) -> None:
     with pytest.raises(CyxError, match=f"^{next(iter(given))}: .* NUL") as caught:
         spec_of(wire_job(**given))
+    assert caught.value.code is Code.INVALID
+
+
+@pytest.mark.parametrize("bad", ["a\0b", "\ud800"])
+def test_what_no_text_may_hold_is_none_of_a_definition(bad: str) -> None:
+    script = {"script": "a.py", "files": {"a.py": "0" * 64}, "args": [bad]}
+    with pytest.raises(CyxError, match="The model definition holds") as caught:
+        spec_of(job_pb.JobConfig(dataset_uri="builtin:digits", model_definition=json.dumps(script)))
     assert caught.value.code is Code.INVALID
 
 
@@ -312,7 +324,8 @@ def test_a_script_instead_of_a_model() -> None:
     text = json.dumps({"script": "a/train.py", "files": {"a/train.py": SHA}, "args": ["-x"]})
     assert parse_definition(text) == Definition("", spec.script), "the same on the wire"
     assert parse_definition('{"layers": [1]}') == Definition('{"layers": [1]}')
-    assert parse_definition('{"script": ') == Definition('{"script": ')
+    with pytest.raises(CyxError, match="is no JSON"):
+        parse_definition('{"script": ')
 
 
 @pytest.mark.parametrize(
