@@ -39,7 +39,7 @@ def parse_span(text: str, option: str) -> float:
 @nodes.command("list")
 def list_nodes(
     context: typer.Context,
-    status: Annotated[str | None, typer.Option(help="online, offline or banned")] = None,
+    status: Annotated[str | None, typer.Option(help="online, busy, draining, offline or banned")] = None,
     region: Annotated[str | None, typer.Option(help="part of the region's name")] = None,
     page: Annotated[int, typer.Option(min=1)] = 1,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 20,

@@ -36,7 +36,7 @@ def show_wallet(
 
     async def work(client: Client) -> Json:
         found = await client.wallet(address)
-        return found if address else {**found, **await client.wallets()}
+        return found if address else {**found, "wallets": (await client.wallets())["wallets"]}
 
     here.show(here.ask(work), show_money.wallet)
 

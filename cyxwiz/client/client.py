@@ -245,8 +245,8 @@ class Client(Market, MoneyCalls, ReservationCalls, StakeCalls):
     async def preempt(self, job_id: str, reason: str = "") -> Json:
         return await self._ask("PreemptJob", job_id, {"reason": reason or None})
 
-    async def checkpoints(self, job_id: str, limit: int = 20) -> Json:
-        return await self._read("GetJobCheckpoints", job_id, limit=limit)
+    async def checkpoints(self, job_id: str, page: int = 1, limit: int = 20) -> Json:
+        return await self._read("GetJobCheckpoints", job_id, page=page, limit=limit)
 
     async def delete(self, job_id: str) -> Json:
         return await self._ask("DeleteJob", job_id)

@@ -68,9 +68,9 @@ class MoneyCalls:
 
     # wallets
 
-    async def wallets(self) -> Json:
+    async def wallets(self, page: int = 1, limit: int = 20) -> Json:
         """The wallets that are linked to you."""
-        return await self._read("ListWallets")
+        return await self._read("ListWallets", page=page, limit=limit)
 
     async def link_wallet(self, keypair: Keypair) -> Json:
         """Links the wallet to you: it shows that it holds its key by signing a nonce. Raises CONFLICT, and signs

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.money import MAX_UNITS, UNITS_PER_CYXWIZ
 
 BASES = {
     "mnist": Fraction(1, 10),
@@ -38,7 +39,8 @@ class CostEstimate:
 def estimate_cost(model_type: str, epochs: int, dataset_size: int, node_tier: str) -> CostEstimate:
     """base of the model · max(dataset_size / 10000, 0.1) · epochs · factor of the tier; 10 minutes for each CYXWIZ.
 
-    No tier is the basic one. Raises INVALID for no epochs, a size below 0 and an unknown tier.
+    No tier is the basic one. Raises INVALID for no epochs, a size below 0, an unknown tier and a cost that no
+    amount can hold.
     """
     if epochs < 1:
         raise invalid(f"epochs: must be at least 1, not {epochs}", field="epochs")
@@ -50,5 +52,7 @@ def estimate_cost(model_type: str, epochs: int, dataset_size: int, node_tier: st
     base = BASES.get(model_type.lower(), OTHER)
     data = max(Fraction(dataset_size, SAMPLES), LEAST)
     cost = base * data * epochs * tier
+    if cost * UNITS_PER_CYXWIZ > MAX_UNITS:
+        raise invalid("epochs: the estimate is more than an amount can hold; ask for fewer", field="epochs")
     terms = f"{float(base):g} x {float(data):g} (data) x {epochs} (epochs) x {float(tier):g} (tier)"
     return CostEstimate(float(cost), float(cost * MINUTES), f"{terms} = {float(cost):g} CYXWIZ")

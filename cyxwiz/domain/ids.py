@@ -53,6 +53,15 @@ def parse_job_id(text: str) -> JobId:
     return JobId(parse_uuid("job", text))
 
 
+def parse_engine_job_id(text: str) -> str:
+    """A job's id as the engine of a reservation tells it: also a reservation's with `_` and Unix seconds, as those of
+    the earlier system make one for each further job. Raises INVALID."""
+    ident, mark, seconds = text.partition("_")
+    if mark and not (seconds.isascii() and seconds.isdigit() and len(seconds) <= 20):
+        raise invalid(f"Invalid job ID: {text[:64]!r} is not a UUID", kind="job")
+    return parse_job_id(ident) + mark + seconds
+
+
 def parse_node_id(text: str) -> NodeId:
     return NodeId(parse_uuid("node", text))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import cast
+from typing import Literal, cast
 
 from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.domain.job import Device
@@ -24,6 +24,8 @@ NETWORK = "network"  # of one that gives scripts the network
 SCRIPTS = "scripts"  # the feature of a node that runs the code of others, in a sandbox
 SIGNS = "signs"  # of one that signs its links and results
 GANG = "gang:"  # how the feature begins that names the network in which a node's gangs meet
+
+NodeStatus = Literal["offline", "online", "busy", "draining", "banned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +153,12 @@ class Node:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
-    def status(self) -> str:
-        """For people: offline, online, busy (all slots taken, or reserved), draining or banned."""
-        if self.state is not NodeState.ONLINE:
-            return str(self.state)
+    def status(self) -> NodeStatus:
+        """For people; busy: all slots are taken, or it is reserved."""
+        if self.state is NodeState.BANNED:
+            return "banned"
+        if self.state is NodeState.OFFLINE:
+            return "offline"
         if self.cordoned:
             return "draining"
         return "busy" if self.load >= self.max_concurrent_jobs or self.reservation_id else "online"

@@ -4,19 +4,16 @@ A quote never falls when a job grows (more time, epochs, inferences or members) 
 are brackets: the hours past the first cost 10 % less, those past the first day 20 %, not all of them at once; and a
 gang's members past the first get the bulk discount. Fractions of a unit are rounded up, a line at a time.
 
-The figures of `default_pricing` and `estimate_by_model` are the earlier system's.
+The figures of `default_pricing` are the earlier system's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.job import Device
 from cyxwiz.domain.money import MAX_UNITS, UNITS_PER_CYXWIZ
 from cyxwiz.domain.payment import Tariff
@@ -158,45 +155,3 @@ def default_pricing(hardware: Hardware) -> NodePricing:
         per_hour = 0.25 + 0.02 * vram if gpu.kind is Device.CUDA else 0.15 + 0.01 * vram
         return NodePricing(round(round(per_hour, 6) * UNITS_PER_CYXWIZ))
     return NodePricing(round((0.05 + 0.005 * hardware.cpu_cores) * UNITS_PER_CYXWIZ))
-
-
-# CYXWIZ for 10,000 rows and one epoch.
-MODEL_BASE: Mapping[str, float] = MappingProxyType(
-    {
-        "mnist": 0.1,
-        "simplenn": 0.1,
-        "resnet-18": 1.0,
-        "vgg-16": 1.0,
-        "resnet-50": 10.0,
-        "gpt-2": 10.0,
-        "gpt-3": 50.0,
-        "bert-large": 50.0,
-    }
-)
-OTHER_BASE = 0.5
-TIERS: Mapping[str, float] = MappingProxyType({"basic": 1.0, "premium": 1.5, "enterprise": 2.0})
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEstimate:
-    units: int
-    minutes: float
-
-
-def estimate_by_model(model: str, dataset_size: int, epochs: int, tier: str = "basic") -> ModelEstimate:
-    """The wallet's estimate by a model's name: base · max(rows / 10,000, 0.1) · epochs · tier; ten minutes a CYXWIZ.
-
-    Raises:
-        CyxError: INVALID for negative figures, an unknown tier, or a cost that no amount can hold.
-    """
-    factor = TIERS.get(tier.lower() or "basic")
-    if factor is None:
-        raise invalid(f"tier: {tier[:40]!r} is none of {', '.join(TIERS)}", field="tier")
-    for name, value in (("dataset_size", dataset_size), ("epochs", epochs)):
-        if value < 0:
-            raise invalid(f"{name}: must not be negative, not {value}", field=name)
-    base = MODEL_BASE.get(model.lower(), OTHER_BASE)
-    cost = base * max(dataset_size / 10_000, 0.1) * epochs * factor
-    if cost > MAX_UNITS / UNITS_PER_CYXWIZ:
-        raise invalid("The estimate is more than an amount can hold: ask for fewer rows or epochs", field="epochs")
-    return ModelEstimate(round(cost * UNITS_PER_CYXWIZ), cost * 10)

@@ -326,9 +326,9 @@ class Accounts:
 
         return await self._store.write(unit)
 
-    async def users(self, actor: Principal, offset: int, limit: int) -> Page[User]:
+    async def users(self, actor: Principal, offset: int, limit: int, role: Role | None = None) -> Page[User]:
         actor.require(Role.ADMIN)
-        return await self._store.read(lambda tx: tx.users(offset, limit))
+        return await self._store.read(lambda tx: tx.users(offset, limit, role))
 
     async def disable_user(self, actor: Principal, name_or_id: str) -> User:
         actor.require(Role.ADMIN)
@@ -368,10 +368,10 @@ class Accounts:
 
         return await self._store.write(unit), text
 
-    async def keys(self, actor: Principal, offset: int, limit: int) -> Page[ApiKey]:
+    async def keys(self, actor: Principal, offset: int, limit: int, revoked: bool | None = None) -> Page[ApiKey]:
         actor.require(Role.USER, Role.OPERATOR)
         owner = None if actor.is_admin else actor.id
-        return await self._store.read(lambda tx: tx.keys(owner, offset, limit))
+        return await self._store.read(lambda tx: tx.keys(owner, offset, limit, revoked))
 
     async def revoke_key(self, actor: Principal, key_id: str) -> ApiKey:
         def unit(tx: Tx) -> ApiKey:
@@ -409,10 +409,12 @@ class Accounts:
 
         return await self._store.write(unit), text
 
-    async def join_tokens(self, actor: Principal, offset: int, limit: int) -> Page[JoinToken]:
+    async def join_tokens(
+        self, actor: Principal, offset: int, limit: int, usable: bool | None = None
+    ) -> Page[JoinToken]:
         actor.require(Role.USER, Role.OPERATOR)
         owner = None if actor.is_admin else actor.id
-        return await self._store.read(lambda tx: tx.join_tokens(owner, offset, limit))
+        return await self._store.read(lambda tx: tx.join_tokens(owner, offset, limit, usable))
 
     async def revoke_join_token(self, actor: Principal, token_id: str) -> JoinToken:
         def unit(tx: Tx) -> JoinToken:

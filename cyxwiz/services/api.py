@@ -12,24 +12,24 @@ from pydantic import AwareDatetime, Field
 from cyxwiz.domain.account import Role
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import JobId, parse_node_id, parse_user_id
-from cyxwiz.domain.job import Job, JobType
+from cyxwiz.domain.job import Job, JobSpec, JobType
 from cyxwiz.domain.link import VALID
-from cyxwiz.domain.node import Node
+from cyxwiz.domain.node import Node, NodeStatus
 from cyxwiz.domain.reputation import MAX_NOTE
 from cyxwiz.domain.reservation import MAX_MINUTES, MIN_MINUTES
-from cyxwiz.domain.states import JobState, NodeState
+from cyxwiz.domain.states import JobState
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import JobQuery, NodeQuery, ReservationQuery, Store
 from cyxwiz.services import proof_views, views
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.blockchain_api import BlockchainApi
 from cyxwiz.services.budgets import Budgets
-from cyxwiz.services.call import Args, Call, Paging
+from cyxwiz.services.call import Args, Call, Paging, takes_nothing
 from cyxwiz.services.jobfile import parse_jobfile, parse_submission
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.money_api import MoneyApi
 from cyxwiz.services.nodes import Nodes
-from cyxwiz.services.payments import Payments
+from cyxwiz.services.payments import Payments, SignedLock
 from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reservations import MAX_WALLET, Reservations
@@ -60,7 +60,7 @@ class QuoteJob(Args):
 
 class NodeList(Paging):
     mine: bool = False
-    status: Literal["online", "offline", "banned"] | None = None
+    status: NodeStatus | None = None
     region: str = Field("", max_length=64)
 
 
@@ -85,10 +85,6 @@ class Tail(Args):
     limit: int = Field(1000, ge=1, le=MAX_POINTS)
 
 
-class Newest(Args):
-    limit: int = Field(20, ge=1, le=1000)
-
-
 class Span(Args):
     start: AwareDatetime | None = None
     end: AwareDatetime | None = None
@@ -106,6 +102,10 @@ class Ban(Args):
 class Complaint(Args):
     job_id: str
     reason: str = Field(min_length=1, max_length=MAX_NOTE)
+
+
+class NodeTokenList(Paging):
+    usable: bool | None = Field(None, description="neither revoked nor expired nor used up")
 
 
 class NodeToken(Args):
@@ -132,8 +132,16 @@ class NewUser(Args):
     role: Literal["user", "operator", "admin"] = "user"
 
 
+class UserList(Paging):
+    role: Literal["user", "operator", "admin"] | None = None
+
+
 class NewBudget(Args):
     amount: str = Field(max_length=80)
+
+
+class KeyList(Paging):
+    revoked: bool | None = None
 
 
 class NewKey(Args):
@@ -142,10 +150,6 @@ class NewKey(Args):
 
 class WatchFrom(Args):
     cursor: str | None = Field(None, max_length=80)
-
-
-class Nothing(Args):
-    pass
 
 
 class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
@@ -190,21 +194,25 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
 
     async def submit(self, call: Call) -> tuple[Json, bool]:
         """(the job object, whether it is new)"""
-        actor = call.caller
-        spec, funds = parse_submission(dict(call.args or {}))
-        lock = await self.quoting.lock(actor, spec, funds) if funds is not None else None
-        job, new = await self.jobs.submit(actor, spec, call.idempotency_key, lock)
+        spec, lock = await self._submission(call)
+        job, new = await self.jobs.submit(call.caller, spec, call.idempotency_key, lock)
         return views.job(job), new
 
     async def plan_job(self, call: Call) -> Json:
+        spec, _ = await self._submission(call)
+        return views.plan(*await self.jobs.plan(call.caller, spec))
+
+    async def _submission(self, call: Call) -> tuple[JobSpec, SignedLock | None]:
+        """The job of a job file, and the payment that its client has made for it, both checked."""
         actor = call.caller
-        estimate, verdicts = await self.jobs.plan(actor, parse_jobfile(dict(call.args or {})))
-        return views.plan(estimate, verdicts)
+        spec, funds = parse_submission(dict(call.args or {}))
+        return spec, await self.quoting.lock(actor, spec, funds) if funds is not None else None
 
     async def quote_job(self, call: Call) -> Json:
         args = call.read(QuoteJob)
         return await self.quoting.quote(call.caller, parse_jobfile(args.job), args.wallet_address)
 
+    @takes_nothing
     async def get_job(self, call: Call) -> Json:
         return views.job(await self.jobs.get(call.caller, call.id))
 
@@ -227,9 +235,11 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
     async def cancel_job(self, call: Call) -> Json:
         return views.job(await self.jobs.cancel(call.caller, call.id, call.read(Reason).reason))
 
+    @takes_nothing
     async def pause_job(self, call: Call) -> Json:
         return views.job(await self.jobs.pause(call.caller, call.id))
 
+    @takes_nothing
     async def resume_job(self, call: Call) -> Json:
         return views.job(await self.jobs.resume(call.caller, call.id))
 
@@ -237,13 +247,16 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         return views.job(await self.jobs.preempt(call.caller, call.id, call.read(Reason).reason))
 
     async def get_job_checkpoints(self, call: Call) -> Json:
-        limit = call.read(Newest).limit
-        return views.checkpoints(call.id, await self.jobs.checkpoints(call.caller, call.id, limit))
+        args = call.read(Paging)
+        found = await self.jobs.checkpoints(call.caller, call.id, args.offset, args.limit)
+        return {"job_id": call.id, **views.page("checkpoints", found, views.checkpoint, args.page, args.limit)}
 
+    @takes_nothing
     async def delete_job(self, call: Call) -> Json:
         await self.jobs.delete(call.caller, call.id)
         return {"id": call.id, "deleted": True}
 
+    @takes_nothing
     async def explain_job(self, call: Call) -> Json:
         return views.explanation(await self.jobs.explain(call.caller, call.id))
 
@@ -257,11 +270,13 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         lines = await self.jobs.logs(call.caller, call.id, tail.after, tail.limit)
         return {"job_id": call.id, "logs": [views.log_line(line) for line in lines], "next_after": _next(lines, tail)}
 
+    @takes_nothing
     async def get_job_result(self, call: Call) -> Json:
         found = await self.jobs.result(call.caller, call.id)
         proof = await self.jobs.proof(call.caller, call.id)
         return {**views.result(found), **proof_views.of_result(proof.proof, proof.verification)}
 
+    @takes_nothing
     async def get_job_proof(self, call: Call) -> Json:
         return proof_views.document(await self.jobs.proof(call.caller, call.id))
 
@@ -293,20 +308,25 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         )
         return views.reserved(made, self._clock.now())
 
+    @takes_nothing
     async def get_reservation(self, call: Call) -> Json:
-        return views.reservation(await self.reservations.get(call.caller, call.id), self._clock.now())
+        return await self._reservation(call)
 
     async def extend_reservation(self, call: Call) -> Json:
         minutes = call.read(Extension).additional_minutes
         await self.reservations.extend(call.caller, call.id, minutes, call.idempotency_key)
-        return await self.get_reservation(call)
+        return await self._reservation(call)
 
     async def release_reservation(self, call: Call) -> Json:
         await self.reservations.release(call.caller, call.id, call.read(Reason).reason)
-        return await self.get_reservation(call)
+        return await self._reservation(call)
+
+    async def _reservation(self, call: Call) -> Json:
+        return views.reservation(await self.reservations.get(call.caller, call.id), self._clock.now())
 
     # nodes
 
+    @takes_nothing
     async def get_stats(self, call: Call) -> Json:
         return await self._store.read(stats_document)
 
@@ -314,14 +334,14 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         args = call.read(NodeList)
         actor = call.caller
         owner_id = actor.id if args.mine else None
-        states = frozenset({NodeState(args.status)}) if args.status else frozenset[NodeState]()
         query = NodeQuery(
-            owner_id=owner_id, states=states, region_contains=args.region, offset=args.offset, limit=args.limit
+            owner_id=owner_id, status=args.status, region_contains=args.region, offset=args.offset, limit=args.limit
         )
         result = await self.nodes.list(query)
         now = self._clock.now()
         return views.page("nodes", result, lambda node: self._node_view(node, now), args.page, args.limit)
 
+    @takes_nothing
     async def get_node(self, call: Call) -> Json:
         """With the latest of what made its reputation."""
         actor = call.caller
@@ -341,15 +361,18 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         alive = self.nodes.liveness
         return views.node(node, now, alive.closed(node.id), (alive.round_trip(node.id), alive.network_rate(node.id)))
 
+    @takes_nothing
     async def drain_node(self, call: Call) -> Json:
         return self._node_view(await self.nodes.cordon(call.caller, call.id, on=True), self._clock.now())
 
+    @takes_nothing
     async def resume_node(self, call: Call) -> Json:
         return self._node_view(await self.nodes.cordon(call.caller, call.id, on=False), self._clock.now())
 
     async def ban_node(self, call: Call) -> Json:
         return self._node_view(await self.nodes.ban(call.caller, call.id, call.read(Ban).seconds), self._clock.now())
 
+    @takes_nothing
     async def unban_node(self, call: Call) -> Json:
         return self._node_view(await self.nodes.unban(call.caller, call.id), self._clock.now())
 
@@ -364,10 +387,11 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         return {"token": text, **views.join_token(token)}
 
     async def list_node_tokens(self, call: Call) -> Json:
-        args = call.read(Paging)
-        result = await self.accounts.join_tokens(call.caller, args.offset, args.limit)
+        args = call.read(NodeTokenList)
+        result = await self.accounts.join_tokens(call.caller, args.offset, args.limit, args.usable)
         return views.page("tokens", result, views.join_token, args.page, args.limit)
 
+    @takes_nothing
     async def revoke_node_token(self, call: Call) -> Json:
         return views.join_token(await self.accounts.revoke_join_token(call.caller, call.id))
 
@@ -387,6 +411,7 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         await self.accounts.logout(call.bearer, call.read(LogoutTokens).refresh_token)
         return {"logged_out": True}
 
+    @takes_nothing
     async def who_am_i(self, call: Call) -> Json:
         actor = call.caller
         user = await self.accounts.user(actor)
@@ -398,16 +423,19 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         return views.user(await self.accounts.create_user(call.actor, args.name, args.password, Role(args.role)))
 
     async def list_users(self, call: Call) -> Json:
-        args = call.read(Paging)
-        result = await self.accounts.users(call.caller, args.offset, args.limit)
+        args = call.read(UserList)
+        role = Role(args.role) if args.role else None
+        result = await self.accounts.users(call.caller, args.offset, args.limit, role)
         return views.page("users", result, views.user, args.page, args.limit)
 
+    @takes_nothing
     async def disable_user(self, call: Call) -> Json:
         return views.user(await self.accounts.disable_user(call.caller, call.id))
 
     async def set_user_budget(self, call: Call) -> Json:
         return views.budget(await self.budgets.set(call.caller, call.id, call.read(NewBudget).amount))
 
+    @takes_nothing
     async def get_user_budget(self, call: Call) -> Json:
         return views.budget(await self.budgets.get(call.caller, call.id))
 
@@ -416,13 +444,15 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         return {"id": key.id, "key": text, "name": key.name, "created_at": views.instant(key.created_at)}
 
     async def list_keys(self, call: Call) -> Json:
-        args = call.read(Paging)
-        result = await self.accounts.keys(call.caller, args.offset, args.limit)
+        args = call.read(KeyList)
+        result = await self.accounts.keys(call.caller, args.offset, args.limit, args.revoked)
         return views.page("keys", result, views.key, args.page, args.limit)
 
+    @takes_nothing
     async def revoke_key(self, call: Call) -> Json:
         return views.key(await self.accounts.revoke_key(call.caller, call.id))
 
+    @takes_nothing
     async def create_ticket(self, call: Call) -> Json:
         return {"ticket": await self.accounts.ticket(call.caller), "expires_in": 60}
 

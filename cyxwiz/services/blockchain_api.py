@@ -21,7 +21,7 @@ from cyxwiz.domain.states import PaymentState
 from cyxwiz.ports.ledger import LedgerInfo
 from cyxwiz.ports.store import MoneyStats, Page, PaymentQuery, Tx
 from cyxwiz.services import views
-from cyxwiz.services.call import Args, Call
+from cyxwiz.services.call import Args, Call, takes_nothing
 from cyxwiz.services.payments import Payments
 from cyxwiz.services.views import Json
 
@@ -45,6 +45,7 @@ class BlockchainApi:
     def money(self) -> Payments:
         raise NotImplementedError
 
+    @takes_nothing
     async def blockchain_wallet(self, call: Call) -> Json:
         info = self._admitted(call).ledger.info
         units, lamports = await self._balances(info)
@@ -95,6 +96,7 @@ class BlockchainApi:
             "total_locked_cyxwiz": format_cyxwiz(locked),
         }
 
+    @takes_nothing
     async def blockchain_stats(self, call: Call) -> Json:
         payments = self._admitted(call)
 
@@ -119,6 +121,7 @@ class BlockchainApi:
             **self._prices(),
         }
 
+    @takes_nothing
     async def blockchain_prices(self, call: Call) -> Json:
         call.caller.require(Role.ADMIN)
         return {**self._prices(), "last_updated": None}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,12 +14,18 @@ from cyxwiz.domain.errors import Code, CyxError, forbidden
 from cyxwiz.services.validation import first_problem
 
 M = TypeVar("M", bound=BaseModel)
+S = TypeVar("S")
+R = TypeVar("R")
 
 
 class Args(BaseModel):
     """Arguments are checked strictly and by name: an unknown one is INVALID, not ignored."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Nothing(Args):
+    pass
 
 
 class Paging(Args):
@@ -55,3 +62,14 @@ class Call:
             return model.model_validate(dict(self.args or {}), strict=self.strict or None)
         except ValidationError as error:
             raise first_problem(error, "body") from None
+
+
+def takes_nothing(act: Callable[[S, Call], Coroutine[Any, Any, R]]) -> Callable[[S, Call], Coroutine[Any, Any, R]]:
+    """For a method without arguments: it refuses any, and does nothing then."""
+
+    @wraps(act)
+    async def checked(self: S, call: Call) -> R:
+        call.read(Nothing)
+        return await act(self, call)
+
+    return checked

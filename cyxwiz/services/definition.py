@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cyxwiz.domain.errors import CyxError, invalid
 from cyxwiz.domain.ids import parse_job_id
@@ -15,7 +15,7 @@ from cyxwiz.domain.lockfile import lock_digest
 from cyxwiz.domain.script import Script
 from cyxwiz.domain.weights import MAX_NAME, Weights, parse_blob
 from cyxwiz.graph import parse
-from cyxwiz.services.validation import first_problem
+from cyxwiz.services.validation import first_problem, read_object
 
 MAX_LOCK_CHARACTERS = 1 << 20
 DEFAULT_BATCH = 32
@@ -27,8 +27,15 @@ class Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
+def _object_or_text(value: object) -> object:
+    """Says itself what is wrong: of a choice of types, pydantic would name its own."""
+    if isinstance(value, dict | str):
+        return cast("object", value)
+    raise ValueError("must be an object of keys and values, or its JSON text")
+
+
 class Model(Part):
-    graph: dict[str, Any] | str | None = None
+    graph: Annotated[dict[str, Any] | str, BeforeValidator(_object_or_text)] | None = None
     layers: list[Any] | None = None
     script: str | None = None  # which of the files to run
     files: dict[str, str] | None = None  # path to SHA-256 of a blob
@@ -76,14 +83,11 @@ def parse_definition(text: str) -> Definition:
     `steps`, `requirements` and `network`.
 
     Raises:
-        CyxError: INVALID, naming the field. A text that is a model's, or none of this, is left to who parses models.
+        CyxError: INVALID, naming the field. A text that is a model's is left to who parses models.
     """
     if any(f'"{key}"' in text for key in ("script", "weights", "from_job", "steps")):
-        try:
-            given = json.loads(text)
-        except (ValueError, RecursionError):
-            return Definition(text)  # who reads it as a graph says what is wrong
-        if isinstance(given, dict) and given.keys() & {"script", "weights", "from_job", "steps"}:
+        given = read_object(text.encode("utf-8", "surrogatepass"), "model definition")
+        if given.keys() & {"script", "weights", "from_job", "steps"}:
             try:
                 whole = Whole.model_validate(given)
             except ValidationError as error:

@@ -43,6 +43,8 @@ MAX_SCRIPT_BYTES = 1 << 30  # of a script's files together, each as often as it 
 MAX_EPOCHS = 1_000_000
 MAX_BATCH = 1_000_000
 MAX_NODES = 256
+MAX_SIZE = 2**62
+MAX_SECONDS = 366 * 86400
 _SIZES = {
     "": 1,
     "b": 1,
@@ -65,7 +67,7 @@ def parse_size(value: Any) -> int:
     if match is None or unit is None or isinstance(value, bool):
         raise ValueError("must be a size such as 512MiB, 8GB or a number of bytes")
     size = float(match[1]) * unit
-    if size > 2**62:
+    if size > MAX_SIZE:
         raise ValueError("is larger than any machine")
     return int(size)
 
@@ -76,7 +78,7 @@ def parse_span(value: Any) -> float:
     if match is None or isinstance(value, bool):
         raise ValueError("must be a span of time such as 90s, 30m, 1h or 2d")
     seconds = float(match[1]) * _SPANS[match[2]]
-    if not 0 < seconds <= 366 * 86400:
+    if not 0 < seconds <= MAX_SECONDS:
         raise ValueError("must be above 0 and at most a year")
     return seconds
 
@@ -107,7 +109,7 @@ class _Resources(Part):
 
 
 class _Payment(Part):
-    max_price: Annotated[str, BeforeValidator(_plain)] = "0"
+    max_price: Annotated[str, Field(min_length=1), BeforeValidator(_plain)] = ""  # no limit, which none may state
     address: Annotated[str, Field(max_length=200)] = ""
     quote: Annotated[str, Field(max_length=64, description="a quote's id; then one of the next two is due")] = ""
     transaction: Annotated[str, Field(max_length=2000, description="the quote's, signed, in base64")] = ""
@@ -203,7 +205,7 @@ def _spec(file: JobFile) -> JobSpec:
             nodes=file.resources.nodes,
             min_nodes=file.resources.min_nodes,
         ),
-        max_price_units=parse_cyxwiz(file.payment.max_price, "payment.max_price"),
+        max_price_units=_cap(file.payment.max_price),
         payment_address=file.payment.address,
         labels=file.labels,
         checkpoint_every=file.checkpoint.every,
@@ -214,6 +216,16 @@ def _spec(file: JobFile) -> JobSpec:
     )
     check_spec(spec)
     return spec
+
+
+def _cap(text: str) -> int:
+    """Units that a job may cost at most; 0, no limit, where it says nothing of it."""
+    if not text:
+        return 0
+    units = parse_cyxwiz(text, "payment.max_price")
+    if not units:
+        raise invalid("payment.max_price: no node works for 0; leave it out for no limit", field="payment.max_price")
+    return units
 
 
 def check_spec(spec: JobSpec) -> None:

@@ -128,6 +128,8 @@ class Jobs:
         """Raises what a submit refuses without a look at the store."""
         actor.require(Role.USER, Role.OPERATOR)
         check_spec(spec)
+        if spec.payment_address and self._payments is not None and self._payments.ledger.info.network:
+            parse_wallet(spec.payment_address, "payment_address")
 
     async def submit(
         self, actor: Principal, spec: JobSpec, key: str = "", lock: SignedLock | None = None
@@ -142,8 +144,6 @@ class Jobs:
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "This central is stopping: submit again once it is back")
         self.check(actor, spec)
-        if spec.payment_address and self._payments is not None and self._payments.ledger.info.network:
-            parse_wallet(spec.payment_address, "payment_address")
         request = Repeats(f"submit:{actor.id}", key, json.dumps(asdict(spec), sort_keys=True, default=str))
         job = self.new(actor.id, spec, lock.payment.job_id if lock else None)
 
@@ -390,10 +390,10 @@ class Jobs:
 
         return await self._store.write(unit)
 
-    async def checkpoints(self, actor: Principal, job_id: str, limit: int) -> Sequence[Checkpoint]:
+    async def checkpoints(self, actor: Principal, job_id: str, offset: int, limit: int) -> Page[Checkpoint]:
         """The newest first."""
         parsed = parse_job_id(job_id)
-        return await self._store.read(lambda tx: tx.checkpoints(owned(tx, actor, parsed).id, limit))
+        return await self._store.read(lambda tx: tx.checkpoint_page(owned(tx, actor, parsed).id, offset, limit))
 
     async def delete(self, actor: Principal, job_id: str) -> None:
         """Forgets an ended job with its curve, logs and result. Raises CONFLICT while it has not ended."""

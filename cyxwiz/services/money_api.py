@@ -20,8 +20,6 @@ from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.views import Json
 from cyxwiz.services.wallets import Wallets
 
-NOT_LOCKED: Json = {"locked": None, "locked_units": None}
-
 
 class Account(Args):
     address: str = Field("", max_length=64, description='"": your own')
@@ -42,6 +40,10 @@ class Withdrawal(Amount):
 class PaymentList(Paging):
     status: Literal["pending", "locked", "streaming", "completed", "refunded", "failed"] | None = None
     job_id: str | None = None
+
+
+class TransactionList(Paging):
+    kind: str = Field("", max_length=32, description="such as lock, settle, refund, grant, deposit or withdraw")
 
 
 class MoneyApi:
@@ -67,8 +69,9 @@ class MoneyApi:
         return views.page("payments", await self.money.payments(call.caller, query), payment, args.page, args.limit)
 
     async def list_transactions(self, call: Call) -> Json:
-        args = call.read(Paging)
-        found = await self.money.history(call.caller, MovementQuery(offset=args.offset, limit=args.limit))
+        args = call.read(TransactionList)
+        kinds = frozenset({args.kind}) if args.kind else frozenset[str]()
+        found = await self.money.history(call.caller, MovementQuery(kinds=kinds, offset=args.offset, limit=args.limit))
         return views.page("transactions", found, movement, args.page, args.limit)
 
     async def top_up_job(self, call: Call) -> Json:
@@ -111,7 +114,7 @@ def wallet(item: Wallet) -> Json:
         "backend": item.info.backend,
         "network": item.info.network or None,
         **views.money("balance", item.balance_units),
-        **(views.money("locked", item.locked_units) if item.locked_units is not None else NOT_LOCKED),
+        **views.money("locked", item.locked_units),
         "token_mint": item.info.token_mint or None,
         "program_id": item.info.program_id or None,
         "rpc_endpoint": item.info.rpc_endpoint or None,

@@ -350,7 +350,7 @@ class Nodes:
         """Ends the bans whose time is over; returns how many."""
 
         def unit(tx: Tx) -> int:
-            banned = tx.nodes(NodeQuery(states=frozenset({NodeState.BANNED}), limit=MAX_PARDONED)).items
+            banned = tx.nodes(NodeQuery(status="banned", limit=MAX_PARDONED)).items
             over = [node for node in banned if not node.banned(tx.now)]
             for node in over:
                 self.reputation.unban(tx, node, "its ban is over")

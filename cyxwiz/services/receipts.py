@@ -14,7 +14,7 @@ from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobType
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Movement, Payment
 from cyxwiz.domain.receipt import VERSION, canonical, sealed
-from cyxwiz.domain.states import TERMINAL_JOB_STATES
+from cyxwiz.domain.states import TERMINAL_JOB_STATES, JobState
 from cyxwiz.ports.ledger import LedgerInfo
 from cyxwiz.ports.store import JobQuery, Page, Store, Tx
 from cyxwiz.scheduler.feasible import needs_gpu
@@ -119,10 +119,11 @@ class Receipts:
             "payments": [_payment(payment, movements) for payment, movements in paid],
         }
 
-    async def list(self, actor: Principal, offset: int, limit: int) -> Page[Json]:
-        """The caller's ended jobs with what they cost, the newest first."""
+    async def list(self, actor: Principal, offset: int, limit: int, state: JobState | None = None) -> Page[Json]:
+        """The caller's ended jobs with what they cost, the newest first; of `state`, only those that ended so."""
         actor.require(Role.USER, Role.OPERATOR)
-        query = JobQuery(owner_id=actor.id, states=TERMINAL_JOB_STATES, offset=offset, limit=limit)
+        states = TERMINAL_JOB_STATES if state is None else frozenset({state})
+        query = JobQuery(owner_id=actor.id, states=states, offset=offset, limit=limit)
 
         def unit(tx: Tx) -> Page[Json]:
             found = tx.jobs(query)

@@ -17,9 +17,10 @@ from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.execution import Headers
-from cyxwiz.protocol import common_pb2, execution_pb2
+from cyxwiz.protocol import execution_pb2
 from cyxwiz.runtime.tasks import Tasks, spawn
-from cyxwiz.services.p2p_tokens import Claims, bearer, check, peek, refused
+from cyxwiz.services.in_band import disconnected, not_connected, not_sent
+from cyxwiz.services.p2p_tokens import Claims, bearer, check, peek
 from cyxwiz.services.relayed_call import Call, Send
 from cyxwiz.services.secrets import Secrets
 
@@ -73,17 +74,12 @@ class Relay:
 
     async def serve(self, method: str, requests: AsyncIterator[bytes], headers: Headers) -> AsyncIterator[bytes]:
         """Passes a call on. Raises UNAUTHENTICATED, UNAVAILABLE where the node is not connected here, EXHAUSTED."""
-        first = None
-        if method == CONNECT:
-            first = await anext(requests, None)
-            token = _token_of(first)
-            try:
-                claims = self._check(token)
-            except CyxError as error:
-                yield _not_let_in(error)
-                return
-        else:
-            claims = self._check(bearer(headers.authorization))
+        first = await anext(requests, None) if method == CONNECT else None
+        try:
+            claims = self._check(_token_of(first) if method == CONNECT else bearer(headers.authorization))
+        except CyxError as error:
+            yield _in_band(method, headers, error)
+            return
         link = self._links.get(claims.node_id)
         if link is None:
             raise CyxError(Code.UNAVAILABLE, f"Node {claims.node_id} is not connected to this central now")
@@ -153,9 +149,14 @@ def _token_of(first: bytes | None) -> str:
         raise invalid("The request's bytes are no protobuf message of the expected type") from None
 
 
-def _not_let_in(error: CyxError) -> bytes:
-    """In band, as the node itself answers."""
-    if error.code is not Code.UNAUTHENTICATED:
-        raise error
-    told = common_pb2.Error(code=401, message=refused().message)
-    return execution_pb2.ConnectResponse(status=common_pb2.STATUS_ERROR, error=told).SerializeToString()
+def _in_band(method: str, headers: Headers, error: CyxError) -> bytes:
+    """What the node itself answers to a token that won't do. Raises `error` where it answers by a status."""
+    if error.code is Code.UNAUTHENTICATED:
+        if method == CONNECT:
+            return not_connected(error).SerializeToString()
+        if method == "SendJob":
+            return not_sent(error).SerializeToString()
+        if method == "DisconnectFromNode":
+            bearer(headers.authorization)
+            return disconnected(found=False).SerializeToString()
+    raise error

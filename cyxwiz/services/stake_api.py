@@ -8,7 +8,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.stake import Contest, StakeStep
 from cyxwiz.services import views
-from cyxwiz.services.call import Args, Call
+from cyxwiz.services.call import Args, Call, takes_nothing
 from cyxwiz.services.money_api import Amount
 from cyxwiz.services.stakes import StakeSeen, Staking
 from cyxwiz.services.views import Json
@@ -27,6 +27,7 @@ class StakeApi:
 
     staking: Staking | None
 
+    @takes_nothing
     async def get_stake(self, call: Call) -> Json:
         return stake(await self._stakes.show(call.caller, call.id))
 
@@ -39,9 +40,11 @@ class StakeApi:
         units = None if amount is None else parse_cyxwiz(amount)
         return stake(await self._stakes.withdraw(call.caller, call.id, units, call.idempotency_key))
 
+    @takes_nothing
     async def appeal_slash(self, call: Call) -> Json:
         return stake(await self._stakes.appeal(call.caller, call.id, call.idempotency_key))
 
+    @takes_nothing
     async def claim_rewards(self, call: Call) -> Json:
         return stake(await self._stakes.claim(call.caller, call.id, call.idempotency_key))
 

@@ -1,7 +1,12 @@
-"""What a person is told when a document has the wrong shape."""
+"""What a document may be, at every door alike, and what a person is told when it has the wrong shape."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from google.protobuf.message import Message
 from pydantic import ValidationError
 
 from cyxwiz.domain.errors import CyxError, invalid
@@ -23,6 +28,7 @@ WORDS = {
     "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
+    "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
 }
 
@@ -33,3 +39,57 @@ def first_problem(error: ValidationError, whole: str) -> CyxError:
     field = ".".join(str(part) for part in first["loc"]) or whole
     words = WORDS.get(first["type"], "").format(**first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
     return invalid(f"{field}: {words}", field=field, problems=error.error_count())
+
+
+def read_object(data: bytes, what: str) -> dict[str, Any]:
+    """The JSON object that `data` is; `what` names it.
+
+    Raises:
+        CyxError: INVALID for what is not UTF-8, not strict JSON (NaN, Infinity), no object, or holds what can't be
+            stored as text (NUL, half a surrogate pair).
+    """
+    try:
+        value: object = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        if b"\\u" in data:  # only an escape can bring in what no text may hold
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise invalid(f"The {what} is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise invalid(f"The {what} is not UTF-8") from None
+    except UnicodeEncodeError:
+        raise invalid(f"The {what} holds half a surrogate pair, which is no text") from None
+    except ValueError as error:
+        raise invalid(f"The {what} is no JSON: {str(error)[:200]}") from None
+    if not isinstance(value, dict):
+        raise invalid(f"The {what} must be a JSON object")
+    if b"\\u0000" in data and _holds_nul(value):
+        raise invalid(f"The {what} holds a NUL character, which can't be stored")
+    return cast("dict[str, Any]", value)
+
+
+def refuse_nul(message: Message) -> None:
+    """Raises INVALID for a message of the wire with a NUL character in a text: not every database stores it."""
+    for field, value in message.ListFields():
+        if _holds_nul(value):
+            raise invalid(f"{field.name}: holds a NUL character, which can't be stored", field=field.name)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _holds_nul(value: Any) -> bool:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            if "\0" in item:
+                return True
+        elif isinstance(item, Message):
+            pending.extend(each for _, each in item.ListFields())
+        elif isinstance(item, Mapping):
+            table = cast("Mapping[str, Any]", item)
+            pending.extend([*table.keys(), *table.values()])
+        elif isinstance(item, Sequence) and not isinstance(item, bytes):
+            pending.extend(cast("Sequence[Any]", item))
+    return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -48,8 +48,8 @@ def page(
     return document
 
 
-def money(name: str, units: int) -> Json:
-    return {name: format_cyxwiz(units), f"{name}_units": units}
+def money(name: str, units: int | None) -> Json:
+    return {name: None if units is None else format_cyxwiz(units), f"{name}_units": units}
 
 
 def job(item: Job) -> Json:
@@ -125,24 +125,18 @@ def result(item: JobResult) -> Json:
     }
 
 
-def checkpoints(job_id: str, items: Sequence[Checkpoint]) -> Json:
+def checkpoint(item: Checkpoint) -> Json:
     return {
-        "job_id": job_id,
-        "checkpoints": [
-            {
-                "number": item.number,
-                "at": instant(item.at),
-                "node_id": item.node_id,
-                "epoch": item.epoch,
-                "batch": item.batch,
-                "step": item.step,
-                "progress": item.progress,
-                "sha256": item.sha256,
-                "size": item.size,
-                "kept": item.kept,
-            }
-            for item in items
-        ],
+        "number": item.number,
+        "at": instant(item.at),
+        "node_id": item.node_id,
+        "epoch": item.epoch,
+        "batch": item.batch,
+        "step": item.step,
+        "progress": item.progress,
+        "sha256": item.sha256,
+        "size": item.size,
+        "kept": item.kept,
     }
 
 
@@ -189,11 +183,11 @@ def pricing(item: NodePricing, *, own: bool) -> Json:
     return {
         "set_by": "node" if own else "tariff",
         "billing": str(item.billing),
-        "per_hour": format_cyxwiz(item.per_hour_units),
-        "per_epoch": format_cyxwiz(item.per_epoch_units),
-        "per_job": format_cyxwiz(item.per_job_units),
-        "per_inference": format_cyxwiz(item.per_inference_units),
-        "minimum_charge": format_cyxwiz(item.minimum_charge_units),
+        **money("per_hour", item.per_hour_units),
+        **money("per_epoch", item.per_epoch_units),
+        **money("per_job", item.per_job_units),
+        **money("per_inference", item.per_inference_units),
+        **money("minimum_charge", item.minimum_charge_units),
         "minimum_minutes": item.minimum_minutes,
         "discount_1h": item.discount_1h,
         "discount_24h": item.discount_24h,
@@ -324,7 +318,7 @@ def node(item: Node, now: datetime, closed: str = "", way: tuple[float | None, f
         "hardware_unknown": list(hardware.unknown),
         "compute_score": round(item.compute_score(), 3),
         "measured_score": item.measured_score,
-        "price_per_hour": item.price().per_hour,
+        **money("price_per_hour", item.price().per_hour_units),
         "pricing": pricing(item.price(), own=item.pricing is not None),
         "jobs_completed": item.jobs_completed,
         "jobs_failed": item.jobs_failed,
@@ -432,15 +426,14 @@ def user(item: User) -> Json:
 
 
 def budget(item: Budget) -> Json:
-    left = item.left_units
     return {
         "user_id": item.user.id,
         "name": item.user.name,
         "month": item.month.strftime("%Y-%m"),
-        "budget": None if item.amount_units is None else format_cyxwiz(item.amount_units),
-        "reserved": format_cyxwiz(item.reserved_units),
-        "spent": format_cyxwiz(item.spent_units),
-        "left": None if left is None else format_cyxwiz(left),
+        **money("budget", item.amount_units),
+        **money("reserved", item.reserved_units),
+        **money("spent", item.spent_units),
+        **money("left", item.left_units),
     }
 
 

@@ -11,9 +11,11 @@ from pydantic import Field
 from cyxwiz.domain.account import UserWallet
 from cyxwiz.domain.base58 import decode
 from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.states import JobState
 from cyxwiz.domain.wallet_proof import Purpose
+from cyxwiz.ports.store import Page
 from cyxwiz.services import views
-from cyxwiz.services.call import Args, Call, Paging
+from cyxwiz.services.call import Args, Call, Paging, takes_nothing
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.views import Json
 from cyxwiz.services.wallets import SIGNATURE_BYTES, Proof, Wallets
@@ -30,22 +32,29 @@ class WalletProof(Args):
     nonce: str = Field(max_length=200)
 
 
+class ReceiptList(Paging):
+    status: Literal["completed", "failed", "cancelled"] | None = None
+
+
 class WalletApi:
     receipts: Receipts
     wallets: Wallets
 
     # receipts
 
+    @takes_nothing
     async def get_platform(self, call: Call) -> Json:
         """Needs no caller."""
         return self.receipts.platform()
 
+    @takes_nothing
     async def get_job_receipt(self, call: Call) -> Json:
         return await self.receipts.of_job(call.caller, call.id)
 
     async def list_receipts(self, call: Call) -> Json:
-        args = call.read(Paging)
-        found = await self.receipts.list(call.caller, args.offset, args.limit)
+        args = call.read(ReceiptList)
+        state = JobState(args.status) if args.status else None
+        found = await self.receipts.list(call.caller, args.offset, args.limit, state)
         return views.page("receipts", found, lambda line: line, args.page, args.limit)
 
     # wallets
@@ -63,12 +72,16 @@ class WalletApi:
     async def link_wallet(self, call: Call) -> Json:
         return _linked(await self.wallets.link(call.caller, _proof(call)))
 
+    @takes_nothing
     async def unlink_wallet(self, call: Call) -> Json:
         await self.wallets.unlink(call.caller, call.id)
         return {"wallet_address": call.id, "unlinked": True}
 
     async def list_wallets(self, call: Call) -> Json:
-        return {"wallets": [_linked(each) for each in await self.wallets.of(call.caller.id)]}
+        args = call.read(Paging)
+        found = await self.wallets.of(call.caller.id)
+        shown = Page(found[args.offset : args.offset + args.limit], len(found))
+        return views.page("wallets", shown, _linked, args.page, args.limit)
 
 
 def _proof(call: Call) -> Proof:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cyxwiz.domain.account import Principal
-from cyxwiz.domain.errors import forbidden, invalid
+from cyxwiz.domain.errors import forbidden, invalid, not_found
 from cyxwiz.domain.events import StoredEvent
-from cyxwiz.domain.ids import JobId, parse_job_id, parse_node_id
+from cyxwiz.domain.ids import JobId, NodeId, parse_job_id, parse_node_id
 from cyxwiz.domain.job import Job, LogLine, MetricPoint
 from cyxwiz.domain.states import JobState
 from cyxwiz.ports.bus import Bus
@@ -133,7 +133,8 @@ class Watch:
         """Follows whole topics for ever: jobs, job:<id>, nodes, node:<id>, stats, logs. `after` replays from a seq.
 
         Raises:
-            CyxError: INVALID for an unknown topic, NOT_FOUND or FORBIDDEN for a job that is not the caller's.
+            CyxError: INVALID for an unknown topic, NOT_FOUND for an unknown job or node, FORBIDDEN for a job that is
+                not the caller's.
         """
         if after is not None and not 0 <= after < 2**63:
             raise invalid(f"after: must be from 0 to 2^63 - 1, not {after}", field="after")
@@ -163,12 +164,13 @@ class Watch:
         if len(topics) > MAX_TOPICS:
             raise invalid(f"topics: at most {MAX_TOPICS}, not {len(topics)}", field="topics")
         jobs: set[JobId] = set()
+        nodes: set[NodeId] = set()
         for topic in topics:
             kind, colon, ident = topic.partition(":")
             if kind == "job" and colon:
                 jobs.add(parse_job_id(ident))
             elif kind == "node" and colon:
-                parse_node_id(ident)
+                nodes.add(parse_node_id(ident))
             elif topic not in TOPICS:
                 raise invalid(
                     f"Unknown topic {topic[:60]!r}: take {', '.join(TOPICS)}, job:<id> or node:<id>", field="topics"
@@ -177,8 +179,11 @@ class Watch:
         def unit(tx: Tx) -> None:
             for job_id in jobs:
                 owned(tx, actor, job_id)
+            for node_id in nodes:
+                if tx.node_state(node_id) is None:
+                    raise not_found("node", node_id)
 
-        if jobs:
+        if jobs or nodes:
             await self._store.read(unit)
         if actor.node_id is not None:
             raise forbidden("A node has its own stream")

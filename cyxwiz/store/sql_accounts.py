@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, Table, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Select, Table, and_, bindparam, delete, exists, insert, or_, select, update
 
-from cyxwiz.domain.account import ApiKey, JoinToken, User
+from cyxwiz.domain.account import ApiKey, JoinToken, Role, User
 from cyxwiz.domain.errors import not_found
 from cyxwiz.domain.ids import NodeId, UserId
 from cyxwiz.ports.store import BlobInfo, Page
@@ -34,6 +34,11 @@ _KEY = lookup(select(api_keys).where(api_keys.c.id == bindparam("id")))
 _KEY_BY_DIGEST = lookup(select(api_keys).where(api_keys.c.digest == bindparam("digest")))
 _JOIN_TOKEN = lookup(select(join_tokens).where(join_tokens.c.id == bindparam("id")))
 _JOIN_TOKEN_BY_DIGEST = lookup(select(join_tokens).where(join_tokens.c.digest == bindparam("digest")))
+_USABLE = and_(
+    join_tokens.c.revoked_at.is_(None),
+    or_(join_tokens.c.expires_at.is_(None), join_tokens.c.expires_at > bindparam("now")),
+    or_(join_tokens.c.uses_left.is_(None), join_tokens.c.uses_left > 0),
+)
 _REVOKED = select(revoked.c.id).where(revoked.c.id == bindparam("id"))
 _FORGET_EXPIRED = delete(revoked).where(revoked.c.expires_at < bindparam("now"))
 _BLOB = select(blobs).where(blobs.c.sha256 == bindparam("sha256"))
@@ -65,8 +70,11 @@ class Accounts(Unit):
     def save_user(self, user: User) -> None:
         self._replace(users, "user", mapping.from_user(user))
 
-    def users(self, offset: int, limit: int) -> Page[User]:
-        rows, total, capped = self._page(select(users).order_by(users.c.name), offset, limit)
+    def users(self, offset: int, limit: int, role: Role | None = None) -> Page[User]:
+        matching = select(users).order_by(users.c.name)
+        if role is not None:
+            matching = matching.where(users.c.role == role.value)
+        rows, total, capped = self._page(matching, offset, limit)
         return Page([mapping.to_user(row) for row in rows], total, capped)
 
     def add_key(self, key: ApiKey) -> None:
@@ -83,10 +91,12 @@ class Accounts(Unit):
     def save_key(self, key: ApiKey) -> None:
         self._replace(api_keys, "API key", mapping.from_key(key))
 
-    def keys(self, user_id: UserId | None, offset: int, limit: int) -> Page[ApiKey]:
+    def keys(self, user_id: UserId | None, offset: int, limit: int, revoked: bool | None = None) -> Page[ApiKey]:
         matching = select(api_keys).order_by(api_keys.c.created_at.desc(), api_keys.c.id)
         if user_id is not None:
             matching = matching.where(api_keys.c.user_id == user_id)
+        if revoked is not None:
+            matching = matching.where(api_keys.c.revoked_at.is_not(None) == revoked)
         rows, total, capped = self._page(matching, offset, limit)
         return Page([mapping.to_key(row) for row in rows], total, capped)
 
@@ -104,10 +114,14 @@ class Accounts(Unit):
     def save_join_token(self, token: JoinToken) -> None:
         self._replace(join_tokens, "join token", mapping.from_join_token(token))
 
-    def join_tokens(self, owner_id: UserId | None, offset: int, limit: int) -> Page[JoinToken]:
+    def join_tokens(
+        self, owner_id: UserId | None, offset: int, limit: int, usable: bool | None = None
+    ) -> Page[JoinToken]:
         matching = select(join_tokens).order_by(join_tokens.c.created_at.desc(), join_tokens.c.id)
         if owner_id is not None:
             matching = matching.where(join_tokens.c.owner_id == owner_id)
+        if usable is not None:
+            matching = matching.where(_USABLE if usable else ~_USABLE).params(now=self.now)
         rows, total, capped = self._page(matching, offset, limit)
         return Page([mapping.to_join_token(row) for row in rows], total, capped)
 

@@ -314,6 +314,12 @@ class Jobs(Unit):
     def checkpoints(self, job_id: JobId, limit: int) -> Sequence[Checkpoint]:
         return [mapping.to_checkpoint(row) for row in self._run(_CHECKPOINTS, {"job_id": job_id, "most": limit})]
 
+    def checkpoint_page(self, job_id: JobId, offset: int, limit: int) -> Page[Checkpoint]:
+        matching = select(checkpoints).where(checkpoints.c.job_id == job_id)
+        total, capped = self._total(matching)
+        shown = matching.order_by(checkpoints.c.number.desc()).limit(limit).offset(offset)
+        return Page([mapping.to_checkpoint(row) for row in self._run(shown)], total, capped)
+
     def kept_checkpoints(self, job_id: JobId) -> Sequence[Checkpoint]:
         return [mapping.to_checkpoint(row) for row in self._run(_KEPT, {"job_id": job_id})]
 

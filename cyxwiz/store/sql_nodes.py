@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, func, insert, or_, select, update
 
 from cyxwiz.domain.errors import stale
 from cyxwiz.domain.ids import NodeId, UserId
-from cyxwiz.domain.node import LoadSample, Node
+from cyxwiz.domain.node import LoadSample, Node, NodeStatus
 from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.states import NodeState
 from cyxwiz.ports.store import NodeQuery, Page
@@ -56,6 +56,23 @@ _KEPT_FOR = select(reservations.c.id).where(KEPT, reservations.c.node_id == bind
 _USE_OF = select(_LOAD.scalar_subquery().label("load"), _KEPT_FOR.scalar_subquery().label("reservation_id"))
 _LOADS = select(leases.c.node_id, func.count().label("load")).where(IS_LIVE).group_by(leases.c.node_id)
 _KEPT = select(reservations.c.node_id, reservations.c.id).where(KEPT)
+_ONLINE = nodes.c.state == NodeState.ONLINE.value
+_HERE = (
+    select(func.count())
+    .select_from(leases)
+    .where(IS_LIVE, leases.c.node_id == nodes.c.id)
+    .correlate(nodes)
+    .scalar_subquery()
+)
+_RESERVED = select(reservations.c.id).where(KEPT, reservations.c.node_id == nodes.c.id).correlate(nodes).exists()
+_TAKEN = or_(nodes.c.max_concurrent_jobs <= _HERE, _RESERVED)
+_SHOWN_AS: Mapping[NodeStatus, ColumnElement[bool]] = {  # as `Node.status`
+    "offline": nodes.c.state == NodeState.OFFLINE.value,
+    "online": and_(_ONLINE, ~nodes.c.cordoned, ~_TAKEN),
+    "busy": and_(_ONLINE, ~nodes.c.cordoned, _TAKEN),
+    "draining": and_(_ONLINE, nodes.c.cordoned),
+    "banned": nodes.c.state == NodeState.BANNED.value,
+}
 _PRUNE_SAMPLES = delete(samples).where(samples.c.at < bindparam("before"))
 
 
@@ -92,8 +109,8 @@ class Nodes(Unit):
         matching = select(nodes)
         if query.owner_id is not None:
             matching = matching.where(nodes.c.owner_id == query.owner_id)
-        if query.states:
-            matching = matching.where(nodes.c.state.in_(sorted(state.value for state in query.states)))
+        if query.status is not None:
+            matching = matching.where(_SHOWN_AS[query.status]).params(now=self.now)
         if query.region_contains:
             matching = matching.where(nodes.c.region.icontains(query.region_contains, autoescape=True))
         total, capped = self._total(matching)

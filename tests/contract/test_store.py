@@ -349,6 +349,8 @@ async def test_checkpoints(store: Store) -> None:
     await store.write(lambda tx: [tx.add_checkpoint(given.id, each) for each in states])
     assert await store.read(lambda tx: tx.checkpoints(given.id, 2)) == [states[2], states[1]]
     assert await store.read(lambda tx: tx.checkpoints(other.id, 2)) == []
+    page = await store.read(lambda tx: tx.checkpoint_page(given.id, 1, 1))
+    assert (list(page.items), page.total, page.capped) == ([states[1]], 3, False)
     await store.write(lambda tx: tx.release_checkpoint(given.id, 1))
     assert (await store.read(lambda tx: tx.checkpoints(given.id, 9)))[2] == replace(states[0], kept=False)
     with pytest.raises(CyxError) as caught:
@@ -393,7 +395,9 @@ async def test_nodes(store: Store, clock: HandClock) -> None:
         None,
     ]
     for query, names in (
-        (NodeQuery(states=frozenset({NodeState.ONLINE})), ["b"]),
+        (NodeQuery(status="offline"), ["a"]),
+        (NodeQuery(status="online"), []),
+        (NodeQuery(status="busy"), ["b"]),
         (NodeQuery(region_contains="eu-"), ["a", "b"]),
         (NodeQuery(owner_id=UserId("nobody")), []),
         (NodeQuery(offset=1), ["b"]),
@@ -445,6 +449,31 @@ async def test_accounts(store: Store) -> None:
     with pytest.raises(CyxError) as caught:
         await store.write(lambda tx: tx.save_user(replace(user, id=UserId("nobody"))))
     assert caught.value.code is Code.NOT_FOUND
+
+
+async def test_lists_of_accounts_are_filtered(store: Store, clock: HandClock) -> None:
+    tokens = [
+        JoinToken("open", OWNER, "a", START),
+        JoinToken("timed", OWNER, "b", START, START + HOUR, 1),
+        JoinToken("used up", OWNER, "c", START, uses_left=0),
+        JoinToken("revoked", OWNER, "d", START, revoked_at=START),
+    ]
+    users = [User(UserId(name), name, Role(name), START, "hash") for name in ("admin", "user")]
+    keys = [ApiKey("one", OWNER, "one", "a", "x", START), ApiKey("two", OWNER, "two", "b", "y", START, START)]
+    await store.write(lambda tx: [tx.add_join_token(each) for each in tokens])
+    await store.write(lambda tx: [*map(tx.add_user, users), *map(tx.add_key, keys)])
+
+    def named(tx: Tx, *, usable: bool) -> set[str]:
+        return {each.id for each in tx.join_tokens(None, 0, 9, usable).items}
+
+    assert await store.read(lambda tx: named(tx, usable=True)) == {"open", "timed"}
+    assert await store.read(lambda tx: named(tx, usable=False)) == {"used up", "revoked"}
+    clock.advance(3601)
+    assert await store.read(lambda tx: named(tx, usable=True)) == {"open"}
+    for state, key in ((False, keys[0]), (True, keys[1])):
+        found = await store.read(lambda tx, state=state: tx.keys(OWNER, 0, 9, state))
+        assert (list(found.items), found.total) == ([key], 1)
+    assert list((await store.read(lambda tx: tx.users(0, 9, Role.ADMIN))).items) == users[:1]
 
 
 async def test_revocation(store: Store, clock: HandClock) -> None:

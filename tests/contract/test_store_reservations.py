@@ -5,17 +5,19 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.ids import NodeId, ReservationId, UserId
-from cyxwiz.domain.job import Job
+from cyxwiz.domain.ids import NodeId, ReservationId, Token, UserId
+from cyxwiz.domain.job import Job, Lease
+from cyxwiz.domain.node import NodeStatus
 from cyxwiz.domain.payment import Movement
 from cyxwiz.domain.reservation import Reservation
-from cyxwiz.domain.states import JobState, ReservationState, ReservationTrigger
-from cyxwiz.ports.store import JobQuery, ReservationQuery, Store, Tx
+from cyxwiz.domain.states import JobState, NodeState, ReservationState, ReservationTrigger
+from cyxwiz.ports.store import JobQuery, NodeQuery, ReservationQuery, Store, Tx
+from tests.contract.conftest import HandClock
 from tests.contract.make import OWNER, START, job, node
 
 NODE = NodeId("22222222-2222-4222-8222-222222222222")
@@ -207,3 +209,35 @@ async def test_jobs_belong_to_their_reservation_and_come_first(store: Store) -> 
     assert [each.id for each in due] == [waits.id, foreign.id]
     first = await store.read(lambda tx: tx.job(waits.id))
     assert [each.id for each in await store.read(lambda tx: tx.due_jobs(10, first))] == [foreign.id]
+
+
+async def test_nodes_are_found_by_the_status_that_they_show(store: Store, clock: HandClock) -> None:
+    _, online, draining, _, full, kept = made = [
+        node("offline"),
+        node("online", state=NodeState.ONLINE, max_concurrent_jobs=2),
+        node("draining", state=NodeState.ONLINE, cordoned=True),
+        node("banned", state=NodeState.BANNED),
+        node("full", state=NodeState.ONLINE),
+        node("kept", state=NodeState.ONLINE),
+    ]
+    given = [job(), job()]
+
+    def unit(tx: Tx) -> None:
+        for each in made:
+            tx.add_node(each)
+        for each in given:
+            tx.add_job(each)
+        tx.add_lease(Lease(given[0].id, Token(1, 1), online.id, START))
+        tx.add_lease(Lease(given[1].id, Token(1, 2), full.id, START))
+        tx.add_reservation(reservation(node_id=kept.id, held=True))
+        tx.add_reservation(reservation(node_id=draining.id, held=True))
+
+    await store.write(unit)
+    everything = await store.read(lambda tx: tx.nodes(NodeQuery()))
+    for status in get_args(NodeStatus):
+        page = await store.read(lambda tx, status=status: tx.nodes(NodeQuery(status=status)))
+        assert [each.id for each in page.items] == [each.id for each in everything.items if each.status == status]
+        assert (page.total, len(page.items)) == (2, 2) if status == "busy" else (1, 1), status
+    clock.advance(3601)
+    free = await store.read(lambda tx: tx.nodes(NodeQuery(status="online")))
+    assert [each.name for each in free.items] == ["kept", "online"]

@@ -28,8 +28,8 @@ class World:
         self.budgets = house.api.budgets
         self.alice = alice
 
-    async def submit(self, seconds: float, max_price: str = "0") -> Job:
-        spec = parse_jobfile({**JOB, "payment": {"max_price": max_price}})
+    async def submit(self, seconds: float, max_price: str = "") -> Job:
+        spec = parse_jobfile({**JOB, "payment": {"max_price": max_price} if max_price else {}})
         return (await self.house.jobs.submit(self.bob, replace(spec, expected_seconds=seconds)))[0]
 
     async def figures(self) -> tuple[int, int, int | None]:

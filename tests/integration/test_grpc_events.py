@@ -9,9 +9,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from cyxwiz.domain.ids import NodeId
 from cyxwiz.ext.v1 import events_pb2 as pb
 from cyxwiz.ext.v1 import events_pb2_grpc
 from tests.central import MODEL, Central, Stubs, central
+from tests.contract import make
 from tests.integration.test_grpc_jobs import submit
 from tests.nodes import grpc_link, node
 
@@ -76,9 +78,10 @@ async def test_a_jobs_life_is_told_and_told_again(server: Central, admin: Stubs,
         (["job:x"], None, grpc.StatusCode.INVALID_ARGUMENT),
         (["jobs"], 2**63, grpc.StatusCode.INVALID_ARGUMENT),
         ([f"job:{'0' * 8}-0000-4000-8000-{'0' * 12}"], None, grpc.StatusCode.NOT_FOUND),
+        (node_topics(1), None, grpc.StatusCode.NOT_FOUND),
         (node_topics(401), None, grpc.StatusCode.INVALID_ARGUMENT),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 async def test_what_it_refuses(admin: Stubs, topics: list[str], after: int | None, code: grpc.StatusCode) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -86,7 +89,9 @@ async def test_what_it_refuses(admin: Stubs, topics: list[str], after: int | Non
     assert caught.value.code() is code
 
 
-async def test_as_many_topics_as_it_takes(admin: Stubs) -> None:
+async def test_as_many_topics_as_it_takes(server: Central, admin: Stubs) -> None:
+    machines = [make.node(id=NodeId(topic.removeprefix("node:"))) for topic in node_topics(399)]
+    await server.core.store.write(lambda tx: [tx.add_node(each) for each in machines])
     await until(watch(admin, [*node_topics(399), "stats"], after=0), "stats")
     await until(watch(admin, [*node_topics(396), "jobs", "nodes", "logs", "stats"], after=0), "stats")
 

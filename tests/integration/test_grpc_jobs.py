@@ -162,7 +162,7 @@ async def test_delete_answers_in_band(admin: Stubs) -> None:
     job_id = await submit(admin)
     active = await admin.jobs.DeleteJob(pb.DeleteJobRequest(job_id=job_id), metadata=admin.metadata)
     assert active.status == common.STATUS_ERROR
-    assert active.error.code
+    assert (active.error.code, active.error.details) == (409, "CONFLICT")
     await admin.jobs.CancelJob(pb.CancelJobRequest(job_id=job_id), metadata=admin.metadata)
     deleted = await admin.jobs.DeleteJob(pb.DeleteJobRequest(job_id=job_id), metadata=admin.metadata)
     assert deleted.status == common.STATUS_SUCCESS
@@ -180,6 +180,9 @@ async def test_delete_answers_in_band(admin: Stubs) -> None:
         ({"required_device": 77}, "required_device"),
         ({"job_type": 99}, "job_type"),
         ({"priority": 9}, "priority"),
+        ({"job_id": "x"}, "job ID"),
+        ({"estimated_duration": 2**63 - 1}, "estimated_duration"),
+        ({"payment_address": "a\0b"}, "payment_address"),
         ({"payment_amount": math.nan}, "payment_amount"),
         ({"payment_amount": -1.0}, "payment_amount"),
         ({"estimated_memory": -1}, "estimated_memory"),
@@ -207,6 +210,20 @@ async def test_no_config(admin: Stubs) -> None:
         admin.jobs.SubmitJob(pb.SubmitJobRequest(), metadata=admin.metadata), grpc.StatusCode.INVALID_ARGUMENT
     )
     assert details == "Job config is required"
+
+
+async def test_whose_jobs_are_listed_is_said_by_id_or_by_ones_own_name(server: Central, admin: Stubs) -> None:
+    alice, key = await server.user("alice")
+    theirs = Stubs(admin.channel, key)
+    await submit(theirs)
+    for asking, named in ((admin, alice.id), (admin, ""), (theirs, alice.id), (theirs, "alice"), (theirs, "")):
+        page = await asking.jobs.ListJobs(pb.ListJobsRequest(user_id=named), metadata=asking.metadata)
+        assert page.total_count == 1, named
+    for asking in (admin, theirs):
+        call = asking.jobs.ListJobs(pb.ListJobsRequest(user_id="x"), metadata=asking.metadata)
+        assert "user ID" in await refused(call, grpc.StatusCode.INVALID_ARGUMENT)
+    call = theirs.jobs.ListJobs(pb.ListJobsRequest(user_id=str(uuid.uuid4())), metadata=theirs.metadata)
+    await refused(call, grpc.StatusCode.PERMISSION_DENIED)
 
 
 @pytest.mark.parametrize("method", ["GetJobStatus", "CancelJob", "DeleteJob"])

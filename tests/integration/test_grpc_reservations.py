@@ -177,6 +177,14 @@ async def test_errors_are_in_band(server: Central, channel: grpc.aio.Channel, en
     assert told(await engine("GetActiveReservations")) == (failed, 400)
     assert told(await engine("ExtendReservation", reservation_id=ident, additional_minutes=0)) == (failed, 400)
     assert told(await engine("EngineHeartbeat", reservation_id=ident, job_progress=2.0)) == (failed, 400)
+    for malformed in ("x", f"{ident}_", f"{ident}_x", f"x_{ident}"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await engine("EngineHeartbeat", reservation_id=ident, job_id=malformed)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, malformed
+    # What an engine of the earlier system calls its further jobs.
+    assert (
+        await engine("EngineHeartbeat", reservation_id=ident, job_id=f"{ident}_1760000000")
+    ).status == common.STATUS_SUCCESS
     for method in ("ReportJobCompleteFromNode", "ReportReservationEndFromNode"):
         given = {"reservation_id": ident, "node_id": node_id} | ({"job_id": "j"} if "Job" in method else {})
         assert told(await engine(method, **given)) == (failed, 403), "only the node itself"
@@ -224,6 +232,9 @@ async def test_lists_are_paged_and_one_s_own(server: Central, channel: grpc.aio.
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await engine("ListReservations", user_id=str(uuid.uuid4()))
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await Engine(channel, server.key)("ListReservations", user_id="x")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     bob = Engine(channel, (await server.user("bob"))[1])
     assert (await bob("ListReservations")).total_count == 0
     assert (await Engine(channel, server.key)("ListReservations")).total_count == 3

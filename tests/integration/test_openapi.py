@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +21,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from cyxwiz import wire
+from cyxwiz.transports.rest.schemas import DOCUMENTS
 from cyxwiz.transports.rest.server import RestServer
+from cyxwiz.transports.rest.shapes import MONEY, maybe
 from tests.soak import examples
 from tests.wiring import Central, central
 
@@ -47,6 +49,30 @@ async def house(tmp_path: Path) -> AsyncIterator[Central]:
     made = await central(tmp_path, rate_limit={"enabled": False})
     yield made
     await made.aclose()
+
+
+def objects(where: str, schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The fields of every object that a schema has within."""
+    if isinstance(schema, dict):
+        if isinstance(fields := schema.get("properties"), dict):
+            yield where, fields
+        for name, each in schema.items():
+            yield from objects(f"{where}.{name}", each)
+    elif isinstance(schema, list):
+        for each in schema:
+            yield from objects(where, each)
+
+
+def test_every_amount_has_its_units_beside_it() -> None:
+    documents = {name: each for name, each in DOCUMENTS.items() if not name.startswith("Blockchain")}
+    amounts = [
+        (where, name, fields)
+        for where, fields in objects("", documents)
+        for name, schema in fields.items()
+        if schema in (MONEY, maybe(MONEY))
+    ]
+    assert amounts
+    assert [f"{where} {name}" for where, name, fields in amounts if f"{name}_units" not in fields] == []
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=str)

@@ -322,6 +322,10 @@ async def test_the_owners_next_job_is_gone_on_with(server: Central, tmp_path: Pa
         ):
             await stream.say(new_job_config=config)
             assert (await stream.until("error")).error.error_code == code
+        for malformed in (pb.StartNewJobRequest(job_id="x"), pb.StartNewJobRequest(reservation_id="x")):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await on.engine.stub.StartNewJob(malformed, metadata=on.engine.metadata)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         another = await submit(server, epochs=1)
         await assignment(server, another.id)
         await stream.say(new_job_config=job_pb2.JobConfig(job_id=another.id, epochs=1))
@@ -368,15 +372,18 @@ async def test_tokens_are_checked(server: Central, tmp_path: Path, way: Way) -> 
             async with engine(on.address, token, on.job.id) as stranger:
                 answer = await stranger.connect()
                 assert (answer.status, answer.error.code) == (common.STATUS_ERROR, 401), what
+                assert answer.error.details == "UNAUTHENTICATED", what
+                sent = await stranger.send_job()
+                assert (sent.accepted, sent.error.code) == (False, 401), what
+                assert sent.error.details == "UNAUTHENTICATED", what
                 if token:
                     with pytest.raises(grpc.aio.AioRpcError) as refused:
                         await stranger.download()
                     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED, what
                     stream = stranger.stream()
                     assert await stream.end() is grpc.StatusCode.UNAUTHENTICATED, what
-                    if way == "direct":
-                        sent = await stranger.send_job()
-                        assert (sent.accepted, sent.error.code) == (False, 401), what
+                    left = await stranger.stub.DisconnectFromNode(pb.DisconnectRequest(), metadata=stranger.metadata)
+                    assert left.status == common.STATUS_SUCCESS, what
 
 
 async def test_sessions_belong_to_tokens_not_to_connections(server: Central, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ async def test_a_paused_job_goes_on_elsewhere_from_where_it_was(server: Central,
         assert paused.node_id is None
         assert paused.retry_count == paused.node_losses == 0
         assert 0 < paused.compute_seconds <= 1.0
-    (saved,) = await server.core.jobs.checkpoints(actor, job.id, 10)
+    (saved,) = (await server.core.jobs.checkpoints(actor, job.id, 0, 10)).items
     assert (saved.epoch, saved.progress, saved.kept) == (3, 2 / 6, True)
     async with node(tmp_path / "two", link(server), second, name="two"):
         await asyncio.sleep(0.05)  # a free node is there: it must not get what is paused
@@ -165,13 +165,13 @@ async def test_bytes_of_checkpoints_go_when_the_job_is_done(server: Central, tmp
                     await asyncio.sleep(0.01)  # the lease before may still be ending
                 await until(server, job, JobState.RUNNING)
                 await server.core.jobs.preempt(actor, job.id, "")
-                while len(await server.core.jobs.checkpoints(actor, job.id, 10)) < number:
+                while len((await server.core.jobs.checkpoints(actor, job.id, 0, 10)).items) < number:
                     await asyncio.sleep(0.01)
-        saved = await server.core.jobs.checkpoints(actor, job.id, 10)
+        saved = (await server.core.jobs.checkpoints(actor, job.id, 0, 10)).items
         assert [each.kept for each in saved] == [True, True, False]
         executor.step(20)
         await until(server, job, JobState.COMPLETED)
-    saved = await server.core.jobs.checkpoints(actor, job.id, 10)
+    saved = (await server.core.jobs.checkpoints(actor, job.id, 0, 10)).items
     assert not any(each.kept for each in saved)
     collector = BlobCollector(server.core.store, server.blobs)
     assert await collector.collect() == 0, "a node may still be fetching one"

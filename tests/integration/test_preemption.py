@@ -48,7 +48,7 @@ async def test_it_gives_way_and_goes_on_from_where_it_was(server: Central, tmp_p
         told = f"gave way to job {urgent.id} of critical priority"
         explained = views.explanation(await server.core.jobs.explain(actor, low.id))
         assert explained["leases"][0]["end_reason"] == f"preempted: {told}"
-        (saved,) = await server.core.jobs.checkpoints(actor, low.id, 10)
+        (saved,) = (await server.core.jobs.checkpoints(actor, low.id, 0, 10)).items
         assert saved.progress == 0.5
         executor.step(4)
         await until(server, urgent, JobState.COMPLETED)

@@ -34,8 +34,8 @@ class Market:
     def __init__(self, house: Central, bob: Principal, clock: HandClock) -> None:
         self.house, self.bob, self.clock = house, bob, clock
 
-    def spec(self, max_price: str = "0", expected: float = 3600.0) -> JobSpec:
-        spec = parse_jobfile({**JOB, "payment": {"max_price": max_price}})
+    def spec(self, max_price: str = "", expected: float = 3600.0) -> JobSpec:
+        spec = parse_jobfile({**JOB, "payment": {"max_price": max_price} if max_price else {}})
         return replace(spec, expected_seconds=expected)
 
     async def place(self, spec: JobSpec) -> Job:
@@ -140,7 +140,8 @@ async def test_prices_are_stored_with_the_time_from_which_they_hold(market: Mark
     node_id = await market.house.node("rig", pricing=said)
     document = await market.house.api.get_node(Call(market.bob, node_id))
     assert document["pricing"]["set_by"] == "node"
-    assert (document["pricing"]["per_hour"], document["price_per_hour"]) == ("0.1", 0.1)
+    for told, name in ((document["pricing"], "per_hour"), (document, "price_per_hour")):
+        assert (told[name], told[f"{name}_units"]) == ("0.1", ONE // 10)
     assert document["pricing"]["updated_at"] == "2030-01-01T00:00:00.000Z"
     bare = await market.house.api.get_node(Call(market.bob, await market.house.node("bare")))
     assert (bare["pricing"]["set_by"], bare["pricing"]["per_hour"]) == ("tariff", "0.09")

@@ -83,7 +83,7 @@ async def test_a_chain_goes_on_over_nodes(server: Central, tmp_path: Path) -> No
     actor = await admin(server)
     async with node(tmp_path / "one", local_link(server), InlineExecutor(), machine=ONE_CORE, name="one") as one:
         job = await submit(server, epochs=60)
-        while not await server.core.jobs.checkpoints(actor, job.id, 1):
+        while not (await server.core.jobs.checkpoints(actor, job.id, 0, 1)).items:
             await asyncio.sleep(0.01)
         async with node(tmp_path / "two", local_link(server), InlineExecutor(), machine=ONE_CORE, name="two") as two:
             await server.core.nodes.cordon(actor, one._identity.node_id, on=True)

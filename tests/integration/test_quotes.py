@@ -198,8 +198,9 @@ async def test_what_is_not_the_signed_offer(
     house: Central, alice: httpx.AsyncClient, wallet: Keypair, change: Callable[[Json], Json], why: str
 ) -> None:
     given = pay_with(wallet, await quote(alice, wallet))
-    error = refused(await alice.post("/api/jobs", json=paying(change(given))), "INVALID")
-    assert why in error["message"]
+    for path in ("/api/jobs", "/api/jobs/plan"):
+        error = refused(await alice.post(path, json=paying(change(given))), "INVALID")
+        assert why in error["message"]
     assert (await alice.get("/api/jobs")).json()["total"] == 0
     assert await ledger(house).balance(wallet.address) == HAS
 
@@ -219,6 +220,17 @@ async def test_a_quote_is_its_askers_for_ten_minutes_and_that_price(
 @pytest.mark.parametrize("address", ["", "x", "0" * 40, "1" * 31, "é" * 40])
 async def test_no_wallet_is_quoted(alice: httpx.AsyncClient, address: str) -> None:
     refused(await alice.post("/api/jobs/quote", json={"job": PRICED, "wallet_address": address}), "INVALID")
+
+
+async def test_a_plan_refuses_what_a_submit_would(alice: httpx.AsyncClient, wallet: Keypair) -> None:
+    given = pay_with(wallet, await quote(alice, wallet))
+    before = (await alice.post("/api/jobs/plan", json=paying(given))).json()
+    assert before["estimated_cost_units"]
+    nowhere = {**JOB, "payment": {"address": "x"}}
+    for path in ("/api/jobs", "/api/jobs/plan"):
+        assert "payment_address" in refused(await alice.post(path, json=nowhere), "INVALID")["message"]
+    assert (await alice.get("/api/jobs")).json()["total"] == 0
+    assert (await alice.post("/api/jobs", json=paying(given))).status_code == 201, "a plan uses no quote up"
 
 
 async def test_a_gang_pays_out_of_the_balance(alice: httpx.AsyncClient, wallet: Keypair) -> None:

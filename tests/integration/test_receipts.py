@@ -215,7 +215,7 @@ async def test_a_platform_can_not_sign_what_its_nodes_did_not(tmp_path: Path) ->
         actor = await admin(house)
         async with node(tmp_path / "one", local_link(house), InlineExecutor(), machine=ONE_CORE, name="one") as one:
             job = await prove(house, epochs=60)
-            while not await house.core.jobs.checkpoints(actor, job.id, 1):
+            while not (await house.core.jobs.checkpoints(actor, job.id, 0, 1)).items:
                 await asyncio.sleep(0.01)
             async with node(tmp_path / "two", local_link(house), InlineExecutor(), machine=ONE_CORE, name="two"):
                 await house.core.nodes.cordon(actor, one._identity.node_id, on=True)

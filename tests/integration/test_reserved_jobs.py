@@ -162,11 +162,13 @@ async def test_what_is_refused(server: Central, tmp_path: Path) -> None:
             ({"reservation_id": str(uuid.uuid4()), "job_config": config}, "not the one that this token is for"),
             ({"job_config": job_pb2.JobConfig(**{**CONFIG, "required_device": 2})}, "no cuda device"),
             ({"job_config": job_pb2.JobConfig(**{**CONFIG, "model_definition": "{"})}, "model"),
-            ({"job_config": config, "job_id": "mine"}, "not a UUID"),
             ({}, "job_id"),
         ):
             answer = await on.start(**fields)
             assert (answer.accepted, says in answer.message) == (False, True), answer.message
+        with pytest.raises(grpc.aio.AioRpcError) as malformed:
+            await on.start(job_config=config, job_id="mine")
+        assert malformed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         foreign = await submit(server)
         answer = await on.start(job_config=config, job_id=foreign.id)
         assert (answer.accepted, "another job" in answer.message) == (False, True)

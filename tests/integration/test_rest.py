@@ -220,6 +220,27 @@ async def test_lists_are_paged_and_filtered(alice: httpx.AsyncClient) -> None:
     assert (await alice.get("/api/jobs?status=running")).json()["jobs"] == []
 
 
+async def test_every_list_is_paged_and_has_a_filter(
+    house: Central, alice: httpx.AsyncClient, admin: httpx.AsyncClient
+) -> None:
+    await house.node()
+    job = (await submit(alice))["id"]
+    for who, path, plural, counts in (
+        (alice, f"/api/jobs/{job}/checkpoints", "checkpoints", {"": 0}),
+        (alice, "/api/wallet/links", "wallets", {"": 0}),
+        (alice, "/api/receipts", "receipts", {"": 0, "status=completed": 0}),
+        (alice, "/api/keys", "keys", {"": 1, "revoked=false": 1, "revoked=true": 0}),
+        (admin, "/api/users", "users", {"role=admin": 1, "role=operator": 1}),
+        (admin, "/api/node-tokens", "tokens", {"usable=true": 0, "usable=false": 0}),
+        (alice, "/api/nodes", "nodes", {"": 1, "status=online": 1, "status=busy": 0, "status=draining": 0}),
+    ):
+        for query, count in counts.items():
+            page = (await who.get(f"{path}?{query}")).json()
+            assert len(page[plural]) == page["total"] == count, f"{path}?{query}"
+            assert (page["page"], page["limit"], page["total_pages"]) == (1, 20, min(1, count))
+        refused(await who.get(f"{path}?limit=101"), "INVALID")
+
+
 async def test_others_jobs_are_not_shown(
     alice: httpx.AsyncClient, bob: httpx.AsyncClient, admin: httpx.AsyncClient
 ) -> None:
@@ -247,6 +268,7 @@ BAD_JOBS: list[tuple[dict[str, Any], str]] = [
     ({"seed": 2**70}, "seed"),
     ({"colour": "red"}, "colour"),
     ({"model": {"layers": [], "colour": 1}}, "model.colour"),
+    ({"model": {"graph": 1}}, "model.graph"),
     ({"priority": "urgent"}, "priority"),
     ({"name": "x" * 201}, "name"),
     ({"name": None}, "name"),
@@ -387,6 +409,7 @@ async def test_budgets(house: Central, alice: httpx.AsyncClient, admin: httpx.As
     refused(await alice.post("/api/jobs", json=JOB), "FUNDS")
     seen = (await alice.get("/api/users/alice/budget")).json()
     assert (seen["budget"], seen["reserved"], seen["spent"]) == ("0.001", "0", "0")
+    assert (seen["budget_units"], seen["left_units"], seen["spent_units"]) == (10**6, 10**6, 0)
     assert (await admin.post("/api/users/alice/budget", json={"amount": "none"})).json()["left"] is None
     assert (await alice.post("/api/jobs", json=JOB)).status_code == 201
 

@@ -227,10 +227,10 @@ async def test_rest_serves_it_to_the_owner_alone(house: House) -> None:
 
 async def test_without_a_ledger_there_are_no_stakes(tmp_path: Path) -> None:
     made = await central(tmp_path)
-    call = Call(await made.accounts.authenticate(made.admin), await made.node(), {"amount": "1"})
-    for act in (made.api.get_stake, made.api.add_stake):
+    admin, node_id = await made.accounts.authenticate(made.admin), await made.node()
+    for act, args in ((made.api.get_stake, {}), (made.api.add_stake, {"amount": "1"})):
         with pytest.raises(CyxError) as caught:
-            await act(call)
+            await act(Call(admin, node_id, args))
         assert caught.value.code is Code.UNSUPPORTED
         assert "ledger.backend" in caught.value.message
     await made.aclose()

@@ -94,6 +94,9 @@ def wiring_call(actor: Any) -> Any:
     return Call(actor, args=DIGITS)
 
 
+HUGE = {"epochs": 2**31 - 1, "dataset_size": 2**31 - 1, "node_tier": "enterprise"}  # past 2^63 units
+
+
 async def test_an_estimate_is_the_earlier_systems(house: Central) -> None:
     async with house.channel() as channel:
         wallet = Wallet(channel, house.key)
@@ -101,7 +104,7 @@ async def test_an_estimate_is_the_earlier_systems(house: Central) -> None:
         found = await wallet.ask("EstimateJobCost", **known)
         assert (found.estimated_cost, found.estimated_time_minutes) == (6.0, 60.0)
         assert "CYXWIZ" in found.breakdown
-        for bad in ({"epochs": 0}, {"epochs": -1}, {"dataset_size": -1}, {"node_tier": "golden"}):
+        for bad in ({"epochs": 0}, {"epochs": -1}, {"dataset_size": -1}, {"node_tier": "golden"}, HUGE):
             assert await wallet.refused("EstimateJobCost", **{**known, **bad}) is grpc.StatusCode.INVALID_ARGUMENT
 
 

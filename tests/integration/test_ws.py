@@ -9,11 +9,12 @@ from typing import Any
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.transports.rest.server import RestServer
 from cyxwiz.transports.ws import events as door
+from tests.integration.conftest import refused
 from tests.integration.test_rest import UNKNOWN
 from tests.integration.test_sse import submit
 from tests.wiring import Central, progress
@@ -204,7 +205,21 @@ async def test_open_sockets_do_not_hold_a_stop(house: Central, served: RestServe
         assert socket.close_code == 1012
 
 
+@pytest.mark.parametrize("topic", [f"job:{UNKNOWN}", f"node:{UNKNOWN}"])
+async def test_what_is_not_there_is_not_followed(
+    house: Central, served: RestServer, alice: httpx.AsyncClient, topic: str
+) -> None:
+    async with dial(served, house.alice) as socket:
+        await subscribe(socket, "nodes", topic)
+        await ends(socket, "NOT_FOUND", 4404)
+    refused(await alice.get(f"/api/events?topics={topic}"), "NOT_FOUND")
+
+
 async def test_any_other_path_is_no_socket(house: Central, served: RestServer) -> None:
-    with pytest.raises(Exception, match=r"403|404"):
+    with pytest.raises(InvalidStatus) as caught:
         async with dial(served, house.alice, path="/ws/nothing"):
             pass
+    response = caught.value.response
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/json")
+    error = json.loads(response.body or b"")["error"]
+    assert (error["code"], error["details"]) == ("NOT_FOUND", {"path": "/ws/nothing"})

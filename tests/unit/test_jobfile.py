@@ -25,6 +25,10 @@ def merged(**given: Any) -> dict[str, Any]:
     return {**SMALL, **given}
 
 
+def wire_job(**given: Any) -> job_pb.JobConfig:
+    return job_pb.JobConfig(dataset_uri="builtin:digits", model_definition=json.dumps({"layers": LAYERS}), **given)
+
+
 def refusal(data: object) -> CyxError:
     with pytest.raises(CyxError) as caught:
         parse_jobfile(data)
@@ -37,6 +41,44 @@ def test_the_models_own_batch_size_counts_where_the_job_states_none(stated: dict
     assert parse_jobfile({**SMALL, **stated, "model": model}).batch_size == counts
     config = job_pb.JobConfig(dataset_uri="builtin:digits", model_definition=json.dumps(model), **stated)
     assert spec_of(config).batch_size == counts
+
+
+@pytest.mark.parametrize(
+    ("stated", "allowed"), [(0, 3600.0), (600, 3600.0), (7200, 7200.0), (366 * 86400, 366 * 86400.0)]
+)
+def test_a_wire_job_may_use_all_the_time_that_it_pays_for(stated: int, allowed: int) -> None:
+    assert spec_of(wire_job(estimated_duration=stated)).resources.max_duration_seconds == allowed
+
+
+@pytest.mark.parametrize("field", ["estimated_duration", "estimated_memory"])
+def test_a_wire_job_has_the_bounds_of_a_job_file(field: str) -> None:
+    for number in (-1, 2**63 - 1, 400 * 86400 if field == "estimated_duration" else 2**62 + 1):
+        with pytest.raises(CyxError, match=f"^{field}: ") as caught:
+            spec_of(wire_job(**{field: number}))
+        assert caught.value.code is Code.INVALID
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"payment_address": "a\0b"},
+        {"hyperparameters": {"note": "a\0b"}},
+        {"hyperparameters": {"a\0b": "1"}},
+    ],
+    ids=["text", "value", "key"],
+)
+def test_a_nul_is_no_text_of_a_wire_job(given: dict[str, Any]) -> None:
+    with pytest.raises(CyxError, match=f"^{next(iter(given))}: .* NUL") as caught:
+        spec_of(wire_job(**given))
+    assert caught.value.code is Code.INVALID
+
+
+@pytest.mark.parametrize("bad", ["a\0b", "\ud800"])
+def test_what_no_text_may_hold_is_none_of_a_definition(bad: str) -> None:
+    script = {"script": "a.py", "files": {"a.py": "0" * 64}, "args": [bad]}
+    with pytest.raises(CyxError, match="The model definition holds") as caught:
+        spec_of(job_pb.JobConfig(dataset_uri="builtin:digits", model_definition=json.dumps(script)))
+    assert caught.value.code is Code.INVALID
 
 
 def test_a_small_file_gets_the_published_defaults() -> None:
@@ -148,6 +190,10 @@ def test_every_form_of_a_model_is_taken(model: dict[str, Any]) -> None:
         ({"resources": {"regions": [5]}}, "resources.regions.0"),
         ({"resources": {"cpus": 4}}, "resources.cpus"),
         ({"payment": {"max_price": "-1"}}, "payment.max_price"),
+        ({"payment": {"max_price": "0"}}, "payment.max_price"),
+        ({"payment": {"max_price": "-0"}}, "payment.max_price"),
+        ({"payment": {"max_price": 0.0}}, "payment.max_price"),
+        ({"payment": {"max_price": ""}}, "payment.max_price"),
         ({"payment": {"max_price": "cheap"}}, "payment.max_price"),
         ({"payment": {"max_price": "0.0000000001"}}, "payment.max_price"),
         ({"payment": {"max_price": []}}, "payment.max_price"),
@@ -278,7 +324,8 @@ def test_a_script_instead_of_a_model() -> None:
     text = json.dumps({"script": "a/train.py", "files": {"a/train.py": SHA}, "args": ["-x"]})
     assert parse_definition(text) == Definition("", spec.script), "the same on the wire"
     assert parse_definition('{"layers": [1]}') == Definition('{"layers": [1]}')
-    assert parse_definition('{"script": ') == Definition('{"script": ')
+    with pytest.raises(CyxError, match="is no JSON"):
+        parse_definition('{"script": ')
 
 
 @pytest.mark.parametrize(

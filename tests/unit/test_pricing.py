@@ -20,7 +20,6 @@ from cyxwiz.domain.pricing import (
     Needs,
     NodePricing,
     default_pricing,
-    estimate_by_model,
     quote,
     quote_by_tariff,
 )
@@ -175,29 +174,3 @@ def test_settings_set_prices_and_the_hardware_the_others() -> None:
     )
     assert not states_prices(pb.NodePricing())
     assert states_prices(pricing_to(NodePricing(0, free_tier=True)))
-
-
-@pytest.mark.parametrize(
-    ("model", "rows", "epochs", "tier", "cost", "minutes"),
-    [
-        ("MNIST", 60_000, 10, "basic", 6.0, 60),
-        ("SimpleNN", 0, 10, "basic", 0.1, 1),
-        ("ResNet-18", 10_000, 1, "premium", 1.5, 15),
-        ("GPT-2", 20_000, 2, "enterprise", 80.0, 800),
-        ("BERT-Large", 10_000, 1, "", 50.0, 500),
-        ("something else", 10_000, 1, "basic", 0.5, 5),
-    ],
-)
-def test_the_wallets_estimate(model: str, rows: int, epochs: int, tier: str, cost: float, minutes: float) -> None:
-    found = estimate_by_model(model, rows, epochs, tier)
-    assert found.units == round(cost * ONE)
-    assert found.minutes == pytest.approx(minutes)
-
-
-@pytest.mark.parametrize(
-    "bad", [("x", -1, 1, "basic"), ("x", 1, -1, "basic"), ("x", 1, 1, "gold"), ("x", 2**63, 2**62, "")]
-)
-def test_what_can_not_be_estimated(bad: tuple[str, int, int, str]) -> None:
-    with pytest.raises(CyxError) as caught:
-        estimate_by_model(*bad)
-    assert caught.value.code is Code.INVALID

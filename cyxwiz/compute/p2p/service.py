@@ -1,7 +1,7 @@
 """`JobExecutionService`, all nine methods: a `ports.execution.Execution` over the node's `Hub`.
 
-ConnectToNode and SendJob answer in band; every other refusal is a status. Commands that change the job's state go to
-central, which decides; those that change the run go to its child.
+ConnectToNode and SendJob answer in band, and so does StartNewJob but for malformed ids; every other refusal is a
+status. Commands that change the job's state go to central, which decides; those that change the run go to its child.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cyxwiz.compute.p2p.hub import Hub
 from cyxwiz.compute.p2p.live import LiveJob, Reader, Standing
 from cyxwiz.compute.p2p.sessions import Session
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, not_found, unsupported
+from cyxwiz.domain.ids import parse_job_id, parse_reservation_id
 from cyxwiz.domain.job import Device
 from cyxwiz.domain.node import Hardware
 from cyxwiz.ext.v1.link_pb2 import OwnerCommand
@@ -30,6 +31,7 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import execution_pb2 as pb
 from cyxwiz.protocol.job_pb2 import JobConfig
 from cyxwiz.runtime.tasks import Tasks, spawn
+from cyxwiz.services.in_band import disconnected, not_connected, not_sent
 
 log = logging.getLogger(__name__)
 
@@ -92,20 +94,13 @@ class ExecutionService:
         except CyxError as error:
             if error.code is not Code.UNAUTHENTICATED:
                 raise
-            return pb.ConnectResponse(
-                status=common.STATUS_ERROR,
-                node_id=self._node_id,
-                error=common.Error(code=401, message="Invalid or expired auth token"),
-            )
+            return not_connected(error, self._node_id)
         return pb.ConnectResponse(
             status=common.STATUS_SUCCESS, node_id=self._node_id, capabilities=capabilities(self._hub.hardware)
         )
 
     async def _disconnect(self, request: pb.DisconnectRequest, headers: Headers) -> pb.DisconnectResponse:
-        found = self._hub.sessions.disconnect(headers)
-        return pb.DisconnectResponse(
-            status=common.STATUS_SUCCESS, message="disconnected" if found else "there was no session of this token"
-        )
+        return disconnected(found=self._hub.sessions.disconnect(headers))
 
     async def _send_job(self, request: pb.SendJobRequest, headers: Headers) -> pb.SendJobResponse:
         """Attaches to the job that central assigned: central's is the configuration that counts. In a reservation a job
@@ -119,25 +114,25 @@ class ExecutionService:
             if request.initial_dataset:
                 _give(job, request.initial_dataset)
         except CyxError as error:
-            number = {Code.UNAUTHENTICATED: 401, Code.NOT_FOUND: 404}.get(error.code, 400)
-            return pb.SendJobResponse(
-                status=common.STATUS_ERROR,
-                rejection_reason=error.message,
-                error=common.Error(code=number, message=error.message),
-            )
+            return not_sent(error)
         return pb.SendJobResponse(
             status=common.STATUS_SUCCESS, accepted=True, estimated_start_time=int(self._clock.now().timestamp())
         )
 
     async def _start_new_job(self, request: pb.StartNewJobRequest, headers: Headers) -> pb.StartNewJobResponse:
         """Lets the session reach the owner's next job, once central has given it to this node. In a reservation the
-        job is submitted with this call, where central does not have it yet; one without a free slot waits."""
+        job is submitted with this call, where central does not have it yet; one without a free slot waits. Raises
+        INVALID for a malformed id."""
         session = self._hub.sessions.admit(headers, headers.job_id or self._hub.sessions.job_of(headers))
+        asked = request.job_id or request.job_config.job_id
+        if asked:
+            parse_job_id(asked)
+        if request.reservation_id:
+            parse_reservation_id(request.reservation_id)
         started = ""
         try:
             if request.reservation_id not in ("", session.claims.reservation_id):
                 raise invalid("reservation_id: is not the one that this token is for", field="reservation_id")
-            asked = request.job_id or request.job_config.job_id
             started = await self._started(session, request.job_config, asked)
             await self._next_job(session, started or asked, wait=True)
         except CyxError as error:

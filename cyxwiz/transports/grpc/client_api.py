@@ -12,6 +12,7 @@ import grpc
 from cyxwiz.domain.errors import invalid
 from cyxwiz.ext.v1 import client_pb2 as pb
 from cyxwiz.services.api import Api, Call
+from cyxwiz.services.validation import read_object
 from cyxwiz.transports.grpc.door import caller
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ClientService"]
@@ -38,12 +39,9 @@ def handlers(api: Api) -> grpc.GenericRpcHandler:
 
 
 def _call(query: pb.Query) -> Call:
-    try:
-        args = json.loads(query.json) if query.json else {}
-    except (ValueError, RecursionError):
-        raise invalid("json: is no JSON document", field="json") from None
-    if not isinstance(args, dict):
-        raise invalid("json: must be an object", field="json")
+    if "\0" in query.id:
+        raise invalid("id: holds a NUL character", field="id")
+    args = read_object(query.json, "query's json") if query.json else {}
     entered = caller()
     return Call(entered.principal, query.id, args, entered.bearer, entered.idempotency_key)
 

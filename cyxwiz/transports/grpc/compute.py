@@ -28,9 +28,9 @@ from cyxwiz.domain.operation import (
 from cyxwiz.ports.kernels import Kernels
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import compute_pb2 as pb
+from cyxwiz.services.in_band import error_to
 from cyxwiz.transports.auth import internal
 from cyxwiz.transports.grpc.door import abort
-from cyxwiz.transports.grpc.mapping import error_to
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ComputeService"].full_name
 

@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError
 
 from cyxwiz import wire
 from cyxwiz.domain.account import Principal
-from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
+from cyxwiz.domain.ids import UserId, parse_user_id
 from cyxwiz.ext.v1 import client_pb2
 from cyxwiz.transports.auth import Guard, bearer_of, internal
 
@@ -63,6 +64,19 @@ class Caller:
         if self.principal is None:
             raise CyxError(Code.UNAUTHENTICATED, "Missing credentials: send metadata 'authorization: Bearer <token>'")
         return self.principal
+
+    def whose(self, user_id: str, what: str) -> UserId | None:
+        """Whose `what` a list is asked for; None: everybody's. A caller may name themself by id or name, an admin
+        anybody by id. Raises INVALID, FORBIDDEN."""
+        actor = self.required
+        if not user_id:
+            return None if actor.is_admin else actor.id
+        if user_id in (actor.id, actor.name):
+            return actor.id
+        named = parse_user_id(user_id)
+        if not actor.is_admin:
+            raise forbidden(f"You can list only your own {what}: leave user_id empty")
+        return named
 
 
 _caller: ContextVar[Caller] = ContextVar("caller")

@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from cyxwiz.domain.account import Principal
-from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, unsupported
-from cyxwiz.domain.ids import UserId, new_id, parse_job_id
+from cyxwiz.domain.errors import Code, CyxError, invalid, unsupported
+from cyxwiz.domain.ids import new_id, parse_job_id
 from cyxwiz.domain.job import JobSpec, JobType, MetricPoint
 from cyxwiz.domain.payment import Funds
 from cyxwiz.ports.blobs import BlobStore
@@ -20,6 +20,7 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2 as pb
 from cyxwiz.protocol import job_pb2_grpc
 from cyxwiz.services.api import job_cursor, parse_cursor
+from cyxwiz.services.in_band import error_to
 from cyxwiz.services.jobconfig import TYPES, count_of, enum_of, spec_of
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.payments import SignedLock
@@ -29,7 +30,6 @@ from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import (
     STATES_OF,
     assignment_to,
-    error_to,
     seconds_to,
     status_to,
 )
@@ -60,6 +60,8 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         if not request.HasField("config"):
             raise invalid("Job config is required", field="config")
         actor = caller().required
+        if request.config.job_id:
+            parse_job_id(request.config.job_id)
         spec = spec_of(request.config)
         if request.initial_data and not spec.dataset_uri:
             digest = hashlib.sha256(request.initial_data).hexdigest()
@@ -133,7 +135,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         states = enum_of(STATES_OF, request.filter_status, "filter_status")
         kind = enum_of(TYPES, request.filter_type, "filter_type")
         query = JobQuery(
-            owner_id=self._owner(actor, request.user_id),
+            owner_id=caller().whose(request.user_id, "jobs"),
             states=states,  # type: ignore[arg-type]
             types=frozenset({JobType(str(kind))}) if request.filter_type else frozenset(),
             limit=size,
@@ -144,14 +146,6 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         return pb.ListJobsResponse(
             jobs=[status_to(job) for job in page.items], next_page_token=token, total_count=page.total
         )
-
-    def _owner(self, actor: Principal, user_id: str) -> UserId | None:
-        """Whose jobs are asked for. A caller may name themself by id or name; an admin anybody."""
-        if not user_id or user_id in (actor.id, actor.name):
-            return None if actor.is_admin and not user_id else actor.id
-        if not actor.is_admin:
-            raise forbidden("You can list only your own jobs: leave user_id empty")
-        return UserId(user_id)
 
     async def DeleteJob(self, request: pb.DeleteJobRequest, context: Any) -> pb.DeleteJobResponse:
         parse_job_id(request.job_id)

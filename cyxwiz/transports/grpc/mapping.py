@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from cyxwiz import wire
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.job import Device, Job
 from cyxwiz.domain.money import UNITS_PER_CYXWIZ
@@ -16,10 +15,12 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2 as job_pb
 from cyxwiz.protocol import node_pb2 as node_pb
 from cyxwiz.services.hardware import DEVICE_FROM_WIRE, device_of, device_to
+from cyxwiz.services.in_band import error_to
 from cyxwiz.services.jobconfig import TYPES
 from cyxwiz.services.jobs import Assignment
 from cyxwiz.services.nodes import Registration
 from cyxwiz.services.pricing import pricing_of, pricing_to, states_prices
+from cyxwiz.services.validation import refuse_nul
 
 TYPE_TO = {kind: number for number, kind in TYPES.items() if number}
 STATUS_TO = {
@@ -56,10 +57,6 @@ def seconds_of(seconds: int, field: str) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         raise invalid(f"{field}: {seconds} is no time in Unix seconds", field=field) from None
-
-
-def error_to(error: CyxError) -> common.Error:
-    return common.Error(code=wire.CODES[error.code].grpc, message=error.message, details=str(error.code))
 
 
 # jobs
@@ -123,6 +120,7 @@ def config_to(job: Job, model: str) -> job_pb.JobConfig:
 
 def registration_of(info: node_pb.NodeInfo, public_key: bytes, peer: str) -> Registration:
     """A node of the earlier kind; it serves clients itself at the port that it names."""
+    refuse_nul(info)
     for field in ("compute_score", "reputation_score", "staked_amount", "average_rating", "uptime_percentage"):
         if not math.isfinite(getattr(info, field)):
             raise invalid(f"{field}: must be a finite number", field=field)

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from cyxwiz import wire
 from cyxwiz.domain.account import Principal
-from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
-from cyxwiz.domain.ids import NodeId, ReservationId, UserId, parse_node_id, parse_reservation_id
+from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.ids import NodeId, ReservationId, parse_engine_job_id, parse_node_id, parse_reservation_id
 from cyxwiz.domain.job import JobSpec
 from cyxwiz.domain.money import UNITS_PER_CYXWIZ
 from cyxwiz.domain.reservation import Reservation
@@ -24,15 +23,16 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2, reservation_pb2_grpc
 from cyxwiz.protocol import reservation_pb2 as pb
 from cyxwiz.services.api import parse_cursor, place_cursor
+from cyxwiz.services.in_band import error_to
 from cyxwiz.services.jobconfig import count_of, spec_of
 from cyxwiz.services.legacy import LegacyNodes
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Look, Reservations
+from cyxwiz.services.validation import refuse_nul
 from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import seconds_to
 
 MAX_PAGE = 100
-GONE = 410  # its time ran out
 STATUS = {
     ReservationState.PENDING: pb.RESERVATION_PENDING,
     ReservationState.ACTIVE: pb.RESERVATION_ACTIVE,
@@ -59,6 +59,7 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
             if not request.node_id:
                 raise invalid("node_id: must be given", field="node_id")
             _stated(request.user_wallet)
+            refuse_nul(request)
             made = await self._reservations.reserve(
                 actor,
                 request.node_id,
@@ -144,7 +145,7 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
         size = min(MAX_PAGE, count_of(request.page_size, MAX_PAGE, "page_size"))
         after = parse_cursor(request.page_token) if request.page_token else None
         query = ReservationQuery(
-            owner_id=_owner(actor, request.user_id),
+            owner_id=caller().whose(request.user_id, "reservations"),
             at=self._clock.now() if request.active_only else None,
             limit=size,
             after=(after[0], ReservationId(after[1])) if after else None,
@@ -174,6 +175,8 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
                 message="extend it, or it ends soon" if heard.should_extend else "",
             )
 
+        if request.job_id:
+            parse_engine_job_id(request.job_id)
         return await _of_one(request.reservation_id, act, pb.EngineHeartbeatResponse)
 
     async def GetActiveReservations(
@@ -303,12 +306,6 @@ def status_of(reservation: Reservation) -> pb.ReservationStatus:
     return pb.RESERVATION_COMPLETING if reservation.ending else STATUS[reservation.state]
 
 
-def error_of(error: CyxError) -> common.Error:
-    """The earlier system's numbers, which are HTTP's; `details` has our own word."""
-    number = GONE if error.details.get("expired") else wire.CODES[error.code].http
-    return common.Error(code=number, message=error.message, details=str(error.code))
-
-
 async def _of_one(reservation_id: str, act: Callable[[Principal], Awaitable[R]], kind: Callable[..., R]) -> R:
     parse_reservation_id(reservation_id)
     return await _in_band(act, kind)
@@ -322,7 +319,7 @@ async def _in_band(act: Callable[[Principal], Awaitable[R]], kind: Callable[...,
     except CyxError as error:
         if error.code in (Code.UNAUTHENTICATED, Code.INTERNAL):
             raise
-        return kind(status=common.STATUS_FAILED, error=error_of(error))
+        return kind(status=common.STATUS_FAILED, error=error_to(error))
 
 
 def _job_of(request: pb.ReserveNodeRequest) -> JobSpec | None:
@@ -335,15 +332,6 @@ def _job_of(request: pb.ReserveNodeRequest) -> JobSpec | None:
 def _stated(wallet: str) -> None:
     if not wallet:
         raise invalid("user_wallet: must be given", field="user_wallet")
-
-
-def _owner(actor: Principal, user_id: str) -> UserId | None:
-    """Whose reservations are asked for. A caller may name themself by id or name; an admin anybody."""
-    if not user_id or user_id in (actor.id, actor.name):
-        return None if actor.is_admin and not user_id else actor.id
-    if not actor.is_admin:
-        raise forbidden("You can list only your own reservations: leave user_id empty")
-    return UserId(user_id)
 
 
 def _money_of(reservation: Reservation) -> str:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Request
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from cyxwiz import __version__
 from cyxwiz.config import Config
@@ -75,6 +76,7 @@ def build(
     app = FastAPI(
         title="CyxWiz", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
+    app.router.default = _no_route
     app.state.streams = streams
     app.openapi = description  # type: ignore[method-assign]
     app.include_router(routes_page.router(description, open_mode=guard.accounts.open))
@@ -91,6 +93,11 @@ def build(
         unbounded=(routes_blobs.UPLOAD_PATH,),
     )
     return app
+
+
+async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:
+    """A WebSocket gets the error body too, where the framework would refuse it without a word."""
+    raise HTTPException(404)
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -24,7 +24,7 @@ _TAKEN: dict[tuple[str, str], Schema] = {
     ("Resources", "vram"): {**_AMOUNT, "default": 0},
     ("Resources", "ram"): {**_AMOUNT, "default": "1GiB"},
     ("Resources", "max_duration"): {**_SPAN, "default": "1h"},
-    ("Payment", "max_price"): {"type": ["string", "number"], "default": "0", "description": "CYXWIZ; 0: the quote"},
+    ("Payment", "max_price"): {"type": ["string", "number"], "description": "CYXWIZ; left out: no limit"},
     ("JobFile", "hyperparameters"): {"type": "object", "maxProperties": 200, "additionalProperties": _SCALAR},
 }
 

@@ -8,7 +8,6 @@ belongs, a body that is not `application/json`, not UTF-8, not strict JSON (NaN,
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -20,7 +19,8 @@ from starlette.responses import Response
 
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, invalid
-from cyxwiz.services.api import Call, Nothing
+from cyxwiz.services.call import Call, Nothing
+from cyxwiz.services.validation import read_object
 from cyxwiz.transports.auth import Guard, bearer_of
 from cyxwiz.transports.rest import errors
 from cyxwiz.transports.rest.security import on_this_machine
@@ -160,41 +160,7 @@ async def json_body(request: Request, *, optional: bool) -> dict[str, Any]:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
         raise invalid(f"Content-Type: must be application/json, not {media[:100]!r}", field="Content-Type")
-    try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
-        if b"\\u" in data:  # only an escape can bring in what no text may hold
-            json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError:
-        raise invalid("The body is nested too deeply") from None
-    except UnicodeDecodeError:
-        raise invalid("The body is not UTF-8") from None
-    except UnicodeEncodeError:
-        raise invalid("The body holds half a surrogate pair, which is no text") from None
-    except ValueError as error:
-        raise invalid(f"The body is no JSON: {str(error)[:200]}") from None
-    if not isinstance(value, dict):
-        raise invalid("The body must be a JSON object")
-    if b"\\u0000" in data and _holds_nul(value):
-        raise invalid("The body holds a NUL character, which can't be stored")
-    return value
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
-
-
-def _holds_nul(value: Any) -> bool:
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, str) and "\0" in item:
-            return True
-        if isinstance(item, dict):
-            pending.extend(item.keys())
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-    return False
+    return read_object(data, "body")
 
 
 def _refuse_all(args: Mapping[str, Any], what: str) -> None:

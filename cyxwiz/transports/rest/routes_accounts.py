@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from cyxwiz.domain.errors import Code
-from cyxwiz.services.api import Api, Credentials, LogoutTokens, NewBudget, NewKey, NewUser, Paging, RefreshToken
+from cyxwiz.services.api import (
+    Api,
+    Credentials,
+    KeyList,
+    LogoutTokens,
+    NewBudget,
+    NewKey,
+    NewUser,
+    RefreshToken,
+    UserList,
+)
 from cyxwiz.transports.rest.request import Access, Operation
 
 
@@ -37,7 +47,7 @@ def operations(api: Api) -> list[Operation]:
             body_optional=True,
         ),
         Operation("GET", "/api/auth/me", "Who you are", "User", api.who_am_i),
-        Operation("GET", "/api/users", "All users (admin)", "Users", api.list_users, query=Paging),
+        Operation("GET", "/api/users", "All users (admin)", "Users", api.list_users, query=UserList),
         Operation(
             "POST",
             "/api/users",
@@ -59,7 +69,7 @@ def operations(api: Api) -> list[Operation]:
             body=NewBudget,
         ),
         Operation("GET", "/api/users/{id}/budget", "A user's budget, and what is left", "Budget", api.get_user_budget),
-        Operation("GET", "/api/keys", "Your API keys", "Keys", api.list_keys, query=Paging),
+        Operation("GET", "/api/keys", "Your API keys", "Keys", api.list_keys, query=KeyList),
         Operation(
             "POST",
             "/api/keys",

@@ -6,7 +6,8 @@ from fastapi import Request
 from starlette.responses import Response
 
 from cyxwiz.domain.errors import Code
-from cyxwiz.services.api import Api, Call, JobList, Newest, QuoteJob, Reason, Tail, WatchFrom
+from cyxwiz.services.api import Api, Call, JobList, QuoteJob, Reason, Tail, WatchFrom
+from cyxwiz.services.call import Paging
 from cyxwiz.services.jobfile import JobFile
 from cyxwiz.transports.auth import Guard
 from cyxwiz.transports.rest.request import Access, Operation, reply
@@ -57,7 +58,7 @@ def operations(api: Api, guard: Guard, streams: Streams) -> list[Operation]:
             "Plan",
             api.plan_job,
             body=JobFile,
-            refuses=taken,
+            refuses=(*taken, Code.CONFLICT),
         ),
         Operation(
             "POST",
@@ -114,7 +115,7 @@ def operations(api: Api, guard: Guard, streams: Streams) -> list[Operation]:
             "Its saved states, newest first",
             "JobCheckpoints",
             api.get_job_checkpoints,
-            query=Newest,
+            query=Paging,
             refuses=_OWN,
         ),
         Operation(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from cyxwiz.domain.errors import Code
 from cyxwiz.services.api import Api
 from cyxwiz.services.call import Paging
-from cyxwiz.services.money_api import Account, Amount, Grant, PaymentList, Withdrawal
-from cyxwiz.services.wallet_api import WalletNonce, WalletProof
+from cyxwiz.services.money_api import Account, Amount, Grant, PaymentList, TransactionList, Withdrawal
+from cyxwiz.services.wallet_api import ReceiptList, WalletNonce, WalletProof
 from cyxwiz.transports.rest.request import Access, Operation
 
 
@@ -27,7 +27,7 @@ def operations(api: Api) -> list[Operation]:
             "What moved on it",
             "Transactions",
             api.list_transactions,
-            query=Paging,
+            query=TransactionList,
             refuses=(Code.UNSUPPORTED,),
         ),
         Operation(
@@ -69,7 +69,12 @@ def operations(api: Api) -> list[Operation]:
             refuses=(Code.UNSUPPORTED,),
         ),
         Operation(
-            "GET", "/api/receipts", "Your ended jobs with what they cost", "Receipts", api.list_receipts, query=Paging
+            "GET",
+            "/api/receipts",
+            "Your ended jobs with what they cost",
+            "Receipts",
+            api.list_receipts,
+            query=ReceiptList,
         ),
         Operation(
             "GET",
@@ -97,7 +102,14 @@ def operations(api: Api) -> list[Operation]:
             body=WalletProof,
             access=Access.LOGIN,
         ),
-        Operation("GET", "/api/wallet/links", "The wallets that are linked to you", "LinkedWallets", api.list_wallets),
+        Operation(
+            "GET",
+            "/api/wallet/links",
+            "The wallets that are linked to you",
+            "LinkedWallets",
+            api.list_wallets,
+            query=Paging,
+        ),
         Operation(
             "POST",
             "/api/wallet/links",

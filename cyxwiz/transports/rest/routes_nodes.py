@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cyxwiz.domain.errors import Code
-from cyxwiz.services.api import Api, Ban, Complaint, NodeList, NodeToken, Paging, Span
+from cyxwiz.services.api import Api, Ban, Complaint, NodeList, NodeToken, NodeTokenList, Span
 from cyxwiz.services.money_api import Amount
 from cyxwiz.services.stake_api import Judgment, WithdrawStake
 from cyxwiz.transports.rest.request import Operation
@@ -100,7 +100,7 @@ def operations(api: Api) -> list[Operation]:
             body=Judgment,
             refuses=(Code.CONFLICT, Code.UNSUPPORTED),
         ),
-        Operation("GET", "/api/node-tokens", "Join tokens", "JoinTokens", api.list_node_tokens, query=Paging),
+        Operation("GET", "/api/node-tokens", "Join tokens", "JoinTokens", api.list_node_tokens, query=NodeTokenList),
         Operation(
             "POST",
             "/api/node-tokens",

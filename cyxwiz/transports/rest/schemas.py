@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from cyxwiz import wire
+from cyxwiz.domain.node import NodeStatus
 from cyxwiz.transports.rest.schemas_money import MONEY_DOCUMENTS
 from cyxwiz.transports.rest.shapes import (
     ANYTHING,
@@ -157,22 +160,18 @@ DOCUMENTS: dict[str, Schema] = {
     "MetricPoint": record(
         offset=WHOLE, at=TIME, attempt=WHOLE, epoch=WHOLE, progress=SHARE, epoch_ended=FLAG, metrics=NUMBERS
     ),
-    "JobCheckpoints": record(
-        job_id=UUID,
-        checkpoints=many(
-            record(
-                number=WHOLE,
-                at=TIME,
-                node_id=UUID,
-                epoch=WHOLE,
-                batch=WHOLE,
-                step=WHOLE,
-                progress=SHARE,
-                sha256=TEXT,
-                size=WHOLE,
-                kept=FLAG,
-            )
-        ),
+    "JobCheckpoints": page("checkpoints", "JobCheckpoint", job_id=UUID),
+    "JobCheckpoint": record(
+        number=WHOLE,
+        at=TIME,
+        node_id=UUID,
+        epoch=WHOLE,
+        batch=WHOLE,
+        step=WHOLE,
+        progress=SHARE,
+        sha256=TEXT,
+        size=WHOLE,
+        kept=FLAG,
     ),
     "JobLogs": record(job_id=UUID, logs=many(ref("LogLine")), next_after=WHOLE),
     "LogLine": record(offset=WHOLE, at=TIME, level=TEXT, source=TEXT, message=TEXT),
@@ -231,7 +230,7 @@ DOCUMENTS: dict[str, Schema] = {
         ("reputation_account", "links"),
         id=UUID,
         name=TEXT,
-        status=one_of("offline", "online", "busy", "draining", "banned"),
+        status=one_of(*get_args(NodeStatus)),
         region=TEXT,
         reputation=SHARE,
         tier=one_of("premium", "normal", "probation", "banned"),
@@ -253,15 +252,11 @@ DOCUMENTS: dict[str, Schema] = {
         reserved={**FLAG, "description": "kept for one owner now"},
         compute_score=NUMBER,
         measured_score={**maybe(NUMBER), "description": "of its own bench, by its own word; null: it has run none"},
-        price_per_hour=NUMBER,
+        **amounts("price_per_hour"),
         pricing=record(
             set_by=one_of("node", "tariff"),
             billing=one_of("hourly", "per_epoch", "per_job", "per_inference"),
-            per_hour=MONEY,
-            per_epoch=MONEY,
-            per_job=MONEY,
-            per_inference=MONEY,
-            minimum_charge=MONEY,
+            **amounts("per_hour", "per_epoch", "per_job", "per_inference", "minimum_charge"),
             minimum_minutes=WHOLE,
             discount_1h=SHARE,
             discount_24h=SHARE,

@@ -112,7 +112,7 @@ MONEY_DOCUMENTS: dict[str, Schema] = {
     ),
     "WalletNonceMade": record(nonce=TEXT, message=TEXT, expires_at=TIME),
     "LinkedWallet": record(wallet_address=TEXT, linked_at=TIME),
-    "LinkedWallets": record(wallets=many(ref("LinkedWallet"))),
+    "LinkedWallets": page("wallets", "LinkedWallet"),
     "UnlinkedWallet": record(wallet_address=TEXT, unlinked=FLAG),
     "BlockchainWallet": record(
         address=TEXT,
@@ -367,8 +367,9 @@ MONEY_DOCUMENTS: dict[str, Schema] = {
         name=TEXT,
         month=TEXT,
         budget=maybe(MONEY),
-        reserved=MONEY,
-        spent=MONEY,
+        budget_units=maybe(WHOLE),
+        **amounts("reserved", "spent"),
         left=maybe(MONEY),
+        left_units=maybe(WHOLE),
     ),
 }

@@ -41,9 +41,10 @@ def record(optional: tuple[str, ...] = (), /, **fields: Schema) -> Schema:
     return {"type": "object", "properties": fields, "required": [name for name in fields if name not in optional]}
 
 
-def page(plural: str, name: str) -> Schema:
+def page(plural: str, name: str, **more: Schema) -> Schema:
     return record(
         ("total_capped",),
+        **more,
         **{plural: many(ref(name))},
         total=WHOLE,
         page=WHOLE,

@@ -11,7 +11,7 @@ import json
 import uuid
 from collections.abc import Awaitable
 from contextlib import aclosing
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -23,6 +23,7 @@ from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.runtime.tasks import Tasks, spawn
 from cyxwiz.services import views
 from cyxwiz.services.api import Api, Args, Call
+from cyxwiz.services.validation import read_object
 from cyxwiz.transports.auth import Guard, internal
 
 T = TypeVar("T")
@@ -125,7 +126,7 @@ class _Conversation:
             raise invalid("Messages must be text")
         if len(text) > MAX_MESSAGE_CHARACTERS:
             raise invalid(f"A message has at most {MAX_MESSAGE_CHARACTERS} characters", limit=MAX_MESSAGE_CHARACTERS)
-        return Call(self._principal, args=_object(text), strict=True).read(Subscribe)
+        return Call(self._principal, args=read_object(text.encode(), "message"), strict=True).read(Subscribe)
 
 
 async def _outcome(work: Awaitable[T]) -> T | Exception:
@@ -134,16 +135,6 @@ async def _outcome(work: Awaitable[T]) -> T | Exception:
         return await work
     except Exception as error:
         return error
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise invalid("The message is no JSON") from None
-    if not isinstance(value, dict):
-        raise invalid("The message must be a JSON object")
-    return value
 
 
 async def _refuse(websocket: WebSocket, error: Exception) -> None:
