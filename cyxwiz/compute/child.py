@@ -10,6 +10,7 @@ torch is imported when the node says `warm`, or else with the job: the start its
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
 import os
@@ -109,6 +110,13 @@ def _warm() -> None:
     optimizer.step()
 
 
+def _let_finish() -> None:
+    """What the interpreter does at its end, which this process does not have: threads that are no daemons come to their
+    end, then what was left with atexit is called."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+
+
 def _outcome(work: Work, send: Any, orders: Orders) -> Report:
     """Runs the job; every way in which it can end, as a report."""
     try:
@@ -124,7 +132,7 @@ def _outcome(work: Work, send: Any, orders: Orders) -> Report:
         if work.script is not None:
             from cyxwiz.compute.script import run_script
 
-            return run_script(work, work.script, send, orders)
+            return run_script(work, work.script, send, orders, _let_finish)
         from cyxwiz.compute.course import Stopped
         from cyxwiz.compute.kinds import run_job
 

@@ -6,12 +6,10 @@ ends well by its end or exit status 0, and with `cyxwiz.job.AGAIN` after a save 
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
 import runpy
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -134,8 +132,14 @@ class ScriptSession:
         return time.perf_counter() - self._began
 
 
-def run_script(work: Work, script: Script, send: Send, orders: Orders) -> Outcome:
-    """Runs the script to its end; returns the job's outcome."""
+def run_script(
+    work: Work, script: Script, send: Send, orders: Orders, let_finish: Callable[[], None] = lambda: None
+) -> Outcome:
+    """Runs the script to its end; returns the job's outcome.
+
+    Args:
+        let_finish: waits for what the script left behind in this process, which may still write files of the job.
+    """
     assert work.source is not None
     source = work.source
     session = ScriptSession(work, send, orders)
@@ -151,7 +155,7 @@ def run_script(work: Work, script: Script, send: Send, orders: Orders) -> Outcom
     if work.packages is not None:
         add_packages(work.packages, send)
     status = _status(source / script.entry)
-    _let_finish()
+    let_finish()
     sys.stdout.flush()
     sys.stderr.flush()
     # With what it saved now or went on from; without either only if it was asked to stop, and it begins anew then.
@@ -228,13 +232,6 @@ def _status(path: Path) -> int | str:
             raise
         return f"{type(error).__name__}: {str(error)[:500]}"
     return 0
-
-
-def _let_finish() -> None:
-    """What the interpreter does at its end, which this process does not have: threads that are no daemons come to their
-    end, then what was left with atexit is called. They may write files of the job."""
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
 
 
 def _files(session: ScriptSession) -> tuple[Artefact, ...]:

@@ -311,6 +311,27 @@ async def test_how_a_script_breaks_is_its_own_doing(
     assert (end.by_script, end.retryable) == (True, retryable)
 
 
+async def test_what_a_script_left_behind_is_waited_for(executor: ProcessExecutor, tmp_path: Path) -> None:
+    """As the interpreter does where it is run by hand: threads, then what is to be called at the end."""
+    text = """
+import atexit, threading, time
+from concurrent.futures import ThreadPoolExecutor
+import cyxwiz.job as job
+
+def late(name, seconds):
+    time.sleep(seconds)
+    (job.out_dir / name).write_text("there")
+
+atexit.register(late, "at_exit.txt", 0)
+threading.Thread(target=late, args=("thread.txt", 0.3)).start()
+ThreadPoolExecutor(1).submit(late, "pool.txt", 0.3)
+threading.Thread(target=late, args=("daemon.txt", 3600), daemon=True).start()
+"""
+    end = await outcome(executor, script(tmp_path, text))
+    assert isinstance(end, Finished), end
+    assert sorted(each.name for each in end.artefacts) == ["at_exit.txt", "pool.txt", "thread.txt"]
+
+
 async def test_a_script_reads_a_file_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "roots").mkdir()
     (tmp_path / "roots" / "notes.txt").write_text("as it is")

@@ -149,6 +149,54 @@ def test_saving_and_going_on(tmp_path: Path) -> None:
     assert steps == [2, 3, 4, 5, 6]
 
 
+LAZY = """
+import sys
+import cyxwiz.job as job
+if job.load() is None and {saves}:
+    job.save("prepared")
+for step in range(3):
+    job.report(step + 1, {{}}, of=3)
+    if job.should_stop():
+        sys.exit(job.AGAIN)
+"""
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_who_is_asked_to_stop_may_leave_without_a_new_save(tmp_path: Path, saves: bool) -> None:
+    """It goes on from what it had, or begins anew; unasked, it needs something to go on from."""
+    orders, code = Orders(), LAZY.format(saves=saves)
+    orders.give("preempt")
+    reports, end = run(tmp_path / "one", code, orders)
+    assert isinstance(end, Preempted)
+    saved = [each for each in reports if isinstance(each, Checkpointed)]
+    assert len(saved) == int(saves)
+    resume = saved[0].file.path if saved else None
+    _, end = run(tmp_path / "two", code, orders, resume=resume)
+    assert isinstance(end, Preempted)
+    _, end = run(tmp_path / "three", "import sys; sys.exit(85)", resume=resume)
+    assert isinstance(end, Preempted if saves else Failed)
+
+
+def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
+    code = """
+import numpy as np
+import cyxwiz.job as job
+weights = (job.load() or {"w": np.zeros(2)})["w"]
+job.save({"w": weights})
+weights += 7
+once, twice = job.load()["w"], job.load()["w"]
+once += 1
+job.report(1, {"loaded": float(twice[0])})
+"""
+    reports, end = run(tmp_path / "one", code)
+    assert isinstance(end, Finished)
+    assert end.final_metrics["loaded"] == 0.0
+    (saved,) = [each for each in reports if isinstance(each, Checkpointed)]
+    _, end = run(tmp_path / "two", code, resume=saved.file.path)
+    assert isinstance(end, Finished)
+    assert end.final_metrics["loaded"] == 0.0
+
+
 @pytest.mark.parametrize(("of", "steps"), [(300, range(0, 301, 20)), (None, range(13)), (7, range(8))])
 def test_a_checkpoint_lies_in_the_epoch_of_the_curve(tmp_path: Path, of: int | None, steps: range) -> None:
     code = f"""
