@@ -1,17 +1,21 @@
 """`Relay`: central passes calls of `JobExecutionService` on to nodes that clients can't reach, over the nodes' streams.
 
 It is a `ports.execution.Execution`. The token decides which node a call goes to; it is checked here, and again at the
-node. Bounds: MAX_CALLS a node, CALLS_OF_JOB a job, and those of `Call`.
+node. A client that shows another credential as `authorization` (as clients of the earlier system do, with their log-in)
+is known by it after a ConnectToNode that carried both, here as at the node.
+Bounds: MAX_CALLS a node, CALLS_OF_JOB a job, MAX_LOGINS, and those of `Call`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ext.v1 import link_pb2 as pb
@@ -28,7 +32,28 @@ log = logging.getLogger(__name__)
 
 MAX_CALLS = 256
 CALLS_OF_JOB = 16
+MAX_LOGINS = 10_000
 CONNECT = "ConnectToNode"
+_METHODS = execution_pb2.DESCRIPTOR.services_by_name["JobExecutionService"].methods_by_name
+
+
+class Logins:
+    """The jobs of credentials that are no tokens, by their digests. The oldest go first."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[tuple[str, str], Claims] = {}  # by credential and job
+
+    def learn(self, credential: str, job_id: str, claims: Claims) -> None:
+        now = self._clock.now().timestamp()
+        self._known = {key: known for key, known in self._known.items() if known.expires_at > now}
+        while len(self._known) >= MAX_LOGINS:
+            del self._known[next(iter(self._known))]
+        self._known[_digest(credential), job_id or claims.job_id] = claims
+
+    def find(self, credential: str, job_id: str) -> Claims | None:
+        known = self._known.get((_digest(credential), job_id))
+        return known if known is not None and known.expires_at > self._clock.now().timestamp() else None
 
 
 class RelayLink:
@@ -61,6 +86,7 @@ class Relay:
         self._secrets = secrets
         self._clock = clock
         self._links: dict[str, RelayLink] = {}
+        self._logins = Logins(clock)
 
     def attach(self, node_id: str, send: Send) -> RelayLink:
         """The node's stream is there; `detach` when it goes."""
@@ -74,9 +100,9 @@ class Relay:
 
     async def serve(self, method: str, requests: AsyncIterator[bytes], headers: Headers) -> AsyncIterator[bytes]:
         """Passes a call on. Raises UNAUTHENTICATED, UNAVAILABLE where the node is not connected here, EXHAUSTED."""
-        first = await anext(requests, None) if method == CONNECT else None
+        first = None if _METHODS[method].client_streaming else await anext(requests, None)
         try:
-            claims = self._check(_token_of(first) if method == CONNECT else bearer(headers.authorization))
+            claims = self._claims(method, first, headers)
         except CyxError as error:
             yield _in_band(method, headers, error)
             return
@@ -86,6 +112,23 @@ class Relay:
         async with aclosing(self._pass_on(link, claims, method, first, requests, headers)) as answers:
             async for answer in answers:
                 yield answer
+
+    def _claims(self, method: str, first: bytes | None, headers: Headers) -> Claims:
+        """What the caller may reach. Raises UNAUTHENTICATED."""
+        if method == CONNECT:
+            token = _read(method, first, "auth_token")
+            claims, shown = self._check(token), headers.authorization.partition(" ")[2].strip()
+            if shown not in ("", token):
+                self._logins.learn(shown, _read(method, first, "job_id"), claims)
+            return claims
+        token = bearer(headers.authorization)
+        try:
+            return self._check(token)
+        except CyxError:
+            job_id = headers.job_id or _read(method, first, "job_id")
+            if (known := self._logins.find(token, job_id)) is None:
+                raise
+            return known
 
     def _check(self, token: str) -> Claims:
         node_id = peek(token)
@@ -142,11 +185,19 @@ async def _leave(call: Call) -> None:
         log.debug("the node was not told of the end of a call: %s", error.message)
 
 
-def _token_of(first: bytes | None) -> str:
+def _read(method: str, first: bytes | None, field: str) -> str:
+    """A field of a request's first message; nothing where it has none of that name."""
+    kind = _METHODS[method].input_type
+    if first is None or field not in kind.fields_by_name:
+        return ""
     try:
-        return execution_pb2.ConnectRequest.FromString(first or b"").auth_token
+        return str(getattr(GetMessageClass(kind).FromString(first), field))
     except DecodeError:
         raise invalid("The request's bytes are no protobuf message of the expected type") from None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _in_band(method: str, headers: Headers, error: CyxError) -> bytes:

@@ -386,9 +386,9 @@ async def test_tokens_are_checked(server: Central, tmp_path: Path, way: Way) -> 
                     assert left.status == common.STATUS_SUCCESS, what
 
 
-async def test_sessions_belong_to_tokens_not_to_connections(server: Central, tmp_path: Path) -> None:
+async def test_sessions_belong_to_tokens_not_to_connections(server: Central, tmp_path: Path, way: Way) -> None:
     """Two jobs on one channel, and a client that shows its log-in instead of the token after ConnectToNode."""
-    async with scene(server, tmp_path, "direct") as on:
+    async with scene(server, tmp_path, way) as on:
         second = await submit(server, name="second")
         given = await assignment(server, second.id)
         channel = grpc.aio.insecure_channel(on.address)
@@ -408,6 +408,7 @@ async def test_sessions_belong_to_tokens_not_to_connections(server: Central, tmp
             assert sent.accepted
             sent = await one.stub.SendJob(pb.SendJobRequest(job_id=on.job.id), metadata=earlier)
             assert sent.error.code == 401
+            await Stream(two.stub.StreamTrainingMetrics(metadata=(*earlier, ("x-job-id", second.id)))).until("log")
             left = await two.stub.DisconnectFromNode(pb.DisconnectRequest(reason="done"), metadata=two.metadata)
             assert left.status == common.STATUS_SUCCESS
             assert (await two.send_job()).error.code == 401
