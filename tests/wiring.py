@@ -136,7 +136,7 @@ class Central:
         for seq, body in enumerate(bodies, after + 1):
             report = pb.Report(job_id=lease.job_id, token=token_to(lease.token), seq=seq)
             field = {"Progress": "progress", "Logs": "logs", "Finished": "finished", "Failed": "failed"}
-            field["Preempted"] = "preempted"
+            field |= {"Preempted": "preempted", "FirstStep": "first_step"}
             getattr(report, field[type(body).__name__]).CopyFrom(body)
             reports.append(report)
         unit = await self.store.write(lambda tx: self.reporting.apply(tx, lease.node_id, "boot", reports))

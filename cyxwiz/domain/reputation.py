@@ -60,6 +60,7 @@ class Kind(StrEnum):
     SLASHED = "slashed"  # part of its stake was set aside for that, lost or given back
     COMPLAINT = "complaint"  # from a user whose job it had
     USER_FAULT = "user_fault"  # the script, the data or the settings of the job
+    UNREACHABLE = "unreachable"  # the job's data, by an address that its owner chose
     LOST_PEER = "lost_peer"  # another member of its gang went away
     OUTAGE = "outage"  # most nodes went silent at once
     BAN = "ban"
@@ -84,6 +85,7 @@ EFFECTS: Mapping[Kind, Effect] = {
     Kind.SLASHED: Effect(Cause.NODE, 0.0),  # the result that it is for has its points
     Kind.COMPLAINT: Effect(Cause.NODE, -10.0),
     Kind.USER_FAULT: Effect(Cause.USER, 0.0),
+    Kind.UNREACHABLE: Effect(Cause.NETWORK, 0.0),
     Kind.LOST_PEER: Effect(Cause.NETWORK, 0.0),
     Kind.OUTAGE: Effect(Cause.NETWORK, 0.0),
     Kind.BAN: Effect(Cause.OPERATOR, 0.0),

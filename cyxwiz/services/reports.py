@@ -13,6 +13,7 @@ from cyxwiz.domain.errors import Code, CyxError, invalid, stale
 from cyxwiz.domain.events import JobCheckpointed, JobCompleted
 from cyxwiz.domain.ids import JobId, NodeId, Token
 from cyxwiz.domain.job import (
+    FETCHED,
     MAX_LOG_MESSAGE,
     MAX_LOG_WORD,
     MAX_METRIC_NAME,
@@ -104,14 +105,18 @@ class Reporting:
         elif kind == "finished":
             job, lease = self.finish(tx, job, lease, report.finished)
         elif kind == "failed":
-            failed = report.failed
+            failed, before = report.failed, job
             retryable = failed.retryable or _went_on_in_vain(tx, job, lease)
             if not retryable:  # what another node does again is not paid for twice
                 job = _charged(tx, job, lease, failed.compute_seconds)
             job = leases.retry_or_fail(
                 tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], retryable
             )
-            self.failed(tx, lease, failed.code, failed.message, failed.retryable, by_script=_by_script(job, failed))
+            if _out_of_reach(before, failed):
+                event = ReputationEvent(Kind.UNREACHABLE, job.id, failed.message)
+                self.reputation.record(tx, lease.node_id, event)
+            else:
+                self.failed(tx, lease, failed.code, failed.message, failed.retryable, by_script=_by_script(job, failed))
             lease = ended(tx, lease)
         elif kind == "link":
             proofs.take_link(tx, job, lease, report.link)
@@ -347,6 +352,12 @@ def _went_on_in_vain(tx: Tx, job: Job, lease: Lease) -> bool:
         return False
     release(tx, job.id, kept[0])
     return True
+
+
+def _out_of_reach(job: Job, failed: pb.Failed) -> bool:
+    """Whether a run came to no step as its data were not to be had: by an address that anybody can write into a job."""
+    fetched = job.spec.dataset_uri.lower().startswith(FETCHED)
+    return fetched and failed.code == Code.UNAVAILABLE and job.phase is Phase.STARTING
 
 
 def _by_script(job: Job, failed: pb.Failed) -> bool:

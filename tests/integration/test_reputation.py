@@ -123,6 +123,23 @@ async def test_what_a_script_did_is_not_its_nodes_fault_however_often_it_is_trie
     assert await world.score(node_id) == 74.5, "a declared model has no script to blame"
 
 
+async def test_data_that_nobody_can_fetch_are_no_nodes_fault(world: World) -> None:
+    """Anybody could lower its score otherwise by the address of a host that there is not."""
+    node_id = await world.house.node()
+    lost = pb.Failed(code="UNAVAILABLE", message="nowhere.invalid can't be reached", retryable=True)
+
+    async def fails(dataset: str, *before: Any) -> float:
+        job, _ = await world.house.jobs.submit(world.bob, parse_jobfile({**JOB, "dataset": dataset}))
+        await world.house.report(await world.house.lease(job.id, node_id), *before, lost)
+        return await world.score(node_id)
+
+    assert await fails("https://nowhere.invalid/x.csv") == 75.0
+    (entry,) = await world.entries(node_id)
+    assert (entry.kind, entry.cause) == (Kind.UNREACHABLE, Cause.NETWORK)
+    assert await fails("https://nowhere.invalid/x.csv", pb.FirstStep()) == 74.5, "a run that had its data"
+    assert await fails("builtin:digits") == 74.0, "and one whose data are at hand"
+
+
 async def test_a_node_that_leaves_with_runs_is_at_fault_once_and_an_idle_one_is_not(world: World) -> None:
     idle, busy = await world.house.node("idle"), await world.house.node("busy")
     for _ in range(2):
