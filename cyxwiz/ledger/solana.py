@@ -422,10 +422,10 @@ class SolanaLedger:
         except CyxError as error:
             if error.details.get("program_error") not in _NO_ACCOUNT:
                 raise
-            made, payout = await mend(self._rpc, self._at.platform.pubkey, payout)
-            if not made:
+            made, mended = await mend(self._rpc, self._at.platform.pubkey, payout)
+            if not made and mended == payout:
                 raise
-        return await self._land(payment, step, [*made, *steps(payout)], units, fee, record)
+        return await self._land(payment, step, [*made, *steps(mended)], units, fee, record)
 
     def _movement(self, payment: Payment, step: Step, units: int, fee: int) -> Movement:
         escrow = str(self._address(payment))

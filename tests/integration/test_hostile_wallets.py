@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import httpx
 import pytest
+from solders.account import Account
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair as SoldersKeypair
 from solders.message import Message
@@ -54,9 +55,9 @@ def closing(owner: Pubkey, mint: Pubkey) -> Instruction:
     return Instruction(TOKEN_PROGRAM, b"\x09", [AccountMeta(*each) for each in metas])
 
 
-def giving_away(owner: Pubkey, mint: Pubkey) -> Instruction:
+def giving_away(owner: Pubkey, mint: Pubkey, account: Pubkey | None = None) -> Instruction:
     """SPL Token's SetAuthority of the account's owner: its address stays that of the first one."""
-    metas = [(token_account(owner, mint), False, True), (owner, True, False)]
+    metas = [(account or token_account(owner, mint), False, True), (owner, True, False)]
     return Instruction(TOKEN_PROGRAM, b"\x06\x02\x01" + b"\6" * 32, [AccountMeta(*each) for each in metas])
 
 
@@ -65,6 +66,11 @@ def escrow_of(chain: Chain, asked: quotes.Json) -> program.Escrow:
     account = chain.account(address)
     assert account is not None
     return program.Escrow.decode(address, bytes(account.data))
+
+
+def _owner(account: Account) -> Pubkey | None:
+    tokens = Tokens.of(account)
+    return tokens.owner if tokens is not None else None
 
 
 def all_tokens(chain: Chain, owner: Pubkey) -> int:
@@ -139,18 +145,29 @@ async def test_a_node_without_its_account_holds_nobodys_money(
     clock.advance(2.5)
     await house.report(lease, progress(1, 20))
     await settle(house)  # its node is assigned
+    given = 0
     mint = Pubkey.from_string((await alice.get("/api/platform")).json()["ledger"]["token_mint"])
     await send(chain, [spoil(rig.pubkey, mint)], by=rig)  # type: ignore[operator]
+    for epoch in range(1, 4):  # paid on the way, more than once
+        clock.advance(60)
+        await house.report(lease, progress(epoch + 1, 20), after=epoch)
+        await settle(house)
+        if epoch == 2 and spoil is giving_away:  # the account that took its place, too
+            (spare,) = [at for at, one in chain.owned_by(TOKEN_PROGRAM) if _owner(one) == rig.pubkey]
+            units = all_tokens(chain, rig.pubkey)
+            await send(chain, [giving_away(rig.pubkey, mint, spare)], by=rig)
+            given = units
+    assert (await alice.get("/api/payments")).json()["payments"][0]["paid_units"] > 0
     clock.advance(60)
     finished = await house.finished(b"weights" * 100, loss=0.25)
-    await house.report(lease, finished, after=1)
+    await house.report(lease, finished, after=4)
     await settle(house)
     payment = (await alice.get("/api/payments")).json()["payments"][0]
     assert payment["status"] == "completed"
     paid = payment["paid_units"]
     assert paid > 0
     assert payment["paid_units"] + payment["refunded_units"] == 30_000_000
-    assert all_tokens(chain, rig.pubkey) == paid - paid // 10
+    assert all_tokens(chain, rig.pubkey) + given == paid - paid // 10
     assert (await alice.get("/api/wallet")).json()["balance_units"] == before - paid
 
 
