@@ -43,7 +43,7 @@ OUTRANKED = f"{YIELDED}{GAVE_WAY}"
 MAX_LOG_WORD = 64  # characters of a line's level, and of its source
 MAX_LOG_MESSAGE = 16_384
 MAX_METRICS, MAX_METRIC_NAME = 256, 100  # figures of one point, characters of a figure's name
-FETCHED = ("https:", "http:", "s3:", "hf:", "ipfs:")  # how those of data begin that a node gets from elsewhere
+FETCHED = ("https", "http", "s3", "hf", "ipfs")  # schemes of data that a node gets from where their owner says
 REMOTE = "remote:"  # how the URI of data begins that the job's owner streams to its node
 
 

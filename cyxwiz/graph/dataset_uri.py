@@ -16,6 +16,7 @@ from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from cyxwiz.domain.errors import CyxError, invalid
+from cyxwiz.domain.job import FETCHED
 from cyxwiz.graph import values
 
 MAX_URI = 2048
@@ -46,7 +47,7 @@ class DatasetUri:
     @property
     def fetched(self) -> bool:
         """Whether the node must bring the data in before a run may read them."""
-        return self.scheme in ("blob", *_FETCHED)
+        return self.scheme in ("blob", *FETCHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,6 @@ FORMATS = ("csv", "tsv", "json", "jsonl", "npy", "npz", "parquet", "images", "mn
 SPLITS = ("train", "test", "validation")
 MAX_SIDE = 4096
 
-_FETCHED = ("https", "http", "s3", "hf", "ipfs")
 _FORMS = (
     "Use builtin:NAME, file://FORMAT/PATH, file:///PATH, blob://sha256/HEX, https://HOST/PATH, s3://BUCKET/KEY, "
     "hf://datasets/OWNER/NAME, ipfs://CID, remote://NAME or mock://NAME."
@@ -119,7 +119,7 @@ def check_dataset_uri(uri: str) -> DatasetUri:
         raise invalid(f"The dataset URI {shown} has no scheme. {_FORMS}", uri=shown)
     if scheme == "builtin":
         return _builtin(rest.removeprefix("//"), shown)
-    if scheme not in ("mock", "file", "blob", "remote", *_FETCHED) or not rest.startswith("//"):
+    if scheme not in ("mock", "file", "blob", "remote", *FETCHED) or not rest.startswith("//"):
         raise invalid(f"The dataset URI {shown} has an unknown scheme. {_FORMS}", uri=shown)
     rest = rest[2:]
     if scheme == "mock":
@@ -161,7 +161,7 @@ def _options(scheme: str, rest: str, shown: str) -> tuple[str, dict[str, str]]:
             continue
         key, _, value = pair.partition("=")
         value = unquote(value)
-        if key not in _OPTIONS or (key == "sha256" and scheme not in _FETCHED):
+        if key not in _OPTIONS or (key == "sha256" and scheme not in FETCHED):
             raise invalid(
                 f"The dataset URI {shown} has an unknown option {values.quote(key)}. Known: {', '.join(_OPTIONS)} "
                 "(sha256 with https, s3, hf and ipfs only).",

@@ -6,7 +6,6 @@ Neither the node nor the client may keep the other from its money by an account 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -56,7 +55,8 @@ async def _spare(
 ) -> tuple[Pubkey, Sequence[Instruction]]:
     """An account of the owner's, with what makes it if it is not there. It is paid into in the same transaction: who
     gives that one away as well comes too late, and the next is another one."""
-    for number in itertools.count():
+    number = 0
+    while True:
         seed = hashlib.sha256(f"{escrow.address} {role} {number}".encode()).hexdigest()[:32]
         spare = Pubkey.create_with_seed(payer, seed, TOKEN_PROGRAM)
         account = await rpc.account(spare)
@@ -73,4 +73,4 @@ async def _spare(
                 owner=TOKEN_PROGRAM,
             )
             return spare, (create_account_with_seed(params), initialize(spare, owner, escrow.mint))
-    raise AssertionError("unreachable")
+        number += 1

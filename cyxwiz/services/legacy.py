@@ -193,7 +193,7 @@ class LegacyNodes:
             if not outcome.completed:  # tried again, and what another node does again is not paid for twice
                 message = outcome.error or "the node reported a failure without a reason"
                 job = leases.retry_or_fail(tx, job, lease, self._reporting.policy, "INTERNAL", message, True)
-                self._reporting.failed(tx, lease, "INTERNAL", message, True)
+                self._reporting.failed(tx, lease, Kind.FAILURE, message)
                 return job
             files = _files(outcome)
             return self._reporting.complete(

@@ -105,18 +105,14 @@ class Reporting:
         elif kind == "finished":
             job, lease = self.finish(tx, job, lease, report.finished)
         elif kind == "failed":
-            failed, before = report.failed, job
+            failed, whose = report.failed, _whose(job, lease, report.failed)
             retryable = failed.retryable or _went_on_in_vain(tx, job, lease)
             if not retryable:  # what another node does again is not paid for twice
                 job = _charged(tx, job, lease, failed.compute_seconds)
             job = leases.retry_or_fail(
                 tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], retryable
             )
-            if _out_of_reach(before, failed):
-                event = ReputationEvent(Kind.UNREACHABLE, job.id, failed.message)
-                self.reputation.record(tx, lease.node_id, event)
-            else:
-                self.failed(tx, lease, failed.code, failed.message, failed.retryable, by_script=_by_script(job, failed))
+            self.failed(tx, lease, whose, failed.message)
             lease = ended(tx, lease)
         elif kind == "link":
             proofs.take_link(tx, job, lease, report.link)
@@ -143,11 +139,11 @@ class Reporting:
             leases.end(tx, lease, report.preempted.reason[:400] or "its part is done")
             lease = ended(tx, lease)
         elif kind == "failed":
-            failed = report.failed
+            failed, whose = report.failed, _whose(job, lease, report.failed)
             job = leases.retry_or_fail(
                 tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
             )
-            self.failed(tx, lease, failed.code, failed.message, failed.retryable, by_script=_by_script(job, failed))
+            self.failed(tx, lease, whose, failed.message)
             lease = ended(tx, lease)
         elif kind == "cancelled":
             leases.end_group(tx, lease, "ended by its node")
@@ -322,13 +318,8 @@ class Reporting:
             self.reputation.record(tx, member.node_id, *earned, completed=1, seconds=seconds)
         return job
 
-    def failed(
-        self, tx: Tx, lease: Lease, code: str, message: str, retryable: bool, *, by_script: bool = False
-    ) -> None:
-        """Counts a failed run for its node, which is to blame if another node could do better, and no script did it."""
-        kind = fault(retryable, by_script=by_script)
-        if lease.world > 1 and code == leases.LOST_PEER:
-            kind = Kind.LOST_PEER
+    def failed(self, tx: Tx, lease: Lease, kind: Kind, message: str) -> None:
+        """Counts a failed run for its node."""
         event = ReputationEvent(kind, lease.job_id, message)
         self.reputation.record(tx, lease.node_id, event, failed=int(kind is Kind.FAILURE))
 
@@ -354,14 +345,15 @@ def _went_on_in_vain(tx: Tx, job: Job, lease: Lease) -> bool:
     return True
 
 
-def _out_of_reach(job: Job, failed: pb.Failed) -> bool:
-    """Whether a run came to no step as its data were not to be had: by an address that anybody can write into a job."""
-    fetched = job.spec.dataset_uri.lower().startswith(FETCHED)
-    return fetched and failed.code == Code.UNAVAILABLE and job.phase is Phase.STARTING
-
-
-def _by_script(job: Job, failed: pb.Failed) -> bool:
-    return failed.by_script and job.spec.script is not None
+def _whose(job: Job, lease: Lease, failed: pb.Failed) -> Kind:
+    """Whose fault a failed run is: its node's, if another node could do better and nobody else did it."""
+    if lease.world > 1 and failed.code == leases.LOST_PEER:
+        return Kind.LOST_PEER
+    # It came to no step as its data were not to be had, by an address that anybody can write into a job.
+    fetched = job.spec.dataset_uri.partition(":")[0].lower() in FETCHED
+    if fetched and failed.code == Code.UNAVAILABLE and job.phase is Phase.STARTING:
+        return Kind.UNREACHABLE
+    return fault(failed.retryable, by_script=failed.by_script and job.spec.script is not None)
 
 
 def spent(tx: Tx, lease: Lease, seconds: float) -> float:

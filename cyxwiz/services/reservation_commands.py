@@ -22,8 +22,8 @@ from cyxwiz.services.jobconfig import spec_of
 from cyxwiz.services.jobfile import check_spec
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.reservation_ends import both_ended, expire
-from cyxwiz.services.reservations import Reservations, refuse_unfit
-from cyxwiz.services.reserved_jobs import is_over
+from cyxwiz.services.reservations import Reservations
+from cyxwiz.services.reserved_jobs import is_over, refuse_unfit
 
 
 class ReservationCommands:

@@ -30,8 +30,6 @@ from cyxwiz.domain.reservation import (
 from cyxwiz.domain.states import NodeState, ReservationState, ReservationTrigger
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Page, ReservationQuery, ReservedJobs, Store, Tx
-from cyxwiz.scheduler.feasible import why_not
-from cyxwiz.scheduler.policy import candidate
 from cyxwiz.services import budgets
 from cyxwiz.services import reservation_ends as ends
 from cyxwiz.services.accounts import Accounts
@@ -41,7 +39,7 @@ from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.repeats import Repeats
 from cyxwiz.services.reports import check_metrics, finite
 from cyxwiz.services.reservation_funds import ReservationFunds
-from cyxwiz.services.reserved_jobs import is_over
+from cyxwiz.services.reserved_jobs import is_over, refuse_unfit
 
 log = logging.getLogger(__name__)
 MAX_WALLET = 200
@@ -455,14 +453,6 @@ class Reservations:
             )
 
         return await self._store.write(unit)
-
-
-def refuse_unfit(tx: Tx, node: Node, spec: JobSpec) -> None:
-    """Raises CONFLICT for a job that the node can't take even when it is kept for it and nothing else runs there."""
-    kept = replace(node, reservation_id=spec.reservation_id)
-    reason = why_not(spec, candidate(kept, (), node.uptime(tx.now)))
-    if reason is not None:
-        raise conflict(f"Node {node.id} can't take this job: {reason}", reason=reason)
 
 
 def owned(tx: Tx, actor: Principal, reservation_id: ReservationId) -> Reservation:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, invalid, not_found
 from cyxwiz.domain.ids import parse_reservation_id
 from cyxwiz.domain.job import JobSpec
+from cyxwiz.domain.node import Node
 from cyxwiz.domain.reservation import Reservation
 from cyxwiz.ports.store import Tx
+from cyxwiz.scheduler.feasible import why_not
+from cyxwiz.scheduler.policy import candidate
 
 
 def check_reserved(tx: Tx, spec: JobSpec, owner_id: str) -> None:
@@ -29,6 +34,14 @@ def check_reserved(tx: Tx, spec: JobSpec, owner_id: str) -> None:
         raise CyxError(Code.UNAVAILABLE, f"Reservation {reservation_id} is being paid for: try again in a moment")
     if spec.resources.nodes > 1:
         raise invalid("resources.nodes: a reservation is of one node; leave out one of the two", field="reservation")
+
+
+def refuse_unfit(tx: Tx, node: Node, spec: JobSpec) -> None:
+    """Raises CONFLICT for a job that the node can't take even when it is kept for it and nothing else runs there."""
+    kept = replace(node, reservation_id=spec.reservation_id)
+    reason = why_not(spec, candidate(kept, (), node.uptime(tx.now)))
+    if reason is not None:
+        raise conflict(f"Node {node.id} can't take this job: {reason}", reason=reason)
 
 
 def is_over(reservation: Reservation) -> CyxError:

@@ -1,4 +1,7 @@
-"""ComputeService over real sockets, with real children in the strongest sandbox of this machine."""
+"""ComputeService over real sockets, with real children in the strongest sandbox of this machine.
+
+Long, as it is a list: what the service promises, or a way to misuse it, a test.
+"""
 
 from __future__ import annotations
 

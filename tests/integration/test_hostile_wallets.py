@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import httpx
 import pytest
 from solders.account import Account
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair as SoldersKeypair
-from solders.message import Message
 from solders.pubkey import Pubkey
 from solders.token import ID as TOKEN_PROGRAM
-from solders.transaction import VersionedTransaction
 
 from cyxwiz.client.escrow import pay_with
 from cyxwiz.client.keypair import Keypair
@@ -21,26 +19,19 @@ from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.localnet.chain import Chain
-from cyxwiz.ledger.localnet.direct import direct_rpc
 from cyxwiz.ledger.localnet.vm import Tokens
 from cyxwiz.ledger.programs import Program, local_id
 from cyxwiz.ledger.tokens import make_account, transfer
 from tests.contract.conftest import HandClock
 from tests.integration import test_quotes as quotes
 from tests.integration.conftest import refused
-from tests.integration.test_quotes import HAS, PRICED, ledger, make, paying, quote, terms_of
+from tests.integration.test_quotes import HAS, PRICED, ledger, make, paying, quote, send, terms_of
 from tests.integration.test_receipts import settle
 from tests.wiring import JOB, Central, progress
 
 clock, chain, house, alice, wallet = quotes.clock, quotes.chain, quotes.house, quotes.alice, quotes.wallet
 CLIENT = Key(SoldersKeypair.from_seed(b"\7" * 32))
 ESCROW = local_id(Program.ESCROW)
-
-
-async def send(chain: Chain, instructions: Sequence[Instruction], by: Key = CLIENT) -> str:
-    blockhash, _ = await direct_rpc(chain).latest_blockhash()
-    message = Message.new_with_blockhash(list(instructions), by.pubkey, blockhash)
-    return str(await chain.submit(bytes(VersionedTransaction.populate(message, [by.sign(bytes(message))]))))
 
 
 def emptied(owner: Pubkey, mint: Pubkey, units: int) -> list[Instruction]:
@@ -86,10 +77,10 @@ async def test_an_escrow_that_can_pay_no_node_is_no_payment(
     asked = await quote(alice, wallet)
     terms = terms_of(asked)
     if stopped:
-        sent = await send(chain, [make(terms)])
-        await send(chain, [program.stop(ESCROW, escrow_of(chain, asked))])
+        sent = await send(chain, make(terms))
+        await send(chain, program.stop(ESCROW, escrow_of(chain, asked)))
     else:
-        sent = await send(chain, [make(terms, node=Key.new().pubkey)])
+        sent = await send(chain, make(terms, node=Key.new().pubkey))
     body = paying({"quote": asked["id"], "escrow_tx_hash": sent})
     said = refused(await alice.post("/api/jobs", json=body), "INVALID")["message"]
     assert ("its client has stopped it" if stopped else "its node was fixed to") in said
@@ -102,7 +93,7 @@ async def test_a_stream_that_is_stopped_before_its_node_is_assigned_sets_its_job
     asked = await quote(alice, wallet)
     job_id = (await alice.post("/api/jobs", json=paying(pay_with(wallet, asked)))).json()["id"]
     await settle(house)
-    await send(chain, [program.stop(ESCROW, escrow_of(chain, asked))])
+    await send(chain, program.stop(ESCROW, escrow_of(chain, asked)))
     lease = await house.lease(job_id, await house.node())
     await house.report(lease, progress(1, 20))
     await settle(house)
@@ -111,6 +102,58 @@ async def test_a_stream_that_is_stopped_before_its_node_is_assigned_sets_its_job
     payment = (await alice.get("/api/payments")).json()["payments"][0]
     assert (payment["status"], payment["paid_units"], payment["refunded_units"]) == ("refunded", 0, 30_000_000)
     assert await ledger(house).balance(wallet.address) == HAS
+
+
+def closing_it(at: Pubkey, held: program.Escrow) -> Instruction:
+    return program.Payout(at, held, held.client).close()
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        (program.stop, "its client stopped the payments"),
+        (closing_it, "what was set aside for it was ended on the ledger"),
+    ],
+)
+async def test_a_client_may_stop_its_stream_at_any_time(
+    house: Central,
+    chain: Chain,
+    alice: httpx.AsyncClient,
+    wallet: Keypair,
+    clock: HandClock,
+    end: Callable[[Pubkey, program.Escrow], Instruction],
+    why: str,
+) -> None:
+    """The node is paid what was attested, its job is set aside, and nothing waits for the chain for ever."""
+    asked = await quote(alice, wallet)
+    job_id = (await alice.post("/api/jobs", json=paying(pay_with(wallet, asked)))).json()["id"]
+    await settle(house)
+    lease = await house.lease(job_id, await house.node())
+    sent = 0
+
+    async def epoch() -> None:
+        nonlocal sent
+        await house.report(lease, progress(sent + 1, 20), after=sent)
+        sent += 1
+        clock.advance(60)
+        await settle(house)
+
+    for _ in range(3):
+        await epoch()
+    paid = (await alice.get("/api/payments")).json()["payments"][0]["paid_units"]
+    assert paid > 0
+    await send(chain, end(ESCROW, escrow_of(chain, asked)))
+    for _ in range(3):
+        await epoch()
+    job = (await alice.get(f"/api/jobs/{job_id}")).json()
+    assert job["reason"].startswith(f"{why}: `cyxwiz jobs topup")
+    await alice.post(f"/api/jobs/{job_id}/cancel", json={})
+    await settle(house)
+    clock.advance(2)
+    await settle(house)
+    ended = (await alice.get("/api/payments")).json()["payments"][0]
+    assert (ended["status"], ended["paid_units"]) == ("completed", paid)
+    assert await ledger(house).balance(wallet.address) == HAS - paid
 
 
 @pytest.mark.parametrize("spoil", [closing, giving_away])
@@ -122,7 +165,7 @@ async def test_a_client_without_its_account_pays_all_the_same(
     await settle(house)
     mint = terms_of(asked).mint
     left = await ledger(house).balance(wallet.address)
-    await send(chain, [*emptied(CLIENT.pubkey, mint, left), spoil(CLIENT.pubkey, mint)])  # type: ignore[operator]
+    await send(chain, *emptied(CLIENT.pubkey, mint, left), spoil(CLIENT.pubkey, mint))  # type: ignore[operator]
     await quotes.settle_after_a_run(house, job_id, clock)
     payment = (await alice.get("/api/payments")).json()["payments"][0]
     assert payment["status"] == "completed"
@@ -147,7 +190,7 @@ async def test_a_node_without_its_account_holds_nobodys_money(
     await settle(house)  # its node is assigned
     given = 0
     mint = Pubkey.from_string((await alice.get("/api/platform")).json()["ledger"]["token_mint"])
-    await send(chain, [spoil(rig.pubkey, mint)], by=rig)  # type: ignore[operator]
+    await send(chain, spoil(rig.pubkey, mint), by=rig)  # type: ignore[operator]
     for epoch in range(1, 4):  # paid on the way, more than once
         clock.advance(60)
         await house.report(lease, progress(epoch + 1, 20), after=epoch)
@@ -155,7 +198,7 @@ async def test_a_node_without_its_account_holds_nobodys_money(
         if epoch == 2 and spoil is giving_away:  # the account that took its place, too
             (spare,) = [at for at, one in chain.owned_by(TOKEN_PROGRAM) if _owner(one) == rig.pubkey]
             units = all_tokens(chain, rig.pubkey)
-            await send(chain, [giving_away(rig.pubkey, mint, spare)], by=rig)
+            await send(chain, giving_away(rig.pubkey, mint, spare), by=rig)
             given = units
     assert (await alice.get("/api/payments")).json()["payments"][0]["paid_units"] > 0
     clock.advance(60)
@@ -183,13 +226,13 @@ async def test_what_an_arbiter_decided_is_what_the_receipt_says(
     lease = await house.lease(job_id, await house.node())
     await house.report(lease, progress(1, 20))
     await settle(house)
-    await send(chain, [program.dispute(ESCROW, escrow_of(chain, asked), CLIENT.pubkey)])
+    await send(chain, program.dispute(ESCROW, escrow_of(chain, asked), CLIENT.pubkey))
     arbiter = chain.genesis.keys.judge
     held = escrow_of(chain, asked)
     assert held.arbiter == arbiter.pubkey
     await chain.airdrop(arbiter.pubkey, 10**9)
     before = await ledger(house).balance(wallet.address)
-    sent = await send(chain, [program.Payout(ESCROW, held, arbiter.pubkey).resolve(share)], by=arbiter)
+    sent = await send(chain, program.Payout(ESCROW, held, arbiter.pubkey).resolve(share), by=arbiter)
     await alice.post(f"/api/jobs/{job_id}/cancel", json={})
     await settle(house)
     assert await ledger(house).balance(wallet.address) == before + 30_000_000 - share

@@ -1,4 +1,7 @@
-"""Nodes of the earlier kind: unary calls, a pushed AssignJob, no stream; and discovery."""
+"""Nodes of the earlier kind: unary calls, a pushed AssignJob, no stream; and discovery.
+
+Long, as it is a list: a call of theirs, or a way in which it goes wrong, a test.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every format that a data set may have, and what each reader refuses."""
+"""Every format that a data set may have, and what each reader refuses.
+
+Long, as it is a list: a format, or what is wrong with it, a test.
+"""
 
 from __future__ import annotations
 
