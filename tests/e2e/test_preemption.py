@@ -12,7 +12,7 @@ from tests.e2e.test_gangs import JOB as GANG
 from tests.e2e.test_gangs import leases
 
 pytestmark = pytest.mark.timeout(300)
-SHORT = {**JOB, "epochs": 12, "batch_size": 32}
+SHORT = {**JOB, "epochs": 40, "batch_size": 32}  # still training when the other one has waited long enough
 
 
 EAGER = ("scheduler.preempt_after_seconds=0.5", "scheduler.preempt_least_seconds=0")
