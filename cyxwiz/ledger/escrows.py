@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from solders.token import ID as TOKEN_PROGRAM
 
 from cyxwiz.domain.base58 import decode
 from cyxwiz.domain.payment import Done, Movement, Payment
-from cyxwiz.ledger.instructions.escrow import Escrow, Flag
+from cyxwiz.ledger.instructions.escrow import PARTS, Escrow, Flag
 from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sending import CONFIRMED
 from cyxwiz.ledger.tokens import TRANSFER
@@ -43,8 +44,20 @@ def allowance(held: Escrow, now: int) -> int:
     """What a stream may earn at once at a Unix second: as the program computes it."""
     if Flag.STOPPED in held.flags:
         return 0
-    span = min(max(0, min(now, held.deadline) - held.accrued_at), held.interval)
-    return min(held.cap * span // held.interval, held.amount - held.accrued)
+    until = min(now, held.deadline)
+    span = min(max(0, until - held.accrued_at), held.interval)
+    by_time, by_interval = held.cap * span // held.interval, held.cap - _earned_lately(held, until)
+    return min(by_time, by_interval, held.amount - held.accrued)
+
+
+def _earned_lately(held: Escrow, until: int) -> int:
+    """What a stream has earned within the parts of an interval that one which ends at `until` can reach back to."""
+    if not held.earned:
+        return 0
+    seconds = math.ceil(held.interval / PARTS)
+    last, current = held.accrued_at // seconds, until // seconds
+    earliest = max(current - math.ceil(held.interval / seconds), last - PARTS)
+    return sum(held.earned[part % len(held.earned)] for part in range(earliest, last + 1))
 
 
 async def how_it_ended(rpc: Rpc, payment: Payment, moves: Sequence[Movement], escrow: Pubkey, vault: Pubkey) -> Done:

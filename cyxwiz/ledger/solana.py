@@ -331,7 +331,7 @@ class SolanaLedger:
         allowed = held.accrued + allowance(held, now)
         if allowed >= owed or now >= held.deadline or Flag.STOPPED in held.flags:
             return allowed
-        if now - held.accrued_at >= held.interval:
+        if allowed - held.accrued >= held.cap:
             await self._claim(payment, held, allowed, record)
         raise CyxError(Code.UNAVAILABLE, f"Payment {payment.id}: the stream's rate does not allow all of it yet")
 

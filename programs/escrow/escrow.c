@@ -117,7 +117,7 @@ static u64 assign(Call *call) {
     REQUIRE(now < escrow->deadline, ERR_TOO_LATE);
     REQUIRE(!has(escrow, STOPPED), ERR_STATE);
     escrow->node = *node;
-    escrow->accrued_at = now;
+    if (has(escrow, STREAM)) move_on(escrow, now);
     return OK;
 }
 

@@ -9,6 +9,8 @@
 #define LIFE_MAX (366ULL * 86400)
 #define WINDOW_MAX (30ULL * 86400)
 #define INTERVAL_MAX 86400ULL
+#define PARTS 4 /* of an interval, by which is remembered when a stream earned what */
+#define PLACES (PARTS + 1)
 
 enum Flag {
     BORN_OPEN = 1, /* created without a node: the platform chooses one */
@@ -44,12 +46,13 @@ typedef struct {
     i64 deadline;
     i64 frozen_until; /* end of the open dispute, or of the last one */
     i64 accrued_at;   /* stream: the time up to which something was earned */
-    u64 cap;          /* stream: most that an interval earns */
+    u64 cap;          /* stream: most that is earned in any time as long as an interval */
     u32 interval;     /* stream: seconds */
     u32 window;       /* seconds of a dispute */
+    u64 earned[PLACES]; /* stream: in the part of accrued_at and those before it, each in the place of its number */
 } Escrow;
 
-_Static_assert(sizeof(Escrow) == 400, "layout of the escrow account");
+_Static_assert(sizeof(Escrow) == 440, "layout of the escrow account");
 
 /* Accounts of every instruction that may pay. */
 enum Payout { AUTHORITY, STATE, VAULT, NODE_TOKENS, FEE_TOKENS, CLIENT_TOKENS, PAYER, TOKENS, PAYOUT_COUNT };

@@ -20,7 +20,9 @@ from solders.token import ID as TOKEN_PROGRAM
 from cyxwiz.domain.errors import invalid
 from cyxwiz.ledger.instructions.values import digest, key_at, read_only, token_account, u32, u64, writable
 
-STATE_SIZE = 400
+STATE_SIZE = 440
+FORMER_SIZE = 400  # of a chain whose program was built before streams remembered when they earned what
+PARTS = 4  # of an interval, by which they do
 TAG = b"CXNESC01"
 NOBODY = Pubkey.default()
 
@@ -65,7 +67,7 @@ class Terms:
         fee_bps: the platform's share of what is released, in basis points.
         window: seconds of a dispute.
         interval: seconds, 0 for an escrow without streaming.
-        cap: units that an interval earns at most, fees included.
+        cap: units that any time as long as an interval earns at most, fees included.
     """
 
     client: Pubkey
@@ -85,11 +87,15 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Escrow:
-    """The account, 400 bytes: tag 0 (8 bytes), bump u8 8, vault bump u8 9, flags u8 10, fee_bps u16 12, job 16 (16
+    """The account, 440 bytes: tag 0 (8 bytes), bump u8 8, vault bump u8 9, flags u8 10, fee_bps u16 12, job 16 (16
     bytes), keys of 32 bytes client 32, payer 64, mint 96, platform 128, arbiter 160, fee account 192, node 224 (zero
     when open),
     vault 256, evidence 288, u64 amount 320, released 328, fees 336, accrued 344, i64 created_at 352, deadline 360,
-    frozen_until 368, accrued_at 376, u64 cap 384, u32 interval 392, window 396.
+    frozen_until 368, accrued_at 376, u64 cap 384, u32 interval 392, window 396, u64 earned 400 (5 of them).
+
+    Args:
+        earned: by a stream in the part of an interval that `accrued_at` lies in and in the four before it, each in the
+            place of the part's number, counted from 1970, modulo 5; none in an account of the former size.
     """
 
     address: Pubkey
@@ -116,6 +122,7 @@ class Escrow:
     cap: int
     interval: int
     window: int
+    earned: tuple[int, ...] = ()
 
     @classmethod
     def decode(cls, address: Pubkey, data: bytes) -> Self:
@@ -124,7 +131,7 @@ class Escrow:
         Raises:
             CyxError: INVALID when the data are none.
         """
-        if len(data) != STATE_SIZE or data[:8] != TAG:
+        if len(data) not in (STATE_SIZE, FORMER_SIZE) or data[:8] != TAG:
             raise invalid(
                 f"{address} is no escrow: expected {STATE_SIZE} bytes beginning with {TAG!r}, got {len(data)}"
             )
@@ -132,6 +139,7 @@ class Escrow:
         amount, released, fees, accrued = struct.unpack_from("<4Q", data, 320)
         created_at, deadline, frozen_until, accrued_at = struct.unpack_from("<4q", data, 352)
         cap, interval, window = struct.unpack_from("<Q2I", data, 384)
+        earned = struct.unpack_from(f"<{PARTS + 1}Q", data, FORMER_SIZE) if len(data) == STATE_SIZE else ()
         return cls(
             address=address,
             flags=Flag(data[10]),
@@ -157,6 +165,7 @@ class Escrow:
             cap=cap,
             interval=interval,
             window=window,
+            earned=earned,
         )
 
 

@@ -9,6 +9,7 @@ from solders.system_program import TransferParams, transfer
 
 from cyxwiz.ledger.instructions import escrow as builders
 from cyxwiz.ledger.instructions.errors import ProgramError
+from cyxwiz.ledger.instructions.escrow import STATE_SIZE
 from tests.integration.programs.chain import Refused, person, swap
 from tests.integration.programs.deals import AMOUNT, DAY, ESCROW, JOB, Deal, ended
 
@@ -242,7 +243,7 @@ def test_the_rent_is_that_of_the_cluster(deal: Deal, threshold: float, years: in
     escrow = deal.create()
     account = deal.chain.account(escrow.address)
     assert account is not None
-    assert account.lamports == (128 + 400) * 3480 * years
+    assert account.lamports == (128 + STATE_SIZE) * 3480 * years
 
 
 def test_tokens_sent_to_the_vault_go_to_the_client_and_block_nothing(deal: Deal) -> None:

@@ -34,6 +34,7 @@ class Escrows(RuleBasedStateMachine):
         self.donated: dict[bytes, int] = {}
         self.released = self.given = 0  # over all escrows: paid to node and platform; sent to vaults by the stranger
         self.started: dict[bytes, int] = {}  # since when a stream can earn
+        self.earned: dict[bytes, list[tuple[int, int]]] = {}  # what it did, and when
         self.places = {name: self.chain.make_tokens(getattr(self.deal, name).pubkey()) for name in PEOPLE}
         self.start = {name: self.chain.balance(place) for name, place in self.places.items()}
 
@@ -84,6 +85,7 @@ class Escrows(RuleBasedStateMachine):
         assert existed is None
         self.donated[job] = 0
         self.started[job] = self.chain.now
+        self.earned[job] = []
 
     def act(self, random: Random, which: int) -> None:
         """One step by somebody: four times of five by one of those who may, and mostly to the right accounts."""
@@ -156,7 +158,7 @@ class Escrows(RuleBasedStateMachine):
             self.started[escrow.job] = self.chain.now
         elif step is Step.ATTEST:
             assert Flag.STOPPED not in escrow.flags
-            assert after.accrued - escrow.accrued <= escrow.cap
+            self.earned[escrow.job].append((self.chain.now, after.accrued - escrow.accrued))
         if step in (Step.RELEASE, Step.SETTLE, Step.REFUND, Step.RECLAIM) and self.chain.now < escrow.frozen_until:
             assert step is Step.REFUND  # in a dispute only the node's giving up
 
@@ -196,6 +198,10 @@ class Escrows(RuleBasedStateMachine):
             escrow = self.there(job)
             if escrow is not None and escrow.interval and escrow.released == 0:
                 assert escrow.accrued <= escrow.cap * (self.chain.now - self.started[job]) // escrow.interval
+            if escrow is not None and escrow.interval:
+                earned = self.earned[job]
+                for begin, _ in earned:
+                    assert sum(units for at, units in earned if begin <= at <= begin + escrow.interval) <= escrow.cap
 
     def teardown(self) -> None:
         """Whatever happened, the client gets its tokens out alone, in the end."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
+from cyxwiz.ledger.escrows import allowance
 from cyxwiz.ledger.instructions import escrow as builders
 from cyxwiz.ledger.instructions.errors import ProgramError
 from cyxwiz.ledger.instructions.escrow import Flag
@@ -73,20 +76,64 @@ def test_a_lying_platform_gets_no_more_than_the_rate_and_nothing_after_the_stop(
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 60])
-def test_between_two_looks_a_lying_platform_gets_two_caps_at_most(deal: Deal, pieces: int) -> None:
+def test_between_two_looks_a_lying_platform_gets_one_cap_at_most(deal: Deal, pieces: int) -> None:
     """It is silent for an interval, so that the client sees nothing, and then attests all that it can until the client
     looks again, which it does once an interval."""
     deal.stream()
     deal.chain.wait(INTERVAL)
-    total = deal.escrow().accrued
-    assert total == 0, "what the client sees"
+    assert deal.escrow().accrued == 0, "what the client sees"
+    attest(deal, CAP)
     for _ in range(pieces):
-        attest(deal, total := total + (CAP if not total else CAP // pieces))
-        cannot_attest(deal, total + 1, ProgramError.RATE)
         deal.chain.wait(INTERVAL // pieces)
-    attest(deal, total := total + CAP // pieces)
-    cannot_attest(deal, total + 1, ProgramError.RATE)
-    assert deal.escrow().accrued == 2 * CAP
+        cannot_attest(deal, CAP + 1, ProgramError.RATE)
+
+
+@pytest.mark.parametrize("interval", [1, 2, 3, 4, 5, 7, 60, 3601])
+def test_no_time_as_long_as_an_interval_earns_more_than_the_cap(deal: Deal, interval: int) -> None:
+    """Somebody takes all that there is, or a part of it, whenever it likes. Central knows beforehand how much it is."""
+    random, cap = Random(interval), 1000
+    deal.stream(interval=interval, cap=cap, amount=AMOUNT)
+    earned: list[tuple[int, int]] = []
+    for _ in range(150):
+        deal.chain.wait(random.choice([1, 1, 2, interval, random.randint(1, interval), 3 * interval]))
+        held = deal.escrow()
+        most = allowance(held, deal.chain.now)
+        cannot_attest(deal, held.accrued + most + 1, ProgramError.RATE)
+        part = most if random.random() < 0.7 else random.randint(0, most)
+        if part:
+            attest(deal, held.accrued + part)
+            earned.append((deal.chain.now, part))
+    assert len(earned) > 30
+    for begin, _ in earned:
+        assert sum(part for at, part in earned if begin <= at <= begin + interval) <= cap
+
+
+@pytest.mark.parametrize("interval", [4, 60, 3600])
+@pytest.mark.parametrize("spans", [(1,), (1, 4), (4, 4, 1), (2, 3)], ids=str)
+def test_who_earns_at_half_the_cap_is_never_held_back(deal: Deal, interval: int, spans: tuple[int, ...]) -> None:
+    """That is what central asks for: the cap is twice the rate."""
+    deal.stream(interval=interval, cap=2 * interval, amount=AMOUNT)
+    total = 0
+    for turn in range(60):
+        seconds = interval * spans[turn % len(spans)] // 4
+        deal.chain.wait(seconds)
+        attest(deal, total := total + seconds)
+
+
+def test_another_node_does_not_begin_with_a_cap_of_its_own(deal: Deal) -> None:
+    """The platform gives the work to one key after another, to have each earn what is due in an interval."""
+    escrow = deal.stream(node=None)
+    for number, node in enumerate((deal.node, deal.stranger)):
+        deal.send(builders.assign(ESCROW, escrow, node.pubkey()), deal.platform)
+        deal.chain.wait(INTERVAL // 2)
+        if number:
+            cannot_attest(deal, CAP // 2 + CAP // 2 + 1, ProgramError.RATE)
+        attest(deal, (number + 1) * CAP // 2)
+        deal.send(deal.payout(deal.platform).claim(), deal.platform)
+        deal.send(builders.unassign(ESCROW, escrow, deal.platform.pubkey()), deal.platform)
+    deal.send(builders.assign(ESCROW, escrow, deal.node.pubkey()), deal.platform)
+    deal.chain.wait(INTERVAL // 4)
+    cannot_attest(deal, CAP + 1, ProgramError.RATE)
 
 
 def test_a_silent_time_is_not_made_up_for(deal: Deal) -> None:
@@ -95,7 +142,10 @@ def test_a_silent_time_is_not_made_up_for(deal: Deal) -> None:
     cannot_attest(deal, CAP + 1, ProgramError.RATE)
     attest(deal, CAP)
     deal.chain.wait(INTERVAL // 2)
-    cannot_attest(deal, CAP + CAP // 2 + 1, ProgramError.RATE)
+    cannot_attest(deal, CAP + 1, ProgramError.RATE)
+    deal.chain.wait(INTERVAL)
+    cannot_attest(deal, 2 * CAP + 1, ProgramError.RATE)
+    attest(deal, 2 * CAP)
 
 
 def test_the_platform_can_neither_release_nor_refund_a_stream(deal: Deal) -> None:
@@ -175,7 +225,7 @@ def test_a_stream_ends_at_its_amount(deal: Deal) -> None:
     deal.stream(amount=7000)
     deal.chain.wait(INTERVAL)
     attest(deal, CAP)
-    deal.chain.wait(INTERVAL)
+    deal.chain.wait(2 * INTERVAL)
     cannot_attest(deal, 7001, ProgramError.FUNDS)
     attest(deal, 7000)
     deal.send(deal.payout(deal.node).claim(), deal.node)
