@@ -218,13 +218,13 @@ def test_what_a_streams_cap_held_back_is_still_owed() -> None:
 
 async def test_a_stream_pays_more_than_an_interval_earns_in_parts(bench: Bench) -> None:
     amount = 50_000
-    made = payment(bench, amount_units=amount, rate=1.0)  # an interval of 600 s earns no more than 1200
+    made = payment(bench, amount_units=amount, rate=1.0)  # 600 s earn no more than 1200, again after 750
     node = await bench.node()
     for step in (Step.LOCK, Step.ASSIGN):
         await bench.ledger.perform(made, step, work(bench))
     made = replace(made, node=bench.node_account, node_id=bench.node_id, earned_units=3000)
     done = None
-    for _ in range(8):
+    for _ in range(9):
         with contextlib.suppress(CyxError):
             done = await bench.ledger.perform(made, Step.SETTLE, work(bench, ended=True))
             break
