@@ -14,9 +14,12 @@ from cyxwiz.cli.session import session
 from cyxwiz.domain.errors import unsupported
 
 if TYPE_CHECKING:
+    from cyxwiz.cli.chain import Deed
     from cyxwiz.client import Client
 
 Json = dict[str, Any]
+Paid = Annotated[str, typer.Argument(metavar="JOB", help="the id of the job, or of the quote, that was paid for")]
+ClientOf = Annotated[str, typer.Option("--client", metavar="ADDRESS", help="the wallet that locked the money")]
 KeyFile = Annotated[Path, typer.Argument(metavar="KEYPAIR.json", help="a keypair file as Solana's tools write it")]
 
 app_wallet = typer.Typer(help="Your money and your wallets.", no_args_is_help=True)
@@ -99,17 +102,58 @@ def unlink(context: typer.Context, address: Annotated[str, typer.Argument(metava
 
 
 @app_wallet.command()
-def reclaim(
-    context: typer.Context,
-    job: Annotated[str, typer.Argument(metavar="JOB", help="the id of the job, or of the quote, that you paid for")],
-    keypair: KeyFile,
-    file: File = None,
-    sets: Sets = None,
-) -> None:
+def reclaim(context: typer.Context, job: Paid, keypair: KeyFile, file: File = None, sets: Sets = None) -> None:
     """Take back what an escrow of your own key still holds, from the chain itself: the platform is not asked.
 
     blockchain.solana_rpc_url and blockchain.program_id say where; your key pays the fee in SOL.
     """
+    _act(context, "reclaim", job, keypair, file, sets)
+
+
+@app_wallet.command()
+def dispute(
+    context: typer.Context, job: Paid, keypair: KeyFile, client: ClientOf = "", file: File = None, sets: Sets = None
+) -> None:
+    """Freeze an escrow that does not stream, as its client or its node, until its arbiter decides or the time is over.
+
+    It is done on the chain itself, as `reclaim`. Each side has one dispute.
+    """
+    _act(context, "dispute", job, keypair, file, sets, client=client)
+
+
+@app_wallet.command()
+def claim(
+    context: typer.Context, job: Paid, keypair: KeyFile, client: ClientOf, file: File = None, sets: Sets = None
+) -> None:
+    """Have what your node earned by a stream paid, on the chain itself, where the platform does not do it."""
+    _act(context, "claim", job, keypair, file, sets, client=client)
+
+
+@app_wallet.command(cls=TakesAmount)
+def resolve(
+    context: typer.Context,
+    job: Paid,
+    keypair: KeyFile,
+    amount: Amount,
+    client: ClientOf,
+    file: File = None,
+    sets: Sets = None,
+) -> None:
+    """Decide a dispute with the arbiter's key: AMOUNT is paid for the job in all, the rest goes back to its client."""
+    from cyxwiz.domain.money import parse_cyxwiz
+
+    _act(context, "resolve", job, keypair, file, sets, client=client, units=parse_cyxwiz(amount))
+
+
+def _act(
+    context: typer.Context,
+    deed: Deed,
+    job: str,
+    keypair: Path,
+    file: Path | None,
+    sets: list[str] | None,
+    **given: Any,
+) -> None:
     import asyncio
     import uuid
 
@@ -118,10 +162,10 @@ def reclaim(
     here, chain = session(context), load_settings(file, sets).config.blockchain
     ident = uuid.UUID(parse_job_id(job)).bytes
     try:
-        from cyxwiz.cli.chain import take_back
+        from cyxwiz.cli.chain import act
     except ImportError:
-        raise unsupported("Taking money back needs solders and solana: pip install 'cyxwiz[ledger]'") from None
-    here.show(asyncio.run(take_back(chain, keypair, ident)), show.record)
+        raise unsupported("This needs solders and solana: pip install 'cyxwiz[ledger]'") from None
+    here.show(asyncio.run(act(chain, keypair, ident, deed, **given)), show.record)
 
 
 @app_wallet.command()

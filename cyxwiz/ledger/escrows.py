@@ -6,6 +6,7 @@ import hashlib
 import math
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from solders.pubkey import Pubkey
@@ -58,6 +59,12 @@ def _earned_lately(held: Escrow, until: int) -> int:
     last, current = held.accrued_at // seconds, until // seconds
     earliest = max(current - math.ceil(held.interval / seconds), last - PARTS)
     return sum(held.earned[part % len(held.earned)] for part in range(earliest, last + 1))
+
+
+def in_dispute(held: Escrow) -> str:
+    """What is said of an escrow that a dispute freezes."""
+    until = datetime.fromtimestamp(held.frozen_until, UTC)
+    return f"A dispute is open until {until:%Y-%m-%d %H:%M} UTC: its arbiter decides, or it goes on then"
 
 
 async def how_it_ended(rpc: Rpc, payment: Payment, moves: Sequence[Movement], escrow: Pubkey, vault: Pubkey) -> Done:

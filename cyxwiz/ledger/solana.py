@@ -28,7 +28,7 @@ from cyxwiz.domain.payment import Done, Funding, Movement, Payment, Step, Work, 
 from cyxwiz.ledger.chain_stakes import Accounts, ChainStakes, StakingKeys
 from cyxwiz.ledger.cluster import Cluster
 from cyxwiz.ledger.deployment import Deployment
-from cyxwiz.ledger.escrows import allowance, chain_time, evidence, how_it_ended, job_bytes
+from cyxwiz.ledger.escrows import allowance, chain_time, evidence, how_it_ended, in_dispute, job_bytes
 from cyxwiz.ledger.grants import Grants
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Payout, Terms
@@ -420,7 +420,9 @@ class SolanaLedger:
         try:
             return await self._land(payment, step, steps(payout), units, fee, record)
         except CyxError as error:
-            if error.details.get("program_error") not in _NO_ACCOUNT:
+            if (refused := error.details.get("program_error")) == "FROZEN":
+                raise CyxError(Code.UNAVAILABLE, f"Payment {payment.id}: {in_dispute(held)}") from error
+            if refused not in _NO_ACCOUNT:
                 raise
             made, mended = await mend(self._rpc, self._at.platform.pubkey, payout)
             if not made and mended == payout:

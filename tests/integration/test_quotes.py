@@ -20,7 +20,7 @@ from solders.message import Message
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
-from cyxwiz.cli.chain import take_back
+from cyxwiz.cli.chain import act
 from cyxwiz.client.escrow import pay_with
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.client.receipts import verify_receipt
@@ -434,14 +434,14 @@ async def test_a_wallet_takes_back_what_it_locked(
     try:
         at = Blockchain(network="localnet", solana_rpc_url=server.url)
         job, key = uuid.UUID(asked["id"]).bytes, own_key(tmp_path)
-        done = await take_back(at, key, job)
+        done = await act(at, key, job, "reclaim")
         assert (done["escrow"], done["taken_back"], done["paid_units"]) == (asked["escrow"]["account"], "0.03", 0)
         assert await ledger(house).balance(wallet.address) == HAS
         with pytest.raises(CyxError, match="it has ended, or is elsewhere") as gone:
-            await take_back(at, key, job)
+            await act(at, key, job, "reclaim")
         assert gone.value.code == "NOT_FOUND"
         with pytest.raises(ConfigError, match="program_id"):
-            await take_back(at.model_copy(update={"program_id": "rubbish"}), key, job)
+            await act(at.model_copy(update={"program_id": "rubbish"}), key, job, "reclaim")
     finally:
         await server.stop(5.0)
     path = f"/api/jobs/{asked['id']}"

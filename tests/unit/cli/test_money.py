@@ -20,6 +20,7 @@ from cyxwiz.domain.wallet_proof import Purpose, proof_message
 from tests.unit.client.server import FakeCentral, asks_to_sign, job, serving_beside
 
 JOB = job()["id"]
+CLIENT = "11111111111111111111111111111112"
 SEED = b"\3" * 32
 
 
@@ -159,7 +160,7 @@ def test_what_is_no_link_is_not_signed(fake: FakeCentral, tmp_path: Path, asked:
         ((JOB, "--set", "blockchain.program_id=x"), 2, "must be 32 bytes in base58"),
     ],
 )
-def test_taking_back_asks_the_chain_alone(
+def test_what_an_own_key_does_asks_the_chain_alone(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], status: int, words: str
 ) -> None:
     monkeypatch.setenv("CYXWIZ_SERVER", "127.0.0.1:1")
@@ -169,7 +170,32 @@ def test_taking_back_asks_the_chain_alone(
     path.write_text(json.dumps([*SEED, *Ed25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()]))
     path.chmod(0o600)
     job, *more = given
-    assert cyxwiz("wallet", "reclaim", job, str(path), *more) == status
+    for deed in (("reclaim",), ("dispute",), ("claim", "--client", CLIENT), ("resolve", "1.5", "--client", CLIENT)):
+        command, *its = deed
+        assert cyxwiz("wallet", command, job, str(path), *its, *more) == status
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("claim", JOB, "KEY"), "Missing option '--client'"),
+        (("claim", JOB, "KEY", "--client", CLIENT), "blockchain.program_id is not set: name the escrow program"),
+        (
+            ("claim", JOB, "KEY", "--client", "nobody", "--set", "blockchain.network=localnet"),
+            "client: 'nobody' is no address",
+        ),
+        (("resolve", JOB, "KEY", "-1", "--client", CLIENT), "amount"),
+        (("resolve", JOB, "KEY", "x", "--client", CLIENT), "amount"),
+    ],
+)
+def test_what_an_escrow_is_asked_wrongly_is_said(
+    tmp_path: Path, capsys: Any, given: tuple[str, ...], words: str
+) -> None:
+    path = tmp_path / "wallet.json"
+    path.write_text(json.dumps([*SEED, *Ed25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()]))
+    path.chmod(0o600)
+    assert cyxwiz("wallet", *[str(path) if each == "KEY" else each for each in given]) == 2
     assert words in capsys.readouterr().err
 
 
