@@ -14,6 +14,7 @@ from cyxwiz.config import Config, ConfigError
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.stake import StakeRules
+from cyxwiz.ledger.book import CREDITS, book_of, elsewhere, keep_to
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import Store
@@ -34,15 +35,16 @@ async def open_ledger(
 
     Args:
         local: whether central and node are this one process, for which "auto" takes a chain of its own where
-            solders is installed.
+            solders is installed and the database is new.
 
     Raises:
-        ConfigError: for settings of a chain that don't fit.
+        ConfigError: for settings of a chain that don't fit, or of another ledger than the database's money is in.
         CyxError: CONFLICT when the local chain's directory is in use.
     """
     backend = config.ledger.backend
+    known = await book_of(store)
     if backend == "auto":
-        backend = "localnet" if local and find_spec("solders") else "credits"
+        backend = _usual(local and find_spec("solders") is not None, known)
     if backend == "none":
         if parse_cyxwiz(config.blockchain.minimum_stake):
             raise ConfigError(
@@ -54,6 +56,7 @@ async def open_ledger(
     if backend == "credits":
         from cyxwiz.ledger.credits import CreditsLedger
 
+        await _keep_to(store, CREDITS, 'ledger.backend = "credits"')
         return CreditsLedger(store, welcome_units=welcome, stakes=stake_rules(config))
     if find_spec("solders") is None:
         raise ConfigError(
@@ -66,12 +69,34 @@ async def open_ledger(
         await _check(ledger)
         return ledger
     from cyxwiz.ledger.localnet.chain import open_chain
+    from cyxwiz.ledger.localnet.genesis import holds_chain
     from cyxwiz.ledger.localnet.ledger import local_ledger
 
-    chain = await open_chain(data_dir / LOCALNET, clock)
+    place = data_dir / LOCALNET
+    if known is not None and not holds_chain(place):  # not begun beside the money of another one
+        raise ConfigError(elsewhere(known, f"There is no chain in {place}").message)
+    chain = await open_chain(place, clock)
     ledger = local_ledger(chain, store, clock, custody=secrets.custody.encode(), welcome_units=welcome)
     stack.push_async_callback(ledger.aclose)
+    genesis = str(chain.genesis.hash)
+    await _keep_to(store, genesis, f"The chain in {place} has genesis {genesis}")
     return ledger
+
+
+async def _keep_to(store: Store, book: str, what: str) -> None:
+    try:
+        await keep_to(store, book, what)
+    except CyxError as error:
+        if error.code is not Code.CONFLICT:
+            raise
+        raise ConfigError(error.message) from None
+
+
+def _usual(chain_at_hand: bool, known: str | None) -> str:
+    """What "auto" takes: the ledger that the database's money is in, whatever the role; of a new one, by the role."""
+    if known is None:
+        return "localnet" if chain_at_hand else "credits"
+    return "credits" if known == CREDITS else "localnet"
 
 
 def stake_rules(config: Config) -> StakeRules:

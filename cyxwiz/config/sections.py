@@ -223,8 +223,8 @@ class Ledger(Section):
     backend: Literal["auto", "none", "credits", "localnet", "solana"] = Field(
         default="auto",
         description="Who holds the money. none: prices are shown, nothing is charged. credits: central's own books. "
-        "localnet: real programs on a chain within this process. solana: a cluster, see blockchain. auto: localnet for "
-        "`--role both`, else credits.",
+        "localnet: real programs on a chain within this process. solana: a cluster, see blockchain. auto: the one that "
+        "the database's money is in; for a new one localnet with `--role both`, else credits.",
     )
     welcome: Amount = Field(
         default="1000",

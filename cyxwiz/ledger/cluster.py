@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from solders.pubkey import Pubkey
 from solders.token import ID as TOKEN_PROGRAM
 
-from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
+from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.ledger.book import keep_to
 from cyxwiz.ledger.rpc import JsonRpc
 from cyxwiz.ports.store import Store
 
 MINT_BYTES, DECIMALS_AT, DECIMALS = 82, 44, 9
 LEAST_LAMPORTS = 20_000_000  # 0.02 SOL: the rents and fees of a few payments
-GENESIS = "ledger genesis"  # the setting of the store that names the chain which its payments are on
 KNOWN = {  # genesis hashes
     "mainnet-beta": "5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d",
     "devnet": "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG",
@@ -62,14 +62,7 @@ class Cluster:
                 f"blockchain.solana_rpc_url: {self.name} is {other or 'another cluster'} (genesis {genesis}), and "
                 f"blockchain.network is {self.network!r}: make the two agree"
             )
-        known = await self.store.read(lambda tx: tx.setting(GENESIS))
-        if known is None:
-            known = await self.store.write(lambda tx: tx.put_setting(GENESIS, genesis))
-        if known != genesis:
-            raise conflict(
-                f"blockchain.solana_rpc_url: {self.name} is a chain with genesis {genesis}, and this central's "
-                f"payments are on one with genesis {known}: point it there again, or start with a new database"
-            )
+        await keep_to(self.store, genesis, f"blockchain.solana_rpc_url: {self.name} is a chain with genesis {genesis}")
 
     async def _has_mint(self) -> None:
         account = await self.rpc.account(self.mint)

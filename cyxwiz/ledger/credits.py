@@ -60,7 +60,7 @@ class CreditsLedger:
 
     def lock_within(self, tx: Tx, payment: Payment) -> Done:
         self._greet(tx, payment.client)
-        reference = f"credits:{payment.id}:lock"
+        reference = _lock_of(payment)
         lines = {payment.client: -payment.amount_units, _escrow(payment): payment.amount_units}
         self._move(tx, reference, payment, Step.LOCK, lines, payment.amount_units, _escrow(payment))
         return Done(reference)
@@ -192,7 +192,11 @@ def _add(lines: dict[str, int], account: str, units: int) -> None:
 
 
 def _locked(tx: Tx, payment: Payment) -> bool:
-    return bool(tx.movements(MovementQuery(payment_id=payment.id, kinds=frozenset({"lock"}), limit=1)).items)
+    return tx.movement(_lock_of(payment)) is not None
+
+
+def _lock_of(payment: Payment) -> str:
+    return f"credits:{payment.id}:lock"
 
 
 def _ending(tx: Tx, payment: Payment) -> Done | None:

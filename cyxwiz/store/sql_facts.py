@@ -51,6 +51,7 @@ _POSTPONE = (
 _FINISH = delete(outbox).where(outbox.c.id == bindparam("at_id"))
 _ADD_OUTBOX, _PUT_SETTING = insert_once(outbox), insert_once(settings)
 _SETTING = select(settings.c.value).where(settings.c.name == bindparam("name"))
+_DROP_SETTING = delete(settings).where(settings.c.name == bindparam("name"))
 
 
 def _about(topic: str) -> Select[Any]:
@@ -161,3 +162,6 @@ class Facts(Unit):
         self._run(_PUT_SETTING, {"name": name, "value": value})
         kept: str = self._run(_SETTING, {"name": name}).scalar_one()
         return kept
+
+    def drop_setting(self, name: str) -> None:
+        self._run(_DROP_SETTING, {"name": name})

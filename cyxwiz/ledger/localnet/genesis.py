@@ -186,6 +186,10 @@ def load_or_make_genesis(directory: Path, now_ms: int) -> Genesis:
         raise invalid(f"{directory}: {error.strerror}; choose another --data-dir") from None
 
 
+def holds_chain(directory: Path) -> bool:
+    return (directory / _FILE).exists()
+
+
 def _begin(directory: Path, path: Path, now_ms: int) -> None:
     _keys(directory)
     digests: dict[str, str] = {}

@@ -11,6 +11,7 @@ from cyxwiz.app.money import open_ledger
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config, ConfigError
 from cyxwiz.domain.errors import CyxError
+from cyxwiz.domain.payment import Movement
 from cyxwiz.ledger.cluster import Cluster
 from cyxwiz.ledger.keys import Key, save_key
 from cyxwiz.ledger.localnet.chain import Chain
@@ -105,7 +106,7 @@ async def test_what_may_pass_is_a_warning(
 @pytest.mark.parametrize(
     ("network", "genesis", "words"),
     [
-        ("localnet", SOMEBODY, "this central's payments are on one with genesis"),
+        ("localnet", SOMEBODY, "the money of this central's database is on the chain with genesis"),
         ("mainnet-beta", DEVNET, r"rpc\.example is devnet .* blockchain\.network is 'mainnet-beta'"),
         ("localnet", DEVNET, r"rpc\.example is devnet .* blockchain\.network is 'localnet'"),
     ],
@@ -123,6 +124,7 @@ async def test_a_chain_of_another_genesis_is_refused(chain: Chain, network: str,
         return genesis
 
     await cluster("localnet", caller(chain)).check()
+    await store.write(lambda tx: tx.add_movement(Movement("r", "grant", 1, "a", "b", tx.now)))
     await cluster("localnet", caller(chain)).check()
     with pytest.raises(CyxError, match=words):
         await cluster(network, other).check()
