@@ -17,7 +17,7 @@ from cyxwiz.domain.stake import StakeRules
 from cyxwiz.ledger.book import CREDITS, book_of, elsewhere, keep_to
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Ledger
-from cyxwiz.ports.store import Store
+from cyxwiz.ports.store import MovementQuery, Store
 from cyxwiz.services.secrets import Secrets, load_secrets
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ async def open_ledger(
         stack.push_async_callback(ledger.aclose)
         await _check(ledger)
         return ledger
+    from solders.signature import Signature
+
     from cyxwiz.ledger.localnet.chain import open_chain
     from cyxwiz.ledger.localnet.genesis import holds_chain
     from cyxwiz.ledger.localnet.ledger import local_ledger
@@ -80,6 +82,12 @@ async def open_ledger(
     stack.push_async_callback(ledger.aclose)
     genesis = str(chain.genesis.hash)
     await _keep_to(store, genesis, f"The chain in {place} has genesis {genesis}")
+    latest = (await store.read(lambda tx: tx.movements(MovementQuery(state="confirmed", limit=1)))).items
+    if latest and await chain.status(Signature.from_string(latest[0].reference)) is None:
+        raise ConfigError(
+            f"The chain in {place} is older than the database, which has transaction {latest[0].reference} of "
+            f"{latest[0].at:%Y-%m-%d %H:%M:%S} UTC: restore both of one time"
+        )
     return ledger
 
 

@@ -138,7 +138,10 @@ class Payment:
 
     @property
     def cap_units(self) -> int:
-        """The most that a stream may earn in `rate_seconds`."""
+        """The most that a stream may earn in `rate_seconds`. Out of a prepaid balance that is all of it: the platform
+        signs for that one's client too, so that a cap would bind nobody, and only keep a node waiting."""
+        if self.funding is Funding.PREPAID:
+            return self.amount_units
         return max(1, min(self.amount_units, round(self.rate * self.rate_seconds * CAP_MARGIN)))
 
     @property
@@ -269,6 +272,7 @@ class Done:
     Args:
         reference: the transaction, as people can look it up; "" when there was nothing to do.
         paid_units: paid out in all, fees included; it may be less than what was earned, never more.
+        more: a part of a settlement: the rest comes as the stream's rate allows it.
         over: it was ended on the ledger, which holds nothing of it any more; `stopped`: because its client wanted that.
         ended: movements as they are now, to be stored with the step.
     """
@@ -277,6 +281,7 @@ class Done:
     paid_units: int = 0
     refunded_units: int = 0
     locked: bool = True
+    more: bool = False
     stopped: bool = False
     over: bool = False
     ended: tuple[Movement, ...] = ()

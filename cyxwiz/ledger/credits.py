@@ -7,11 +7,12 @@ to 0 at any time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from cyxwiz.domain.errors import Code, CyxError, conflict
 from cyxwiz.domain.ids import UserId
-from cyxwiz.domain.money import check_amount
+from cyxwiz.domain.money import MAX_UNITS, check_amount
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Done, Movement, Payment, Step, Work, fee_of
 from cyxwiz.domain.stake import StakeRules
@@ -19,6 +20,7 @@ from cyxwiz.ledger.credit_stakes import CreditStakes, enter_once
 from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
 from cyxwiz.ports.store import MovementQuery, Store, Tx
 
+log = logging.getLogger(__name__)
 PLATFORM = "platform"
 GRANTS = "grants"
 STAKE_RULES = StakeRules()
@@ -138,8 +140,13 @@ class CreditsLedger:
         return None
 
     def _greet(self, tx: Tx, account: str) -> None:
-        if self._welcome and account.startswith("user:"):
-            _give(tx, account, self._welcome, f"credits:welcome:{account}")
+        reference = f"credits:welcome:{account}"
+        if not self._welcome or not account.startswith("user:") or tx.movement(reference) is not None:
+            return
+        if tx.account_units(GRANTS) < self._welcome - MAX_UNITS:  # who goes without must not fail for it
+            log.warning("account %s does not get its welcome: all that there can be was given out", account)
+        else:
+            _give(tx, account, self._welcome, reference)
 
     def _move(
         self,

@@ -11,6 +11,7 @@ token account of that key. A node without a wallet is paid to its owner's.
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -44,6 +45,7 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
 from cyxwiz.ports.store import MovementQuery, Store, Tx
 
+log = logging.getLogger(__name__)
 DISPUTE_SECONDS = 86_400
 STRAY, MOST_STRAYS = timedelta(minutes=5), 100  # after which a transaction in doubt has been left alone; in one pass
 STEPS = frozenset(str(step) for step in Step)
@@ -104,10 +106,8 @@ class SolanaLedger:
     async def balance(self, account: str) -> int:
         owner = _key(account)
         await self._send.prefetch()  # who looks at a balance is about to lock some
-        units = await self._rpc.token_balance(owner)
-        if not units and await self._greet(account):
-            units = await self._rpc.token_balance(owner)
-        return units
+        await self._greet(account)
+        return await self._rpc.token_balance(owner)
 
     async def lamports(self, account: str) -> int | None:
         found = await self._rpc.account(_key(account))
@@ -275,7 +275,7 @@ class SolanaLedger:
             return await self._stopped(payment, held, record)
         total = owed = min(payment.earned_units, held.amount)
         if owed > held.accrued:
-            total = min(owed, await self._attestable(payment, held, owed, record))
+            total, _ = await self._attestable(payment, held, owed)
         if total <= held.released and held.accrued <= held.released:
             return Done(newest(record.moves, "pay"), paid_units=held.released)
         total = max(total, held.accrued)
@@ -306,7 +306,9 @@ class SolanaLedger:
         if held.interval:
             total = max(held.accrued, held.released)
             if owed > total and held.node is not None:
-                total = min(owed, await self._attestable(payment, held, owed, record))
+                total, enough = await self._attestable(payment, held, owed)
+                if not enough:
+                    return Done(await self._claim(payment, held, total, record), paid_units=total, more=True)
         elif held.node is not None:
             total = max(total, owed)
 
@@ -320,19 +322,19 @@ class SolanaLedger:
         signature = await self._land_payout(payment, held, step, steps, paid, fee, record)
         return Done(signature, paid_units=total, refunded_units=back)
 
-    async def _attestable(self, payment: Payment, held: Escrow, owed: int, record: Record) -> int:
-        """What a stream may have earned in all by now, once no wait makes more of what is owed possible.
+    async def _attestable(self, payment: Payment, held: Escrow, owed: int) -> tuple[int, bool]:
+        """(what a stream may have earned in all by now, of what is owed; whether no wait makes that more)
 
         Raises:
-            CyxError: UNAVAILABLE when it is less than is owed and grows. One interval earns no more than the cap, so
-                that a long one is paid out in several parts.
+            CyxError: UNAVAILABLE when it is less than is owed and grows. No interval earns more than the cap, so that
+                much is paid in several parts.
         """
         now = await self._chain_time()
         allowed = held.accrued + allowance(held, now)
         if allowed >= owed or now >= held.deadline or Flag.STOPPED in held.flags:
-            return allowed
+            return min(allowed, owed), True
         if allowed - held.accrued >= held.cap:
-            await self._claim(payment, held, allowed, record)
+            return allowed, False
         raise CyxError(Code.UNAVAILABLE, f"Payment {payment.id}: the stream's rate does not allow all of it yet")
 
     # what is there
@@ -471,18 +473,20 @@ class SolanaLedger:
             await self._send.land(made, [self._make_account(self._at.platform.pubkey)], [self._at.platform])
         self._ready = True
 
-    async def _greet(self, account: str) -> bool:
-        """Gives a user's account, kept here, what everybody starts with, once; whether it did now."""
-        if not self._at.welcome_units or self._grants is None or account in self._greeted:
-            return False
-        if account not in self._kept:
-            return False
+    async def _greet(self, account: str) -> None:
+        """Gives a user's account, kept here, what everybody starts with, once. Who can't get it any more, as the supply
+        is at its end, goes without: nothing else may fail for it."""
+        if not self._at.welcome_units or self._grants is None or account in self._greeted or account not in self._kept:
+            return
         key = f"welcome {account}"
-        new = not await self._grants.given(key)
-        if new:
-            await self.grant(account, self._at.welcome_units, key)
+        if not await self._grants.given(key):
+            try:
+                await self.grant(account, self._at.welcome_units, key)
+            except CyxError as error:
+                if error.code is not Code.INVALID:
+                    raise
+                log.warning("account %s does not get its welcome: %s", account, error.message)
         self._greeted.add(account)
-        return new
 
 
 def _key(account: str) -> Pubkey:

@@ -30,11 +30,14 @@ def price(spec: JobSpec, needs: Needs, pricing: NodePricing | None, tariff: Tari
 
 def outruns(spec: JobSpec, pricing: NodePricing | None) -> bool:
     """Whether a job would owe its node more, at some time, than an escrow of the client's own lets be earned by then
-    and one interval later: its client could close it and leave the node with that. The tariff never does."""
+    and one interval later: its client could close it and leave the node with that. The tariff never does.
+
+    A steady stream earns 4/5 of its cap an interval (docs/programs.md).
+    """
     if not spec.stream_seconds or pricing is None:
         return False
     for seconds in (0.0, 3600.0, spec.resources.max_duration_seconds):
-        earned = spec.stream_units * (1 + seconds / spec.stream_seconds)
+        earned = spec.stream_units * (1 + 0.8 * seconds / spec.stream_seconds)
         if quote(needs_of(spec, seconds, 1), pricing).units > earned:
             return True
     return False

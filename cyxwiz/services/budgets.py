@@ -40,9 +40,10 @@ class Budget:
         return max(0, self.amount_units - self.reserved_units - self.spent_units)
 
 
-def reserve(tx: Tx, owner_id: UserId, units: int, *, minutes: int = 0) -> None:
-    """Raises FUNDS when a job that is expected to cost so much passes its owner's budget, or a reservation of so many
-    minutes. Call it before the one or the other is stored: the budget's row is locked until the unit ends."""
+def reserve(tx: Tx, owner_id: UserId, units: int, *, minutes: int = 0, more: bool = False) -> None:
+    """Raises FUNDS when a job that is expected to cost so much (or with `more`, that much more) passes its owner's
+    budget, or a reservation of so many minutes. Call it before the one or the other is stored: the budget's row is
+    locked until the unit ends."""
     amount = tx.budget(owner_id)
     if amount is None:
         return
@@ -52,6 +53,8 @@ def reserve(tx: Tx, owner_id: UserId, units: int, *, minutes: int = 0) -> None:
         what, less = "This job is expected to cost", "set a lower payment.max_price or resources.max_duration"
         if minutes:
             what, less = f"{minutes} minutes cost", "take fewer"
+        if more:
+            what, less = "With it this job may cost another", "add less"
         said = {"needed": units, "left": left, "budget": amount, "reserved": reserved, "spent": spent}
         raise CyxError(
             Code.FUNDS,

@@ -22,6 +22,7 @@ from cyxwiz.ports.ledger import Ledger, LedgerInfo
 from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery, ReservationQuery, Store, Tx
 from cyxwiz.services.accounts import OPEN_USER, find_user
 from cyxwiz.services.audit import record
+from cyxwiz.services.budgets import reserve
 from cyxwiz.services.reconcile import Reconciliation
 from cyxwiz.services.repeats import Repeats
 from cyxwiz.services.settlement import HELD, NO_WORK, RETRY_MOST, Due, Settlement, tell
@@ -158,8 +159,8 @@ class Payments(Settlement):
         """Locks more money for a job that goes on, once a key; one that was set aside for want of it comes back.
 
         Raises:
-            CyxError: CONFLICT for a job that has ended or costs nothing, and for a key that had other content; FUNDS;
-                INVALID for no amount.
+            CyxError: CONFLICT for a job that has ended or costs nothing, and for a key that had other content; FUNDS
+                for a balance or a budget that is too low; INVALID for no amount.
         """
         check_amount(units, least=DUST_UNITS)
         parsed = parse_job_id(job_id)
@@ -178,6 +179,8 @@ class Payments(Settlement):
             known = tx.payments_of(job.id)
             if not known:
                 raise conflict(f"Job {job.id} is not paid for by this ledger")
+            reserve(tx, job.owner_id, units, more=True)
+            job = tx.save_job(replace(job, estimated_cost_units=job.estimated_cost_units + units))
             world, rate = job.spec.resources.nodes, known[0].rate
             number = 1 + max(payment.number for payment in known)
             for member in range(world):

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.base58 import parse_wallet
-from cyxwiz.domain.errors import conflict, invalid, unsupported
+from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, unsupported
 from cyxwiz.domain.ids import JobId, new_id, parse_uuid
 from cyxwiz.domain.job import JobSpec
 from cyxwiz.domain.money import format_cyxwiz
@@ -80,7 +80,7 @@ class Quotes:
 
         Raises:
             CyxError: INVALID for a quote that is not the caller's, and as `Ledger.signed` and `check_signed`; CONFLICT
-                for one that has expired or is of another job.
+                for one that has expired or is of another job; FUNDS for a wallet with too little.
         """
         ident = JobId(parse_uuid("quote", funds.quote))
         kept = await self._store.read(lambda tx: tx.remembered(_scope(actor), ident))
@@ -91,6 +91,10 @@ class Quotes:
         if drafted.amount_units > document["amount_units"] or drafted.rate != document["rate_units_per_second"]:
             dearer = f"this one costs up to {format_cyxwiz(drafted.amount_units)} CYXWIZ"
             raise conflict(f"Quote {ident} of {document['amount']} CYXWIZ is of another job: {dearer}")
+        if drafted.streams != (document["interval_seconds"] > 0):
+            raise conflict(f"Quote {ident} is of another job: this one differs in whether its result is verified")
+        if spec.max_price_units and spec.max_price_units < document["amount_units"]:
+            raise conflict(f"Quote {ident} locks {document['amount']} CYXWIZ, more than this job's payment.max_price")
         payment = replace(
             drafted,
             id=ident,
@@ -108,9 +112,23 @@ class Quotes:
         ledger = self._payments.ledger
         if funds.transaction:
             raw = _decoded(funds.transaction)
+            await self._afford(payment)
             return SignedLock(payment, await ledger.signed(payment, raw, document["last_valid_block_height"]))
         await ledger.check_signed(payment, funds.reference)
         return SignedLock(payment, self._sent(payment, funds.reference, document["escrow"]["account"]))
+
+    async def _afford(self, payment: Payment) -> None:
+        """Raises FUNDS when the wallet has too little for what it signed, unless that is its job already."""
+        if await self._store.read(lambda tx: tx.payment(payment.id)) is not None:
+            return
+        have = await self._payments.ledger.balance(payment.client)
+        if have < payment.amount_units:
+            raise CyxError(
+                Code.FUNDS,
+                f"The wallet {payment.client} has {format_cyxwiz(have)} CYXWIZ, and this job locks "
+                f"{format_cyxwiz(payment.amount_units)}: send it some, or submit the job without a wallet",
+                {"needed_units": payment.amount_units, "available_units": have},
+            )
 
     def _payment(self, actor: Principal, spec: JobSpec, wallet: str) -> Payment:
         if spec.resources.nodes > 1 or spec.reservation_id:

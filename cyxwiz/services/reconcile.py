@@ -83,7 +83,7 @@ class Reconciliation:
             query = PaymentQuery(states=OPEN_PAYMENT_STATES, offset=offset, limit=BATCH)
             items = (await self._store.read(lambda tx, query=query: tx.payments(query))).items
             for payment in items:
-                drift = compare(payment, await self._ledger.held(payment))
+                drift = await self._drift(payment)
                 if drift is None:
                     continue
                 suspects[payment.id] = payment.version
@@ -114,6 +114,25 @@ class Reconciliation:
             )
         self.found = found
         return self.found
+
+    async def _drift(self, payment: Payment) -> Drift | None:
+        """As `compare`. What the ledger can't say of one payment keeps it from nothing else."""
+        try:
+            held = await self._ledger.held(payment)
+        except CyxError as error:
+            if error.code is Code.UNAVAILABLE and not await self._answers():
+                raise
+            left = payment.amount_units - payment.paid_units
+            return Drift(payment.id, f"the ledger can't say what it holds: {error.message}", left, False)
+        return compare(payment, held)
+
+    async def _answers(self) -> bool:
+        """Whether the ledger can be asked at all."""
+        try:
+            await self._ledger.balance(self._ledger.info.platform)
+        except CyxError:
+            return False
+        return True
 
     async def _heal(self, seen: Payment) -> bool:
         """Brings the row forward, or has the settlement look at it again; False when that was of no use before."""

@@ -185,7 +185,7 @@ class Settlement:
         """The payment with what the ledger did, to be saved. None when somebody else was faster: the ledger did it once
         all the same, and the next look sees the rest. That somebody else looked at it meanwhile changes nothing: two
         centrals would keep each other from ever writing down what they did."""
-        step = due.step
+        step = Step.PAY if done.more else due.step
         payment = tx.payment(due.payment.id)
         if payment is None or payment.done != due.payment.done:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -187,6 +188,26 @@ async def test_no_amount_is_granted(bench: Bench, units: int) -> None:
 async def test_an_account_that_nobody_used_has_nothing_or_its_welcome(bench: Bench) -> None:
     ledger: Ledger = bench.ledger
     assert await ledger.balance(ledger.client_account(UserId(new_id()))) == bench.welcome
+
+
+async def test_who_earned_before_looking_has_the_welcome_too(bench: Bench) -> None:
+    account = bench.ledger.client_account(UserId(new_id()))
+    await bench.ledger.grant(account, 5, "earned")
+    for _ in range(2):
+        assert await bench.ledger.balance(account) == bench.welcome + 5
+
+
+async def test_where_all_was_given_out_who_comes_goes_without(bench: Bench) -> None:
+    ledger, rich = bench.ledger, bench.ledger.client_account(bench.user)
+    with contextlib.suppress(CyxError):
+        for number in range(3):  # a chain's mint goes up to 2^64 - 1, the books to half of it
+            await ledger.grant(rich, 2**63 - 1 - bench.welcome, f"much {number}")
+    for _ in range(3):
+        with contextlib.suppress(CyxError):
+            await ledger.grant(rich, bench.welcome, str(new_id()))
+    late = ledger.client_account(UserId(new_id()))
+    assert await ledger.balance(late) == 0
+    assert await ledger.balance(rich) > 0
 
 
 async def test_what_pays_for_transactions_is_on_the_platforms_account(bench: Bench) -> None:

@@ -12,7 +12,7 @@ import pytest
 from cyxwiz.ledger.localnet.chain import Chain, open_chain
 from tests.contract.conftest import HandClock
 from tests.integration.conftest import client
-from tests.wiring import JOB, central
+from tests.wiring import JOB, Central, central
 
 SOMEBODY = "9xQeWvG816bUx9EPjHmaT23yvVM2ZWbrrpZb9PusVFin"
 TOO_FINE, DUST = "0.0000000001", "0.000000999"
@@ -21,13 +21,18 @@ BAD_WALLETS = ["", "abc", "1" * 32, "l" * 44, SOMEBODY + "x", "é" * 32]
 
 
 @pytest.fixture
-async def alice(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def charged(tmp_path: Path) -> AsyncIterator[Central]:
     clock = HandClock()
     chain: Chain = await open_chain(None, clock)
-    house = await central(tmp_path, clock=clock, chain=chain)
-    async with client(house, house.alice) as made:
+    made = await central(tmp_path, clock=clock, chain=chain)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def alice(charged: Central) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(charged, charged.alice) as made:
         yield made
-    await house.aclose()
 
 
 async def refused(alice: httpx.AsyncClient, path: str, body: dict[str, Any], field: str) -> None:
@@ -64,6 +69,21 @@ async def test_a_top_up_that_is_sent_twice_locks_once(alice: httpx.AsyncClient) 
     long = await alice.post(path, json={"amount": "1"}, headers={"Idempotency-Key": "k" * 201})
     assert (long.status_code, long.json()["error"]["details"]["field"]) == (400, "idempotency-key")
     assert len((await alice.get("/api/payments")).json()["payments"]) == len(payments)
+
+
+async def test_a_top_up_counts_in_the_budget(charged: Central, alice: httpx.AsyncClient) -> None:
+    job = (await alice.post("/api/jobs", json={**JOB, "payment": {"max_price": "0.01"}})).json()
+    admin = await charged.accounts.authenticate(charged.admin)
+    await charged.api.budgets.set(admin, "alice", "0.03")
+    path = f"/api/jobs/{job['id']}/topup"
+    assert (await alice.post(path, json={"amount": "0.015"})).status_code == 200
+    assert (await alice.get(f"/api/jobs/{job['id']}")).json()["estimated_cost_units"] == 25_000_000
+    answer = await alice.post(path, json={"amount": "0.006"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (402, "FUNDS")
+    assert answer.json()["error"]["message"].startswith(
+        "With it this job may cost another 0.006 CYXWIZ, and 0.005 of your budget of 0.03 for this month are left"
+    )
+    assert len((await alice.get("/api/payments")).json()["payments"]) == 2
 
 
 async def test_no_wallet_passes_any_door(alice: httpx.AsyncClient) -> None:

@@ -35,6 +35,7 @@ from cyxwiz.ledger.localnet.direct import direct_rpc
 from cyxwiz.ledger.localnet.server import LocalnetServer
 from cyxwiz.ledger.programs import Program, local_id
 from cyxwiz.ledger.solana import SolanaLedger
+from cyxwiz.ledger.tokens import make_account, transfer
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2 as pb
 from cyxwiz.protocol import job_pb2_grpc
@@ -151,9 +152,27 @@ async def test_a_wallet_pays_for_its_job(
     assert (await alice.get("/api/wallet")).json()["balance_units"] == before, "the balance paid nothing"
 
 
-async def test_a_wallet_without_money_fails_its_job(house: Central, alice: httpx.AsyncClient, clock: HandClock) -> None:
+async def test_a_wallet_without_money_is_told_so(house: Central, alice: httpx.AsyncClient, chain: Chain) -> None:
     poor = Keypair(b"\x09" * 32)
-    job = (await alice.post("/api/jobs", json=paying(pay_with(poor, await quote(alice, poor))))).json()
+    body = paying(pay_with(poor, await quote(alice, poor)))
+    said = refused(await alice.post("/api/jobs", json=body), "FUNDS")
+    assert f"The wallet {poor.address} has 0 CYXWIZ, and this job locks 0.03" in said["message"]
+    assert said["details"] == {"needed_units": 30_000_000, "available_units": 0}
+    await chain.token_airdrop(Pubkey.from_string(poor.address), 30_000_000)
+    assert (await alice.post("/api/jobs", json=body)).status_code == 201
+    await settle(house)
+    assert await ledger(house).balance(poor.address) == 0
+    assert (await alice.post("/api/jobs", json=body)).status_code == 200, "the same quote is the same job"
+
+
+async def test_a_wallet_that_is_emptied_after_the_submit_fails_its_job(
+    house: Central, alice: httpx.AsyncClient, wallet: Keypair, chain: Chain, clock: HandClock
+) -> None:
+    asked = await quote(alice, wallet)
+    job = (await alice.post("/api/jobs", json=paying(pay_with(wallet, asked)))).json()
+    mint, other = terms_of(asked).mint, Key.new().pubkey
+    mine = Pubkey.from_string(wallet.address)
+    await send(chain, make_account(mine, other, mint), transfer(mine, other, mint, HAS))
     with pytest.raises(CyxError) as error:
         await settle(house)
     assert error.value.code == "FUNDS"
@@ -163,6 +182,22 @@ async def test_a_wallet_without_money_fails_its_job(house: Central, alice: httpx
     assert (ended["status"], ended["error"]["code"]) == ("failed", "FUNDS")
     receipt = (await alice.get(f"/api/jobs/{job['id']}/receipt")).json()
     assert (receipt["settled"], receipt["charged"], receipt["paid_units"]) == (True, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"verify": {"mode": "spot"}}, "differs in whether its result is verified"),
+        ({"payment": {"max_price": "0.02"}}, "locks 0.03 CYXWIZ, more than this job's payment.max_price"),
+    ],
+)
+async def test_a_quote_is_of_its_own_job_only(
+    alice: httpx.AsyncClient, wallet: Keypair, changed: Json, said: str
+) -> None:
+    asked = await quote(alice, wallet)
+    job = {**PRICED, **changed}
+    answer = await alice.post("/api/jobs", json=paying(pay_with(wallet, asked), job))
+    assert said in refused(answer, "CONFLICT")["message"]
 
 
 def _unsigned(given: Json) -> Json:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.domain.payment import Payment, Step, Work
 from cyxwiz.domain.states import PaymentState
@@ -107,6 +108,31 @@ async def test_a_row_ahead_of_the_ledger_needs_a_person(house: Central) -> None:
         text = (await admin.get("/metrics")).text
     assert 'cyxwiz_ledger_drift{of="payments"} 1.0' in text
     assert 'cyxwiz_ledger_drift{of="units"} 7.0' in text
+
+
+async def test_what_the_ledger_cannot_say_of_one_payment_hides_no_other(
+    house: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, wrong = await job(house), await job(house)
+    await change(house, wrong, paid_units=7, earned_units=7)
+    ledger = money(house).ledger
+    held = type(ledger).held
+
+    async def unsure(self: Any, seen: Payment) -> Any:
+        if seen.job_id == lost:
+            raise CyxError(Code.UNAVAILABLE, "the cluster does not show transaction abc yet")
+        return await held(self, seen)
+
+    monkeypatch.setattr(type(ledger), "held", unsure)
+    found = await look(house)
+    assert (found.payments, found.units) == (2, 7 + (await payment(house, lost)).amount_units)
+
+    async def nothing(self: Any, account: str) -> int:
+        raise CyxError(Code.UNAVAILABLE, "the cluster does not answer")
+
+    monkeypatch.setattr(type(ledger), "balance", nothing)
+    with pytest.raises(CyxError, match="does not show"):  # it can't be asked at all: that is no drift
+        await look(house)
 
 
 async def test_books_that_do_not_add_up_are_told(house: Central, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import JobId, UserId, new_id
 from cyxwiz.domain.job import Intent, Job, JobSpec, JobType, Phase
 from cyxwiz.domain.node import Node
-from cyxwiz.domain.payment import CLOSING, Done, Movement, Payment, Step, Work, after
+from cyxwiz.domain.payment import CLOSING, Done, Funding, Movement, Payment, Step, Work, after
 from cyxwiz.domain.states import JobState, JobTrigger, PaymentState
 from cyxwiz.domain.verification import Mode
 from cyxwiz.ledger.credits import CreditsLedger
@@ -217,21 +217,41 @@ def test_what_a_streams_cap_held_back_is_still_owed() -> None:
 
 
 async def test_a_stream_pays_more_than_an_interval_earns_in_parts(bench: Bench) -> None:
+    """600 s of an escrow of its client's own earn no more than 1200, again after 750."""
+    amount, ledger = 50_000, bench.ledger
+    made = payment(bench, amount_units=amount, rate=1.0, funding=Funding.SIGNED)
+    node = await bench.node()
+    await ledger._prepare(made)
+    await ledger.balance(made.client)
+    lock = [ledger._create(made)], amount, 0, Record([]), [ledger._key_of(bench.user)]
+    await ledger._land(made, Step.LOCK, *lock)
+    await ledger.perform(made, Step.ASSIGN, work(bench))
+    made = replace(made, node=bench.node_account, node_id=bench.node_id, earned_units=3000)
+    parts: list[Done] = []
+    for _ in range(9):
+        with contextlib.suppress(CyxError):
+            parts.append(await ledger.perform(made, Step.SETTLE, work(bench, ended=True)))
+            if not parts[-1].more:
+                break
+        await bench.pass_time(300)
+    assert [(each.paid_units, each.more) for each in parts] == [(1200, True), (2400, True), (3000, False)]
+    assert parts[-1].refunded_units == amount - 3000
+    assert await bench.node() == node + 2700
+
+
+async def test_a_prepaid_stream_pays_all_that_its_node_asks_at_once(bench: Bench) -> None:
+    """The platform signs for the client, whom a cap would not protect: it would keep the node waiting, for good where
+    the deadline comes first."""
     amount = 50_000
-    made = payment(bench, amount_units=amount, rate=1.0)  # 600 s earn no more than 1200, again after 750
+    made = payment(bench, amount_units=amount, rate=1.0)
     node = await bench.node()
     for step in (Step.LOCK, Step.ASSIGN):
         await bench.ledger.perform(made, step, work(bench))
-    made = replace(made, node=bench.node_account, node_id=bench.node_id, earned_units=3000)
-    done = None
-    for _ in range(9):
-        with contextlib.suppress(CyxError):
-            done = await bench.ledger.perform(made, Step.SETTLE, work(bench, ended=True))
-            break
-        await bench.pass_time(300)
-    assert done is not None
-    assert (done.paid_units, done.refunded_units) == (3000, amount - 3000)
-    assert await bench.node() == node + 2700
+    await bench.pass_time(601)
+    made = replace(made, node=bench.node_account, node_id=bench.node_id, earned_units=45_000)
+    done = await bench.ledger.perform(made, Step.SETTLE, work(bench, ended=True))
+    assert (done.paid_units, done.refunded_units) == (45_000, 5_000)
+    assert await bench.node() == node + 40_500
 
 
 async def test_a_node_that_is_behind_does_not_end_a_payment(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,8 +70,8 @@ def any_node_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def what_the_rate_holds_back_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def attestable(self: SolanaLedger, payment: Payment, held: Any, owed: int, record: Any) -> int:
-        return held.accrued + allowance(held, await self._chain_time())
+    async def attestable(self: SolanaLedger, payment: Payment, held: Any, owed: int) -> tuple[int, bool]:
+        return min(owed, held.accrued + allowance(held, await self._chain_time())), True
 
     monkeypatch.setattr(SolanaLedger, "_attestable", attestable)
 

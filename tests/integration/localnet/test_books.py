@@ -86,6 +86,19 @@ async def test_a_database_without_its_chain_is_refused_and_goes_on_with_it(place
     assert await place.start("auto", local=True) == "localnet"
 
 
+async def test_a_chain_that_is_older_than_the_database_is_refused(place: Place) -> None:
+    await place.start("localnet", local=True, look=False)
+    log = place.folder / LOCALNET / "chain.log"
+    before = log.read_bytes()
+    await place.start("localnet", local=True)
+    after = log.read_bytes()
+    log.write_bytes(before)
+    with pytest.raises(ConfigError, match=r"is older than the database, which has transaction .* restore both"):
+        await place.start("localnet", local=True)
+    log.write_bytes(after)
+    assert await place.start("localnet", local=True) == "localnet"
+
+
 async def test_as_long_as_nothing_moved_the_ledger_may_change(place: Place) -> None:
     assert await place.start("credits", local=False, look=False) == "credits"
     assert await place.start("localnet", local=False, look=False) == "localnet"
