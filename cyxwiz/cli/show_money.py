@@ -35,13 +35,14 @@ def wallet(document: Json) -> None:
 
 def transactions(document: Json) -> None:
     table(
-        ("At", "What", "CYXWIZ", "Fee", "From", "To", "Status", "Reference"),
+        ("At", "What", "CYXWIZ", "Fee", "Back", "From", "To", "Status", "Reference"),
         (
             (
                 when(each["at"]),
                 each["kind"],
                 each["amount"],
                 each["platform_fee"],
+                each["refunded"],
                 each["source"],
                 each["destination"],
                 each["status"],
@@ -49,7 +50,7 @@ def transactions(document: Json) -> None:
             )
             for each in document["transactions"]
         ),
-        least=("Reference", "Fee", "Status"),
+        least=("Reference", "Fee", "Back", "Status"),
         short=("From", "To"),
     )
     paged(document, "transactions")

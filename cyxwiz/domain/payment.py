@@ -236,6 +236,7 @@ class Movement:
     Args:
         reference: unique: a chain's signature, or the key of the entry in the platform's own books.
         kind: a `Step`, or grant, deposit, withdraw, stake, slash.
+        units, back_units: that went to the destination, fees included; that a payment's end gave back to its client.
         raw, last_height: of a chain's transaction, to send it again; until which block height it may land.
     """
 
@@ -250,6 +251,7 @@ class Movement:
     owner_id: str = ""
     node_id: str = ""
     fee_units: int = 0
+    back_units: int = 0
     state: str = "confirmed"  # pending, confirmed, failed
     confirmed_at: datetime | None = None
     error: str = ""

@@ -166,7 +166,7 @@ class CreditsLedger:
             Movement(
                 reference,
                 step.value,
-                units or back,
+                units,
                 payment.client if step is Step.LOCK else _escrow(payment),
                 destination if units else payment.client,
                 tx.now,
@@ -175,6 +175,7 @@ class CreditsLedger:
                 owner_id=payment.owner_id,
                 node_id=payment.node_id or "",
                 fee_units=fee,
+                back_units=back,
                 confirmed_at=tx.now,
             )
         )

@@ -37,6 +37,15 @@ def _landed(moves: Sequence[Movement], kind: str) -> Movement | None:
     return next((each for each in reversed(moves) if each.kind == kind and each.state == CONFIRMED), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """Units that a transaction moves: to the payee with the fee, of these the fee, and back to the client."""
+
+    units: int = 0
+    fee: int = 0
+    back: int = 0
+
+
 @dataclass(slots=True)
 class Record:
     """What is recorded of a payment while a step of it is done.

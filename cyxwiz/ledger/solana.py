@@ -38,7 +38,7 @@ from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.offers import Offers, differences
 from cyxwiz.ledger.payees import mend
 from cyxwiz.ledger.rpc import Rpc
-from cyxwiz.ledger.sending import CONFIRMED, PENDING, Record, Send, newest
+from cyxwiz.ledger.sending import CONFIRMED, PENDING, Amounts, Record, Send, newest
 from cyxwiz.ledger.tokens import make_account
 from cyxwiz.ledger.withdrawals import Withdrawals
 from cyxwiz.ports.clock import Clock
@@ -117,7 +117,7 @@ class SolanaLedger:
         """Locks nothing yet: where it can, it signs what will, so that it is recorded with the payment itself."""
         if not self._ready or payment.funding is not Funding.PREPAID:
             return ()
-        moved = self._movement(payment, Step.LOCK, payment.amount_units, 0)
+        moved = self._movement(payment, Step.LOCK, Amounts(payment.amount_units))
         return self._send.record(
             tx, moved, [self._create(payment)], [self._at.platform, self._key_of(payment.owner_id)]
         )
@@ -176,7 +176,7 @@ class SolanaLedger:
 
     async def signed(self, payment: Payment, transaction: bytes, last_height: int) -> Movement:
         signature, raw = await self._offers.complete(self._terms(payment), transaction, last_height)
-        move = self._movement(payment, Step.LOCK, payment.amount_units, 0)
+        move = self._movement(payment, Step.LOCK, Amounts(payment.amount_units))
         return replace(move, reference=str(signature), state=PENDING, raw=raw, last_height=last_height)
 
     async def check_signed(self, payment: Payment, reference: str) -> None:
@@ -234,7 +234,7 @@ class SolanaLedger:
         client = self._key_of(payment.owner_id)
         await self._afford(payment.client, payment.amount_units)
         steps = [self._create(payment)]
-        return Done(await self._land(payment, Step.LOCK, steps, payment.amount_units, 0, record, [client]))
+        return Done(await self._land(payment, Step.LOCK, steps, Amounts(payment.amount_units), record, [client]))
 
     def _create(self, payment: Payment) -> Instruction:
         return program.create(self._at.program, self._terms(payment), payer=self._at.platform.pubkey)
@@ -253,7 +253,7 @@ class SolanaLedger:
             leaves = [program.unassign(self._at.program, held, held.platform)] if held.node is not None else []
             return [*claims, *leaves, self._make_account(node), program.assign(self._at.program, held, node)]
 
-        signature = await self._land_payout(payment, held, Step.ASSIGN, steps, 0, 0, record)
+        signature = await self._land_payout(payment, held, Step.ASSIGN, steps, Amounts(), record)
         return Done(signature, paid_units=max(held.released, held.accrued))
 
     async def _for_its_node(self, payment: Payment, held: Escrow | None, work: Work, record: Record) -> Escrow | None:
@@ -286,7 +286,7 @@ class SolanaLedger:
         attests = self._attesting(payment, held, total)
         fee = fee_of(total, held.fee_bps) - held.fees
         return await self._land_payout(
-            payment, held, Step.PAY, lambda to: [*attests, to.claim()], total - held.released, fee, record
+            payment, held, Step.PAY, lambda to: [*attests, to.claim()], Amounts(total - held.released, fee), record
         )
 
     def _attesting(self, payment: Payment, held: Escrow, total: int) -> list[Instruction]:
@@ -319,7 +319,7 @@ class SolanaLedger:
 
         paid, back = total - held.released, held.amount - total
         fee = fee_of(total, held.fee_bps) - held.fees if held.node else 0
-        signature = await self._land_payout(payment, held, step, steps, paid, fee, record)
+        signature = await self._land_payout(payment, held, step, steps, Amounts(paid, fee, back), record)
         return Done(signature, paid_units=total, refunded_units=back)
 
     async def _attestable(self, payment: Payment, held: Escrow, owed: int) -> tuple[int, bool]:
@@ -393,12 +393,11 @@ class SolanaLedger:
         payment: Payment,
         step: Step,
         steps: Sequence[Instruction],
-        units: int,
-        fee: int,
+        amounts: Amounts,
         record: Record,
         signers: Sequence[Key] = (),
     ) -> str:
-        movement = self._movement(payment, step, units, fee)
+        movement = self._movement(payment, step, amounts)
         try:
             return await self._send.land(movement, steps, [self._at.platform, *signers], record)
         except CyxError as error:
@@ -413,14 +412,13 @@ class SolanaLedger:
         held: Escrow,
         step: Step,
         steps: Callable[[Payout], Sequence[Instruction]],
-        units: int,
-        fee: int,
+        amounts: Amounts,
         record: Record,
     ) -> str:
         """As `_land`, for steps that pay out."""
         payout = Payout(self._at.program, held, self._at.platform.pubkey)
         try:
-            return await self._land(payment, step, steps(payout), units, fee, record)
+            return await self._land(payment, step, steps(payout), amounts, record)
         except CyxError as error:
             if (refused := error.details.get("program_error")) == "FROZEN":
                 raise CyxError(Code.UNAVAILABLE, f"Payment {payment.id}: {in_dispute(held)}") from error
@@ -429,15 +427,15 @@ class SolanaLedger:
             made, mended = await mend(self._rpc, self._at.platform.pubkey, payout)
             if not made and mended == payout:
                 raise
-        return await self._land(payment, step, [*made, *steps(mended)], units, fee, record)
+        return await self._land(payment, step, [*made, *steps(mended)], amounts, record)
 
-    def _movement(self, payment: Payment, step: Step, units: int, fee: int) -> Movement:
+    def _movement(self, payment: Payment, step: Step, amounts: Amounts) -> Movement:
         escrow = str(self._address(payment))
         payee = payment.node or payment.client
         return Movement(
             "",
             step.value,
-            units,
+            amounts.units,
             payment.client if step is Step.LOCK else escrow,
             escrow if step in (Step.LOCK, Step.ASSIGN) else payee,
             self._clock.now(),
@@ -445,7 +443,8 @@ class SolanaLedger:
             job_id=payment.job_id,
             owner_id=payment.owner_id,
             node_id=payment.node_id or "",
-            fee_units=fee,
+            fee_units=amounts.fee,
+            back_units=amounts.back,
         )
 
     # keys and accounts

@@ -154,6 +154,7 @@ def movement(item: Movement) -> Json:
         "status": item.state,
         **views.money("amount", item.units),
         **views.money("platform_fee", item.fee_units),
+        **views.money("refunded", item.back_units),
         "source": item.source,
         "destination": item.destination,
         "payment_id": item.payment_id or None,

@@ -369,6 +369,7 @@ class MovementRow(Row, table=True):
     kind: str
     units: int = Field(sa_type=BigInteger)
     fee_units: int = Field(sa_type=BigInteger)
+    back_units: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     source: str
     destination: str
     at: datetime = Field(sa_type=Instant)

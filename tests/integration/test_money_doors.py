@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
+from cyxwiz.domain.errors import CyxError
 from cyxwiz.ledger.localnet.chain import Chain, open_chain
 from tests.contract.conftest import HandClock
 from tests.integration.conftest import client
+from tests.integration.test_receipts import settle
+from tests.integration.test_rest import run_to_end
 from tests.wiring import JOB, Central, central
 
 SOMEBODY = "9xQeWvG816bUx9EPjHmaT23yvVM2ZWbrrpZb9PusVFin"
@@ -20,11 +24,11 @@ BAD_AMOUNTS = ["0", "-1", "-0.000000001", "9223372036.854775808", "1e300", TOO_F
 BAD_WALLETS = ["", "abc", "1" * 32, "l" * 44, SOMEBODY + "x", "é" * 32]
 
 
-@pytest.fixture
-async def charged(tmp_path: Path) -> AsyncIterator[Central]:
+@pytest.fixture(params=["localnet"])
+async def charged(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Central]:
     clock = HandClock()
-    chain: Chain = await open_chain(None, clock)
-    made = await central(tmp_path, clock=clock, chain=chain)
+    chain: Chain | None = await open_chain(None, clock) if request.param == "localnet" else None
+    made = await central(tmp_path, clock=clock, chain=chain, charged=True)
     yield made
     await made.aclose()
 
@@ -84,6 +88,30 @@ async def test_a_top_up_counts_in_the_budget(charged: Central, alice: httpx.Asyn
         "With it this job may cost another 0.006 CYXWIZ, and 0.005 of your budget of 0.03 for this month are left"
     )
     assert len((await alice.get("/api/payments")).json()["payments"]) == 2
+
+
+@pytest.mark.parametrize("charged", ["localnet", "credits"], indirect=True)
+async def test_the_history_adds_up_to_the_balance(charged: Central, alice: httpx.AsyncClient) -> None:
+    cancelled, done = [(await alice.post("/api/jobs", json=JOB)).json() for _ in range(2)]
+    await settle(charged)
+    await alice.post(f"/api/jobs/{cancelled['id']}/cancel", json={})
+    await run_to_end(charged, done["id"])
+    with contextlib.suppress(CyxError):  # a chain's streams earn by the second
+        await settle(charged)
+    charged.clock.advance(60)
+    await settle(charged)
+    moved = (await alice.get("/api/wallet/history?limit=100")).json()["transactions"]
+    of = {kind: [each for each in moved if each["kind"] == kind] for kind in ("grant", "lock", "settle", "refund")}
+    assert [len(each) for each in of.values()] == [1, 2, 1, 1]
+    payments = {each["job_id"]: each for each in (await alice.get("/api/payments")).json()["payments"]}
+    (settled,), (refund,) = of["settle"], of["refund"]
+    assert (refund["amount_units"], refund["refunded_units"]) == (0, payments[cancelled["id"]]["amount_units"])
+    paid = payments[done["id"]]
+    assert (settled["amount_units"], settled["refunded_units"]) == (paid["paid_units"], paid["refunded_units"])
+    assert paid["paid_units"] > 0
+    adds = of["grant"][0]["amount_units"] - sum(each["amount_units"] for each in of["lock"])
+    adds += sum(each["refunded_units"] for each in moved)
+    assert adds == (await alice.get("/api/wallet")).json()["balance_units"]
 
 
 async def test_no_wallet_passes_any_door(alice: httpx.AsyncClient) -> None:

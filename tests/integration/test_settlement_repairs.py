@@ -25,7 +25,7 @@ from cyxwiz.domain.states import JobState, JobTrigger, PaymentState
 from cyxwiz.domain.verification import Mode
 from cyxwiz.ledger.credits import CreditsLedger
 from cyxwiz.ledger.localnet.direct import DirectRpc
-from cyxwiz.ledger.sending import Record, Send
+from cyxwiz.ledger.sending import Amounts, Record, Send
 from cyxwiz.ports.store import MovementQuery
 from cyxwiz.scheduler.loops.settler import BUSY_SECONDS, Settler
 from cyxwiz.services import leases
@@ -223,7 +223,7 @@ async def test_a_stream_pays_more_than_an_interval_earns_in_parts(bench: Bench) 
     node = await bench.node()
     await ledger._prepare(made)
     await ledger.balance(made.client)
-    lock = [ledger._create(made)], amount, 0, Record([]), [ledger._key_of(bench.user)]
+    lock = [ledger._create(made)], Amounts(amount), Record([]), [ledger._key_of(bench.user)]
     await ledger._land(made, Step.LOCK, *lock)
     await ledger.perform(made, Step.ASSIGN, work(bench))
     made = replace(made, node=bench.node_account, node_id=bench.node_id, earned_units=3000)

@@ -80,6 +80,13 @@ async def test_a_balance_and_its_history_are_ones_own(house: Central) -> None:
         assert (lock.status, lock.amount) == (pb.CONFIRMED, pytest.approx(locked))
         assert job["id"] in lock.description
         assert len((await wallet.ask("GetTransactionHistory", limit=1, offset=1)).transactions) == 1
+        payments = house.core.payments
+        assert payments is not None
+        await house.core.jobs.cancel(alice, job["id"])
+        while await payments.drive(job["id"]):
+            pass
+        (back,) = [each for each in (await wallet.ask("GetTransactionHistory")).transactions if each.type == pb.REFUND]
+        assert (back.amount, back.description) == (pytest.approx(locked), f"refund for job {job['id']}")
         for method in ("GetBalance", "GetTransactionHistory"):
             assert await wallet.refused(method, wallet_address="nonsense!") is grpc.StatusCode.INVALID_ARGUMENT
             assert await wallet.refused(method, wallet_address=FOREIGN) is grpc.StatusCode.PERMISSION_DENIED

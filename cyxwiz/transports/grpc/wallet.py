@@ -7,7 +7,7 @@ from typing import Any
 from cyxwiz.domain.base58 import parse_wallet
 from cyxwiz.domain.errors import CyxError, invalid
 from cyxwiz.domain.estimate import estimate_cost
-from cyxwiz.domain.money import LAMPORTS_PER_SOL, UNITS_PER_CYXWIZ
+from cyxwiz.domain.money import LAMPORTS_PER_SOL, UNITS_PER_CYXWIZ, format_cyxwiz
 from cyxwiz.domain.payment import Movement
 from cyxwiz.ports.store import MovementQuery
 from cyxwiz.protocol import common_pb2 as common
@@ -22,6 +22,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 STATUSES = {"pending": pb.PENDING, "confirmed": pb.CONFIRMED, "failed": pb.FAILED}
 TYPES = {
     "lock": pb.JOB_PAYMENT,
+    "assign": pb.JOB_PAYMENT,
     "pay": pb.JOB_PAYMENT,
     "settle": pb.JOB_PAYMENT,
     "refund": pb.REFUND,
@@ -100,15 +101,18 @@ class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
 
 
 def _transaction(item: Movement, account: str) -> pb.Transaction:
-    """`job_id` stays 0: ids are UUIDs here, and do not fit; the description has it."""
+    """`job_id` stays 0: ids are UUIDs here, and do not fit; the description has it. The amount of a refund is what came
+    back; what else a payment's end gave back is in the description."""
     kind = TYPES.get(item.kind, pb.UNKNOWN)
+    back = item.back_units / UNITS_PER_CYXWIZ
+    what = f"{item.kind} for job {item.job_id}" if item.job_id else item.kind
     if item.kind in REWARDS and item.destination == account:
         kind = pb.REWARD_CLAIM
     return pb.Transaction(
         signature=item.reference,
         type=kind,
         status=STATUSES[item.state],
-        amount=item.units / UNITS_PER_CYXWIZ,
+        amount=back if kind == pb.REFUND else item.units / UNITS_PER_CYXWIZ,
         timestamp=seconds_to(item.at),
-        description=f"{item.kind} for job {item.job_id}" if item.job_id else item.kind,
+        description=f"{what}, {format_cyxwiz(item.back_units)} CYXWIZ given back" if back and item.units else what,
     )

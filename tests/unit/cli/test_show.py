@@ -53,6 +53,7 @@ TRANSACTION = {
     "kind": "settle",
     "amount": "0.000021253",
     "platform_fee": "0.000002125",
+    "refunded": "0.036338747",
     "source": ADDRESSES[0],
     "destination": ADDRESSES[1],
     "status": "confirmed",
