@@ -13,8 +13,9 @@ from datetime import timedelta
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, invalid, not_found, stale
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_job_id, parse_node_id
-from cyxwiz.domain.job import MAX_LOG_MESSAGE, Job, Lease, LogLine, ResultFile
+from cyxwiz.domain.job import MAX_LOG_MESSAGE, Job, Lease, LogLine
 from cyxwiz.domain.node import Hardware, LoadSample, Node
+from cyxwiz.domain.proof import is_digest
 from cyxwiz.domain.reputation import Kind, ReputationEvent
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.ext.v1 import link_pb2 as pb
@@ -25,11 +26,12 @@ from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.reports import Reporting, check_metrics, finite, spent
 
 PUSHED = "legacy"  # stands for the boot id, which such a node does not have, in the lease of a push that it took
+MAX_URI = 2000  # characters of the address that a node gives of its weights
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of a job as such a node reports it."""
+    """The end of a job as such a node reports it. The weights stay with the node; what it says of them is its word."""
 
     completed: bool
     metrics: Mapping[str, float]
@@ -195,14 +197,13 @@ class LegacyNodes:
                 job = leases.retry_or_fail(tx, job, lease, self._reporting.policy, "INTERNAL", message, True)
                 self._reporting.failed(tx, lease, Kind.FAILURE, message)
                 return job
-            files = _files(outcome)
             return self._reporting.complete(
                 tx,
                 job,
                 lease,
-                files=files,
-                uri=outcome.uri,
-                hashed=outcome.hashed,
+                files=(),
+                uri=outcome.uri if len(outcome.uri) <= MAX_URI and outcome.uri.isprintable() else "",
+                hashed=_weights_hash(outcome.hashed),
                 size=outcome.size,
                 metrics=metrics,
                 seconds=spent(tx, lease, seconds),
@@ -271,6 +272,7 @@ def _held(tx: Tx, node_id: NodeId, job_id: JobId) -> tuple[Job, Lease]:
     return job, lease
 
 
-def _files(outcome: Outcome) -> tuple[ResultFile, ...]:
-    name = outcome.uri.rsplit("/", 1)[-1] or "weights"
-    return (ResultFile(name, outcome.hashed.removeprefix("sha256:"), outcome.size),)
+def _weights_hash(text: str) -> str:
+    """`sha256:` + hex of a SHA-256 with or without that prefix; "" for a text that is none."""
+    digest = text.lower().removeprefix("sha256:")
+    return f"sha256:{digest}" if is_digest(digest) else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import math
 import uuid
 from collections.abc import AsyncIterator
@@ -499,6 +500,75 @@ async def test_a_failure_may_be_told_twice(opened: Central) -> None:
             await stubs.status.ReportJobResult(failure)
         again = await opened.core.store.read(lambda tx: tx.job(job_id))
         assert again is not None and again.retry_count == 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "hashed", "kept"),
+    [
+        ("file:///models/m.bin", "sha256:" + "a" * 64, ("file:///models/m.bin", "sha256:" + "a" * 64)),
+        ("file:///models/m.bin", "AB" * 32, ("file:///models/m.bin", "sha256:" + "ab" * 32)),
+        ("", "", ("", "")),
+        ("", "rubbish", ("", "")),
+        ("file:///" + "x" * 3000, "sha256:" + "a" * 63, ("", "")),
+        ("file:///\x1b[2J", "a" * 65, ("", "")),
+    ],
+)
+async def test_what_a_node_says_of_its_weights_is_its_word_and_no_file(
+    opened: Central, uri: str, hashed: str, kept: tuple[str, str]
+) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        result = pb.ReportJobResultRequest(
+            node_id=node_id,
+            job_id=job_id,
+            final_status=common.STATUS_SUCCESS,
+            model_weights_uri=uri,
+            model_weights_hash=hashed,
+        )
+        await stubs.status.ReportJobResult(result)
+        assert (await status_of(stubs, job_id)).status.status == common.STATUS_COMPLETED
+    admin = await opened.core.accounts.authenticate(opened.key)
+    made = await opened.core.jobs.result(admin, job_id)
+    assert (made.weights_uri, made.weights_hash) == kept
+    assert made.files == (), "central has none of its bytes"
+    receipt = await opened.core.api.receipts.of_job(admin, job_id)
+    assert (receipt["model_weights_hash"], receipt["files"]) == (kept[1] or None, [])
+
+
+async def test_no_later_job_takes_weights_that_a_node_kept(opened: Central) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        result = pb.ReportJobResultRequest(node_id=node_id, job_id=job_id, final_status=common.STATUS_SUCCESS)
+        result.model_weights_hash = "a" * 64
+        await stubs.status.ReportJobResult(result)
+        config = job_pb2.JobConfig(
+            job_type=job_pb2.JOB_TYPE_INFERENCE,
+            model_definition=json.dumps({"from_job": job_id}),
+            dataset_uri="builtin:digits",
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.jobs.SubmitJob(job_pb2.SubmitJobRequest(config=config))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "with its node" in str(caught.value.details())
+
+
+async def test_a_result_names_the_job_of_its_report_or_none(opened: Central) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        for named in (str(uuid.uuid4()), "zzz"):
+            result = job_pb2.JobResult(job_id=named, status=common.STATUS_SUCCESS)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stubs.nodes.ReportCompletion(
+                    pb.ReportCompletionRequest(node_id=node_id, job_id=job_id, result=result)
+                )
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert (await status_of(stubs, job_id)).status.status == common.STATUS_IN_PROGRESS
+        result = job_pb2.JobResult(job_id=job_id.upper(), status=common.STATUS_SUCCESS)
+        await stubs.nodes.ReportCompletion(pb.ReportCompletionRequest(node_id=node_id, job_id=job_id, result=result))
+        assert (await status_of(stubs, job_id)).status.status == common.STATUS_COMPLETED
 
 
 def _drained(node: Any) -> Any:

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from cyxwiz.domain.errors import invalid, unsupported
+from cyxwiz.domain.ids import parse_job_id
 from cyxwiz.domain.job import Device
 from cyxwiz.domain.node import LoadSample, Node
 from cyxwiz.domain.states import NodeState
@@ -93,6 +94,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         if not request.HasField("result"):
             raise invalid("Job result is required", field="result")
         result = request.result
+        _same_job(result.job_id, request.job_id, "result.job_id")
         outcome = Outcome(
             completed=_completed(result.status, "result.status"),
             metrics=dict(result.final_metrics),
@@ -151,6 +153,12 @@ class JobStatusServicer(node_pb2_grpc.JobStatusServiceServicer):
         )
         await self._legacy.result(node_id, request.job_id, outcome)
         return pb.ReportJobResultResponse(status=common.STATUS_SUCCESS)
+
+
+def _same_job(named: str, job_id: str, field: str) -> None:
+    """Raises INVALID for a message within a report that names another job than the report; it may name none."""
+    if named and parse_job_id(named) != parse_job_id(job_id):
+        raise invalid(f"{field}: names another job than job_id", field=field)
 
 
 def _completed(status: int, field: str) -> bool:
