@@ -23,7 +23,7 @@ from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services import leases
 from cyxwiz.services.hardware import check_hardware
 from cyxwiz.services.nodes import Nodes
-from cyxwiz.services.reports import Reporting, check_metrics, finite, spent
+from cyxwiz.services.reports import Reporting, check_metrics, finite, share, spent
 
 PUSHED = "legacy"  # stands for the boot id, which such a node does not have, in the lease of a push that it took
 MAX_URI = 2000  # characters of the address that a node gives of its weights
@@ -146,7 +146,7 @@ class LegacyNodes:
         metrics: Mapping[str, float],
         log_message: str = "",
     ) -> bool:
-        """Stores progress; returns whether the node should go on.
+        """Stores progress, which never goes back within a lease; returns whether the node should go on.
 
         Raises:
             CyxError: NOT_FOUND for an unknown job, STALE if it is not this node's, INVALID for figures out of bounds.
@@ -158,12 +158,17 @@ class LegacyNodes:
         def unit(tx: Tx) -> bool:
             job, lease = _held(tx, node_id, parsed)
             checked = check_metrics(metrics)
-            finite(progress, "progress")
+            share(progress, "progress")
             if lease.state is LeaseState.ENDED:
                 return False
             job, lease = self._running(tx, job, lease)
+            reached, last = _reached(tx, job)  # a report that says nothing of how far it is says 0
             report = pb.Progress(
-                epoch=epoch, epochs=job.spec.epochs, progress=progress, metrics=checked, epoch_ended=True
+                epoch=max(epoch, last),
+                epochs=job.spec.epochs,
+                progress=max(progress, reached),
+                metrics=checked,
+                epoch_ended=True,
             )
             job = self._reporting.progress(tx, job, [(report, tx.now)])
             if log_message:
@@ -187,13 +192,12 @@ class LegacyNodes:
             job, lease = _held(tx, node_id, parsed)
             metrics = check_metrics(outcome.metrics)
             if lease.state is LeaseState.ENDED:
-                told = job.state is JobState.COMPLETED if outcome.completed else lease.end_reason.startswith("failed")
-                if told:
-                    return job
+                if (job.state is JobState.COMPLETED) == outcome.completed:
+                    return job  # told before, or given up after the end
                 raise stale(f"Job {job.id} is {job.state}: its lease is over ({lease.end_reason})")
             job, lease = self._running(tx, job, lease)
             if not outcome.completed:  # tried again, and what another node does again is not paid for twice
-                message = outcome.error or "the node reported a failure without a reason"
+                message = outcome.error[:2000] or "the node reported a failure without a reason"
                 job = leases.retry_or_fail(tx, job, lease, self._reporting.policy, "INTERNAL", message, True)
                 self._reporting.failed(tx, lease, Kind.FAILURE, message)
                 return job
@@ -270,6 +274,12 @@ def _held(tx: Tx, node_id: NodeId, job_id: JobId) -> tuple[Job, Lease]:
     if lease.state is LeaseState.EXPIRED and job.state is not JobState.PENDING:
         raise stale(f"Job {job_id} is {job.state}")
     return job, lease
+
+
+def _reached(tx: Tx, job: Job) -> tuple[float, int]:
+    """How far the job's present lease has come: progress and epoch, 0 before its first report."""
+    points = tx.metrics(job.id, max(0, tx.last_metric_offset(job.id) - 1), 1)
+    return (points[0].progress, points[0].epoch) if points and points[0].attempt == job.attempts else (0.0, 0)
 
 
 def _weights_hash(text: str) -> str:

@@ -21,7 +21,7 @@ import jwt
 import pytest
 
 from cyxwiz.domain.account import Role
-from cyxwiz.domain.ids import JobId
+from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2, node_pb2_grpc
 from cyxwiz.protocol import node_pb2 as pb
@@ -349,6 +349,93 @@ async def test_bad_progress_is_refused_and_nothing_stored(
             await stubs.status.UpdateJobStatus(pb.UpdateJobStatusRequest(**values))
         assert caught.value.code() is code, caught.value.details()
         assert (await status_of(stubs, job_id)).status.progress == 0.0
+
+
+async def test_progress_never_goes_back_within_a_lease(opened: Central) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        told = {"node_id": node_id, "job_id": job_id}
+        await stubs.status.UpdateJobStatus(
+            pb.UpdateJobStatusRequest(**told, status=common.STATUS_IN_PROGRESS, progress=0.5, current_epoch=2)
+        )
+        await stubs.nodes.ReportProgress(pb.ReportProgressRequest(**told, current_metrics={"loss": 0.5}))
+        now = (await status_of(stubs, job_id)).status
+        assert (now.progress, now.current_epoch, now.metrics["loss"]) == (0.5, 2, 0.5)
+        earlier = job_pb2.JobStatus(status=common.STATUS_IN_PROGRESS, progress=0.25, current_epoch=1)
+        await stubs.nodes.ReportProgress(pb.ReportProgressRequest(**told, status=earlier))
+        now = (await status_of(stubs, job_id)).status
+        assert (now.progress, now.current_epoch) == (0.5, 2)
+        await stubs.nodes.ReportProgress(
+            pb.ReportProgressRequest(**told, status=job_pb2.JobStatus(status=common.STATUS_FAILED))
+        )
+        await soon(lambda: _true(len(old.jobs) > 1))
+        earlier.status = common.STATUS_SUCCESS
+        assert (await stubs.nodes.ReportProgress(pb.ReportProgressRequest(**told, status=earlier))).continue_job
+        now = (await status_of(stubs, job_id)).status
+        assert (now.progress, now.current_epoch) == (0.25, 1), "another lease begins anew"
+
+
+@pytest.mark.parametrize("status", [common.STATUS_FAILED, common.STATUS_ERROR, common.STATUS_CANCELLED])
+async def test_progress_that_says_a_run_ended_ends_it(opened: Central, status: common.StatusCode) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        await opened.core.store.write(lambda tx: tx.save_node(_drained(tx.node(NodeId(node_id)))))
+        error = common.Error(code=13, message="out of memory")
+        failure = pb.ReportProgressRequest(
+            node_id=node_id, job_id=job_id, status=job_pb2.JobStatus(job_id=job_id, status=status, error=error)
+        )
+        for _ in range(2):
+            answer = await stubs.nodes.ReportProgress(failure)
+            assert (answer.status, answer.continue_job) == (common.STATUS_SUCCESS, False)
+        again = await opened.core.store.read(lambda tx: tx.job(JobId(job_id)))
+        assert again is not None and (again.retry_count, again.reason) == (1, "waiting again: out of memory")
+
+
+async def test_a_node_gives_up_a_cancelled_job(opened: Central) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        await stubs.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id))
+        status = job_pb2.JobStatus(status=common.STATUS_CANCELLED)
+        answer = await stubs.nodes.ReportProgress(
+            pb.ReportProgressRequest(node_id=node_id, job_id=job_id, status=status)
+        )
+        assert not answer.continue_job
+        result = pb.ReportJobResultRequest(node_id=node_id, job_id=job_id, final_status=common.STATUS_CANCELLED)
+        assert (await stubs.status.ReportJobResult(result)).status == common.STATUS_SUCCESS
+        result.final_status = common.STATUS_SUCCESS
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.status.ReportJobResult(result)
+        assert caught.value.code() is grpc.StatusCode.ABORTED
+        assert (await status_of(stubs, job_id)).status.status == common.STATUS_CANCELLED
+
+
+@pytest.mark.parametrize("number", range(9))
+async def test_what_a_status_means_in_a_report_of_progress(opened: Central, number: int) -> None:
+    going = (common.STATUS_UNKNOWN, common.STATUS_PENDING, common.STATUS_IN_PROGRESS, common.STATUS_SUCCESS)
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        status: Any = number
+        update = pb.UpdateJobStatusRequest(node_id=node_id, job_id=job_id, status=status, progress=0.25)
+        report = pb.ReportProgressRequest(
+            node_id=node_id, job_id=job_id, status=job_pb2.JobStatus(status=status, progress=0.5)
+        )
+        if number in going:
+            assert (await stubs.status.UpdateJobStatus(update)).should_continue
+            assert (await stubs.nodes.ReportProgress(report)).continue_job
+            return
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.status.UpdateJobStatus(update)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        if number == common.STATUS_COMPLETED:
+            assert (await stubs.nodes.ReportProgress(report)).continue_job, "the completion is still to come"
+        elif number not in common.StatusCode.values():
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stubs.nodes.ReportProgress(report)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_bad_registrations(opened: Central) -> None:

@@ -25,6 +25,7 @@ from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.pricing import BILLING
 from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import (
+    STATES_OF,
     hardware_of_info,
     info_to,
     point_to,
@@ -33,6 +34,7 @@ from cyxwiz.transports.grpc.mapping import (
 )
 
 MAX_NODES = 1000
+FAILURES = (common.STATUS_FAILED, common.STATUS_ERROR, common.STATUS_CANCELLED)
 
 
 class NodeServicer(node_pb2_grpc.NodeServiceServicer):
@@ -78,6 +80,11 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
     async def ReportProgress(self, request: pb.ReportProgressRequest, context: Any) -> pb.ReportProgressResponse:
         node_id = self._legacy.check(caller().required, request.node_id)
         status = request.status
+        enum_of(STATES_OF, status.status, "status.status")
+        _same_job(status.job_id, request.job_id, "status.job_id")
+        if status.status in FAILURES:
+            await self._legacy.result(node_id, request.job_id, Outcome(False, {}, error=status.error.message))
+            return pb.ReportProgressResponse(status=common.STATUS_SUCCESS, continue_job=False)
         going = await self._legacy.update(
             node_id,
             request.job_id,
@@ -126,7 +133,8 @@ class JobStatusServicer(node_pb2_grpc.JobStatusServiceServicer):
 
     async def UpdateJobStatus(self, request: pb.UpdateJobStatusRequest, context: Any) -> pb.UpdateJobStatusResponse:
         node_id = self._legacy.check(caller().required, request.node_id)
-        if request.status in (common.STATUS_COMPLETED, common.STATUS_FAILED, common.STATUS_ERROR):
+        enum_of(STATES_OF, request.status, "status")
+        if request.status in (common.STATUS_COMPLETED, *FAILURES):
             raise invalid("status: the end of a job comes by ReportJobResult", field="status")
         going = await self._legacy.update(
             node_id,
@@ -164,7 +172,7 @@ def _same_job(named: str, job_id: str, field: str) -> None:
 def _completed(status: int, field: str) -> bool:
     if status in (common.STATUS_SUCCESS, common.STATUS_COMPLETED):
         return True
-    if status in (common.STATUS_FAILED, common.STATUS_ERROR, common.STATUS_CANCELLED):
+    if status in FAILURES:
         return False
     raise invalid(f"{field}: must say how the job ended, not {status}", field=field)
 
