@@ -15,6 +15,7 @@ from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, invalid, n
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_job_id, parse_node_id
 from cyxwiz.domain.job import MAX_LOG_MESSAGE, Job, Lease, LogLine
 from cyxwiz.domain.node import Hardware, LoadSample, Node
+from cyxwiz.domain.payment import Step
 from cyxwiz.domain.proof import is_digest
 from cyxwiz.domain.reputation import Kind, ReputationEvent
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
@@ -23,9 +24,11 @@ from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services import leases
 from cyxwiz.services.hardware import check_hardware
 from cyxwiz.services.nodes import Nodes
+from cyxwiz.services.payments import payments_of, settled
 from cyxwiz.services.reports import Reporting, check_metrics, finite, share, spent
 
 PUSHED = "legacy"  # stands for the boot id, which such a node does not have, in the lease of a push that it took
+GIVING = (Step.PAY, Step.SETTLE)
 MAX_URI = 2000  # characters of the address that a node gives of its weights
 
 
@@ -216,6 +219,19 @@ class LegacyNodes:
         job = await self._store.write(unit)
         self._nodes.liveness.heard(node_id)
         return job
+
+    async def paid_by(self, node_id: NodeId, job_id: JobId) -> str:
+        """The last transaction that paid the node for a job, once all of the job's money has settled; until then, and
+        where it got nothing, ""."""
+
+        def unit(tx: Tx) -> str:
+            if not settled(tx, job_id):
+                return ""
+            paid = [moved for each, moved in payments_of(tx, job_id) if each.node_id == node_id and each.paid_units]
+            gave = [each for moved in paid for each in moved if each.kind in GIVING and each.state == "confirmed"]
+            return gave[-1].reference if gave else ""
+
+        return await self._store.read(unit)
 
     # the push
 

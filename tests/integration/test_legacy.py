@@ -355,7 +355,7 @@ async def test_progress_never_goes_back_within_a_lease(opened: Central) -> None:
     old = OldNode()
     async with old.serve(), opened.channel() as channel:
         stubs, node_id, job_id = await pushed_job(old, channel)
-        told = {"node_id": node_id, "job_id": job_id}
+        told: Any = {"node_id": node_id, "job_id": job_id}
         await stubs.status.UpdateJobStatus(
             pb.UpdateJobStatusRequest(**told, status=common.STATUS_IN_PROGRESS, progress=0.5, current_epoch=2)
         )
@@ -587,6 +587,30 @@ async def test_a_failure_may_be_told_twice(opened: Central) -> None:
             await stubs.status.ReportJobResult(failure)
         again = await opened.core.store.read(lambda tx: tx.job(job_id))
         assert again is not None and again.retry_count == 1
+
+
+async def test_a_completion_told_again_names_the_transaction_that_paid_for_it(tmp_path: Path) -> None:
+    old = OldNode()
+    async with (
+        central(tmp_path, "auth.mode=open", "ledger.backend=credits", charged=True) as opened,
+        old.serve(),
+        opened.channel() as channel,
+    ):
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        result = job_pb2.JobResult(status=common.STATUS_SUCCESS, total_compute_time=3600)
+        completion = pb.ReportCompletionRequest(node_id=node_id, job_id=job_id, result=result)
+        await stubs.nodes.ReportCompletion(completion)
+        assert await opened.core.legacy.paid_by(NodeId(str(uuid.uuid4())), JobId(job_id)) == "", "another node's pay"
+
+        async def released() -> bool:
+            return (await stubs.nodes.ReportCompletion(completion)).payment_released
+
+        await soon(released)
+        again = await stubs.nodes.ReportCompletion(completion)
+        admin = await opened.core.accounts.authenticate(opened.key)
+        (payment,) = (await opened.core.api.receipts.of_job(admin, job_id))["payments"]
+        assert payment["node_reward_units"] > 0
+        assert again.payment_tx_hash == payment["transactions"][-1]["reference"]
 
 
 @pytest.mark.parametrize(

@@ -110,8 +110,11 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
             size=result.model_size,
             seconds=float(result.total_compute_time),
         )
-        await self._legacy.result(node_id, request.job_id, outcome)
-        return pb.ReportCompletionResponse(status=common.STATUS_SUCCESS, payment_released=False)
+        job = await self._legacy.result(node_id, request.job_id, outcome)
+        paid_by = await self._legacy.paid_by(node_id, job.id)
+        return pb.ReportCompletionResponse(
+            status=common.STATUS_SUCCESS, payment_released=bool(paid_by), payment_tx_hash=paid_by
+        )
 
     async def GetNodeMetrics(self, request: pb.GetNodeMetricsRequest, context: Any) -> pb.GetNodeMetricsResponse:
         _ = caller().required
