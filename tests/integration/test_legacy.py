@@ -535,6 +535,20 @@ async def test_find_nodes(opened: Central, filters: dict[str, Any], names: list[
             assert found.max_price_per_hour == 3.0
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+async def test_filters_are_finite_numbers(opened: Central, value: float) -> None:
+    async with opened.channel() as channel:
+        discovery = Stubs(channel, "").discovery
+        for call in (
+            discovery.FindNodes(pb.FindNodesRequest(max_price_per_hour=value)),
+            discovery.ListNodes(pb.ListNodesRequest(min_price_per_hour=value)),
+            discovery.ListNodes(pb.ListNodesRequest(max_price_per_hour=value)),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_list_nodes_pages_sorts_and_filters(opened: Central) -> None:
     async with opened.channel() as channel:
         stubs = Stubs(channel, "")

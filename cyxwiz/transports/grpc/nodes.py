@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
@@ -23,6 +22,7 @@ from cyxwiz.services.jobconfig import count_of, enum_of
 from cyxwiz.services.legacy import LegacyNodes, Outcome
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.pricing import BILLING
+from cyxwiz.services.reports import finite
 from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import (
     STATES_OF,
@@ -197,8 +197,7 @@ class DiscoveryServicer(node_pb2_grpc.NodeDiscoveryServiceServicer):
         limit = min(MAX_NODES, count_of(request.max_results, MAX_NODES, "max_results"))
         device = Device(str(enum_of(DEVICE_FROM_WIRE, request.required_device, "required_device")))
         for field in ("min_reputation", "min_stake", "min_compute_score", "max_price_per_hour", "max_price_usd"):
-            if not math.isfinite(getattr(request, field)):
-                raise invalid(f"{field}: must be a finite number", field=field)
+            finite(getattr(request, field), field)
         nodes = await self._all(online=True)
         matching = [node for node in nodes if self._matches(node, request, device)]
         matching.sort(key=self._order(request.sort_by, descending=request.sort_by != pb.FindNodesRequest.SORT_BY_PRICE))
@@ -247,6 +246,8 @@ class DiscoveryServicer(node_pb2_grpc.NodeDiscoveryServiceServicer):
         _ = caller().required
         size = min(MAX_NODES, count_of(request.page_size, 100, "page_size"))
         offset = _offset(request.page_token)
+        for field in ("min_price_per_hour", "max_price_per_hour"):
+            finite(getattr(request, field), field)
         device = Device(str(enum_of(DEVICE_FROM_WIRE, request.filter_device, "filter_device")))
         nodes = await self._all(online=False)
         online = [node for node in nodes if node.state is NodeState.ONLINE]
