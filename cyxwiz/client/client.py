@@ -336,8 +336,21 @@ class Client(Market, MoneyCalls, ReservationCalls, StakeCalls):
         return await blobs.pull(self, self._blobs(), sha256, Path(path), progress)
 
     async def download(self, job_id: str, directory: Path | str, progress: blobs.Progress | None = None) -> list[Path]:
-        """Downloads a job's result files into `directory`, each checked against its SHA-256."""
-        files = (await self.result(job_id))["files"]
+        """Downloads a job's result files into `directory`, each checked against its SHA-256.
+
+        Raises:
+            CyxError: NOT_FOUND for a result of a node of the earlier kind, whose files central does not have; INVALID
+                for a name that leads out of the folder; CONFLICT while there is no result.
+        """
+        result = await self.result(job_id)
+        files = result["files"]
+        if not files:
+            at = f"at {result['model_weights_uri']!r}" if result["model_weights_uri"] else "and did not say where"
+            raise CyxError(
+                Code.NOT_FOUND,
+                f"Central does not have the weights of job {job_id}: its node, of the earlier kind, keeps them {at}; "
+                "fetch them from the node itself",
+            )
         targets = [blobs.place(Path(directory), file["name"]) for file in files]
         for file, target in zip(files, targets, strict=True):
             await self.pull_blob(file["sha256"], target, progress)

@@ -290,7 +290,10 @@ class ResultFile:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The one accepted result of a job. `files[0]` is the model's weights."""
+    """The one accepted result of a job. `files[0]` is the model's weights.
+
+    A node of the earlier kind keeps its weights: `files` is empty, and the rest is its word ("" if it said nothing).
+    """
 
     job_id: JobId
     node_id: NodeId

@@ -56,6 +56,8 @@ def spec_of(config: job_pb.JobConfig) -> JobSpec:
     device = Device(str(enum_of(DEVICE_FROM_WIRE, config.required_device, "required_device")))
     memory = count_of(config.estimated_memory, 0, "estimated_memory", MAX_SIZE)
     seconds = float(count_of(config.estimated_duration, 0, "estimated_duration", MAX_SECONDS))
+    # For a node's own timer, which ours do not have: checked, and not kept.
+    count_of(config.reservation_duration_minutes, 0, "reservation_duration_minutes")
     on_gpu = device not in (Device.ANY, Device.CPU)
     resources = Resources(
         device=device,

@@ -405,7 +405,7 @@ def _of_result(tx: Tx, weights: Weights, owner_id: str) -> Weights:
         raise conflict(f"model.from_job: job {job.id} is {job.state} and has no result", state=str(job.state))
     fitting = [file for file in result.files if (file.name == weights.file if weights.file else is_model(file.name))]
     if not fitting:
-        names = ", ".join(file.name for file in result.files[:20])
+        names = ", ".join(file.name for file in result.files[:20]) or "none: they are with its node"
         wanted = f"no file {weights.file!r}" if weights.file else "no file of weights"
         raise invalid(f"model.from_job: the result of job {job.id} has {wanted}; it has {names}", field="model.file")
     return Weights(fitting[0].sha256, weights.job_id, fitting[0].name)

@@ -13,8 +13,10 @@ from datetime import timedelta
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, invalid, not_found, stale
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_job_id, parse_node_id
-from cyxwiz.domain.job import MAX_LOG_MESSAGE, Job, Lease, LogLine, ResultFile
+from cyxwiz.domain.job import MAX_LOG_MESSAGE, Job, Lease, LogLine
 from cyxwiz.domain.node import Hardware, LoadSample, Node
+from cyxwiz.domain.payment import Step
+from cyxwiz.domain.proof import is_digest
 from cyxwiz.domain.reputation import Kind, ReputationEvent
 from cyxwiz.domain.states import JobState, LeaseState, NodeState
 from cyxwiz.ext.v1 import link_pb2 as pb
@@ -22,14 +24,17 @@ from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services import leases
 from cyxwiz.services.hardware import check_hardware
 from cyxwiz.services.nodes import Nodes
-from cyxwiz.services.reports import Reporting, check_metrics, finite, spent
+from cyxwiz.services.payments import payments_of, settled
+from cyxwiz.services.reports import Reporting, check_metrics, finite, share, spent
 
 PUSHED = "legacy"  # stands for the boot id, which such a node does not have, in the lease of a push that it took
+GIVING = (Step.PAY, Step.SETTLE)
+MAX_URI = 2000  # characters of the address that a node gives of its weights
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of a job as such a node reports it."""
+    """The end of a job as such a node reports it. The weights stay with the node; what it says of them is its word."""
 
     completed: bool
     metrics: Mapping[str, float]
@@ -144,7 +149,7 @@ class LegacyNodes:
         metrics: Mapping[str, float],
         log_message: str = "",
     ) -> bool:
-        """Stores progress; returns whether the node should go on.
+        """Stores progress, which never goes back within a lease; returns whether the node should go on.
 
         Raises:
             CyxError: NOT_FOUND for an unknown job, STALE if it is not this node's, INVALID for figures out of bounds.
@@ -156,12 +161,17 @@ class LegacyNodes:
         def unit(tx: Tx) -> bool:
             job, lease = _held(tx, node_id, parsed)
             checked = check_metrics(metrics)
-            finite(progress, "progress")
+            share(progress, "progress")
             if lease.state is LeaseState.ENDED:
                 return False
             job, lease = self._running(tx, job, lease)
+            reached, last = _reached(tx, job)  # a report that says nothing of how far it is says 0
             report = pb.Progress(
-                epoch=epoch, epochs=job.spec.epochs, progress=progress, metrics=checked, epoch_ended=True
+                epoch=max(epoch, last),
+                epochs=job.spec.epochs,
+                progress=max(progress, reached),
+                metrics=checked,
+                epoch_ended=True,
             )
             job = self._reporting.progress(tx, job, [(report, tx.now)])
             if log_message:
@@ -185,24 +195,22 @@ class LegacyNodes:
             job, lease = _held(tx, node_id, parsed)
             metrics = check_metrics(outcome.metrics)
             if lease.state is LeaseState.ENDED:
-                told = job.state is JobState.COMPLETED if outcome.completed else lease.end_reason.startswith("failed")
-                if told:
-                    return job
+                if (job.state is JobState.COMPLETED) == outcome.completed:
+                    return job  # told before, or given up after the end
                 raise stale(f"Job {job.id} is {job.state}: its lease is over ({lease.end_reason})")
             job, lease = self._running(tx, job, lease)
             if not outcome.completed:  # tried again, and what another node does again is not paid for twice
-                message = outcome.error or "the node reported a failure without a reason"
+                message = outcome.error[:2000] or "the node reported a failure without a reason"
                 job = leases.retry_or_fail(tx, job, lease, self._reporting.policy, "INTERNAL", message, True)
                 self._reporting.failed(tx, lease, Kind.FAILURE, message)
                 return job
-            files = _files(outcome)
             return self._reporting.complete(
                 tx,
                 job,
                 lease,
-                files=files,
-                uri=outcome.uri,
-                hashed=outcome.hashed,
+                files=(),
+                uri=outcome.uri if len(outcome.uri) <= MAX_URI and outcome.uri.isprintable() else "",
+                hashed=_weights_hash(outcome.hashed),
                 size=outcome.size,
                 metrics=metrics,
                 seconds=spent(tx, lease, seconds),
@@ -211,6 +219,19 @@ class LegacyNodes:
         job = await self._store.write(unit)
         self._nodes.liveness.heard(node_id)
         return job
+
+    async def paid_by(self, node_id: NodeId, job_id: JobId) -> str:
+        """The last transaction that paid the node for a job, once all of the job's money has settled; until then, and
+        where it got nothing, ""."""
+
+        def unit(tx: Tx) -> str:
+            if not settled(tx, job_id):
+                return ""
+            paid = [moved for each, moved in payments_of(tx, job_id) if each.node_id == node_id and each.paid_units]
+            gave = [each for moved in paid for each in moved if each.kind in GIVING and each.state == "confirmed"]
+            return gave[-1].reference if gave else ""
+
+        return await self._store.read(unit)
 
     # the push
 
@@ -271,6 +292,13 @@ def _held(tx: Tx, node_id: NodeId, job_id: JobId) -> tuple[Job, Lease]:
     return job, lease
 
 
-def _files(outcome: Outcome) -> tuple[ResultFile, ...]:
-    name = outcome.uri.rsplit("/", 1)[-1] or "weights"
-    return (ResultFile(name, outcome.hashed.removeprefix("sha256:"), outcome.size),)
+def _reached(tx: Tx, job: Job) -> tuple[float, int]:
+    """How far the job's present lease has come: progress and epoch, 0 before its first report."""
+    points = tx.metrics(job.id, max(0, tx.last_metric_offset(job.id) - 1), 1)
+    return (points[0].progress, points[0].epoch) if points and points[0].attempt == job.attempts else (0.0, 0)
+
+
+def _weights_hash(text: str) -> str:
+    """`sha256:` + hex of a SHA-256 with or without that prefix; "" for a text that is none."""
+    digest = text.lower().removeprefix("sha256:")
+    return f"sha256:{digest}" if is_digest(digest) else ""

@@ -83,7 +83,7 @@ class Receipts:
             "gpu": needs_gpu(job.spec),
             "compute_seconds": round(job.compute_seconds, 3),
             **_origin(job),
-            "model_weights_hash": result.weights_hash if result else None,
+            "model_weights_hash": (result.weights_hash or None) if result else None,
             "files": views.result(result)["files"] if result else [],
             "made_dataset_uri": _made_dataset(job, result),
             "checkpoints": [

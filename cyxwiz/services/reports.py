@@ -160,9 +160,7 @@ class Reporting:
         metrics = job.metrics
         for number, (report, at) in enumerate(reports, 1):
             told = check_metrics(report.metrics)
-            progress = finite(report.progress, "progress")
-            if not 0.0 <= progress <= 1.0:
-                raise invalid(f"progress: must be from 0 to 1, not {progress}", field="progress")
+            progress = share(report.progress, "progress")
             if report.epoch > max(report.epochs, job.spec.epochs):
                 raise invalid(f"epoch: {report.epoch} is past the last one, {job.spec.epochs}", field="epoch")
             points.append(
@@ -187,9 +185,9 @@ class Reporting:
         """Takes a checkpoint, whose bytes must be stored here; the ones before the last are released."""
         if _uploaded(tx, lease.node_id, report.sha256, report.size) is None:
             raise CyxError(Code.CONFLICT, f"The checkpoint of job {job.id} was not uploaded whole: {report.sha256}")
-        progress = finite(report.progress, "progress")
-        if not 0.0 <= progress <= 1.0 or not 1 <= report.epoch <= job.spec.epochs + 1 or report.step >= 2**32:
-            raise invalid("checkpoint: its progress, epoch or step is out of bounds", field="checkpoint")
+        progress = share(report.progress, "progress")
+        if not 1 <= report.epoch <= job.spec.epochs + 1 or report.step >= 2**32:
+            raise invalid("checkpoint: its epoch or step is out of bounds", field="checkpoint")
         proofs.check_checkpoint(tx, job, lease, report)
         known = tx.checkpoints(job.id, KEPT_CHECKPOINTS)
         number = known[0].number + 1 if known else 1
@@ -425,6 +423,12 @@ def _merged(job_id: JobId, known: Mapping[str, float], told: Mapping[str, float]
 def finite(value: float, field: str) -> float:
     if not math.isfinite(value):
         raise invalid(f"{field}: must be a finite number, not {value}", field=field)
+    return value
+
+
+def share(value: float, field: str) -> float:
+    if not 0.0 <= finite(value, field) <= 1.0:
+        raise invalid(f"{field}: must be from 0 to 1, not {value}", field=field)
     return value
 
 

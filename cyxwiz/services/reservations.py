@@ -37,7 +37,7 @@ from cyxwiz.services.audit import record
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.repeats import Repeats
-from cyxwiz.services.reports import check_metrics, finite
+from cyxwiz.services.reports import check_metrics, share
 from cyxwiz.services.reservation_funds import ReservationFunds
 from cyxwiz.services.reserved_jobs import is_over, refuse_unfit
 
@@ -276,8 +276,7 @@ class Reservations:
         """The engine is there. The first one makes the reservation active. Raises CONFLICT once it is over."""
         if len(job_id) > MAX_JOB_ID:
             raise invalid(f"job_id: at most {MAX_JOB_ID} characters", field="job_id")
-        if not 0.0 <= finite(progress, "job_progress") <= 1.0:
-            raise invalid(f"job_progress: must be from 0 to 1, not {progress}", field="job_progress")
+        share(progress, "job_progress")
         told = check_metrics(metrics)
 
         def act(tx: Tx, reservation: Reservation) -> Reservation:

@@ -182,6 +182,7 @@ async def test_delete_answers_in_band(admin: Stubs) -> None:
         ({"priority": 9}, "priority"),
         ({"job_id": "x"}, "job ID"),
         ({"estimated_duration": 2**63 - 1}, "estimated_duration"),
+        ({"reservation_duration_minutes": -3}, "reservation_duration_minutes"),
         ({"payment_address": "a\0b"}, "payment_address"),
         ({"payment_amount": math.nan}, "payment_amount"),
         ({"payment_amount": -1.0}, "payment_amount"),
@@ -321,6 +322,12 @@ async def test_jobs_with_the_same_inline_data_at_a_time(server: Central, admin: 
         *(admin.jobs.SubmitJob(request, metadata=admin.metadata) for _ in range(12)), return_exceptions=True
     )
     assert [answer for answer in answers if isinstance(answer, BaseException)] == []
+
+
+async def test_inline_data_beside_a_data_set_are_refused(server: Central, admin: Stubs) -> None:
+    request = pb.SubmitJobRequest(config=config(dataset_uri="builtin:digits"), initial_data=b"1,2,0\n")
+    await refused(admin.jobs.SubmitJob(request, metadata=admin.metadata), grpc.StatusCode.INVALID_ARGUMENT)
+    assert (await admin.jobs.ListJobs(pb.ListJobsRequest(), metadata=admin.metadata)).total_count == 0
 
 
 async def test_inline_data_of_a_wrong_job_is_not_stored(server: Central, admin: Stubs) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import math
 import uuid
 from collections.abc import AsyncIterator
@@ -19,8 +20,9 @@ import grpc
 import jwt
 import pytest
 
+from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.account import Role
-from cyxwiz.domain.ids import JobId
+from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import job_pb2, node_pb2_grpc
 from cyxwiz.protocol import node_pb2 as pb
@@ -350,6 +352,93 @@ async def test_bad_progress_is_refused_and_nothing_stored(
         assert (await status_of(stubs, job_id)).status.progress == 0.0
 
 
+async def test_progress_never_goes_back_within_a_lease(opened: Central) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        told: Any = {"node_id": node_id, "job_id": job_id}
+        await stubs.status.UpdateJobStatus(
+            pb.UpdateJobStatusRequest(**told, status=common.STATUS_IN_PROGRESS, progress=0.5, current_epoch=2)
+        )
+        await stubs.nodes.ReportProgress(pb.ReportProgressRequest(**told, current_metrics={"loss": 0.5}))
+        now = (await status_of(stubs, job_id)).status
+        assert (now.progress, now.current_epoch, now.metrics["loss"]) == (0.5, 2, 0.5)
+        earlier = job_pb2.JobStatus(status=common.STATUS_IN_PROGRESS, progress=0.25, current_epoch=1)
+        await stubs.nodes.ReportProgress(pb.ReportProgressRequest(**told, status=earlier))
+        now = (await status_of(stubs, job_id)).status
+        assert (now.progress, now.current_epoch) == (0.5, 2)
+        await stubs.nodes.ReportProgress(
+            pb.ReportProgressRequest(**told, status=job_pb2.JobStatus(status=common.STATUS_FAILED))
+        )
+        await soon(lambda: _true(len(old.jobs) > 1))
+        earlier.status = common.STATUS_SUCCESS
+        assert (await stubs.nodes.ReportProgress(pb.ReportProgressRequest(**told, status=earlier))).continue_job
+        now = (await status_of(stubs, job_id)).status
+        assert (now.progress, now.current_epoch) == (0.25, 1), "another lease begins anew"
+
+
+@pytest.mark.parametrize("status", [common.STATUS_FAILED, common.STATUS_ERROR, common.STATUS_CANCELLED])
+async def test_progress_that_says_a_run_ended_ends_it(opened: Central, status: common.StatusCode) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        await opened.core.store.write(lambda tx: tx.save_node(_drained(tx.node(NodeId(node_id)))))
+        error = common.Error(code=13, message="out of memory")
+        failure = pb.ReportProgressRequest(
+            node_id=node_id, job_id=job_id, status=job_pb2.JobStatus(job_id=job_id, status=status, error=error)
+        )
+        for _ in range(2):
+            answer = await stubs.nodes.ReportProgress(failure)
+            assert (answer.status, answer.continue_job) == (common.STATUS_SUCCESS, False)
+        again = await opened.core.store.read(lambda tx: tx.job(JobId(job_id)))
+        assert again is not None and (again.retry_count, again.reason) == (1, "waiting again: out of memory")
+
+
+async def test_a_node_gives_up_a_cancelled_job(opened: Central) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        await stubs.jobs.CancelJob(job_pb2.CancelJobRequest(job_id=job_id))
+        status = job_pb2.JobStatus(status=common.STATUS_CANCELLED)
+        answer = await stubs.nodes.ReportProgress(
+            pb.ReportProgressRequest(node_id=node_id, job_id=job_id, status=status)
+        )
+        assert not answer.continue_job
+        result = pb.ReportJobResultRequest(node_id=node_id, job_id=job_id, final_status=common.STATUS_CANCELLED)
+        assert (await stubs.status.ReportJobResult(result)).status == common.STATUS_SUCCESS
+        result.final_status = common.STATUS_SUCCESS
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.status.ReportJobResult(result)
+        assert caught.value.code() is grpc.StatusCode.ABORTED
+        assert (await status_of(stubs, job_id)).status.status == common.STATUS_CANCELLED
+
+
+@pytest.mark.parametrize("number", range(9))
+async def test_what_a_status_means_in_a_report_of_progress(opened: Central, number: int) -> None:
+    going = (common.STATUS_UNKNOWN, common.STATUS_PENDING, common.STATUS_IN_PROGRESS, common.STATUS_SUCCESS)
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        status: Any = number
+        update = pb.UpdateJobStatusRequest(node_id=node_id, job_id=job_id, status=status, progress=0.25)
+        report = pb.ReportProgressRequest(
+            node_id=node_id, job_id=job_id, status=job_pb2.JobStatus(status=status, progress=0.5)
+        )
+        if number in going:
+            assert (await stubs.status.UpdateJobStatus(update)).should_continue
+            assert (await stubs.nodes.ReportProgress(report)).continue_job
+            return
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.status.UpdateJobStatus(update)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        if number == common.STATUS_COMPLETED:
+            assert (await stubs.nodes.ReportProgress(report)).continue_job, "the completion is still to come"
+        elif number not in common.StatusCode.values():
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stubs.nodes.ReportProgress(report)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_bad_registrations(opened: Central) -> None:
     async with opened.channel() as channel:
         stubs = Stubs(channel, "")
@@ -374,6 +463,29 @@ async def test_bad_registrations(opened: Central) -> None:
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         listed = await stubs.discovery.ListNodes(pb.ListNodesRequest())
         assert listed.total_count == 0
+
+
+@pytest.mark.parametrize(("backend", "taken"), [("credits", True), ("localnet", False)])
+async def test_a_wallet_that_is_none_is_refused_where_it_would_be_paid(
+    tmp_path: Path, backend: str, taken: bool
+) -> None:
+    async with (
+        central(tmp_path, "auth.mode=open", f"ledger.backend={backend}", charged=True) as opened,
+        opened.channel() as channel,
+    ):
+        stubs = Stubs(channel, "")
+        address = Keypair(b"\1" * 32).address
+        node_id = (await register(stubs, wallet_address=address)).node_id
+        assert (await opened.core.nodes.get(node_id)).wallet_address == address
+        await register(stubs, name="unpaid")
+        for wallet in ("rubbish wallet", "1" * 32, address + "1"):
+            if taken:
+                await register(stubs, wallet_address=wallet)
+                continue
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await register(stubs, wallet_address=wallet)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "wallet_address" in str(caught.value.details())
 
 
 async def _market(stubs: Stubs) -> dict[str, str]:
@@ -421,6 +533,20 @@ async def test_find_nodes(opened: Central, filters: dict[str, Any], names: list[
         if names and not filters:
             assert found.min_price_per_hour == 0.01
             assert found.max_price_per_hour == 3.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+async def test_filters_are_finite_numbers(opened: Central, value: float) -> None:
+    async with opened.channel() as channel:
+        discovery = Stubs(channel, "").discovery
+        for call in (
+            discovery.FindNodes(pb.FindNodesRequest(max_price_per_hour=value)),
+            discovery.ListNodes(pb.ListNodesRequest(min_price_per_hour=value)),
+            discovery.ListNodes(pb.ListNodesRequest(max_price_per_hour=value)),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_list_nodes_pages_sorts_and_filters(opened: Central) -> None:
@@ -499,6 +625,99 @@ async def test_a_failure_may_be_told_twice(opened: Central) -> None:
             await stubs.status.ReportJobResult(failure)
         again = await opened.core.store.read(lambda tx: tx.job(job_id))
         assert again is not None and again.retry_count == 1
+
+
+async def test_a_completion_told_again_names_the_transaction_that_paid_for_it(tmp_path: Path) -> None:
+    old = OldNode()
+    async with (
+        central(tmp_path, "auth.mode=open", "ledger.backend=credits", charged=True) as opened,
+        old.serve(),
+        opened.channel() as channel,
+    ):
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        result = job_pb2.JobResult(status=common.STATUS_SUCCESS, total_compute_time=3600)
+        completion = pb.ReportCompletionRequest(node_id=node_id, job_id=job_id, result=result)
+        await stubs.nodes.ReportCompletion(completion)
+        assert await opened.core.legacy.paid_by(NodeId(str(uuid.uuid4())), JobId(job_id)) == "", "another node's pay"
+
+        async def released() -> bool:
+            return (await stubs.nodes.ReportCompletion(completion)).payment_released
+
+        await soon(released)
+        again = await stubs.nodes.ReportCompletion(completion)
+        admin = await opened.core.accounts.authenticate(opened.key)
+        (payment,) = (await opened.core.api.receipts.of_job(admin, job_id))["payments"]
+        assert payment["node_reward_units"] > 0
+        assert again.payment_tx_hash == payment["transactions"][-1]["reference"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "hashed", "kept"),
+    [
+        ("file:///models/m.bin", "sha256:" + "a" * 64, ("file:///models/m.bin", "sha256:" + "a" * 64)),
+        ("file:///models/m.bin", "AB" * 32, ("file:///models/m.bin", "sha256:" + "ab" * 32)),
+        ("", "", ("", "")),
+        ("", "rubbish", ("", "")),
+        ("file:///" + "x" * 3000, "sha256:" + "a" * 63, ("", "")),
+        ("file:///\x1b[2J", "a" * 65, ("", "")),
+    ],
+)
+async def test_what_a_node_says_of_its_weights_is_its_word_and_no_file(
+    opened: Central, uri: str, hashed: str, kept: tuple[str, str]
+) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        result = pb.ReportJobResultRequest(
+            node_id=node_id,
+            job_id=job_id,
+            final_status=common.STATUS_SUCCESS,
+            model_weights_uri=uri,
+            model_weights_hash=hashed,
+        )
+        await stubs.status.ReportJobResult(result)
+        assert (await status_of(stubs, job_id)).status.status == common.STATUS_COMPLETED
+    admin = await opened.core.accounts.authenticate(opened.key)
+    made = await opened.core.jobs.result(admin, job_id)
+    assert (made.weights_uri, made.weights_hash) == kept
+    assert made.files == (), "central has none of its bytes"
+    receipt = await opened.core.api.receipts.of_job(admin, job_id)
+    assert (receipt["model_weights_hash"], receipt["files"]) == (kept[1] or None, [])
+
+
+async def test_no_later_job_takes_weights_that_a_node_kept(opened: Central) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        result = pb.ReportJobResultRequest(node_id=node_id, job_id=job_id, final_status=common.STATUS_SUCCESS)
+        result.model_weights_hash = "a" * 64
+        await stubs.status.ReportJobResult(result)
+        config = job_pb2.JobConfig(
+            job_type=job_pb2.JOB_TYPE_INFERENCE,
+            model_definition=json.dumps({"from_job": job_id}),
+            dataset_uri="builtin:digits",
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stubs.jobs.SubmitJob(job_pb2.SubmitJobRequest(config=config))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "with its node" in str(caught.value.details())
+
+
+async def test_a_result_names_the_job_of_its_report_or_none(opened: Central) -> None:
+    old = OldNode()
+    async with old.serve(), opened.channel() as channel:
+        stubs, node_id, job_id = await pushed_job(old, channel)
+        for named in (str(uuid.uuid4()), "zzz"):
+            result = job_pb2.JobResult(job_id=named, status=common.STATUS_SUCCESS)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stubs.nodes.ReportCompletion(
+                    pb.ReportCompletionRequest(node_id=node_id, job_id=job_id, result=result)
+                )
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert (await status_of(stubs, job_id)).status.status == common.STATUS_IN_PROGRESS
+        result = job_pb2.JobResult(job_id=job_id.upper(), status=common.STATUS_SUCCESS)
+        await stubs.nodes.ReportCompletion(pb.ReportCompletionRequest(node_id=node_id, job_id=job_id, result=result))
+        assert (await status_of(stubs, job_id)).status.status == common.STATUS_COMPLETED
 
 
 def _drained(node: Any) -> Any:

@@ -63,7 +63,11 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         if request.config.job_id:
             parse_job_id(request.config.job_id)
         spec = spec_of(request.config)
-        if request.initial_data and not spec.dataset_uri:
+        if request.initial_data:
+            if spec.dataset_uri:
+                raise invalid(
+                    "initial_data: config.dataset_uri names a data set: leave one empty", field="initial_data"
+                )
             digest = hashlib.sha256(request.initial_data).hexdigest()
             spec = replace(spec, dataset_uri=f"blob://sha256/{digest}")
             self._jobs.check(actor, spec)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
 from cyxwiz.domain.errors import invalid, unsupported
+from cyxwiz.domain.ids import parse_job_id
 from cyxwiz.domain.job import Device
 from cyxwiz.domain.node import LoadSample, Node
 from cyxwiz.domain.states import NodeState
@@ -22,8 +22,10 @@ from cyxwiz.services.jobconfig import count_of, enum_of
 from cyxwiz.services.legacy import LegacyNodes, Outcome
 from cyxwiz.services.nodes import Nodes
 from cyxwiz.services.pricing import BILLING
+from cyxwiz.services.reports import finite
 from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import (
+    STATES_OF,
     hardware_of_info,
     info_to,
     point_to,
@@ -32,6 +34,7 @@ from cyxwiz.transports.grpc.mapping import (
 )
 
 MAX_NODES = 1000
+FAILURES = (common.STATUS_FAILED, common.STATUS_ERROR, common.STATUS_CANCELLED)
 
 
 class NodeServicer(node_pb2_grpc.NodeServiceServicer):
@@ -77,6 +80,11 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
     async def ReportProgress(self, request: pb.ReportProgressRequest, context: Any) -> pb.ReportProgressResponse:
         node_id = self._legacy.check(caller().required, request.node_id)
         status = request.status
+        enum_of(STATES_OF, status.status, "status.status")
+        _same_job(status.job_id, request.job_id, "status.job_id")
+        if status.status in FAILURES:
+            await self._legacy.result(node_id, request.job_id, Outcome(False, {}, error=status.error.message))
+            return pb.ReportProgressResponse(status=common.STATUS_SUCCESS, continue_job=False)
         going = await self._legacy.update(
             node_id,
             request.job_id,
@@ -93,6 +101,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         if not request.HasField("result"):
             raise invalid("Job result is required", field="result")
         result = request.result
+        _same_job(result.job_id, request.job_id, "result.job_id")
         outcome = Outcome(
             completed=_completed(result.status, "result.status"),
             metrics=dict(result.final_metrics),
@@ -101,8 +110,11 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
             size=result.model_size,
             seconds=float(result.total_compute_time),
         )
-        await self._legacy.result(node_id, request.job_id, outcome)
-        return pb.ReportCompletionResponse(status=common.STATUS_SUCCESS, payment_released=False)
+        job = await self._legacy.result(node_id, request.job_id, outcome)
+        paid_by = await self._legacy.paid_by(node_id, job.id)
+        return pb.ReportCompletionResponse(
+            status=common.STATUS_SUCCESS, payment_released=bool(paid_by), payment_tx_hash=paid_by
+        )
 
     async def GetNodeMetrics(self, request: pb.GetNodeMetricsRequest, context: Any) -> pb.GetNodeMetricsResponse:
         _ = caller().required
@@ -124,7 +136,8 @@ class JobStatusServicer(node_pb2_grpc.JobStatusServiceServicer):
 
     async def UpdateJobStatus(self, request: pb.UpdateJobStatusRequest, context: Any) -> pb.UpdateJobStatusResponse:
         node_id = self._legacy.check(caller().required, request.node_id)
-        if request.status in (common.STATUS_COMPLETED, common.STATUS_FAILED, common.STATUS_ERROR):
+        enum_of(STATES_OF, request.status, "status")
+        if request.status in (common.STATUS_COMPLETED, *FAILURES):
             raise invalid("status: the end of a job comes by ReportJobResult", field="status")
         going = await self._legacy.update(
             node_id,
@@ -153,10 +166,16 @@ class JobStatusServicer(node_pb2_grpc.JobStatusServiceServicer):
         return pb.ReportJobResultResponse(status=common.STATUS_SUCCESS)
 
 
+def _same_job(named: str, job_id: str, field: str) -> None:
+    """Raises INVALID for a message within a report that names another job than the report; it may name none."""
+    if named and parse_job_id(named) != parse_job_id(job_id):
+        raise invalid(f"{field}: names another job than job_id", field=field)
+
+
 def _completed(status: int, field: str) -> bool:
     if status in (common.STATUS_SUCCESS, common.STATUS_COMPLETED):
         return True
-    if status in (common.STATUS_FAILED, common.STATUS_ERROR, common.STATUS_CANCELLED):
+    if status in FAILURES:
         return False
     raise invalid(f"{field}: must say how the job ended, not {status}", field=field)
 
@@ -178,8 +197,7 @@ class DiscoveryServicer(node_pb2_grpc.NodeDiscoveryServiceServicer):
         limit = min(MAX_NODES, count_of(request.max_results, MAX_NODES, "max_results"))
         device = Device(str(enum_of(DEVICE_FROM_WIRE, request.required_device, "required_device")))
         for field in ("min_reputation", "min_stake", "min_compute_score", "max_price_per_hour", "max_price_usd"):
-            if not math.isfinite(getattr(request, field)):
-                raise invalid(f"{field}: must be a finite number", field=field)
+            finite(getattr(request, field), field)
         nodes = await self._all(online=True)
         matching = [node for node in nodes if self._matches(node, request, device)]
         matching.sort(key=self._order(request.sort_by, descending=request.sort_by != pb.FindNodesRequest.SORT_BY_PRICE))
@@ -228,6 +246,8 @@ class DiscoveryServicer(node_pb2_grpc.NodeDiscoveryServiceServicer):
         _ = caller().required
         size = min(MAX_NODES, count_of(request.page_size, 100, "page_size"))
         offset = _offset(request.page_token)
+        for field in ("min_price_per_hour", "max_price_per_hour"):
+            finite(getattr(request, field), field)
         device = Device(str(enum_of(DEVICE_FROM_WIRE, request.filter_device, "filter_device")))
         nodes = await self._all(online=False)
         online = [node for node in nodes if node.state is NodeState.ONLINE]

@@ -256,8 +256,8 @@ function facts(job) {
   ];
   const result = expanded.result;
   if (result) {
-    pairs.push(["Model", el("span", {class: "mono"}, result.model_weights_hash)]);
-    pairs.push(["Files", result.files.map((file) => download(file.name, `/api/blobs/${file.sha256}`, file.name, size(file.size)))]);
+    pairs.push(["Model", result.model_weights_hash ? el("span", {class: "mono"}, result.model_weights_hash) : null]);
+    pairs.push(["Files", !result.files.length ? "with its node" : result.files.map((file) => download(file.name, `/api/blobs/${file.sha256}`, file.name, size(file.size)))]);
   }
   if (ENDED.has(job.status)) pairs.push(["Receipt", download("receipt.json", `${pathOf(job.id)}/receipt`, `receipt-${job.id}.json`)]);
   return el("dl", {class: "facts"}, pairs.filter(([, value]) => value).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));

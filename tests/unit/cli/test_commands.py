@@ -231,6 +231,12 @@ def test_download_after_the_end(fake: FakeCentral, tmp_path: Path, capsys: Any) 
     assert not (tmp_path / "out2").exists()
 
 
+def test_a_result_that_its_node_kept_is_not_found(fake: FakeCentral, capsys: Any) -> None:
+    fake.answers["GetJobResult"] = {"files": [], "model_weights_uri": "file:///m.bin"}
+    assert cyxwiz("jobs", "result", JOB, "--download", "out") == 3
+    assert "file:///m.bin" in capsys.readouterr().err
+
+
 def test_logs_and_metrics_are_whole(fake: FakeCentral, capsys: Any) -> None:
     def page(name: str) -> Any:
         def answer(ident: str, args: dict[str, Any], metadata: dict[str, Any]) -> Any:

@@ -109,6 +109,17 @@ async def test_download_of_a_result(fake: FakeCentral, client: Client, tmp_path:
         await client.download(job()["id"], tmp_path / "out")
 
 
+@pytest.mark.parametrize(("uri", "said"), [("file:///m.bin", "at 'file:///m.bin'"), ("", "did not say where")])
+async def test_download_of_a_result_that_its_node_kept(
+    fake: FakeCentral, client: Client, tmp_path: Path, uri: str, said: str
+) -> None:
+    fake.answers["GetJobResult"] = {"files": [], "model_weights_uri": uri}
+    with pytest.raises(CyxError, match=said) as caught:
+        await client.download(job()["id"], tmp_path / "out")
+    assert caught.value.code is Code.NOT_FOUND
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "a/../../b", "..", "a\\b", "a\0b", "."])
 def test_names_that_lead_out(name: str) -> None:
     with pytest.raises(CyxError, match="does not belong"):
