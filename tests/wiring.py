@@ -186,7 +186,7 @@ async def central(
     tariff = Tariff(pricing.base_rate, pricing.gpu_multiplier, pricing.ram_factor_per_gb)
     policy = RetryPolicy.of(config.scheduler)
     reputation = Reputation(rules_of(config.reputation), policy)
-    nodes = Nodes(store, liveness, policy, reputation, open_mode=accounts.open, on_chain=chain is not None)
+    nodes = Nodes(store, liveness, policy, reputation, open_mode=accounts.open)
     ledger: Ledger | None = None
     if chain is not None:
         ledger = local_ledger(chain, store, clock, custody=b"c" * 32, welcome_units=parse_cyxwiz(config.ledger.welcome))

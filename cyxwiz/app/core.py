@@ -147,8 +147,7 @@ async def build_core(
     poll = section.job_poll_interval_ms / 1000
     liveness = Liveness(clock, section.node_heartbeat_timeout_ms / 1000)
     reputation = Reputation(rules_of(config.reputation), policy)
-    on_chain = ledger is not None and bool(ledger.info.network)
-    nodes = Nodes(store, liveness, policy, reputation, open_mode=accounts.open, on_chain=on_chain)
+    nodes = Nodes(store, liveness, policy, reputation, open_mode=accounts.open)
     payments = None if ledger is None else Payments(store, clock, ledger, _terms(config))
     jobs = Jobs(
         store,

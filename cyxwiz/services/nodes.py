@@ -12,7 +12,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cyxwiz.domain.account import Principal, Role
-from cyxwiz.domain.base58 import parse_wallet
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, not_found
 from cyxwiz.domain.events import (
     NodeCameOnline,
@@ -92,22 +91,13 @@ def verify_proof(public_key: bytes, nonce: bytes, node_id: str, signature: bytes
 
 class Nodes:
     def __init__(
-        self,
-        store: Store,
-        liveness: Liveness,
-        policy: RetryPolicy,
-        reputation: Reputation,
-        *,
-        open_mode: bool,
-        on_chain: bool,
+        self, store: Store, liveness: Liveness, policy: RetryPolicy, reputation: Reputation, *, open_mode: bool
     ) -> None:
-        """`on_chain`: nodes are paid on a chain, where a wallet is a key."""
         self._store = store
         self.liveness = liveness
         self.policy = policy
         self.reputation = reputation
         self._open = open_mode
-        self._on_chain = on_chain
 
     # joining
 
@@ -151,11 +141,9 @@ class Nodes:
         """Registers a node by the unary call; one that registers again keeps its id.
 
         It is the same node if it says its id and may act for it, or if its owner registered the same name, address and
-        wallet before. Its wallet is free text, and on a chain an address: any other would be paid to its owner unasked.
+        wallet before.
         """
         check_registration(registration)
-        if self._on_chain and registration.wallet_address:
-            parse_wallet(registration.wallet_address)
         known = tx.node(parse_node_id(given_id)) if _is_uuid(given_id) else None
         if principal is not None and principal.node_id is not None:
             known = tx.node(principal.node_id)

@@ -20,7 +20,6 @@ import grpc
 import jwt
 import pytest
 
-from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.account import Role
 from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.protocol import common_pb2 as common
@@ -463,29 +462,6 @@ async def test_bad_registrations(opened: Central) -> None:
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         listed = await stubs.discovery.ListNodes(pb.ListNodesRequest())
         assert listed.total_count == 0
-
-
-@pytest.mark.parametrize(("backend", "taken"), [("credits", True), ("localnet", False)])
-async def test_a_wallet_that_is_none_is_refused_where_it_would_be_paid(
-    tmp_path: Path, backend: str, taken: bool
-) -> None:
-    async with (
-        central(tmp_path, "auth.mode=open", f"ledger.backend={backend}", charged=True) as opened,
-        opened.channel() as channel,
-    ):
-        stubs = Stubs(channel, "")
-        address = Keypair(b"\1" * 32).address
-        node_id = (await register(stubs, wallet_address=address)).node_id
-        assert (await opened.core.nodes.get(node_id)).wallet_address == address
-        await register(stubs, name="unpaid")
-        for wallet in ("rubbish wallet", "1" * 32, address + "1"):
-            if taken:
-                await register(stubs, wallet_address=wallet)
-                continue
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await register(stubs, wallet_address=wallet)
-            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert "wallet_address" in str(caught.value.details())
 
 
 async def _market(stubs: Stubs) -> dict[str, str]:
