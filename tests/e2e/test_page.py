@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.browser import SECONDS, browser, sign_in
+from tests.e2e.browser import SECONDS, browser, lose_answers, sign_in
 from tests.e2e.processes import DIGITS, LONG, cyxwiz, submit, until
 
 pytestmark = pytest.mark.timeout(300)
@@ -104,3 +104,21 @@ def test_a_wrong_key_is_said(page: Any, tmp_path: Path) -> None:
         page.fill("#job-text", json.dumps(DIGITS))
         page.click("#ask")
         page.locator("#job-rows tr", has_text="digits").get_by_text("pending").wait_for(timeout=SECONDS)
+
+
+def test_a_job_whose_answer_was_lost_is_not_made_twice(page: Any, tmp_path: Path) -> None:
+    with cyxwiz("central", tmp_path / "central") as central, central.http() as http:
+        errors = sign_in(page, central)
+        page.click("#submit summary")
+        page.click("#example")
+        lose_answers(page, "**/api/jobs")
+        page.click("#ask")
+        page.get_by_text("whether the job has arrived is not known").wait_for(timeout=SECONDS)
+        page.unroute("**/api/jobs")
+        page.click("#ask")
+        page.wait_for_selector("#submit-done:not([hidden])", timeout=SECONDS)
+        jobs = http.get("/api/jobs").json()["jobs"]
+        assert [job["id"] in page.inner_text("#submit-done") for job in jobs] == [True]
+        page.click("#ask")
+        page.get_by_text("2 of 2").wait_for(timeout=SECONDS)
+        assert errors == []

@@ -24,11 +24,12 @@ export class Refused extends Error {
     super(error.message);
     this.status = status;
     this.code = error.code;
+    this.retryable = error.retryable;
   }
 }
 
-async function request(method, path, body) {
-  const headers = {};
+async function request(method, path, body, more) {
+  const headers = {...more};
   const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = "Bearer " + key;
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -37,8 +38,9 @@ async function request(method, path, body) {
   return response;
 }
 
-export async function api(method, path, body) {
-  return (await request(method, path, body)).json();
+/** Calls the API, with `more` headers where they are given. Throws `Refused` for what central refuses. */
+export async function api(method, path, body, more) {
+  return (await request(method, path, body, more)).json();
 }
 
 /** Has the browser save what is at `path`: by a request with the key in its header, for no address may hold it. */
