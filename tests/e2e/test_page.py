@@ -106,6 +106,19 @@ def test_a_wrong_key_is_said(page: Any, tmp_path: Path) -> None:
         page.locator("#job-rows tr", has_text="digits").get_by_text("pending").wait_for(timeout=SECONDS)
 
 
+def test_a_first_load_that_fails_is_tried_again(page: Any, tmp_path: Path) -> None:
+    refused = {"code": "UNAVAILABLE", "message": "Stopping", "details": {}, "retryable": True, "request_id": "x"}
+    with cyxwiz("central", tmp_path / "central") as central:
+        for path, go in (("stats", lambda: sign_in(page, central)), ("platform", page.reload)):
+            page.route(f"**/api/{path}", lambda route: route.fulfill(status=503, json={"error": refused}), times=1)
+            go()
+            page.locator("#toast", has_text="Stopping").wait_for(state="attached", timeout=SECONDS)
+            page.wait_for_selector("#board:not([hidden])", timeout=SECONDS)
+            page.locator("#live", has_text="live").wait_for(timeout=SECONDS)
+            assert page.locator("#leave").is_visible()
+            assert page.locator("#sign-in").is_hidden()
+
+
 def test_a_job_whose_answer_was_lost_is_not_made_twice(page: Any, tmp_path: Path) -> None:
     with cyxwiz("central", tmp_path / "central") as central, central.http() as http:
         errors = sign_in(page, central)

@@ -19,7 +19,8 @@ let stats = null;
 let balance = null; // CYXWIZ, as text
 let expanded = null; // {id, points, lines, nextPoint, nextLine, result, explain}
 let stream = null;
-let retry = 0;
+let retry = 0; // how often in a row it failed
+let retrying = 0; // the timer of the next try
 
 let toastTimer = 0;
 function tell(error) {
@@ -378,7 +379,9 @@ async function connect() {
 function again() {
   live("off", "disconnected, trying again");
   retry = Math.min(retry + 1, 6);
-  setTimeout(() => connect().catch(lost), 500 * 2 ** retry);
+  clearTimeout(retrying);
+  // What was never shown has to be fetched first.
+  retrying = setTimeout($("board").hidden ? start : () => connect().catch(lost), 500 * 2 ** retry);
 }
 
 function lost(error) {
@@ -406,12 +409,12 @@ function signIn(message) {
 }
 
 async function start() {
+  clearTimeout(retrying);
   try {
-    await loadAll();
+    await Promise.all([loadAll(), offerToSubmit()]);
     $("sign-in").hidden = true;
     $("board").hidden = false;
     $("leave").hidden = OPEN;
-    await offerToSubmit();
     await connect();
   } catch (error) {
     if (error.status === 401) signIn(sessionStorage.getItem(KEY) ? error.message : "");
