@@ -119,6 +119,26 @@ def test_a_first_load_that_fails_is_tried_again(page: Any, tmp_path: Path) -> No
             assert page.locator("#sign-in").is_hidden()
 
 
+def test_what_one_reads_stays_as_the_list_is_renewed(page: Any, tmp_path: Path) -> None:
+    with cyxwiz("both", tmp_path / "both") as both, both.http() as http:
+        until(http, submit(http, {**DIGITS, "name": "read", "epochs": 40}), "completed")
+        waiting = {**DIGITS, "resources": {"regions": ["nowhere"]}}
+        submit(http, {**waiting, "name": "waits"})
+        errors = sign_in(page, both)
+        page.locator("#job-rows .name", has_text="read").click()
+        page.locator(".logs span").first.wait_for(timeout=SECONDS)
+        page.set_viewport_size({"width": 375, "height": 800})
+        page.evaluate("document.documentElement.style.fontSize = '40px'")  # makes a short log one that scrolls
+        page.evaluate("document.querySelector('.logs').scrollTop = 40")
+        page.get_by_role("button", name="Cancel waits").focus()
+        page.evaluate("window.held = document.activeElement")
+        submit(http, {**waiting, "name": "newer"})
+        page.locator("#job-rows tr", has_text="newer").wait_for(timeout=SECONDS)
+        assert page.evaluate("document.activeElement === window.held")
+        assert page.evaluate("document.querySelector('.logs').scrollTop") == 40
+        assert errors == []
+
+
 def test_a_job_whose_answer_was_lost_is_not_made_twice(page: Any, tmp_path: Path) -> None:
     with cyxwiz("central", tmp_path / "central") as central, central.http() as http:
         errors = sign_in(page, central)

@@ -52,6 +52,36 @@ export async function save(path, name) {
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
+const reached = (within) => [...within.querySelectorAll("button, [tabindex]")];
+
+/** Gives an element the children of another. Those that are the same stay, with the focus and what is selected in them. */
+export function renew(old, made) {
+  const there = [...old.children];
+  const given = [...made.children];
+  for (const child of there.slice(given.length)) child.remove();
+  given.forEach((child, at) => {
+    if (at >= there.length) old.append(child);
+    if (at >= there.length || there[at].isEqualNode(child)) return;
+    const focused = reached(there[at]).indexOf(document.activeElement);
+    there[at].replaceWith(child);
+    if (focused >= 0) (reached(child)[focused] || reached(old)[0])?.focus();
+  });
+}
+
+/** Gives a table's body these rows, each known by its `data-key`: those that are there already are renewed in place. */
+export function arrange(body, rows) {
+  const there = new Map([...body.children].map((row) => [row.dataset.key, row]));
+  const wanted = rows.map((row) => {
+    const old = there.get(row.dataset.key) || row;
+    there.delete(row.dataset.key);
+    if (old !== row) renew(old, row);
+    return old;
+  });
+  for (const row of there.values()) row.remove();
+  // A row that is moved loses the focus: only those that stand elsewhere are.
+  wanted.forEach((row, at) => { if (body.children[at] !== row) body.insertBefore(row, body.children[at] || null); });
+}
+
 export function problem(where, message) {
   where.textContent = message;
   where.hidden = !message;

@@ -1,6 +1,6 @@
 // The board: figures, jobs and nodes, kept current by the event stream; and signing in.
 
-import {$, KEY, OPEN, api, el, problem, save} from "./base.js";
+import {$, KEY, OPEN, api, arrange, el, problem, renew, save} from "./base.js";
 import {chart} from "./chart.js";
 import {walletLogin} from "./signing.js";
 import {forget, offerToSubmit} from "./submit.js";
@@ -86,7 +86,7 @@ function jobRow(job) {
   const opened = expanded !== null && expanded.id === job.id;
   const why = job.error ? job.error.message : waits(job) ? job.reason : "";
   const label = job.progress >= 1 ? "100 %" : Math.floor(job.progress * 100) + " %";
-  return el("tr", {"data-job": job.id},
+  return el("tr", {"data-key": job.id},
     el("td", {class: "all"},
       el("button", {class: "name", type: "button", "aria-expanded": String(opened), onclick: () => toggle(job.id)}, job.name || "unnamed"),
       el("span", {class: "sub mono id", title: job.id}, job.id.slice(0, 8))),
@@ -116,29 +116,29 @@ function actions(job) {
 }
 
 function rowOf(id) {
-  return $("job-rows").querySelector(`tr[data-job="${CSS.escape(id)}"]`);
+  return $("job-rows").querySelector(`tr[data-key="${CSS.escape(id)}"]`);
 }
 
 function showJob(job) {
   jobs.set(job.id, job);
-  const old = rowOf(job.id);
-  if (!old) return;
-  const focused = old.contains(document.activeElement) ? document.activeElement.className : null;
-  const made = jobRow(job);
-  old.replaceWith(made);
-  if (focused) {
-    const again = [...made.querySelectorAll("button")].find((each) => each.className === focused);
-    (again || made.querySelector("button")).focus();
-  }
+  const row = rowOf(job.id);
+  if (!row) return;
+  renew(row, jobRow(job));
   if (expanded && expanded.id === job.id) showDetail();
 }
 
+/** The row under a job's; while it is that job's, the one that is there. */
+function detailRow(id) {
+  const there = $("detail");
+  if (there && there.dataset.key === `detail ${id}`) return there;
+  return el("tr", {class: "detail", id: "detail", "data-key": `detail ${id}`}, el("td", {colspan: 9}, el("div", {class: "panes"})));
+}
+
 function showJobs() {
-  const rows = [...jobs.values()].map(jobRow);
-  $("job-rows").replaceChildren(...rows);
-  if (expanded && rowOf(expanded.id)) rowOf(expanded.id).after(el("tr", {class: "detail", id: "detail"}, el("td", {colspan: 9})));
-  else expanded = null;
-  if (expanded) showDetail();
+  if (expanded && !jobs.has(expanded.id)) expanded = null;
+  const opened = expanded && expanded.id;
+  arrange($("job-rows"), [...jobs.values()].flatMap((job) => (job.id === opened ? [jobRow(job), detailRow(opened)] : [jobRow(job)])));
+  showDetail();
   const filtered = $("find").value || $("status").value;
   $("jobs").hidden = jobs.size === 0;
   $("no-jobs").hidden = jobs.size > 0;
@@ -266,7 +266,7 @@ function facts(job) {
 
 function verdicts() {
   const explain = expanded.explain;
-  if (!explain) return null;
+  if (!explain) return el("div", {hidden: true});
   const answers = explain.nodes.length
     ? el("dl", {class: "facts"}, explain.nodes.slice(0, 20).map((node) => [el("dt", {}, node.name), el("dd", {}, node.feasible ? "could take it" : node.reason)]))
     : el("p", {class: "dim"}, "No node has joined. Make a token with ", el("code", {}, "cyxwiz node token create"), ".");
@@ -274,23 +274,21 @@ function verdicts() {
 }
 
 function showDetail() {
-  const holder = $("detail");
   const job = expanded && jobs.get(expanded.id);
-  if (!holder || !job) return;
-  const old = holder.querySelector(".logs");
+  if (!job) return;
+  const panes = $("detail").querySelector(".panes");
+  const old = panes.querySelector(".logs");
   const atEnd = !old || old.scrollTop + old.clientHeight >= old.scrollHeight - 8;
   const kept = old ? old.scrollTop : 0;
-  const reached = () => [...holder.querySelectorAll("button, [tabindex]")];
-  const focused = reached().indexOf(document.activeElement);
   const lines = expanded.lines.map((each) => el("span", {class: each.level}, each.message + "\n"));
   const logs = el("pre", {class: "logs", tabindex: 0, "aria-label": "Log"}, lines.length ? lines : "No log lines yet.");
-  holder.firstElementChild.replaceChildren(el("div", {class: "panes"},
+  renew(panes, el("div", {},
     el("div", {class: "pane"}, el("h3", {}, "Details"), facts(job)),
     el("div", {class: "pane"}, el("h3", {}, "Curve"), chart(expanded.points)),
     verdicts(),
     el("div", {class: "pane full"}, el("h3", {}, "Log"), logs)));
-  logs.scrollTop = atEnd ? logs.scrollHeight : kept;
-  reached()[focused]?.focus();
+  const shown = panes.querySelector(".logs");
+  shown.scrollTop = atEnd ? shown.scrollHeight : kept;
 }
 
 // nodes
@@ -298,7 +296,7 @@ function showDetail() {
 function nodeRow(node) {
   const devices = node.devices.filter((device) => device.device_type !== "cpu").map((device) => device.name);
   const hardware = `${node.cpu_cores} cores · ${size(node.ram_total_bytes)} RAM`;
-  return el("tr", {},
+  return el("tr", {"data-key": node.id},
     el("td", {class: "all"}, el("strong", {}, node.name), el("span", {class: "sub mono", title: node.id}, node.id.slice(0, 8) + (node.region ? " · " + node.region : ""))),
     el("td", {class: "all"}, badge(node.status)),
     el("td", {class: "all"}, devices.length ? devices.join(", ") : node.cpu_model || "CPU", el("span", {class: "sub"}, hardware)),
@@ -313,7 +311,7 @@ function nodeRow(node) {
 async function loadNodes() {
   const answer = await api("GET", "/api/nodes?limit=100");
   nodes = new Map(answer.nodes.map((node) => [node.id, node]));
-  $("node-rows").replaceChildren(...answer.nodes.map(nodeRow));
+  arrange($("node-rows"), answer.nodes.map(nodeRow));
   $("nodes").hidden = answer.nodes.length === 0;
   $("no-nodes").hidden = answer.nodes.length > 0;
   $("no-nodes").replaceChildren(el("strong", {}, "No nodes yet"), "Make a join token here, then start a node with it on any machine:", el("br"),
