@@ -139,6 +139,25 @@ def test_what_one_reads_stays_as_the_list_is_renewed(page: Any, tmp_path: Path) 
         assert errors == []
 
 
+def test_new_jobs_come_in_front_and_take_nothing_away(page: Any, tmp_path: Path) -> None:
+    with cyxwiz("central", tmp_path / "central") as central, central.http() as http:
+        for _ in range(60):
+            submit(http, DIGITS)
+        errors = sign_in(page, central)
+        page.locator("#job-rows .name").nth(49).click()
+        page.get_by_role("heading", name="Details").wait_for(timeout=SECONDS)
+        opened = page.locator(".detail .mono").first.inner_text()
+        submit(http, DIGITS)
+        page.get_by_text("51 of 61").wait_for(timeout=SECONDS)
+        page.click("#more")
+        page.get_by_text("61 of 61").wait_for(timeout=SECONDS)
+        assert page.locator("#more").is_hidden()
+        submit(http, DIGITS)
+        page.get_by_text("62 of 62").wait_for(timeout=SECONDS)
+        assert page.locator(".detail .mono").first.inner_text() == opened
+        assert errors == []
+
+
 def test_a_job_whose_answer_was_lost_is_not_made_twice(page: Any, tmp_path: Path) -> None:
     with cyxwiz("central", tmp_path / "central") as central, central.http() as http:
         errors = sign_in(page, central)

@@ -6,14 +6,15 @@ import {walletLogin} from "./signing.js";
 import {forget, offerToSubmit} from "./submit.js";
 import {ago, amount, figure, percent, size, span} from "./words.js";
 
-const PAGE = 50;
+const PAGE = 50; // jobs that "Show more" adds
+const MOST = 100; // jobs of one answer
 const ENDED = new Set(["completed", "failed", "cancelled"]);
 const MAX_POINTS = 2000;
 const MAX_LINES = 200;
 
-const jobs = new Map(); // id -> job, in the order of the list
+let jobs = new Map(); // id -> job, in the order of the list
 let nodes = new Map();
-let cursor = null;
+let wanted = PAGE; // jobs that the list is to show
 let total = 0;
 let stats = null;
 let balance = null; // CYXWIZ, as text
@@ -144,7 +145,7 @@ function showJobs() {
   $("no-jobs").hidden = jobs.size > 0;
   $("foot").hidden = jobs.size === 0;
   $("job-count").textContent = jobs.size ? `${jobs.size} of ${total}` : "";
-  $("more").hidden = !cursor;
+  $("more").hidden = jobs.size >= total;
   if (jobs.size === 0) {
     $("no-jobs").replaceChildren(...(filtered
       ? [el("strong", {}, "No job matches"), "Clear the name and the status to see all."]
@@ -153,24 +154,52 @@ function showJobs() {
   }
 }
 
-function listPath(after) {
-  const query = new URLSearchParams({limit: String(PAGE)});
+function filter() {
+  const query = new URLSearchParams();
   if ($("find").value) query.set("name", $("find").value);
   if ($("status").value) query.set("status", $("status").value);
-  if (after) query.set("cursor", after);
-  return "/api/jobs?" + query;
+  return query;
 }
 
-let asked = 0;
-async function loadJobs(after) {
-  const mine = ++asked;
-  const answer = await api("GET", listPath(after));
-  if (mine !== asked) return; // the filter has changed meanwhile
-  if (!after) jobs.clear();
-  for (const job of answer.jobs) jobs.set(job.id, job);
-  cursor = answer.next_cursor;
-  total = after ? total : answer.total;
+/** Fetches and shows the first `wanted` jobs of those asked for. */
+async function fetchJobs() {
+  const query = filter();
+  const asked = query.toString();
+  const found = new Map();
+  let answer;
+  do {
+    query.set("limit", String(Math.min(wanted - found.size, MOST)));
+    answer = await api("GET", "/api/jobs?" + query);
+    for (const job of answer.jobs) found.set(job.id, job);
+    if (answer.next_cursor) query.set("cursor", answer.next_cursor);
+  } while (answer.next_cursor && found.size < wanted);
+  if (filter().toString() !== asked) return; // the new one is asked for next
+  jobs = found;
+  total = answer.total;
   showJobs();
+}
+
+let listing = null;
+let stale = false;
+/** Brings the list up to date. Once at a time: what comes up while an answer is on its way is asked for after it. */
+function loadJobs() {
+  stale = true;
+  listing ??= (async () => {
+    try {
+      while (stale) {
+        stale = false;
+        await fetchJobs();
+      }
+    } finally {
+      listing = null;
+    }
+  })();
+  return listing;
+}
+
+function loadFiltered() {
+  wanted = PAGE;
+  loadJobs().catch(tell);
 }
 
 async function cancel(id, button) {
@@ -335,8 +364,7 @@ function refreshJob(id) {
       showJob(await api("GET", pathOf(id)));
     } catch (error) {
       if (error.status !== 404 && error.status !== 403) throw error;
-      jobs.delete(id);
-      showJobs();
+      await loadJobs();
     }
     if (expanded && expanded.id === id) follow();
   });
@@ -346,8 +374,10 @@ function onNote(note) {
   const data = note.data;
   if (note.type === "stats") showStats(data);
   else if (note.type === "lagged" || note.type === "reset") soon("all", loadAll);
-  else if (note.type === "job.submitted") soon("jobs", () => loadJobs());
-  else if (note.type === "job.progress") {
+  else if (note.type === "job.submitted") {
+    if (expanded) wanted += 1; // what is open is not to fall off the end
+    soon("jobs", loadJobs);
+  } else if (note.type === "job.progress") {
     const job = jobs.get(data.job_id);
     if (!job) return;
     showJob({...job, status: "running", progress: data.progress, current_epoch: data.current_epoch, phase: data.phase, metrics: data.metrics});
@@ -439,14 +469,14 @@ $("wallet-file").addEventListener("change", async () => {
   }
 });
 $("leave").addEventListener("click", () => signIn(""));
-$("more").addEventListener("click", () => loadJobs(cursor).catch(tell));
-$("status").addEventListener("change", () => loadJobs().catch(tell));
+$("more").addEventListener("click", () => { wanted = jobs.size + PAGE; loadJobs().catch(tell); });
+$("status").addEventListener("change", loadFiltered);
 let typing = 0;
-$("find").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => loadJobs().catch(tell), 250); });
+$("find").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(loadFiltered, 250); });
 // Why a job waits and how far times lie back change without an event.
 setInterval(() => {
   if ($("board").hidden || document.hidden || !stream) return;
-  if ([...jobs.values()].some((job) => job.status === "pending") && jobs.size <= PAGE) soon("jobs", () => loadJobs());
+  if ([...jobs.values()].some((job) => job.status === "pending") && wanted <= MOST) soon("jobs", loadJobs);
   if (expanded) follow();
 }, 5000);
 
