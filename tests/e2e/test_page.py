@@ -119,6 +119,22 @@ def test_a_first_load_that_fails_is_tried_again(page: Any, tmp_path: Path) -> No
             assert page.locator("#sign-in").is_hidden()
 
 
+def test_who_left_while_central_was_away_is_left_alone(page: Any, tmp_path: Path) -> None:
+    page.clock.install()
+    with cyxwiz("central", tmp_path / "central") as central:
+        sign_in(page, central)
+        page.locator("#live", has_text="live").wait_for(timeout=SECONDS)
+        central.kill()
+        page.locator("#live", has_text="disconnected, trying again").wait_for(timeout=SECONDS)
+        page.click("#leave")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.clock.run_for(60_000)
+        assert asked == []
+        assert page.inner_text("#live") == "not connected"
+        assert page.locator("#key-error").is_hidden()
+
+
 def test_what_one_reads_stays_as_the_list_is_renewed(page: Any, tmp_path: Path) -> None:
     with cyxwiz("both", tmp_path / "both") as both, both.http() as http:
         until(http, submit(http, {**DIGITS, "name": "read", "epochs": 40}), "completed")

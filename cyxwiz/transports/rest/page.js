@@ -23,8 +23,12 @@ let stream = null;
 let retry = 0; // how often in a row it failed
 let retrying = 0; // the timer of the next try
 
+/** False once one has left: what was on its way then is nobody's any more. */
+const mayAsk = () => OPEN || sessionStorage.getItem(KEY) !== null;
+
 let toastTimer = 0;
 function tell(error) {
+  if (!mayAsk()) return;
   if (error.status === 401) return signIn(error.message);
   $("toast").textContent = error.message;
   $("toast").hidden = false;
@@ -391,8 +395,9 @@ function onNote(note) {
 
 let lastSeq = null;
 async function connect() {
-  if (stream) stream.close();
   const {ticket} = await api("POST", "/api/tickets");
+  if (!mayAsk()) return;
+  if (stream) stream.close();
   const query = new URLSearchParams({topics: "jobs,nodes,stats", ticket});
   if (lastSeq !== null) query.set("after", lastSeq);
   const mine = new EventSource("/api/events?" + query);
@@ -405,6 +410,7 @@ async function connect() {
 }
 
 function again() {
+  if (!mayAsk()) return;
   live("off", "disconnected, trying again");
   retry = Math.min(retry + 1, 6);
   clearTimeout(retrying);
@@ -413,7 +419,7 @@ function again() {
 }
 
 function lost(error) {
-  if (error.status === 401) signIn(error.message);
+  if (error.status === 401) tell(error);
   else again();
 }
 
@@ -426,6 +432,10 @@ function signIn(message) {
   forget();
   if (stream) stream.close();
   stream = null;
+  retry = 0;
+  clearTimeout(retrying);
+  for (const timer of due.values()) clearTimeout(timer);
+  due.clear();
   balance = null;
   sessionStorage.removeItem(KEY);
   $("board").hidden = true;
@@ -440,13 +450,14 @@ async function start() {
   clearTimeout(retrying);
   try {
     await Promise.all([loadAll(), offerToSubmit()]);
+    if (!mayAsk()) return;
     $("sign-in").hidden = true;
     $("board").hidden = false;
     $("leave").hidden = OPEN;
     await connect();
   } catch (error) {
-    if (error.status === 401) signIn(sessionStorage.getItem(KEY) ? error.message : "");
-    else { tell(error); again(); }
+    tell(error);
+    if (error.status !== 401) again();
   }
 }
 
@@ -480,5 +491,5 @@ setInterval(() => {
   if (expanded) follow();
 }, 5000);
 
-if (OPEN || sessionStorage.getItem(KEY)) start();
+if (mayAsk()) start();
 else signIn("");
