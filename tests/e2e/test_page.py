@@ -135,6 +135,20 @@ def test_who_left_while_central_was_away_is_left_alone(page: Any, tmp_path: Path
         assert page.locator("#key-error").is_hidden()
 
 
+def test_a_node_that_is_cut_off_is_not_seen_now(page: Any, tmp_path: Path) -> None:
+    with cyxwiz("both", tmp_path / "both") as both, both.http() as http:
+        page.clock.install()
+        sign_in(page, both)
+        row = page.locator("#node-rows tr")
+        row.get_by_text("now").wait_for(timeout=SECONDS)
+        node = http.get("/api/nodes").json()["nodes"][0]["id"]
+        assert http.post(f"/api/nodes/{node}/ban", json={}).status_code == 200
+        row.get_by_text("banned").wait_for(timeout=SECONDS)
+        assert row.get_by_text("now").count() == 0
+        page.clock.run_for(120_000)
+        row.get_by_text("2 min ago").wait_for(timeout=SECONDS)
+
+
 def test_what_one_reads_stays_as_the_list_is_renewed(page: Any, tmp_path: Path) -> None:
     with cyxwiz("both", tmp_path / "both") as both, both.http() as http:
         until(http, submit(http, {**DIGITS, "name": "read", "epochs": 40}), "completed")

@@ -338,7 +338,7 @@ function nodeRow(node) {
     el("td", {class: "num", "data-label": "Reputation"}, percent(node.reputation)),
     el("td", {class: "num", "data-label": "Done"}, String(node.jobs_completed)),
     el("td", {class: "num", "data-label": "Failed"}, String(node.jobs_failed)),
-    el("td", {"data-label": "Seen"}, node.status === "offline" ? when(node.last_seen_at) : "now"));
+    el("td", {"data-label": "Seen"}, ["offline", "banned"].includes(node.status) ? when(node.last_seen_at) : "now"));
 }
 
 async function loadNodes() {
@@ -487,6 +487,7 @@ $("find").addEventListener("input", () => { clearTimeout(typing); typing = setTi
 // Why a job waits and how far times lie back change without an event.
 setInterval(() => {
   if ($("board").hidden || document.hidden || !stream) return;
+  for (const each of $("board").querySelectorAll("time")) each.textContent = ago(each.dateTime);
   if ([...jobs.values()].some((job) => job.status === "pending") && wanted <= MOST) soon("jobs", loadJobs);
   if (expanded) follow();
 }, 5000);
