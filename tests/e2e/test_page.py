@@ -64,6 +64,7 @@ def test_a_job_is_set_aside_and_goes_on(page: Any, tmp_path: Path) -> None:
         until(http, long, "running", epoch=1)
         page.get_by_role("button", name="Pause set aside").click()
         page.get_by_role("button", name="Resume set aside").wait_for(timeout=SECONDS)
+        assert page.evaluate("document.activeElement.textContent") == "Resume", "the focus stays where it was pressed"
         until(http, long, "paused")
         page.get_by_text("+ 1 paused").wait_for(timeout=SECONDS)
         page.select_option("#status", "failed")

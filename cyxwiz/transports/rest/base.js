@@ -52,6 +52,17 @@ export async function save(path, name) {
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
+/** Does what a button is for, once at a time. The button keeps the focus, which a disabled one would lose. */
+export async function once(button, act) {
+  if (button.ariaDisabled) return;
+  button.ariaDisabled = "true";
+  try {
+    await act();
+  } finally {
+    button.ariaDisabled = null;
+  }
+}
+
 const reached = (within) => [...within.querySelectorAll("button, [tabindex]")];
 
 /** Gives an element the children of another. Those that are the same stay, with the focus and what is selected in them. */

@@ -1,6 +1,6 @@
 // The board: figures, jobs and nodes, kept current by the event stream; and signing in.
 
-import {$, KEY, OPEN, api, arrange, el, problem, renew, save} from "./base.js";
+import {$, KEY, OPEN, api, arrange, el, once, problem, renew, save} from "./base.js";
 import {chart} from "./chart.js";
 import {walletLogin} from "./signing.js";
 import {forget, offerToSubmit} from "./submit.js";
@@ -93,11 +93,11 @@ function jobRow(job) {
   const label = job.progress >= 1 ? "100 %" : Math.floor(job.progress * 100) + " %";
   return el("tr", {"data-key": job.id},
     el("td", {class: "all"},
-      el("button", {class: "name", type: "button", "aria-expanded": String(opened), onclick: () => toggle(job.id)}, job.name || "unnamed"),
+      el("button", {class: "name", type: "button", "aria-expanded": String(opened), onclick: () => toggle(job.id)}, el("span", {}, job.name || "unnamed")),
       el("span", {class: "sub mono id", title: job.id}, job.id.slice(0, 8))),
     el("td", {class: "all"}, badge(job.status),
       ["assigned", "running"].includes(job.status) && job.phase && el("span", {class: "sub"}, job.phase.replace("_", " ")),
-      why && el("span", {class: "sub why"}, why)),
+      why && el("span", {class: "sub why", title: why}, why)),
     el("td", {class: "wide all"},
       el("span", {class: "sub"}, `${label} · epoch ${job.current_epoch} of ${job.epochs}`),
       el("progress", {max: 1, value: job.progress, "data-is": job.status, "aria-label": `Progress of ${job.name || job.id}`})),
@@ -212,13 +212,7 @@ async function cancel(id, button) {
 }
 
 async function order(id, button, verb, body) {
-  button.disabled = true;
-  try {
-    showJob(await api("POST", `${pathOf(id)}/${verb}`, body));
-  } catch (error) {
-    button.disabled = false;
-    tell(error);
-  }
+  await once(button, async () => showJob(await api("POST", `${pathOf(id)}/${verb}`, body))).catch(tell);
 }
 
 // one job
@@ -260,17 +254,7 @@ async function follow() {
 }
 
 function download(text, path, name, note) {
-  const get = async (event) => {
-    const button = event.currentTarget;
-    button.disabled = true;
-    try {
-      await save(path, name);
-    } catch (error) {
-      tell(error);
-    } finally {
-      button.disabled = false;
-    }
-  };
+  const get = (event) => once(event.currentTarget, () => save(path, name)).catch(tell);
   return el("span", {class: "download"}, el("button", {class: "link", type: "button", onclick: get}, text), note && el("span", {class: "dim"}, ` (${note})`));
 }
 
@@ -303,7 +287,8 @@ function verdicts() {
   const answers = explain.nodes.length
     ? el("dl", {class: "facts"}, explain.nodes.slice(0, 20).map((node) => [el("dt", {}, node.name), el("dd", {}, node.feasible ? "could take it" : node.reason)]))
     : el("p", {class: "dim"}, "No node has joined. Make a token with ", el("code", {}, "cyxwiz node token create"), ".");
-  return el("div", {class: "pane full"}, el("h3", {}, `What the nodes say · ${explain.jobs_ahead} jobs ahead`), answers);
+  const ahead = explain.jobs_ahead === 1 ? "1 job" : `${explain.jobs_ahead} jobs`;
+  return el("div", {class: "pane full"}, el("h3", {}, `What the nodes say · ${ahead} ahead`), answers);
 }
 
 function showDetail() {
@@ -314,7 +299,7 @@ function showDetail() {
   const atEnd = !old || old.scrollTop + old.clientHeight >= old.scrollHeight - 8;
   const kept = old ? old.scrollTop : 0;
   const lines = expanded.lines.map((each) => el("span", {class: each.level}, each.message + "\n"));
-  const logs = el("pre", {class: "logs", tabindex: 0, "aria-label": "Log"}, lines.length ? lines : "No log lines yet.");
+  const logs = el("pre", {class: "logs", tabindex: 0, "aria-label": "Log"}, lines.length ? lines : "No log lines.");
   renew(panes, el("div", {},
     el("div", {class: "pane"}, el("h3", {}, "Details"), facts(job)),
     el("div", {class: "pane"}, el("h3", {}, "Curve"), chart(expanded.points)),
