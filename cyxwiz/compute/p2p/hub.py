@@ -1,7 +1,8 @@
 """`Hub`: the agent tells it what happens, clients' calls read it, and what owners ask for goes to central through it.
 
-It keeps no truth of its own: central decides about a job's state, the journal holds what was reported. What a client
-needs after the run, the result's first file, is found again after a restart by `finished.json` in the job's folder.
+It keeps no truth of its own: central decides about a job's state, the journal holds what was reported. A result is
+told, and its weights are given, once central has it: what is cancelled before that never counts. What a client needs
+after the run, the result's first file, is found again after a restart by `finished.json` in the job's folder.
 """
 
 from __future__ import annotations
@@ -180,7 +181,7 @@ class Hub:
         if job is None or job.standing in (Standing.DONE, Standing.AWAY):
             job = self._jobs[assign.job_id] = LiveJob(assign.job_id, assign.owner_id)
         job.idle_since = self._clock.monotonic()
-        job.record, job.pausing, job.closing = record, False, False
+        job.record, job.pausing, job.closing = record, False, None
         job.owner_id, job.reservation_id = assign.owner_id, assign.reservation_id
         if assign.dataset_uri.startswith(REMOTE):
             job.remote = RemoteData(job, self._clock, batch=assign.batch_size, max_bytes=self._max_data_bytes)
@@ -218,22 +219,24 @@ class Hub:
                 job.checkpoint, job.checkpoints = report.checkpoint.sha256, job.checkpoints + 1
                 job.tell(updates.checkpoint_of(report, job.metrics))
             elif kind == "finished":
-                self._finished(job, record, report)
+                job.closing = report
             elif kind == "failed":
-                failed = report.failed
-                job.tell(
-                    updates.error_of(
-                        job.job_id,
-                        report.at_ms,
-                        "TRAINING_FAILED" if failed.code in ("", "INTERNAL") else failed.code,
-                        failed.message,
-                        job.epoch,
-                        recoverable=failed.retryable,
-                    )
-                )
-                job.stand(Standing.DONE)
+                self._failed(job, report)
             elif kind == "preempted":
                 self._set_aside(job, report.preempted.reason)
+
+    def confirmed(self, record: Record) -> None:
+        """Central has more of the record's reports: a result that waited for that is told."""
+        job = self._jobs.get(record.assign.job_id)
+        if job is None or job.record is not record or job.standing is not Standing.HERE:
+            return
+        if job.closing is None or record.acked_seq < job.closing.seq:
+            return
+        report = record.instead or job.closing
+        if report.HasField("finished"):
+            self._finished(job, record, report)
+        else:
+            self._failed(job, report)
 
     def _finished(self, job: LiveJob, record: Record, report: pb.Report) -> None:
         weights = report.finished.artefacts[0]
@@ -242,21 +245,16 @@ class Hub:
             (record.directory / FINISHED).write_text(_kept(record.assign, report))
         except OSError as error:
             log.warning("the result of job %s is not found again after a restart: %s", job.job_id, error)
-        if job.reservation_id:
-            job.closing = True
-            spawn(self._complete_when_known(job, report), name=f"complete {job.job_id}", group=self._tasks)
-        else:
-            job.tell(updates.complete_of(report))
-            job.stand(Standing.DONE)
+        job.tell(updates.complete_of(report))
+        job.stand(Standing.DONE)
 
-    async def _complete_when_known(self, job: LiveJob, report: pb.Report) -> None:
-        """Whoever is told that the last job is complete may end the reservation at once, and central cancels what has
-        not ended by its books: so it is told when central has the result, or can't be asked."""
-        record = job.record
-        await self.acknowledged(job)
-        if job.record is record and job.standing is Standing.HERE:
-            job.tell(updates.complete_of(report))
-            job.stand(Standing.DONE)
+    def _failed(self, job: LiveJob, report: pb.Report) -> None:
+        failed = report.failed
+        code = "TRAINING_FAILED" if failed.code in ("", "INTERNAL") else failed.code
+        job.tell(
+            updates.error_of(job.job_id, report.at_ms, code, failed.message, job.epoch, recoverable=failed.retryable)
+        )
+        job.stand(Standing.DONE)
 
     def _set_aside(self, job: LiveJob, reason: str) -> None:
         if job.pausing:
@@ -290,7 +288,7 @@ class Hub:
     def lost(self, record: Record) -> None:
         """The run is over without a last report: its clients learn it here."""
         job = self._jobs.get(record.assign.job_id)
-        if job is not None and job.record is record and job.standing is Standing.HERE and not job.closing:
+        if job is not None and job.record is record and job.standing is Standing.HERE and job.closing is None:
             self._away(job, "Its run ended on this node")
 
     def recall(self, directories: Sequence[Path]) -> None:
@@ -310,6 +308,14 @@ class Hub:
             job.epoch = report.finished.epochs_completed
             job.weights = Weights(directory / "out" / weights.name, weights.sha256, weights.size)
             job.tell(updates.complete_of(report))
+
+    def owes(self, record: Record, last: Sequence[pb.Report]) -> None:
+        """After a restart: a run's last report, which central does not have yet. Clients still learn of a result."""
+        for report in last:
+            if report.HasField("finished"):
+                assign = record.assign
+                job = LiveJob(assign.job_id, assign.owner_id, assign.reservation_id, record, closing=report)
+                self._jobs[assign.job_id] = job
 
     def swept(self, directory: Path) -> None:
         """The files of a run are removed: its job is no longer here."""
