@@ -375,10 +375,8 @@ class NodeGateway:
                 await self._store.write(lambda tx: self._end_wrong(tx, session.node.id, key, refused))
             elif error.code is not Code.STALE:
                 raise
-            cancelled = error.code in _WRONG
-            if not cancelled:
-                told = await self._why_stop(key)
-                cancelled = told.HasField("cancel") and told.cancel.reason == pb.Cancel.CANCELLED
+            told = await self._why_stop(key)
+            cancelled = told.HasField("cancel") and told.cancel.reason == pb.Cancel.CANCELLED
             reason = pb.Cancel.CANCELLED if cancelled else pb.Cancel.STALE
             session.given.discard(key)
             cancel = pb.Cancel(job_id=key[0], token=token_to(key[1]), reason=reason, message=error.message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 
 from cyxwiz.compute import agent as agents
 from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.job import MAX_METRICS
 from cyxwiz.domain.states import JobState
+from cyxwiz.ports.executor import Finished, Report, Run, Work
 from tests.central import Central, central
-from tests.fakes import ScriptedExecutor
+from tests.fakes import ScriptedExecutor, ScriptedRun
 from tests.integration.test_link import submit, until
-from tests.integration.test_p2p import Scene, scene
+from tests.integration.test_p2p import SavingExecutor, Scene, scene
 from tests.nodes import grpc_link, p2p_node
 from tests.p2p import assignment, engine
 
@@ -84,6 +87,36 @@ async def test_a_cancel_that_central_has_first_counts(server: Central, tmp_path:
         assert (complete.success, complete.result_hash) == (False, "")
         assert await stream.end() is grpc.StatusCode.OK
         assert await refused_weights(on) is grpc.StatusCode.NOT_FOUND
+
+
+class BoastingRun(ScriptedRun):
+    """Its result is one that central refuses."""
+
+    async def reports(self) -> AsyncIterator[Report]:
+        async for report in super().reports():
+            wrong = isinstance(report, Finished)
+            yield (
+                replace(report, final_metrics=dict.fromkeys(map(str, range(MAX_METRICS + 1)), 1.0)) if wrong else report
+            )
+
+
+class BoastsOnce(SavingExecutor):
+    async def start(self, work: Work) -> Run:
+        run = await super().start(work)
+        if len(self.runs) > 1:
+            return run
+        self.runs[0] = BoastingRun(work, self._gate, None)
+        return self.runs[0]
+
+
+async def test_a_result_that_central_refuses_is_no_end(server: Central, tmp_path: Path) -> None:
+    async with scene(server, tmp_path, "direct", executor=BoastsOnce(gated=True), epochs=1) as on:
+        stream = on.engine.stream()
+        on.executor.step(2)
+        assert (await stream.until("error")).error.error_code == "MOVED"
+        done = await until(server, on.job, JobState.COMPLETED)
+        assert done.retry_count == 1
+        assert "complete" not in stream.kinds
 
 
 async def test_a_result_that_a_restart_came_before_is_told(
