@@ -8,6 +8,7 @@ after the run, the result's first file, is found again after a restart by `finis
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
@@ -90,18 +91,29 @@ class Hub:
         self, job: LiveJob, action: pb.OwnerCommand.Action, reason: str = "", *, keep_checkpoint: bool = False
     ) -> None:
         """Has central pause, resume or cancel the job. Raises central's refusal, UNAVAILABLE without a connection."""
-        record = job.record
+        record, before = job.record, job.standing
         if record is None:
             raise conflict(f"Job {job.job_id} is over on this node: ask central")
-        assign = record.assign
         command = pb.OwnerCommand(
-            job_id=assign.job_id,
-            token=assign.token,
-            action=action,
-            reason=reason[:500],
-            keep_checkpoint=keep_checkpoint,
+            job_id=job.job_id, action=action, reason=reason[:500], keep_checkpoint=keep_checkpoint
         )
-        pausing, job.pausing = job.pausing, job.pausing or action == pb.OwnerCommand.PAUSE
+        try:
+            await self._command(job, record, command)
+        except CyxError as error:
+            if error.code is not Code.STALE or (back := await self._back(job, record)) is None:
+                raise
+            await self._command(job, back, command)
+        if action == pb.OwnerCommand.PAUSE and before is job.standing is Standing.PAUSED:  # it had not come back
+            self._set_aside(job, reason)
+        if action == pb.OwnerCommand.CANCEL and job.standing is Standing.PAUSED:  # no lease is left to end
+            self._stopped(job)
+        if action == pb.OwnerCommand.RESUME:
+            job.pausing = False
+            spawn(self._expect_back(job), name=f"expect {job.job_id}", group=self._tasks)
+
+    async def _command(self, job: LiveJob, record: Record, command: pb.OwnerCommand) -> None:
+        command.token.CopyFrom(record.assign.token)
+        pausing, job.pausing = job.pausing, job.pausing or command.action == pb.OwnerCommand.PAUSE
         try:
             answer = await self._ask(command)
             if answer.code:
@@ -109,11 +121,15 @@ class Hub:
         except CyxError:
             job.pausing = pausing
             raise
-        if action == pb.OwnerCommand.CANCEL and job.standing is Standing.PAUSED:  # no lease is left to end
-            self._stopped(job)
-        if action == pb.OwnerCommand.RESUME:
-            job.pausing = False
-            spawn(self._expect_back(job), name=f"expect {job.job_id}", group=self._tasks)
+
+    async def _back(self, job: LiveJob, record: Record) -> Record | None:
+        """The newer lease of a paused job, which central has given to this node and which is on its way; None when none
+        comes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ARRIVE_SECONDS):
+                while job.record is record and job.standing is Standing.PAUSED:
+                    await job.changed()
+        return job.record if job.record is not record else None
 
     async def _ask(self, command: pb.OwnerCommand) -> pb.OwnerAnswer:
         """Central's answer. Raises UNAVAILABLE without a connection, TIMEOUT."""

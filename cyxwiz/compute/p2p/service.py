@@ -168,8 +168,8 @@ class ExecutionService:
 
     async def _pause(self, request: pb.PauseTrainingRequest, headers: Headers) -> pb.PauseTrainingResponse:
         job = await self._job(headers, request.job_id)
-        if job.standing is not Standing.PAUSED:
-            if job.standing is not Standing.HERE:
+        if not (job.standing is Standing.PAUSED and job.pausing):  # one that was resumed is about to come back
+            if job.standing not in (Standing.HERE, Standing.PAUSED):
                 raise conflict(f"Job {job.job_id} does not run on this node now")
             await self._hub.command(job, OwnerCommand.PAUSE)
             await self._until(job, lambda: job.standing is not Standing.HERE, PREEMPT_SECONDS)
