@@ -1,8 +1,9 @@
 """`Hub`: the agent tells it what happens, clients' calls read it, and what owners ask for goes to central through it.
 
-It keeps no truth of its own: central decides about a job's state, the journal holds what was reported. A result is
-told, and its weights are given, once central has it: what is cancelled before that never counts. What a client needs
-after the run, the result's first file, is found again after a restart by `finished.json` in the job's folder.
+It keeps no truth of its own: central decides about a job's state, the journal holds what was reported. How a run ended
+is told, and its weights are given, once central has it: what is cancelled or paused before that never ended. What a
+client needs after the run, the result's first file, is found again after a restart by `finished.json` in the job's
+folder.
 """
 
 from __future__ import annotations
@@ -220,7 +221,7 @@ class Hub:
     def reported(self, record: Record, reports: Sequence[pb.Report]) -> None:
         """Reports that are in the journal now."""
         job = self._jobs.get(record.assign.job_id)
-        if job is None or job.record is not record:
+        if job is None or job.record is not record or record.dropped:  # what it still says counts nowhere
             return
         for report in reports:
             kind = report.WhichOneof("body")
@@ -234,15 +235,13 @@ class Hub:
             elif kind == "checkpoint":
                 job.checkpoint, job.checkpoints = report.checkpoint.sha256, job.checkpoints + 1
                 job.tell(updates.checkpoint_of(report, job.metrics))
-            elif kind == "finished":
+            elif kind in ("finished", "failed"):
                 job.closing = report
-            elif kind == "failed":
-                self._failed(job, report)
             elif kind == "preempted":
                 self._set_aside(job, report.preempted.reason)
 
     def confirmed(self, record: Record) -> None:
-        """Central has more of the record's reports: a result that waited for that is told."""
+        """Central has more of the record's reports: an end that waited for that is told."""
         job = self._jobs.get(record.assign.job_id)
         if job is None or job.record is not record or job.standing is not Standing.HERE:
             return

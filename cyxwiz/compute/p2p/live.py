@@ -64,7 +64,7 @@ class LiveJob:
     checkpoint: str = ""  # sha256 of the last one that central has
     checkpoints: int = 0
     weights: Weights | None = None
-    closing: link.Report | None = None  # its result: told once central has it
+    closing: link.Report | None = None  # how its run ended: told once central has it
     pausing: bool = False  # its owner asked for it over this node
     idle_since: float = 0.0  # by the clock: when it was last seen to run or to be read
     remote: RemoteData | None = None
