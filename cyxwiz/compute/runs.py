@@ -70,6 +70,7 @@ class Record:
     ended: bool = False
     dropped: bool = False  # central told us to stop: nothing more is reported
     run: Run | None = None
+    instead: pb.Report | None = None  # what was sent in place of its result, whose files could not be stored
     preempted: str = ""  # why the run is to save itself and stop
     data: Data | None = None  # what was fetched for it
     feed: Feed | None = None  # of data that its owner streams
@@ -441,8 +442,7 @@ class Runner:
             message.failed.code, message.failed.message = report.code, report.message
             message.failed.retryable, message.failed.by_script = report.retryable, report.by_script
         elif isinstance(report, Preempted):
-            preempted = pb.Preempted(reason=record.preempted, compute_seconds=report.compute_seconds)
-            message.preempted.CopyFrom(preempted)
+            message.preempted.reason, message.preempted.compute_seconds = record.preempted, report.compute_seconds
         else:
             message.cancelled.SetInParent()
         return [message]
