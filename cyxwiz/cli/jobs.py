@@ -75,9 +75,8 @@ def submit(
             here.note("its node waits for a client that streams the data: submit --p2p is one")
         if not (watch or wait or download):
             return made, False
-        if not watch:
-            here.note(f"job {made['id']} submitted")
-        final = await _follow(client, made["id"], shown=watch)
+        here.note(f"job {made['id']} submitted")
+        final = await _follow(here, client, made["id"], shown=watch)
         if download and final["status"] == "completed":
             with live.transfer() as progress:
                 for path in await client.download(made["id"], download, progress):
@@ -107,18 +106,19 @@ def _placed(error: CyxError, file: Path, sets: Sequence[str]) -> CyxError:
     return CyxError(error.code, f"{file}:{line}: {error.message}", details, retryable=error.retryable)
 
 
-async def _follow(client: Client, job_id: str, *, shown: bool) -> Json:
+async def _follow(here: Session, client: Client, job_id: str, *, shown: bool) -> Json:
     """The job object at its end; `shown` with all that happens before."""
-    if not shown:
-        return await client.wait(job_id)
     from cyxwiz.client import FROM_START
 
     job: Json = {}
-    with live.JobView() as view:
-        async with aclosing(client.watch(job_id, FROM_START)) as updates:
-            async for update in updates:
-                job = update["job"]
-                view.update(update)
+    with here.following(job_id):
+        if not shown:
+            return await client.wait(job_id)
+        with live.JobView() as view:
+            async with aclosing(client.watch(job_id, FROM_START)) as updates:
+                async for update in updates:
+                    job = update["job"]
+                    view.update(update)
     return job
 
 
@@ -155,7 +155,7 @@ def show_job(context: typer.Context, job: Job) -> None:
 def watch(context: typer.Context, job: Job) -> None:
     """Follow a job until it ends."""
     here = session(context)
-    final = here.ask(lambda client: _follow(client, job, shown=True))
+    final = here.ask(lambda client: _follow(here, client, job, shown=True))
     here.show(final, show.job)
     _exit_as(final)
 

@@ -10,7 +10,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cyxwiz.cli.arguments import Options
@@ -77,6 +78,18 @@ class Session:
     def note(self, text: str) -> None:
         """Something for a person to know beside the document."""
         print("\n".join(map(plain, text.split("\n"))), file=sys.stderr)
+
+    @contextmanager
+    def following(self, job_id: str) -> Iterator[None]:
+        """While a command waits for a job's end: who interrupts it is told that the job, which costs money, goes on."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.note(
+                f"job {job_id} has not ended: `cyxwiz jobs watch {job_id}` follows it, "
+                f"`cyxwiz jobs cancel {job_id}` ends it"
+            )
+            raise
 
 
 def session(context: typer.Context) -> Session:

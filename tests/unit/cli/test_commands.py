@@ -211,6 +211,7 @@ def test_waiting_ends_as_the_job_does(
     assert cyxwiz("submit", jobfile(tmp_path), how, "--output", "json") == code
     said = capsys.readouterr()
     assert json.loads(said.out)["status"] == status
+    assert said.err.startswith(f"job {JOB} submitted\n")
     assert ("epoch 1/2  loss 1  val_accuracy 0.9" in said.err) == (how == "--watch")
     assert cyxwiz("submit", jobfile(tmp_path), how) == code
     assert status in capsys.readouterr().out
