@@ -45,14 +45,29 @@ def test_separate_processes_and_a_join_token(tmp_path: Path) -> None:
             job = until(http, submit(http, DIGITS), "completed")
 
 
-def test_a_node_without_a_token_says_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("token", "said"), [("", "set node.join_token_file"), ("cyxjoin_unknown", "Unknown or revoked join token")]
+)
+def test_a_node_that_may_not_join_is_never_ready_and_says_what_to_do(tmp_path: Path, token: str, said: str) -> None:
     with cyxwiz("central", tmp_path / "central") as central:
-        with cyxwiz("node", tmp_path / "node", f"node.central={central.ready['grpc']}") as node:
-            assert node.popen.wait(20) == 4
-        text = node.log.read_text()
-        assert "error:" in text
-        assert "cyxwiz node token create" in text
-        assert "Traceback" not in text
+        flags = [f"node.central={central.ready['grpc']}", f"node.join_token={token}"]
+        with pytest.raises(AssertionError, match="ended"), cyxwiz("node", tmp_path / "node", *flags):
+            pass
+    text = (tmp_path / "node" / "node.log").read_text()
+    assert said in text
+    assert "cyxwiz node token create" in text
+    assert "ready" not in text.splitlines()
+    assert "Traceback" not in text
+    assert not (tmp_path / "node" / "ready.json").exists()
+
+
+def test_a_node_waits_for_central_and_takes_its_ready_file_away_when_it_may_not_join(tmp_path: Path) -> None:
+    port = free_port()
+    with cyxwiz("node", tmp_path / "node", f"node.central=127.0.0.1:{port}") as node:
+        assert (tmp_path / "node" / "ready.json").exists()
+        with cyxwiz("central", tmp_path / "central", f"server.grpc_address=127.0.0.1:{port}"):
+            assert node.popen.wait(30) == 4
+        assert not (tmp_path / "node" / "ready.json").exists()
 
 
 def test_kill_9_of_central_mid_job(tmp_path: Path) -> None:
