@@ -59,6 +59,10 @@ def submit(
         raise invalid("--p2p jobs are paid out of your balance: leave --wallet out")
     keypair = Keypair.read(wallet) if wallet else None
     given = sets or []
+    if download:
+        from cyxwiz.client.blobs import make_folder
+
+        make_folder(download)
     if p2p:
         submit_p2p(here, file, given, way=way, download=download, key=idempotency_key)
         return
