@@ -41,8 +41,6 @@ class Session:
         return self.options.output != "table"
 
     def client(self) -> Client:
-        # gRPC's own notes on standard error help nobody who types commands.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from cyxwiz.client import Client
 
         chosen = self.options

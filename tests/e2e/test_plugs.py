@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -145,6 +147,19 @@ def test_a_second_central_on_the_same_data_is_refused(tmp_path: Path) -> None:
         second = subprocess.run([*command, *flags], capture_output=True, timeout=30, check=False)
         assert second.returncode == 1
         assert b"Another central runs" in second.stderr
+
+
+@pytest.mark.parametrize(("role", "setting"), [("central", "server.grpc_address"), ("node", "node.address")])
+def test_an_address_in_use_is_one_line(tmp_path: Path, role: str, setting: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        used = f"{setting}=127.0.0.1:{taken.getsockname()[1]}"
+        with (
+            pytest.raises(AssertionError, match="ended"),
+            cyxwiz(role, tmp_path, "server.rest_address=127.0.0.1:0", used, "logging.level=error"),
+        ):
+            pass
+    said = (tmp_path / f"{role}.log").read_text()
+    assert re.fullmatch(r"error: Can't listen on [^\n]*\n", said), said
 
 
 def test_signals(tmp_path: Path) -> None:
