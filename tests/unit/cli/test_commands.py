@@ -112,6 +112,20 @@ def test_what_nobody_foresaw_is_one_line(fake: FakeCentral, capsys: Any, monkeyp
         cyxwiz("--debug", "jobs", "show", JOB)
 
 
+def test_settings_as_json_are_values(fake: FakeCentral, capsys: Any) -> None:
+    sets = ("--set", "database.url=postgresql://ann:word@db/x", "--set", "node.join_token=cyxjoin_x")
+    assert cyxwiz("config", "show", *sets, "--output", "json") == 0
+    shown = {each["key"]: each["value"] for each in json.loads(capsys.readouterr().out)["settings"]}
+    assert shown["server.grpc_address"] == "127.0.0.1:50051"
+    assert (shown["server.max_connections"], shown["server.public_url"]) == (10000, None)
+    assert shown["node.devices"] == ["all"]
+    assert (shown["database.url"], shown["node.join_token"]) == ("postgresql://ann:********@db/x", "********")
+    assert cyxwiz("config", "show") == 0
+    assert any(
+        line.split() == ["server.public_url", "unset", "default"] for line in capsys.readouterr().out.split("\n")
+    )
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_an_output_without_room_is_one_line_and_1(unbuffered: str) -> None:
     with Path("/dev/full").open("wb") as full:
