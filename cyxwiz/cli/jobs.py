@@ -82,9 +82,7 @@ def submit(
         here.note(f"job {made['id']} submitted")
         final = await _follow(here, client, made["id"], shown=watch)
         if download and final["status"] == "completed":
-            with live.transfer() as progress:
-                for path in await client.download(made["id"], download, progress):
-                    here.note(f"saved {path}")
+            await _save(here, client, made["id"], download)
         return final, True
 
     document, ended = here.ask(work)
@@ -124,6 +122,12 @@ async def _follow(here: Session, client: Client, job_id: str, *, shown: bool) ->
                     job = update["job"]
                     view.update(update)
     return job
+
+
+async def _save(here: Session, client: Client, job_id: str, directory: Path) -> None:
+    with live.transfer() as progress:
+        for path in await client.download(job_id, directory, progress):
+            here.note(f"saved {path}")
 
 
 def _exit_as(job: Json) -> None:
@@ -271,9 +275,7 @@ def result(
     async def work(client: Client) -> Json:
         document = await client.result(job)
         if download:
-            with live.transfer() as progress:
-                for path in await client.download(job, download, progress):
-                    here.note(f"saved {path}")
+            await _save(here, client, job, download)
         return document
 
     here.show(here.ask(work), show.result)
