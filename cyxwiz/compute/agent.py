@@ -96,8 +96,7 @@ class Agent(Service):
         self._runner = Runner(
             executor, journal, self._files, self._data, clock, limits, identity, self._p2p, self._tell, self._packages
         )
-        self._beat_at = self._round_trip = 0.0
-        self._heard_at = 0.0
+        self._beat_at = self._round_trip = self._heard_at = 0.0
         self._draining = False
         self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
@@ -105,6 +104,7 @@ class Agent(Service):
         self._leftovers = Leftovers(self.jobs_directory, settings.keep_results_seconds, clock, self._p2p.swept)
         self._done: deque[Key] = deque(maxlen=1000)  # an Assign that comes twice is not run twice
         self.connected = asyncio.Event()  # welcomed at least once
+        self.dialled = asyncio.Event()  # a dial came to its end, welcomed or not
 
     @property
     def jobs_directory(self) -> Path:
@@ -128,7 +128,9 @@ class Agent(Service):
         wait, longest = RECONNECT_SECONDS
         try:
             while not self.stopping.is_set():
-                wait = RECONNECT_SECONDS[0] if await self._connect_once() else min(longest, wait * 2)
+                welcomed = await self._connect_once()
+                self.dialled.set()
+                wait = RECONNECT_SECONDS[0] if welcomed else min(longest, wait * 2)
                 await self.idle(wait * (0.5 + self._jitter()))
         finally:
             await self._p2p.aclose()
@@ -387,8 +389,7 @@ class Agent(Service):
         record = Record(assign, self._directory(assign))
         if record.key in self._records or record.key in self._done:
             return
-        reason = self._why_full()
-        if reason:
+        if reason := self._why_full():
             refusal = pb.Refusal(job_id=assign.job_id, token=assign.token, message=reason)
             await session.send(pb.NodeMessage(refusal=refusal))
             return

@@ -297,9 +297,9 @@ class Runner:
             run.preempt()
         return run
 
-    async def _note(self, record: Record, level: str, text: str) -> None:
+    async def _note(self, record: Record, level: str, text: str, source: str = "node") -> None:
         """A line of the node's own in the job's log."""
-        await self._write(record, self._messages(record, Logged(level, text, "node")), ends=False)
+        await self._write(record, self._messages(record, Logged(level, text, source)), ends=False)
 
     def _gang(self, assign: pb.Assign) -> Gang | None:
         if not assign.HasField("gang"):
@@ -312,8 +312,8 @@ class Runner:
     async def _hold_packages(self, record: Record, seconds: float | None) -> None:
         if self._packages is None:
             raise CyxError(Code.UNSUPPORTED, "This node installs no packages (node.requirements).", retryable=True)
-        made = await self._packages.hold(record.assign.requirements, lambda: not record.dropped, seconds)
-        record.environment = made
+        lock, tell = record.assign.requirements, partial(self._note, record, "info", source="pip")
+        record.environment = made = await self._packages.hold(lock, lambda: not record.dropped, seconds, tell)
         told = f"The packages {'were installed' if made.fresh else 'were on this node'}: {made.size} bytes"
         await self._note(record, "info", told)
 

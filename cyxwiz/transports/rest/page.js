@@ -89,7 +89,7 @@ function nodeName(id) {
 
 function jobRow(job) {
   const opened = expanded !== null && expanded.id === job.id;
-  const why = job.error ? job.error.message : waits(job) ? job.reason : "";
+  const why = job.error ? job.error.message : waits(job) || job.status === "cancelled" ? job.reason : "";
   const label = job.progress >= 1 ? "100 %" : Math.floor(job.progress * 100) + " %";
   return el("tr", {"data-key": job.id},
     el("td", {class: "all"},
@@ -270,7 +270,8 @@ function facts(job) {
     ["Compute", job.compute_seconds ? span(job.compute_seconds) : null],
     ["Cost", ENDED.has(job.status) ? `${job.actual_cost} CYXWIZ` : `at most ${job.estimated_cost} CYXWIZ`],
     ["Waits", waits(job) ? job.reason : null],
-    [job.status === "cancelled" ? "Reason" : "Error", job.error ? `${job.error.code ? job.error.code + ": " : ""}${job.error.message}` : null],
+    ["Reason", job.status === "cancelled" ? job.reason : null],
+    ["Error", job.error ? `${job.error.code ? job.error.code + ": " : ""}${job.error.message}` : null],
   ];
   const result = expanded.result;
   if (result) {
