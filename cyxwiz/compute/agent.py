@@ -257,9 +257,8 @@ class Agent(Service):
         """One stream, from dialling to its end; whether central welcomed the node."""
         self._welcomed = False
         try:
-            session = await self._link.open()
+            self._session = session = await self._link.open()
             self._heard_at = self._clock.monotonic()
-            self._session = session
             try:
                 await session.send(pb.NodeMessage(hello=self._hello()))
                 await self._listen(session)
