@@ -297,19 +297,25 @@ class Hub:
         """After a restart: the results that lie in these folders of runs can be fetched still."""
         for directory in directories:
             try:
-                kept = json.loads((directory / FINISHED).read_text())
-                report, owner = json_format.ParseDict(kept["report"], pb.Report()), str(kept["owner_id"])
-                reservation = str(kept.get("reservation_id", ""))
-                weights = report.finished.artefacts[0]
-                size = (directory / "out" / weights.name).stat().st_size
-            except (OSError, ValueError, LookupError, TypeError, json_format.ParseError):
+                self._find_again(directory)
+            except OSError:
                 continue  # no result there, or not all of it
-            if size != weights.size:
-                continue
-            job = self._jobs[report.job_id] = LiveJob(report.job_id, owner, reservation, standing=Standing.DONE)
-            job.epoch = report.finished.epochs_completed
-            job.weights = Weights(directory / "out" / weights.name, weights.sha256, weights.size)
-            job.tell(updates.complete_of(report))
+            except Exception as error:  # whatever lies on the disk, the node starts
+                log.warning("the result in %s can't be fetched any more: %r", directory, error)
+
+    def _find_again(self, directory: Path) -> None:
+        kept = json.loads((directory / FINISHED).read_text())
+        report, owner = json_format.ParseDict(kept["report"], pb.Report()), str(kept["owner_id"])
+        reservation = str(kept.get("reservation_id", ""))
+        weights = report.finished.artefacts[0]
+        path = directory / "out" / weights.name
+        if path.stat().st_size != weights.size:
+            raise ValueError(f"{weights.name} is not of {weights.size} bytes")
+        job = LiveJob(report.job_id, owner, reservation, standing=Standing.DONE)
+        job.epoch = report.finished.epochs_completed
+        job.weights = Weights(path, weights.sha256, weights.size)
+        job.tell(updates.complete_of(report))
+        self._jobs[report.job_id] = job
 
     def swept(self, directory: Path) -> None:
         """The files of a run are removed: its job is no longer here."""

@@ -1,0 +1,43 @@
+"""What a node shows clients of its runs, without sockets: what it finds again, what it mirrors."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from cyxwiz.compute.p2p.hub import FINISHED, Hub
+from cyxwiz.runtime.clock import SystemClock
+
+JOB = "j" * 8
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub("n" * 8, SystemClock(), max_data_bytes=1 << 20)
+
+
+def kept(folder: Path, job_id: str, seconds: str) -> Path:
+    """A run's folder with a result of two bytes, as it lies there after a restart."""
+    directory = folder / job_id / "1-1"
+    (directory / "out").mkdir(parents=True)
+    (directory / "out" / "m.bin").write_bytes(b"hi")
+    artefact = '{"name": "m.bin", "sha256": "ab", "size": "2"}'
+    finished = f'{{"artefacts": [{artefact}], "computeSeconds": {seconds}}}'
+    report = f'{{"jobId": "{job_id}", "finished": {finished}}}'
+    (directory / FINISHED).write_text(f'{{"owner_id": "owner", "report": {report}}}')
+    return directory
+
+
+def test_no_result_on_the_disk_keeps_a_node_from_its_start(
+    hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = [kept(tmp_path, job_id, seconds) for job_id, seconds in (("first", "1"), ("long", "1e308"), ("last", "2"))]
+    (nested := kept(tmp_path, "nested", "1")).joinpath(FINISHED).write_text("[" * 100_000)
+    (foreign := kept(tmp_path, "foreign", "1")).joinpath(FINISHED).write_text('{"report": []}')
+    with caplog.at_level(logging.WARNING):
+        hub.recall([nested, *found, foreign, tmp_path / "nothing"])
+    assert hub.knows("first")
+    assert hub.knows("last")
+    assert [str(folder) in caplog.text for folder in (nested, foreign, tmp_path / "nothing")] == [True, True, False]
