@@ -2,7 +2,8 @@
 
 What the child says is checked: a frame that is none, or a result outside the job's own folder, fails the job. A job
 that overstays its time is ended and Failed with TIMEOUT; one that takes more memory or disk than is its, with
-EXHAUSTED; one whose process somebody stopped, as one that was killed.
+EXHAUSTED; one whose process somebody stopped, as one that was killed. How long a script ran, which it is billed by, the
+node's clock says.
 
 A declared model runs in our own code: that its process breaks is the node's trouble, and another node tries. A script
 can end, stop and write what it likes: how it breaks is taken as its own doing, `by_script`, and it is tried again only
@@ -140,7 +141,7 @@ class ChildRun:
     async def _insist(self) -> None:
         if not await within(self._clock, PREEMPT_SECONDS, self._concluded):
             log.warning("job %s saved no checkpoint within %.0f s", self._work.job_id, PREEMPT_SECONDS)
-            self._judge(Preempted(0.0))  # whoever supervises ends the child then
+            self._judge(self._timed(Preempted(0.0)))  # whoever supervises ends the child then
 
     async def cancel(self) -> None:
         # A task of its own: a caller who is itself cancelled halfway must not leave the child half ended.
@@ -164,7 +165,7 @@ class ChildRun:
             report = Failed("INTERNAL", "The job named no file as its result or its checkpoint.")
         self._saved = self._saved or isinstance(report, Checkpointed)
         if isinstance(report, Outcome):
-            self._outcome = report
+            self._outcome = self._timed(report)
             self._concluded.set()
         else:
             self._put(report)
@@ -172,12 +173,20 @@ class ChildRun:
     def _check(self, report: Report) -> None:
         """Raises ProtocolError for what central would refuse the node for: a script may have written it itself."""
         epochs, script = self._work.epochs, self._work.script is not None
+        if isinstance(report, Started) and self.started:  # its seconds would count from there
+            raise ProtocolError("a second start")
         if isinstance(report, Progressed) and report.epoch > (epochs if script else max(epochs, report.epochs)):
             raise ProtocolError(f"a point of epoch {report.epoch}, past the last one")
         if isinstance(report, Checkpointed) and not 1 <= report.epoch <= epochs + 1:
             raise ProtocolError(f"a checkpoint of epoch {report.epoch}, of {epochs}")
         if script and (isinstance(report, Linked) or (isinstance(report, Checkpointed) and report.link)):
             raise ProtocolError("a link, and scripts have no chain")
+
+    def _timed(self, outcome: Outcome) -> Outcome:
+        """The outcome with the seconds that a script has run so far. Our own code leaves out what its start took."""
+        if self._work.script is not None and isinstance(outcome, Finished | Preempted):
+            return replace(outcome, compute_seconds=self._clock.monotonic() - self._began)
+        return outcome
 
     def printed(self, source: str, line: str) -> None:
         self._put(Logged("warning" if source == "stderr" else "info", line, source))
@@ -193,7 +202,7 @@ class ChildRun:
         if outcome is None and self._stopping is not None:
             outcome = Cancelled()
         if outcome is None and self._asks_again:
-            outcome = Preempted(self._clock.monotonic() - self._began)
+            outcome = self._timed(Preempted(0.0))
         joules = self._energy.end(self) if self._energy is not None else None
         if isinstance(outcome, Finished):
             outcome = replace(outcome, energy_joules=joules)
