@@ -45,6 +45,7 @@ from cyxwiz.ports.executor import (
     Progressed,
     Report,
     Started,
+    Wanted,
     Work,
 )
 from cyxwiz.runtime.tasks import Tasks, spawn
@@ -179,6 +180,12 @@ class ChildRun:
             raise ProtocolError(f"a point of epoch {report.epoch}, past the last one")
         if isinstance(report, Checkpointed) and not 1 <= report.epoch <= epochs + 1:
             raise ProtocolError(f"a checkpoint of epoch {report.epoch}, of {epochs}")
+        if isinstance(report, Wanted) and not self._work.streamed:
+            raise ProtocolError("which rows it wants, of data that nobody streams")
+        if isinstance(report, Cancelled) and self._stopping is None:
+            raise ProtocolError("that it was cancelled, and nobody did that")
+        if script and isinstance(report, Preempted) and self._stopping is None and not self._may_yield:
+            raise ProtocolError("that it stopped to go on later, unasked and with nothing saved")
         if script and (isinstance(report, Linked) or (isinstance(report, Checkpointed) and report.link)):
             raise ProtocolError("a link, and scripts have no chain")
 
@@ -216,12 +223,15 @@ class ChildRun:
 
     @property
     def _asks_again(self) -> bool:
-        """Whether a script left by itself (`os._exit`) with the status that asks for another run, and may: as
-        `script.run_script` has it."""
+        """Whether a script left by itself (`os._exit`) with the status that asks for another run, and may."""
+        return self._work.script is not None and self._may_yield and self.child.cell.exit_status == AGAIN
+
+    @property
+    def _may_yield(self) -> bool:
+        """Whether the run may end as one that goes on elsewhere: as `script.run_script` has it."""
         gang = self._work.gang
         may = self._saved or self._yielding or self._work.resume is not None
-        may = may or (gang is not None and gang.rank > 0)  # the first member saves for all
-        return self._work.script is not None and may and self.child.cell.exit_status == AGAIN
+        return may or (gang is not None and gang.rank > 0)  # the first member saves for all
 
     def _remove_if_over(self) -> None:
         if self._over and not self._queue:

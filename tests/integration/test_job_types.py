@@ -302,6 +302,9 @@ LINK = {"kind": 0, "step": 1, "loss": 0.5, "weights": "", "link": "", "data": ""
         (FORGED.format("checkpointed", {**SAVED, "link": "0" * 64}), "a link", False),
         (FORGED.format("linked", LINK), "a link", False),
         (FORGED.format("started", {"pid": 1}), "a second start", False),
+        (FORGED.format("cancelled", {}), "nobody did that", False),
+        (FORGED.format("preempted", {"compute_seconds": 0}), "nothing saved", False),
+        (FORGED.format("wanted", {"rows": ""}), "nobody streams", False),
         ("import cyxwiz.job as job\njob.report(2**40, {}, of=2**41)", "below 2^32", False),
     ],
 )
