@@ -38,6 +38,5 @@ def test_no_result_on_the_disk_keeps_a_node_from_its_start(
     (foreign := kept(tmp_path, "foreign", "1")).joinpath(FINISHED).write_text('{"report": []}')
     with caplog.at_level(logging.WARNING):
         hub.recall([nested, *found, foreign, tmp_path / "nothing"])
-    assert hub.knows("first")
-    assert hub.knows("last")
+    assert all(hub.knows(job_id) for job_id in ("first", "long", "last"))
     assert [str(folder) in caplog.text for folder in (nested, foreign, tmp_path / "nothing")] == [True, True, False]
