@@ -201,7 +201,14 @@ class Hub:
                 job.stand(Standing.AWAY)
 
     def reported(self, record: Record, reports: Sequence[pb.Report]) -> None:
-        """Reports that are in the journal now."""
+        """Reports that are in the journal now. They hold without a mirror: what it can't show costs the run nothing."""
+        for report in reports:
+            try:
+                self._show(record, [report])
+            except Exception:
+                log.exception("clients of job %s are not shown a report of its run", record.assign.job_id)
+
+    def _show(self, record: Record, reports: Sequence[pb.Report]) -> None:
         job = self._jobs.get(record.assign.job_id)
         if job is None or job.record is not record:
             return

@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 
 from cyxwiz.compute.p2p.hub import FINISHED, Hub
+from cyxwiz.compute.runs import Record
+from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.runtime.clock import SystemClock
 
 JOB = "j" * 8
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    return Record(pb.Assign(job_id=JOB, owner_id="owner"), tmp_path)
 
 
 @pytest.fixture
@@ -40,3 +47,15 @@ def test_no_result_on_the_disk_keeps_a_node_from_its_start(
         hub.recall([nested, *found, foreign, tmp_path / "nothing"])
     assert all(hub.knows(job_id) for job_id in ("first", "long", "last"))
     assert [str(folder) in caplog.text for folder in (nested, foreign, tmp_path / "nothing")] == [True, True, False]
+
+
+async def test_a_report_that_can_not_be_shown_costs_neither_the_run_nor_the_next(
+    hub: Hub, record: Record, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.taken(record)
+    broken = pb.Report(job_id=JOB, finished=pb.Finished())  # names no file
+    failed = pb.Report(job_id=JOB, failed=pb.Failed(code="INVALID", message="no"))
+    hub.reported(record, [broken, failed])
+    assert "not shown" in caplog.text
+    updates, _ = (await hub.find(JOB)).after(0)
+    assert [update.error.error_code for update in updates] == ["INVALID"]
