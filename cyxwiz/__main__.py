@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
+    # gRPC's own notes on standard error are no lines of a log, and help nobody who types commands.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from cyxwiz.cli.arguments import split
 
     options, rest, wrong = split(sys.argv[1:])

@@ -22,8 +22,10 @@ from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.central_link import CentralLink
 from cyxwiz.ports.clock import Clock
 from cyxwiz.runtime.clock import SystemClock
+from cyxwiz.runtime.tasks import Tasks, spawn
 
 if TYPE_CHECKING:
+    from cyxwiz.compute.agent import Agent
     from cyxwiz.compute.agent_settings import AgentSettings
     from cyxwiz.compute.hardware.sampler import Sensors
     from cyxwiz.compute.kernels.pool import KernelPool
@@ -38,6 +40,7 @@ from cyxwiz.app.parts import LOCAL_TOKEN, Running, bound, enter, lock
 log = logging.getLogger(__name__)
 
 UPLINK_SECONDS, UPLINK_BYTES = 0.5, 4 << 20  # what measuring the way to central may take
+ANSWER_SECONDS = 10.0  # how long a start waits for central's first answer
 
 
 async def start_node(
@@ -114,7 +117,26 @@ async def start_node(
     await enter(stack, running, agent, config.server.stop_grace_seconds)
     if core is None and settings.gang_address:  # what is beside central has no way to it that could be measured
         await enter(stack, running, Uplink(agent, clock, partial(_uplink, config)), 1.0)
+    if core is None:  # beside central it is known, and people wait for central's doors
+        await _first_answer(agent, running.stop)
     running.ready["node_id"] = identity.node_id
+
+
+async def _first_answer(agent: Agent, stop: asyncio.Event) -> None:
+    """Until central has taken the node in. A central that can't be reached or is silent keeps no node from its start.
+
+    Raises:
+        CyxError: central refuses the node.
+    """
+    tasks = Tasks()
+    death = spawn(agent.died(), name="node's death", group=tasks)
+    others = [spawn(each.wait(), name="first answer", group=tasks) for each in (agent.connected, agent.dialled, stop)]
+    try:
+        await asyncio.wait([death, *others], timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if death.done():
+            raise death.result()
+    finally:
+        await tasks.aclose()
 
 
 async def _door(

@@ -67,7 +67,12 @@ async def run(
         collecting.as_usual()
         if on_ready is not None:
             await on_ready(running.ready)
-        status = await _until_stopped(stop, running.services)
+        status = 1
+        try:
+            status = await _until_stopped(stop, running.services)
+        finally:
+            if status and ready_file is not None:
+                ready_file.unlink(missing_ok=True)  # nobody finds doors by it that are shut
         stop.set()
         if core is not None:
             await _take_nothing_new(core, running.services)

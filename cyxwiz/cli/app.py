@@ -27,7 +27,7 @@ from cyxwiz.cli import (
 )
 from cyxwiz.cli.arguments import OUTPUTS, Options
 from cyxwiz.cli.process import COMPLETE, know_shells
-from cyxwiz.cli.session import INTERRUPTED, TERMINATED, Session, fail, unexpected
+from cyxwiz.cli.session import INTERRUPTED, TERMINATED, Session, drop_output, fail, unexpected, writing_output
 from cyxwiz.domain.errors import Code, CyxError, invalid
 
 EPILOG = "The options above are taken before and after a command. Exit status: 0 done, 1 failed, 2 bad usage, "
@@ -82,7 +82,8 @@ def run_command(options: Options, args: Sequence[str], wrong: str | None = None)
         if COMPLETE in os.environ:
             know_shells()
         status = _invoke(Session(options), args)
-        sys.stdout.flush()
+        with writing_output():
+            sys.stdout.flush()
         return status
     except CyxError as error:
         if options.debug:
@@ -93,8 +94,7 @@ def run_command(options: Options, args: Sequence[str], wrong: str | None = None)
     except asyncio.CancelledError:
         return TERMINATED  # a command that was told to end, and has put away what it started
     except BrokenPipeError:
-        # The reader of the output went away: nothing is left to say, and Python must not try at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()  # its reader went away: nothing is left to say
         return 1
     except Exception as error:
         return _not_foreseen(options, error)
@@ -122,4 +122,6 @@ def _not_foreseen(options: Options, error: Exception) -> int:
         return fail(options, CyxError(Code.INVALID, str(error)))
     if options.debug:
         raise error
+    if isinstance(error, OSError) and error.filename is not None:
+        return fail(options, invalid(f"{error.filename}: {error.strerror}"))
     return unexpected(options, error)

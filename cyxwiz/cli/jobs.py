@@ -59,6 +59,10 @@ def submit(
         raise invalid("--p2p jobs are paid out of your balance: leave --wallet out")
     keypair = Keypair.read(wallet) if wallet else None
     given = sets or []
+    if download:
+        from cyxwiz.client.blobs import make_folder
+
+        make_folder(download)
     if p2p:
         submit_p2p(here, file, given, way=way, download=download, key=idempotency_key)
         return
@@ -75,13 +79,10 @@ def submit(
             here.note("its node waits for a client that streams the data: submit --p2p is one")
         if not (watch or wait or download):
             return made, False
-        if not watch:
-            here.note(f"job {made['id']} submitted")
-        final = await _follow(client, made["id"], shown=watch)
+        here.note(f"job {made['id']} submitted")
+        final = await _follow(here, client, made["id"], shown=watch)
         if download and final["status"] == "completed":
-            with live.transfer() as progress:
-                for path in await client.download(made["id"], download, progress):
-                    here.note(f"saved {path}")
+            await _save(here, client, made["id"], download)
         return final, True
 
     document, ended = here.ask(work)
@@ -107,19 +108,26 @@ def _placed(error: CyxError, file: Path, sets: Sequence[str]) -> CyxError:
     return CyxError(error.code, f"{file}:{line}: {error.message}", details, retryable=error.retryable)
 
 
-async def _follow(client: Client, job_id: str, *, shown: bool) -> Json:
+async def _follow(here: Session, client: Client, job_id: str, *, shown: bool) -> Json:
     """The job object at its end; `shown` with all that happens before."""
-    if not shown:
-        return await client.wait(job_id)
     from cyxwiz.client import FROM_START
 
     job: Json = {}
-    with live.JobView() as view:
-        async with aclosing(client.watch(job_id, FROM_START)) as updates:
-            async for update in updates:
-                job = update["job"]
-                view.update(update)
+    with here.following(job_id):
+        if not shown:
+            return await client.wait(job_id)
+        with live.JobView() as view:
+            async with aclosing(client.watch(job_id, FROM_START)) as updates:
+                async for update in updates:
+                    job = update["job"]
+                    view.update(update)
     return job
+
+
+async def _save(here: Session, client: Client, job_id: str, directory: Path) -> None:
+    with live.transfer() as progress:
+        for path in await client.download(job_id, directory, progress):
+            here.note(f"saved {path}")
 
 
 def _exit_as(job: Json) -> None:
@@ -155,7 +163,7 @@ def show_job(context: typer.Context, job: Job) -> None:
 def watch(context: typer.Context, job: Job) -> None:
     """Follow a job until it ends."""
     here = session(context)
-    final = here.ask(lambda client: _follow(client, job, shown=True))
+    final = here.ask(lambda client: _follow(here, client, job, shown=True))
     here.show(final, show.job)
     _exit_as(final)
 
@@ -267,9 +275,7 @@ def result(
     async def work(client: Client) -> Json:
         document = await client.result(job)
         if download:
-            with live.transfer() as progress:
-                for path in await client.download(job, download, progress):
-                    here.note(f"saved {path}")
+            await _save(here, client, job, download)
         return document
 
     here.show(here.ask(work), show.result)

@@ -67,10 +67,13 @@ class JobView:
 
     def update(self, update: Json) -> None:
         self._job = update["job"]
-        if self._plain:
+        goes_on = self._job["status"] in ("pending", "assigned", "running")
+        if self._plain and goes_on:
             self._say_state()
         for point in update["metrics"]:
             self._add(point)
+        if self._plain and not goes_on:  # it came after all that
+            self._say_state()
         if self._live is not None:
             self._live.update(self._picture())
 

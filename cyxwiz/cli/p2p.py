@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +30,19 @@ def submit_p2p(
         job, data = prepared(dict(await client.prepare(file, sets)), file.parent)
         made = await client.submit(job, key)
         here.note(f"job {made['id']} submitted")
-        async with P2PSession(client, made["id"], way=way, data=data) as session:
-            here.note(_connected(session))
-            await session.send_job()
-            try:
-                complete = await _follow(here, session, made)
-            except CyxError as error:
-                if error.code is not Code.CONFLICT:
-                    raise
-                here.note(error.message)  # it ended, and its node has nothing of it: central says how
-                complete = {}
-            final = await client.wait(made["id"])
+        async with AsyncExitStack() as stack:
+            with here.following(made["id"]):
+                session = await stack.enter_async_context(P2PSession(client, made["id"], way=way, data=data))
+                here.note(_connected(session))
+                await session.send_job()
+                try:
+                    complete = await _follow(here, session, made)
+                except CyxError as error:
+                    if error.code is not Code.CONFLICT:
+                        raise
+                    here.note(error.message)  # it ended, and its node has nothing of it: central says how
+                    complete = {}
+                final = await client.wait(made["id"])
             if download and complete.get("success"):
                 with live.transfer() as progress:
                     name = Path(complete["weights_location"]).name

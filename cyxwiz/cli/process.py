@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -59,10 +60,12 @@ def show_config(context: typer.Context, file: File = None, sets: Sets = None) ->
     loaded = load_settings(file, sets)
     rows = [{"key": key, "value": value, "origin": origin} for key, value, origin in loaded.rows()]
     here = session(context)
-    here.show(
-        {"settings": rows},
-        lambda _: show.table(("Setting", "Value", "From"), ((r["key"], r["value"], r["origin"]) for r in rows)),
-    )
+
+    def tell(_: Any) -> None:
+        cells = ((r["key"], "unset" if r["value"] is None else json.dumps(r["value"]), r["origin"]) for r in rows)
+        show.table(("Setting", "Value", "From"), cells)
+
+    here.show({"settings": rows}, tell)
 
 
 @config.command("check")

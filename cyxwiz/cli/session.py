@@ -10,7 +10,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cyxwiz.cli.arguments import Options
@@ -40,8 +41,6 @@ class Session:
         return self.options.output != "table"
 
     def client(self) -> Client:
-        # gRPC's own notes on standard error help nobody who types commands.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from cyxwiz.client import Client
 
         chosen = self.options
@@ -65,24 +64,54 @@ class Session:
 
     def show(self, document: Any, table: Callable[[Any], None]) -> None:
         """The one document of a command: for a program as it is, for a person as `table` prints it."""
-        if self.options.output == "json":
-            print(json.dumps(document, indent=2, ensure_ascii=False))
-        elif self.options.output == "yaml":
-            import yaml
+        with writing_output():
+            if self.options.output == "json":
+                print(json.dumps(document, indent=2, ensure_ascii=False))
+            elif self.options.output == "yaml":
+                import yaml
 
-            print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
-        else:
-            table(document)
+                print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
+            else:
+                table(document)
 
     def note(self, text: str) -> None:
         """Something for a person to know beside the document."""
         print("\n".join(map(plain, text.split("\n"))), file=sys.stderr)
+
+    @contextmanager
+    def following(self, job_id: str) -> Iterator[None]:
+        """While a command waits for a job's end: who interrupts it is told that the job, which costs money, goes on."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.note(
+                f"job {job_id} has not ended: `cyxwiz jobs watch {job_id}` follows it, "
+                f"`cyxwiz jobs cancel {job_id}` ends it"
+            )
+            raise
 
 
 def session(context: typer.Context) -> Session:
     found = context.find_root().obj
     assert isinstance(found, Session)
     return found
+
+
+@contextmanager
+def writing_output() -> Iterator[None]:
+    """While standard output is written: a disk that has no room for it is told as such, as EXHAUSTED."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise CyxError(Code.EXHAUSTED, f"Standard output can't be written: {error.strerror}", retryable=False) from None
+
+
+def drop_output() -> None:
+    """What is still to be written goes nowhere: Python would try again at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(options: Options, error: CyxError) -> int:

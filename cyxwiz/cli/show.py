@@ -120,9 +120,17 @@ def pairs(rows: Iterable[tuple[str, Any]]) -> None:
         _print(Text.assemble((f"{name:<{width}}  ", "dim"), (cell, COLOURS.get(cell, ""))))
 
 
+def fields(document: Json) -> Iterable[tuple[str, Any]]:
+    """What an object tells, each amount once and with its currency: `X_units` beside `X` is for programs."""
+    for name, value in document.items():
+        if value is None or (name.endswith("_units") and name.removesuffix("_units") in document):
+            continue
+        yield name, f"{value} CYXWIZ" if f"{name}_units" in document else value
+
+
 def record(document: Json) -> None:
     """Any object, field by field."""
-    pairs((name.replace("_", " "), value) for name, value in document.items() if value is not None)
+    pairs((name.replace("_", " "), value) for name, value in fields(document))
 
 
 def paged(document: Json, name: str) -> None:
@@ -176,7 +184,6 @@ def jobs(document: Json) -> None:
 
 
 def job(document: Json) -> None:
-    reason, error = _why(document)
     pairs(
         row
         for row in (
@@ -184,8 +191,8 @@ def job(document: Json) -> None:
             ("name", document["name"]),
             ("status", document["status"]),
             ("phase", document["phase"]),
-            ("reason", reason),
-            ("error", error),
+            ("reason", document["reason"]),
+            ("error", _error(document)),
             ("progress", f"{percent(document['progress'])} (epoch {document['current_epoch']}/{document['epochs']})"),
             ("metrics", _summary(document["metrics"])),
             ("data set", document["dataset_uri"]),
@@ -201,14 +208,9 @@ def job(document: Json) -> None:
     )
 
 
-def _why(document: Json) -> tuple[str | None, str | None]:
-    """(the reason for a job's state, its error): a cancel is no error, whatever words came with it."""
-    error = document.get("error")
-    if not error:
-        return document["reason"], None
-    if document["status"] == "cancelled":
-        return document["reason"] or error["message"], None
-    return document["reason"], ": ".join(part for part in (error["code"], error["message"]) if part)
+def _error(document: Json) -> str | None:
+    error = document["error"]
+    return ": ".join(part for part in (error["code"], error["message"]) if part) if error else None
 
 
 def _cost(document: Json) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cyxwiz.cli.show import links, paged, pairs, percent, plain, size, table, when
+from cyxwiz.cli.show import fields, links, paged, pairs, percent, plain, size, table, when
 
 Json = Mapping[str, Any]
 
@@ -34,13 +34,9 @@ def nodes(document: Json) -> None:
 
 
 def node(document: Json) -> None:
-    hidden = ("devices", "hardware_unknown", "legacy", "load", "reputation_account", "stake_units", "links")
+    hidden = ("devices", "hardware_unknown", "legacy", "load", "reputation_account", "links")
     hidden += ("pricing", "price_per_hour")  # `_prices` tells both
-    pairs(
-        (name.replace("_", " "), _field(name, value))
-        for name, value in document.items()
-        if name not in hidden and value is not None
-    )
+    pairs((name.replace("_", " "), _field(name, value)) for name, value in fields(document) if name not in hidden)
     if document["devices"]:
         table(
             ("Device", "Name", "Memory", "Free", "Units", "Driver", "CUDA", "Capability", "PCIe"),
@@ -67,8 +63,6 @@ def _field(name: str, value: Any) -> Any:
         return size(value)
     if name == "uptime":
         return percent(value)
-    if name == "stake":
-        return f"{value} CYXWIZ"
     return _score(value) if name == "reputation" else value
 
 

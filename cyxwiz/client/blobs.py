@@ -12,7 +12,8 @@ import os
 import re
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,22 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 256 * 1024
 Progress = Callable[[str, int, int], None]
 """(name, bytes so far, bytes in all)"""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the disk refuses (rights, room, a file where a folder should be) becomes INVALID with the path."""
+    try:
+        yield
+    except OSError as error:
+        raise invalid(f"{path} can't be written: {error.strerror or error}", field="path") from None
+
+
+def make_folder(directory: Path) -> None:
+    """Makes a folder where it is missing, and tries it: before what is to lie there is paid for. Raises INVALID."""
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
 
 
 async def push(client: Client, stub: Any, path: Path, progress: Progress | None) -> dict[str, Any]:
@@ -110,6 +127,11 @@ async def pull(client: Client, stub: Any, sha256: str, path: Path, progress: Pro
         raise invalid(f"{path} is a folder; name a file", field="path")
     if path.is_file() and (await asyncio.to_thread(_hash_file, path))[0] == sha256:
         return path
+    with writing(path):
+        return await _pull(client, stub, sha256, path, progress)
+
+
+async def _pull(client: Client, stub: Any, sha256: str, path: Path, progress: Progress | None) -> Path:
     await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{sha256[:12]}.part")
     resumed = await client.guarded(lambda: _fetch(client, stub, sha256, path.name, partial, progress), long=True)

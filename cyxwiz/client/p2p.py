@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import grpc
 
+from cyxwiz.client.blobs import writing
 from cyxwiz.client.client import ENDED, Client, Json
 from cyxwiz.client.engine import LocalData, no_data
 from cyxwiz.client.errors import is_passing, rebuild
@@ -273,9 +274,12 @@ class P2PSession:
 
         Raises:
             CyxError: INTERNAL when what arrived is not what `result_hash` (sha256:…) names; NOT_FOUND, CONFLICT as the
-                node says; UNAVAILABLE when it stays away.
+                node says; UNAVAILABLE when it stays away; INVALID where the disk does not take it.
         """
-        path = Path(path)
+        with writing(Path(path)):
+            return await self._download(Path(path), result_hash, progress, chunk_size)
+
+    async def _download(self, path: Path, result_hash: str, progress: Progress | None, chunk_size: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{(result_hash or self.job_id)[-12:]}.part")
         wait = Patience(PATIENCE_SECONDS)

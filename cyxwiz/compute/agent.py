@@ -96,8 +96,7 @@ class Agent(Service):
         self._runner = Runner(
             executor, journal, self._files, self._data, clock, limits, identity, self._p2p, self._tell, self._packages
         )
-        self._beat_at = self._round_trip = 0.0
-        self._heard_at = 0.0
+        self._beat_at = self._round_trip = self._heard_at = 0.0
         self._draining = False
         self._welcomed = False  # on the present stream, or the last one
         self._timeout = 30.0
@@ -105,6 +104,7 @@ class Agent(Service):
         self._leftovers = Leftovers(self.jobs_directory, settings.keep_results_seconds, clock, self._p2p.swept)
         self._done: deque[Key] = deque(maxlen=1000)  # an Assign that comes twice is not run twice
         self.connected = asyncio.Event()  # welcomed at least once
+        self.dialled = asyncio.Event()  # a dial came to its end, welcomed or not
 
     @property
     def jobs_directory(self) -> Path:
@@ -129,6 +129,7 @@ class Agent(Service):
         try:
             while not self.stopping.is_set():
                 welcomed = await self._connect_once()
+                self.dialled.set()
                 wait = RECONNECT_SECONDS[0] if welcomed else min(longest, wait * 2)
                 await self.idle(wait * (0.5 + self._jitter()))
         finally:
@@ -142,19 +143,20 @@ class Agent(Service):
     async def _recall(self) -> None:
         """What an earlier life left: results not yet acknowledged are sent, runs that died with it are forgotten."""
         for lease in await self._journal.leases():
-            token = token_of(lease.assign)
             directory = self._directory(lease.assign)
+            record = Record(lease.assign, directory, lease.last_seq, lease.acked_seq, ended=True)
             if not lease.ended:
-                await self._journal.forget(lease.assign.job_id, token)
+                await self._journal.forget(*record.key)
                 self._leftovers.remove(directory)
                 continue
-            record = Record(lease.assign, directory, lease.last_seq, lease.acked_seq, ended=True)
             self._records[record.key] = record
         owed = {record.directory for record in self._records.values()}
         found = [each for each in self._leftovers.found() if each not in owed]
         for each in found:
             self._leftovers.keep(each, stale=not (each / FINISHED).exists())
         self._p2p.recall([*found, *owed])
+        for record in self._records.values():
+            self._p2p.owes(record, await self._journal.unacknowledged(*record.key, record.last_seq - 1))
 
     async def stop(self, grace: float = 5.0) -> None:
         """Takes nothing new, lets runs save themselves and results go out within `grace`, ends the rest; says good-bye.
@@ -176,8 +178,7 @@ class Agent(Service):
                 if record.run is not None:
                     await record.run.cancel()
         if self._session is not None:
-            left = max(FLUSH_SECONDS, deadline - self._clock.monotonic())
-            await self._until(lambda: not self._owed, left)
+            await self._until(lambda: not self._owed, max(FLUSH_SECONDS, deadline - self._clock.monotonic()))
             if self._owed:
                 log.warning("%d results are not sent yet: they are at the next start", len(self._owed))
             elif (session := self._session) is not None and self._welcomed:  # it may be gone after the wait
@@ -388,8 +389,7 @@ class Agent(Service):
         record = Record(assign, self._directory(assign))
         if record.key in self._records or record.key in self._done:
             return
-        reason = self._why_full()
-        if reason:
+        if reason := self._why_full():
             refusal = pb.Refusal(job_id=assign.job_id, token=assign.token, message=reason)
             await session.send(pb.NodeMessage(refusal=refusal))
             return
@@ -474,6 +474,7 @@ class Agent(Service):
         except CyxError as error:  # what stays in the journal is sent once more after a restart, and passed over
             log.warning("an acknowledgement for job %s is not journalled: %s", ack.job_id, error.message)
         record.acknowledged(ack.seq)
+        self._p2p.confirmed(record)
         if record.settled and record.ended:
             spawn(self._forget(record), name=f"forget {ack.job_id}", group=self._tasks)
 
@@ -484,7 +485,7 @@ class Agent(Service):
         self._done.append(record.key)
         while True:
             try:
-                await self._journal.forget(record.assign.job_id, record.key[1])
+                await self._journal.forget(*record.key)
                 break
             except CyxError as error:
                 log.warning("job %s stays in the journal for now: %s", record.assign.job_id, error.message)

@@ -7,10 +7,11 @@ source to be built, so that no code of a package runs. pip itself is the node's.
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cyxwiz.compute.archive import tar
@@ -21,13 +22,19 @@ from cyxwiz.ports.executor import Finished, Logged, Report, Work
 LOCK = "requirements.lock"
 WHEELS = "wheels"  # the folder beside it, where the index is one of the node's
 _TOLD_LINES = 20
+_UNREACHED = re.compile(
+    r"connection broken|Connection refused|Max retries exceeded|Read timed out|SSLError|ssl certificate"
+    r"|HTTP error 5\d\d|5\d\d Server Error"
+)
+_ANSWERED = re.compile(r"from versions: (?!none)|DO NOT MATCH THE HASHES")  # which no index does that is away
 
 
 def install(work: Work, send: Callable[[Report], None]) -> Finished:
     """`out/packages.tar`, of what lies below `work.source`.
 
     Raises:
-        CyxError: UNSUPPORTED (retryable) on a node without pip; INVALID with pip's words when it fails.
+        CyxError: UNSUPPORTED (retryable) on a node without pip; UNAVAILABLE when the index can't be reached; INVALID,
+            also retryable, when pip fails otherwise, both with its words.
     """
     began = time.perf_counter()
     assert work.source is not None
@@ -48,12 +55,20 @@ def install(work: Work, send: Callable[[Report], None]) -> Finished:
     for line in lines[-_TOLD_LINES:]:
         send(Logged("info", line, "pip"))
     if done.returncode != 0:
-        errors = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
-        why = " ".join(errors)[:800]
-        raise CyxError(Code.INVALID, f"The packages of requirements can't be installed: {why}", retryable=True)
+        raise failure(lines)
     folder = work.work_dir / "out"
     folder.mkdir(exist_ok=True)
     return Finished((artefact(tar(target, folder / "packages.tar")),), {}, 1, time.perf_counter() - began)
+
+
+def failure(lines: Sequence[str]) -> CyxError:
+    """What pip's lines say went wrong: with the lock file or, what its owner can't mend, with the way to the index."""
+    errors = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
+    unreached = [line for line in lines if _UNREACHED.search(line)]
+    if unreached and not any(map(_ANSWERED.search, errors)):
+        return CyxError(Code.UNAVAILABLE, f"This node does not reach its index of packages: {unreached[-1][:800]}")
+    why = " ".join(errors)[:800]
+    return CyxError(Code.INVALID, f"The packages of requirements can't be installed: {why}", retryable=True)
 
 
 def _command(index: str, source: Path) -> list[str]:

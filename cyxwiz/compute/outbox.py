@@ -71,7 +71,9 @@ class Outbox:
             failed = pb.Failed(code=str(Code.INTERNAL), message=f"Its result was not stored: {why}", retryable=True)
             # Central would not have the files, and which ones there are is a script's choice.
             failed.by_script = record.assign.HasField("script") and isinstance(error, CyxError)
-            return pb.Report(
+            record.instead = pb.Report(
                 job_id=report.job_id, token=report.token, seq=report.seq, at_ms=report.at_ms, failed=failed
             )
+            return record.instead
+        record.instead = None
         return report

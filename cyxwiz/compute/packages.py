@@ -17,7 +17,7 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 MAX_SECONDS = 1800.0
 MEMORY_BYTES = 2 << 30  # pip holds a wheel in memory while it unpacks it
 POLL_SECONDS = 0.5
+Tell = Callable[[str], Awaitable[None]]
 _INFO = "environment.json"
 _MAKING = ".making"  # of the folder in which one is made
 
@@ -68,6 +69,7 @@ def _nothing() -> None:
 @dataclass(slots=True)
 class _Build:
     task: asyncio.Task[CyxError | None]
+    lines: Sequence[str]  # what pip said
     waiting: int = 0
 
 
@@ -83,12 +85,15 @@ class Packages:
         for stale in folder.glob(f"*{_MAKING}"):
             shutil.rmtree(stale, ignore_errors=True)
 
-    async def hold(self, lock: str, wanted: Callable[[], bool], seconds: float | None) -> Environment:
-        """The environment of a lock, made now if it is not there.
+    async def hold(
+        self, lock: str, wanted: Callable[[], bool], seconds: float | None, tell: Tell | None = None
+    ) -> Environment:
+        """The environment of a lock, made now if it is not there; `tell` gets what pip says then.
 
         Raises:
-            CyxError: INVALID for a lock that leaves something open, or that can't be installed; CONFLICT once it is not
-                `wanted`; TIMEOUT after `seconds`; EXHAUSTED for one that is larger than all that the node keeps.
+            CyxError: INVALID for a lock that leaves something open, or that can't be installed; UNAVAILABLE when the
+                index can't be reached; CONFLICT once it is not `wanted`; TIMEOUT after `seconds`; EXHAUSTED for one
+                that is larger than all that the node keeps.
         """
         check_lock(lock)
         key = environment_key(lock)
@@ -96,7 +101,7 @@ class Packages:
         self._held[key] += 1  # from now on, so that no other build makes its room of it
         try:
             if fresh:
-                await self._made(key, lock, wanted, min(seconds or MAX_SECONDS, MAX_SECONDS))
+                await self._made(key, lock, wanted, min(seconds or MAX_SECONDS, MAX_SECONDS), tell)
         except BaseException:
             self._give_back(key)
             raise
@@ -110,11 +115,12 @@ class Packages:
     def _give_back(self, key: str) -> None:
         self._held[key] -= 1
 
-    async def _made(self, key: str, lock: str, wanted: Callable[[], bool], seconds: float) -> None:
+    async def _made(self, key: str, lock: str, wanted: Callable[[], bool], seconds: float, tell: Tell | None) -> None:
         build = self._builds.get(key)
         if build is None:
-            task = spawn(self._make(key, lock, seconds), name=f"packages {key}", group=self._tasks)
-            build = self._builds[key] = _Build(task)
+            lines: list[str] = []
+            task = spawn(self._make(key, lock, seconds, lines), name=f"packages {key}", group=self._tasks)
+            build = self._builds[key] = _Build(task, lines)
             task.add_done_callback(lambda _: self._builds.pop(key, None))
         build.waiting += 1
         try:
@@ -122,6 +128,9 @@ class Packages:
                 await asyncio.wait({build.task}, timeout=POLL_SECONDS)
                 if not wanted():
                     raise conflict("The packages are not wanted any more: their job has ended")
+            if tell is not None:
+                for line in build.lines:
+                    await tell(line)
             if build.task.cancelled():
                 raise CyxError(Code.UNAVAILABLE, "The packages were not installed: the node is stopping.")
             if (error := build.task.result()) is not None:
@@ -131,12 +140,12 @@ class Packages:
             if not build.waiting and not build.task.done():
                 build.task.cancel()
 
-    async def _make(self, key: str, lock: str, seconds: float) -> CyxError | None:
+    async def _make(self, key: str, lock: str, seconds: float, lines: list[str]) -> CyxError | None:
         """Makes one; what went wrong, if anything did."""
         making = self._folder / f"{key}{_MAKING}"
         try:
             await asyncio.to_thread(self._prepare, making, lock)
-            archive = await self._install(key, making, seconds)
+            archive = await self._install(key, making, seconds, lines)
             size = await asyncio.to_thread(self._unpack, making, archive)
             await self._make_room(size, making / "removed")
             await asyncio.to_thread(self._enter, key, making)
@@ -163,7 +172,7 @@ class Packages:
             if re.sub(r"[-_.]+", "-", wheel.name.partition("-")[0].lower()) in names:
                 shutil.copyfile(wheel, source / WHEELS / wheel.name)
 
-    async def _install(self, key: str, making: Path, seconds: float) -> Path:
+    async def _install(self, key: str, making: Path, seconds: float, lines: list[str]) -> Path:
         log.info("packages %s are installed from %s", key, urlsplit(self._settings.index).hostname or "a folder")
         work = making / "work"
         run = await self._executor.start(
@@ -190,7 +199,7 @@ class Packages:
         try:
             async for report in run.reports():
                 if isinstance(report, Logged):
-                    log.debug("packages %s: %s", key, report.message)
+                    lines.append(report.message)
                 elif isinstance(report, Finished):
                     ended = True
                     return report.artefacts[0].path

@@ -70,6 +70,7 @@ class Record:
     ended: bool = False
     dropped: bool = False  # central told us to stop: nothing more is reported
     run: Run | None = None
+    instead: pb.Report | None = None  # what was sent in place of its result, whose files could not be stored
     preempted: str = ""  # why the run is to save itself and stop
     data: Data | None = None  # what was fetched for it
     feed: Feed | None = None  # of data that its owner streams
@@ -296,9 +297,9 @@ class Runner:
             run.preempt()
         return run
 
-    async def _note(self, record: Record, level: str, text: str) -> None:
+    async def _note(self, record: Record, level: str, text: str, source: str = "node") -> None:
         """A line of the node's own in the job's log."""
-        await self._write(record, self._messages(record, Logged(level, text, "node")), ends=False)
+        await self._write(record, self._messages(record, Logged(level, text, source)), ends=False)
 
     def _gang(self, assign: pb.Assign) -> Gang | None:
         if not assign.HasField("gang"):
@@ -311,8 +312,8 @@ class Runner:
     async def _hold_packages(self, record: Record, seconds: float | None) -> None:
         if self._packages is None:
             raise CyxError(Code.UNSUPPORTED, "This node installs no packages (node.requirements).", retryable=True)
-        made = await self._packages.hold(record.assign.requirements, lambda: not record.dropped, seconds)
-        record.environment = made
+        lock, tell = record.assign.requirements, partial(self._note, record, "info", source="pip")
+        record.environment = made = await self._packages.hold(lock, lambda: not record.dropped, seconds, tell)
         told = f"The packages {'were installed' if made.fresh else 'were on this node'}: {made.size} bytes"
         await self._note(record, "info", told)
 
@@ -441,8 +442,7 @@ class Runner:
             message.failed.code, message.failed.message = report.code, report.message
             message.failed.retryable, message.failed.by_script = report.retryable, report.by_script
         elif isinstance(report, Preempted):
-            preempted = pb.Preempted(reason=record.preempted, compute_seconds=report.compute_seconds)
-            message.preempted.CopyFrom(preempted)
+            message.preempted.reason, message.preempted.compute_seconds = record.preempted, report.compute_seconds
         else:
             message.cancelled.SetInParent()
         return [message]

@@ -45,8 +45,8 @@ class Loaded:
             value = getattr(value, part)
         return _refusal(key, value, why, self.origins)
 
-    def rows(self) -> Iterable[tuple[str, str, str]]:
-        """(key, value, origin) of every setting; secrets, and passwords in URLs, are masked."""
+    def rows(self) -> Iterable[tuple[str, Any, str]]:
+        """(key, value as JSON has it, origin) of every setting; secrets, and passwords in URLs, are masked."""
         for section, kind in sections().items():
             part: Any = self.config
             for each in section.split("."):
@@ -56,8 +56,16 @@ class Loaded:
                 if key in SECRETS and value is not None:
                     shown = MASK
                 else:
-                    shown = without_password(json.dumps(value, default=str)) if value is not None else "unset"
+                    shown = _without_passwords(json.loads(json.dumps(value, default=str)))
                 yield key, shown, self.origins.get(key, "default")
+
+
+def _without_passwords(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_passwords(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _without_passwords(each) for name, each in value.items()}
+    return without_password(value) if isinstance(value, str) else value
 
 
 def without_password(text: str) -> str:

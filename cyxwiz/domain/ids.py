@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NewType
 
-from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.errors import CyxError, invalid
 
 JobId = NewType("JobId", str)
 NodeId = NewType("NodeId", str)
@@ -60,6 +60,16 @@ def parse_engine_job_id(text: str) -> str:
     if mark and not (seconds.isascii() and seconds.isdigit() and len(seconds) <= 20):
         raise invalid(f"Invalid job ID: {text[:64]!r} is not a UUID", kind="job")
     return parse_job_id(ident) + mark + seconds
+
+
+def engine_job(text: str) -> str:
+    """The id of the job that an engine names: of its own name for a further job a UUID, the same for the same name.
+    Anything else is as it was, also what is no id."""
+    try:
+        ident, mark, seconds = parse_engine_job_id(text).partition("_")
+    except CyxError:
+        return text
+    return str(uuid.uuid5(uuid.UUID(ident), seconds)) if mark else text
 
 
 def parse_node_id(text: str) -> NodeId:

@@ -60,7 +60,7 @@ class Kind(StrEnum):
     SLASHED = "slashed"  # part of its stake was set aside for that, lost or given back
     COMPLAINT = "complaint"  # from a user whose job it had
     USER_FAULT = "user_fault"  # the script, the data or the settings of the job
-    UNREACHABLE = "unreachable"  # the job's data, by an address that its owner chose
+    UNREACHABLE = "unreachable"  # the job's data, by an address that its owner chose, or the index of its packages
     LOST_PEER = "lost_peer"  # another member of its gang went away
     OUTAGE = "outage"  # most nodes went silent at once
     BAN = "ban"

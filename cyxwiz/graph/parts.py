@@ -23,7 +23,6 @@ EPS = Param("float", 1e-8, 0.0, 1.0, above=True, aliases=("epsilon",))
 TEST_SPLIT = Param("float", 0.0, 0.0, 0.9, aliases=("test_fraction",), meaning="held out until the end")
 VALIDATION_SPLIT = Param("float", 0.2, 0.0, 0.9, aliases=("val_split", "validation_fraction"))
 SHUFFLE = Param("bool", True)
-PENALTY = Param("float", 0.0, 0.0, 1e6)
 
 _STEP: dict[str, Param] = {"learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
 _MOMENTS: dict[str, Param] = {**_STEP, "beta1": BETA1, "beta2": BETA2, "eps": EPS}

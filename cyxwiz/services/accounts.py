@@ -431,7 +431,9 @@ class Accounts:
 
 def spend_join_token(tx: Tx, text: str) -> UserId:
     """The owner under whom a node joins with this token, which has one use less afterwards."""
-    token = tx.join_token_by_digest(digest(text)) if text else None
+    if not text:
+        raise _unauthenticated("No join token: set node.join_token_file; `cyxwiz node token create` makes a token")
+    token = tx.join_token_by_digest(digest(text))
     if token is None or token.revoked_at:
         raise _unauthenticated("Unknown or revoked join token; make one with `cyxwiz node token create`")
     if token.expires_at and token.expires_at <= tx.now:

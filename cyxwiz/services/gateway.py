@@ -65,7 +65,7 @@ class _Session:
     send: Sender
     given: set[Key] = field(default_factory=set[Key])  # what the node has, as far as it was told or said itself
     asked: set[Key] = field(default_factory=set[Key])  # told to save and stop
-    aside: set[Key] = field(default_factory=set[Key])  # given back; what becomes of their jobs is told
+    aside: set[Key] = field(default_factory=set[Key])  # given back, or told to stop; what becomes of their jobs is told
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # reports are taken, or what they changed is settled
     leaving: bool = False  # it has said good-bye
     relay: RelayLink | None = None
@@ -375,12 +375,13 @@ class NodeGateway:
                 await self._store.write(lambda tx: self._end_wrong(tx, session.node.id, key, refused))
             elif error.code is not Code.STALE:
                 raise
-            cancelled = error.code in _WRONG
-            if not cancelled:
-                told = await self._why_stop(key)
-                cancelled = told.HasField("cancel") and told.cancel.reason == pb.Cancel.CANCELLED
+            elif key in session.aside:
+                return  # it was told to stop before it could read this; another time means that the job went elsewhere
+            told = await self._why_stop(key)
+            cancelled = told.HasField("cancel") and told.cancel.reason == pb.Cancel.CANCELLED
             reason = pb.Cancel.CANCELLED if cancelled else pb.Cancel.STALE
             session.given.discard(key)
+            session.aside.add(key)
             cancel = pb.Cancel(job_id=key[0], token=token_to(key[1]), reason=reason, message=error.message)
             await session.send(pb.CentralMessage(cancel=cancel))
             return

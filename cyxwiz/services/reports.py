@@ -347,8 +347,9 @@ def _whose(job: Job, lease: Lease, failed: pb.Failed) -> Kind:
     """Whose fault a failed run is: its node's, if another node could do better and nobody else did it."""
     if lease.world > 1 and failed.code == leases.LOST_PEER:
         return Kind.LOST_PEER
-    # It came to no step as its data were not to be had, by an address that anybody can write into a job.
-    fetched = job.spec.dataset_uri.partition(":")[0].lower() in FETCHED
+    # It came to no step as its data were not to be had, by an address that anybody can write into a job, or the index
+    # of its packages was away.
+    fetched = job.spec.dataset_uri.partition(":")[0].lower() in FETCHED or job.spec.requirements
     if fetched and failed.code == Code.UNAVAILABLE and job.phase is Phase.STARTING:
         return Kind.UNREACHABLE
     return fault(failed.retryable, by_script=failed.by_script and job.spec.script is not None)

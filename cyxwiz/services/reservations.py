@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import CyxError, conflict, forbidden, invalid, not_found
-from cyxwiz.domain.ids import JobId, NodeId, ReservationId, new_id, parse_node_id, parse_reservation_id
+from cyxwiz.domain.ids import JobId, NodeId, ReservationId, engine_job, new_id, parse_node_id, parse_reservation_id
 from cyxwiz.domain.job import Job, JobSpec
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.reservation import (
@@ -39,7 +39,7 @@ from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.repeats import Repeats
 from cyxwiz.services.reports import check_metrics, share
 from cyxwiz.services.reservation_funds import ReservationFunds
-from cyxwiz.services.reserved_jobs import is_over, refuse_unfit
+from cyxwiz.services.reserved_jobs import is_over, refuse_foreign, refuse_unfit
 
 log = logging.getLogger(__name__)
 MAX_WALLET = 200
@@ -273,16 +273,15 @@ class Reservations:
         progress: float,
         metrics: Mapping[str, float],
     ) -> Heard:
-        """The engine is there. The first one makes the reservation active. Raises CONFLICT once it is over."""
+        """The engine is there; the first one makes it active. Raises INVALID, NOT_FOUND for a foreign job, CONFLICT."""
         if len(job_id) > MAX_JOB_ID:
             raise invalid(f"job_id: at most {MAX_JOB_ID} characters", field="job_id")
         share(progress, "job_progress")
         told = check_metrics(metrics)
 
         def act(tx: Tx, reservation: Reservation) -> Reservation:
-            heard = replace(
-                reservation, heard_at=tx.now, current_job_id=job_id, job_progress=progress, metrics=told
-            )  # fmt: skip
+            refuse_foreign(tx, reservation, job_id)
+            heard = replace(reservation, heard_at=tx.now, current_job_id=job_id, job_progress=progress, metrics=told)
             if heard.state is ReservationState.PENDING:
                 heard = heard.move(ReservationTrigger.CONNECT)
             heard = tx.save_reservation(heard)
@@ -468,7 +467,7 @@ def look(tx: Tx, reservation: Reservation) -> Look:
     jobs = tx.reserved_jobs(reservation.id)
     running = _running(jobs)
     told = reservation.current_job_id or (running.id if running else "")
-    known = next((job for job in jobs.open if job.id == told), None)
+    known = next((job for job in jobs.open if job.id == engine_job(told)), None)
     return Look(
         reservation,
         tx.node(reservation.node_id),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, invalid, not_found
-from cyxwiz.domain.ids import parse_reservation_id
+from cyxwiz.domain.ids import JobId, parse_reservation_id
 from cyxwiz.domain.job import JobSpec
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.reservation import Reservation
@@ -42,6 +42,17 @@ def refuse_unfit(tx: Tx, node: Node, spec: JobSpec) -> None:
     reason = why_not(spec, candidate(kept, (), node.uptime(tx.now)))
     if reason is not None:
         raise conflict(f"Node {node.id} can't take this job: {reason}", reason=reason)
+
+
+def refuse_foreign(tx: Tx, reservation: Reservation, job_id: str) -> None:
+    """Raises NOT_FOUND for a job that is not the reservation's, if one is named. What is named after it is; and of a
+    node of the earlier kind, which gets its jobs from the engine, central knows none."""
+    if not job_id or job_id.partition("_")[0] == reservation.id:
+        return
+    job, node = tx.job(JobId(job_id)), tx.node(reservation.node_id)
+    unknown = job is None and "_" not in job_id and node is not None and node.legacy
+    if not unknown and (job is None or job.spec.reservation_id != reservation.id):
+        raise not_found("job", job_id)
 
 
 def is_over(reservation: Reservation) -> CyxError:

@@ -14,6 +14,7 @@ from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.node import DeviceInfo, LoadSample, Node
 from cyxwiz.domain.pricing import NodePricing, Quote
 from cyxwiz.domain.reputation import START, tier
+from cyxwiz.domain.states import JobState
 from cyxwiz.domain.weights import Weights
 from cyxwiz.ports.store import Page
 from cyxwiz.scheduler.policy import Verdict
@@ -73,8 +74,8 @@ def job(item: Job) -> Json:
         "retry_count": item.retry_count,
         "node_losses": item.node_losses,
         "intent": str(item.intent),
-        "reason": item.reason,
-        "error": {"code": item.error_code, "message": item.error} if item.error else None,
+        "reason": _reason(item),
+        "error": {"code": item.error_code, "message": item.error} if item.error and not _cancelled(item) else None,
         "dataset_uri": spec.dataset_uri,
         "hyperparameters": dict(spec.hyperparameters),
         "resources": {
@@ -100,6 +101,15 @@ def job(item: Job) -> Json:
         "first_step_at": instant(item.first_step_at),
         "completed_at": instant(item.completed_at),
     }
+
+
+def _cancelled(item: Job) -> bool:
+    return item.state is JobState.CANCELLED
+
+
+def _reason(item: Job) -> str:
+    """A cancel is no error: what was said with it is the reason."""
+    return item.error if _cancelled(item) else item.reason
 
 
 def _weights(weights: Weights | None) -> Json | None:
@@ -238,7 +248,7 @@ def explanation(item: Explanation) -> Json:
     return {
         "job_id": item.job.id,
         "status": str(item.job.state),
-        "reason": item.job.reason,
+        "reason": _reason(item.job),
         "jobs_ahead": item.ahead,
         "not_before": instant(item.job.not_before),
         "nodes": [verdict(each) for each in item.verdicts],

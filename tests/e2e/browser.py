@@ -46,3 +46,16 @@ def sign_in(page: Any, both: Process) -> list[str]:
     page.click("#key-form button")
     page.wait_for_selector("#board:not([hidden])", timeout=SECONDS)
     return errors
+
+
+def lose_answers(page: Any, path: str) -> None:
+    """What is sent to `path` from now on arrives; no answer to it comes back."""
+
+    def lose(route: Any) -> None:
+        if route.request.method == "POST":
+            route.fetch()
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route(path, lose)

@@ -247,8 +247,9 @@ def test_the_database_of_a_new_directory(tmp_path: Path) -> None:
     assert ask("current")["up_to_date"]
 
 
-def test_an_interrupt_is_quiet_and_130(both: Process) -> None:
-    endless = ("submit", str(EXAMPLES / "digits.toml"), "--set", "epochs=100000", "--watch")
+@pytest.mark.parametrize("how", ["--watch", "--wait"])
+def test_an_interrupt_is_130_and_tells_that_the_job_goes_on(both: Process, how: str) -> None:
+    endless = ("submit", str(EXAMPLES / "digits.toml"), "--set", "epochs=100000", how)
 
     def as_in_the_foreground() -> None:
         """Where the tests run in the background of a shell, what they start would ignore an interrupt as they do."""
@@ -264,13 +265,16 @@ def test_an_interrupt_is_quiet_and_130(both: Process) -> None:
     ) as watching:
         try:
             assert watching.stderr
-            watching.stderr.readline()
+            said = watching.stderr.readline()
             watching.send_signal(signal.SIGINT)
             out, err = watching.communicate(timeout=20)
         finally:
             watching.kill()
     assert watching.returncode == 130
     assert out == ""
+    job_id = said.split()[1]
+    assert f"`cyxwiz jobs watch {job_id}`" in err
+    assert f"`cyxwiz jobs cancel {job_id}`" in err
     assert "Traceback" not in err
     assert "error" not in err
     with both.http() as http:  # the job runs on; the others want the node

@@ -22,7 +22,7 @@ from solders.system_program import TransferParams, transfer
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.base58 import decode
 from cyxwiz.ledger.instructions import escrow as program
-from tests.e2e.browser import SECONDS, browser, sign_in
+from tests.e2e.browser import SECONDS, browser, lose_answers, sign_in
 from tests.e2e.processes import DIGITS, Process, cyxwiz
 
 pytestmark = pytest.mark.timeout(300)
@@ -132,6 +132,24 @@ def test_a_job_is_paid_by_the_users_own_key(page: Any, both: Process, tmp_path: 
     assert page.evaluate("window.signed.map((each) => each.extractable)") == [False, False]
     page.click("#ask")
     assert "Choose your keypair file first" in said(page)
+    assert errors == []
+
+
+def test_what_was_signed_once_is_sent_again_without_the_key(page: Any, both: Process, tmp_path: Path) -> None:
+    errors = sign_in(page, both)
+    fill(page, keypair_file(tmp_path), {**JOB, "name": "answer lost"})
+    page.click("#ask")
+    page.wait_for_selector("#review:not([hidden])", timeout=SECONDS)
+    lose_answers(page, "**/api/jobs")
+    page.click("#sign")
+    assert "whether the job has arrived is not known" in said(page)
+    page.unroute("**/api/jobs")
+    page.click("#ask")
+    page.wait_for_selector("#submit-done:not([hidden])", timeout=SECONDS)
+    with both.http() as http:
+        jobs = http.get("/api/jobs", params={"name": "answer lost"}).json()["jobs"]
+        assert [job["id"] in page.inner_text("#submit-done") for job in jobs] == [True]
+        settled(http, jobs[0]["id"])
     assert errors == []
 
 

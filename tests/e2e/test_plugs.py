@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -45,14 +47,29 @@ def test_separate_processes_and_a_join_token(tmp_path: Path) -> None:
             job = until(http, submit(http, DIGITS), "completed")
 
 
-def test_a_node_without_a_token_says_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("token", "said"), [("", "set node.join_token_file"), ("cyxjoin_unknown", "Unknown or revoked join token")]
+)
+def test_a_node_that_may_not_join_is_never_ready_and_says_what_to_do(tmp_path: Path, token: str, said: str) -> None:
     with cyxwiz("central", tmp_path / "central") as central:
-        with cyxwiz("node", tmp_path / "node", f"node.central={central.ready['grpc']}") as node:
-            assert node.popen.wait(20) == 4
-        text = node.log.read_text()
-        assert "error:" in text
-        assert "cyxwiz node token create" in text
-        assert "Traceback" not in text
+        flags = [f"node.central={central.ready['grpc']}", f"node.join_token={token}"]
+        with pytest.raises(AssertionError, match="ended"), cyxwiz("node", tmp_path / "node", *flags):
+            pass
+    text = (tmp_path / "node" / "node.log").read_text()
+    assert said in text
+    assert "cyxwiz node token create" in text
+    assert "ready" not in text.splitlines()
+    assert "Traceback" not in text
+    assert not (tmp_path / "node" / "ready.json").exists()
+
+
+def test_a_node_waits_for_central_and_takes_its_ready_file_away_when_it_may_not_join(tmp_path: Path) -> None:
+    port = free_port()
+    with cyxwiz("node", tmp_path / "node", f"node.central=127.0.0.1:{port}") as node:
+        assert (tmp_path / "node" / "ready.json").exists()
+        with cyxwiz("central", tmp_path / "central", f"server.grpc_address=127.0.0.1:{port}"):
+            assert node.popen.wait(30) == 4
+        assert not (tmp_path / "node" / "ready.json").exists()
 
 
 def test_kill_9_of_central_mid_job(tmp_path: Path) -> None:
@@ -130,6 +147,19 @@ def test_a_second_central_on_the_same_data_is_refused(tmp_path: Path) -> None:
         second = subprocess.run([*command, *flags], capture_output=True, timeout=30, check=False)
         assert second.returncode == 1
         assert b"Another central runs" in second.stderr
+
+
+@pytest.mark.parametrize(("role", "setting"), [("central", "server.grpc_address"), ("node", "node.address")])
+def test_an_address_in_use_is_one_line(tmp_path: Path, role: str, setting: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        used = f"{setting}=127.0.0.1:{taken.getsockname()[1]}"
+        with (
+            pytest.raises(AssertionError, match="ended"),
+            cyxwiz(role, tmp_path, "server.rest_address=127.0.0.1:0", used, "logging.level=error"),
+        ):
+            pass
+    said = (tmp_path / f"{role}.log").read_text()
+    assert re.fullmatch(r"error: Can't listen on [^\n]*\n", said), said
 
 
 def test_signals(tmp_path: Path) -> None:

@@ -181,6 +181,8 @@ async def test_errors_are_in_band(server: Central, channel: grpc.aio.Channel, en
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await engine("EngineHeartbeat", reservation_id=ident, job_id=malformed)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, malformed
+    foreign = f"{node_id}_1760000000"
+    assert told(await engine("EngineHeartbeat", reservation_id=ident, job_id=foreign)) == (failed, 404)
     # What an engine of the earlier system calls its further jobs.
     assert (
         await engine("EngineHeartbeat", reservation_id=ident, job_id=f"{ident}_1760000000")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from cyxwiz.compute.executor import ProcessExecutor
+from cyxwiz.compute.install import failure
 from cyxwiz.compute.packages import Packages, PackageSettings, environment_key
 from cyxwiz.compute.sandbox.choose import choose
 from cyxwiz.domain.errors import Code, CyxError
@@ -135,8 +136,8 @@ def wheel(folder: Path, name: str, version: str, body: str, *, data: str = "") -
     return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
 
-def packages(executor: ProcessExecutor, tmp_path: Path, size: int = 1 << 30) -> Packages:
-    settings = PackageSettings(f"file://{tmp_path / 'index'}", size)
+def packages(executor: ProcessExecutor, tmp_path: Path, size: int = 1 << 30, index: str = "") -> Packages:
+    settings = PackageSettings(index or f"file://{tmp_path / 'index'}", size)
     (tmp_path / "index").mkdir(exist_ok=True)
     return Packages(tmp_path / "packages", settings, executor, SystemClock())
 
@@ -191,10 +192,51 @@ async def test_a_wheel_that_is_not_the_one_of_the_lock_is_refused(executor: Proc
         await kept.hold(lock, lambda: True, None)
     assert caught.value.code is Code.INVALID
     assert "can't be installed" in caught.value.message
+    said: list[str] = []
+
+    async def tell(line: str) -> None:
+        said.append(line)
+
     with pytest.raises(CyxError, match="can't be installed"):
-        await kept.hold("missing==1 --hash=sha256:" + "0" * 64, lambda: True, None)
+        await kept.hold("missing==1 --hash=sha256:" + "0" * 64, lambda: True, None, tell)
+    assert any("No matching distribution found for missing==1" in line for line in said)
     assert [each.name for each in (tmp_path / "packages").iterdir()] == []
     await kept.aclose()
+
+
+async def test_an_index_that_is_away_is_not_the_locks_fault(executor: ProcessExecutor, tmp_path: Path) -> None:
+    kept = packages(executor, tmp_path, index="http://127.0.0.1:9/simple")
+    said: list[list[str]] = [[], []]
+
+    async def told(number: int) -> CyxError:
+        async def tell(line: str) -> None:
+            said[number].append(line)
+
+        with pytest.raises(CyxError, match="does not reach its index of packages") as caught:
+            await kept.hold("tiny==1 --hash=sha256:" + "0" * 64, lambda: True, None, tell)
+        return caught.value
+
+    for error in await asyncio.gather(told(0), told(1)):
+        assert (error.code, error.retryable) == (Code.UNAVAILABLE, True)
+    assert said[0] == said[1], "each run that waited has it in its log"
+    assert any("connection broken" in line for line in said[0])
+    await kept.aclose()
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("ERROR: Could not find a version that satisfies the requirement tiny==3 (from versions: 1, 2)", Code.INVALID),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", Code.INVALID),
+        (
+            "ERROR: Could not find a version that satisfies the requirement tiny==3 (from versions: none)",
+            Code.UNAVAILABLE,
+        ),
+        ("ERROR: Could not install packages due to an OSError: Max retries exceeded", Code.UNAVAILABLE),
+    ],
+)
+def test_a_connection_that_broke_and_held_again_is_no_excuse(line: str, code: Code) -> None:
+    assert failure(["WARNING: Retrying after connection broken by 'ReadTimeoutError'", line]).code is code
 
 
 async def test_environments_are_bounded_and_the_oldest_goes(executor: ProcessExecutor, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from cyxwiz.services.jobfile import parse_jobfile
 from tests.central import DIGITS, Central, central
 from tests.fakes import hardware
 from tests.integration.test_link import admin, until
-from tests.nodes import local_link, node
+from tests.nodes import grpc_link, local_link, node, p2p_node
+from tests.p2p import assignment, engine
 from tests.training import InlineExecutor
 
 ONE_CORE = hardware(1)
@@ -77,6 +78,16 @@ async def test_a_result_comes_with_a_signed_chain(server: Central, tmp_path: Pat
     assert said["files"] == {each["name"]: each["sha256"] for each in shown["files"]}
     assert said["head"] == shown["chain_head"]
     assert document["environment"]["threads"] == 1
+
+
+async def test_clients_of_the_node_are_told_the_head_of_its_chain(server: Central, tmp_path: Path) -> None:
+    async with p2p_node(tmp_path / "one", grpc_link(server), InlineExecutor(), machine=ONE_CORE) as (_, _, address):
+        job = await submit(server)
+        given = await assignment(server, job.id)
+        async with engine(address, given.auth_token, job.id) as client:
+            told = (await client.stream().until("complete", seconds=30)).complete
+    assert told.proof_of_compute
+    assert told.proof_of_compute == (await result(server, job))["chain_head"]
 
 
 async def test_a_chain_goes_on_over_nodes(server: Central, tmp_path: Path) -> None:

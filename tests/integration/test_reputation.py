@@ -140,6 +140,18 @@ async def test_data_that_nobody_can_fetch_are_no_nodes_fault(world: World) -> No
     assert await fails("builtin:digits") == 74.0, "and one whose data are at hand"
 
 
+async def test_an_index_of_packages_that_is_away_is_no_nodes_fault(world: World) -> None:
+    await world.house.jobs.record_blob("5" * 64, 10, owner=world.bob.id)
+    script = {"type": "training", "model": {"script": "main.py", "files": {"main.py": "5" * 64}}}
+    node_id = await world.house.node()
+    spec = parse_jobfile({**script, "requirements": "tiny==1 --hash=sha256:" + "0" * 64})
+    job, _ = await world.house.jobs.submit(world.bob, spec)
+    away = pb.Failed(code="UNAVAILABLE", message="does not reach its index of packages", retryable=True)
+    await world.house.report(await world.house.lease(job.id, node_id), away)
+    (entry,) = await world.entries(node_id)
+    assert (entry.kind, entry.cause, entry.delta) == (Kind.UNREACHABLE, Cause.NETWORK, 0.0)
+
+
 async def test_a_node_that_leaves_with_runs_is_at_fault_once_and_an_idle_one_is_not(world: World) -> None:
     idle, busy = await world.house.node("idle"), await world.house.node("busy")
     for _ in range(2):

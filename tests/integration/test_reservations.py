@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -234,10 +235,11 @@ async def test_a_placement_decided_before_the_reservation_is_not_carried_out(ser
 
 async def test_heartbeats_make_it_active_and_say_when_to_extend(server: Central, clock: HandClock) -> None:
     made = await reserve(server, await rig(server), 10)
-    heard = await beat(server, made, job_id="a job", progress=0.5, metrics={"loss": 0.25})
+    ident = made.look.reservation.id
+    heard = await beat(server, made, job_id=ident, progress=0.5, metrics={"loss": 0.25})
     assert (heard.reservation.state, heard.remaining, heard.should_extend) == (S.ACTIVE, timedelta(minutes=10), False)
     kept = await one(server, made)
-    assert (kept.current_job_id, kept.job_progress, kept.metrics) == ("a job", 0.5, {"loss": 0.25})
+    assert (kept.current_job_id, kept.job_progress, kept.metrics) == (ident, 0.5, {"loss": 0.25})
     clock.advance(301)
     assert (await beat(server, made)).should_extend
     assert not (await beat(server, made, training=False)).should_extend
@@ -256,6 +258,21 @@ async def test_heartbeats_make_it_active_and_say_when_to_extend(server: Central,
     assert caught.value.details["expired"]
     kept = await one(server, made)
     assert (kept.state, kept.paid_units, kept.refunded_units) == (S.EXPIRED, 10 * MINUTE, 0)
+
+
+async def test_heartbeats_name_jobs_of_the_reservation(server: Central) -> None:
+    """An engine that comes back attaches to what the last one named."""
+    made = await reserve(server, await rig(server), job=True)
+    ident = made.look.reservation.id
+    second, _ = await server.jobs.submit(await alice(server), spec(reservation=ident))
+    foreign, _ = await server.jobs.submit(await alice(server), spec())
+    for job_id in (foreign.id, str(uuid.uuid4()), f"{foreign.id}_1760000000"):
+        with pytest.raises(CyxError) as caught:
+            await beat(server, made, job_id=job_id)
+        assert caught.value.code is Code.NOT_FOUND
+    assert (await one(server, made)).heard_at is None
+    for job_id in (ident, second.id, f"{ident}_1760000000", ""):
+        assert (await beat(server, made, job_id=job_id)).reservation.current_job_id == job_id
 
 
 async def test_extending_keeps_the_price_and_the_token_can_be_renewed(server: Central, clock: HandClock) -> None:

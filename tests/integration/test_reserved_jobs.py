@@ -122,6 +122,39 @@ async def test_the_first_job_may_come_over_p2p(server: Central, tmp_path: Path) 
         assert [job.id for job in await on.jobs()] == [on.ident]
 
 
+async def test_engines_of_the_earlier_system_name_their_further_jobs(server: Central, tmp_path: Path) -> None:
+    """By the reservation and the time: such a name stands for one job wherever the session uses it."""
+    async with scene(server, tmp_path, gated=True) as on:
+        stream = on.engine.stream()
+        on.executor.step(CONFIG["epochs"])
+        await stream.until("complete")
+        name, other = f"{on.ident}_1760000000", f"{uuid.uuid4()}_1760000000"
+        for wrong in (other, f"{on.ident}_soon"):
+            await stream.say(new_job_config=job_pb2.JobConfig(**CONFIG, job_id=wrong))
+            assert (await stream.until("error")).error.error_code == "INVALID"
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await on.start(job_config=job_pb2.JobConfig(**CONFIG), job_id=wrong)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        await stream.say(new_job_config=job_pb2.JobConfig(**CONFIG, job_id=name))
+        second = await stream.until("log", lambda log: log.message == "started")
+        async with engine(on.where, on.engine.token, name) as client:
+            assert (await client.connect()).status == common.STATUS_SUCCESS
+            assert (await client.send_job()).accepted
+            assert (await client.stream().until("log")).job_id == second.job_id
+            request = pb.PauseTrainingRequest(job_id=name)
+            assert (await client.stub.PauseTraining(request, metadata=client.metadata)).success
+            await client.stub.ResumeTraining(pb.ResumeTrainingRequest(job_id=name), metadata=client.metadata)
+            on.executor.step(10)
+            assert (await stream.until("complete")).job_id == second.job_id
+            weights = b"".join(chunk.data for chunk in await client.download())
+            assert weights == f"weights of {second.job_id}".encode()
+        started = await on.start(reservation_id=on.ident, job_config=job_pb2.JobConfig(**CONFIG), job_id=name)
+        assert (started.accepted, second.job_id in started.message) == (True, True), "again it is the same job"
+        started = await on.start(job_config=job_pb2.JobConfig(**CONFIG), job_id=f"{on.ident}_1760000001")
+        assert started.accepted
+        assert len(await on.jobs()) == 3
+
+
 async def test_a_further_job_waits_for_the_slot_and_the_engine_may_come_back(server: Central, tmp_path: Path) -> None:
     async with scene(server, tmp_path, gated=True) as on:
         stream = on.engine.stream()

@@ -196,8 +196,10 @@ async def test_an_idempotency_key_gets_the_first_answer_again(alice: httpx.Async
 async def test_cancel_takes_a_reason_or_nothing(alice: httpx.AsyncClient) -> None:
     first, second = await submit(alice), await submit(alice)
     one = await alice.post(f"/api/jobs/{first['id']}/cancel", json={"reason": "enough"})
-    assert (one.json()["status"], one.json()["error"]["message"]) == ("cancelled", "enough")
-    assert (await alice.post(f"/api/jobs/{second['id']}/cancel")).json()["status"] == "cancelled"
+    assert [one.json()[name] for name in ("status", "reason", "error")] == ["cancelled", "enough", None]
+    two = (await alice.post(f"/api/jobs/{second['id']}/cancel")).json()
+    assert [two[name] for name in ("status", "reason", "error")] == ["cancelled", "cancelled by its owner", None]
+    assert (await alice.get(f"/api/jobs/{first['id']}/explain")).json()["reason"] == "enough"
 
 
 async def test_a_plan_stores_nothing(house: Central, alice: httpx.AsyncClient) -> None:

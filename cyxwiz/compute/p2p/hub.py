@@ -1,12 +1,15 @@
 """`Hub`: the agent tells it what happens, clients' calls read it, and what owners ask for goes to central through it.
 
-It keeps no truth of its own: central decides about a job's state, the journal holds what was reported. What a client
-needs after the run, the result's first file, is found again after a restart by `finished.json` in the job's folder.
+It keeps no truth of its own: central decides about a job's state, the journal holds what was reported. How a run ended
+is told, and its weights are given, once central has it: what is cancelled or paused before that never ended. What a
+client needs after the run, the result's first file, is found again after a restart by `finished.json` in the job's
+folder.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
@@ -89,18 +92,29 @@ class Hub:
         self, job: LiveJob, action: pb.OwnerCommand.Action, reason: str = "", *, keep_checkpoint: bool = False
     ) -> None:
         """Has central pause, resume or cancel the job. Raises central's refusal, UNAVAILABLE without a connection."""
-        record = job.record
+        record, before = job.record, job.standing
         if record is None:
             raise conflict(f"Job {job.job_id} is over on this node: ask central")
-        assign = record.assign
         command = pb.OwnerCommand(
-            job_id=assign.job_id,
-            token=assign.token,
-            action=action,
-            reason=reason[:500],
-            keep_checkpoint=keep_checkpoint,
+            job_id=job.job_id, action=action, reason=reason[:500], keep_checkpoint=keep_checkpoint
         )
-        pausing, job.pausing = job.pausing, job.pausing or action == pb.OwnerCommand.PAUSE
+        try:
+            await self._command(job, record, command)
+        except CyxError as error:
+            if error.code is not Code.STALE or (back := await self._back(job, record)) is None:
+                raise
+            await self._command(job, back, command)
+        if action == pb.OwnerCommand.PAUSE and before is job.standing is Standing.PAUSED:  # it had not come back
+            self._set_aside(job, reason)
+        if action == pb.OwnerCommand.CANCEL and job.standing is Standing.PAUSED:  # no lease is left to end
+            self._stopped(job)
+        if action == pb.OwnerCommand.RESUME:
+            job.pausing = False
+            spawn(self._expect_back(job), name=f"expect {job.job_id}", group=self._tasks)
+
+    async def _command(self, job: LiveJob, record: Record, command: pb.OwnerCommand) -> None:
+        command.token.CopyFrom(record.assign.token)
+        pausing, job.pausing = job.pausing, job.pausing or command.action == pb.OwnerCommand.PAUSE
         try:
             answer = await self._ask(command)
             if answer.code:
@@ -108,11 +122,15 @@ class Hub:
         except CyxError:
             job.pausing = pausing
             raise
-        if action == pb.OwnerCommand.CANCEL and job.standing is Standing.PAUSED:  # no lease is left to end
-            self._stopped(job)
-        if action == pb.OwnerCommand.RESUME:
-            job.pausing = False
-            spawn(self._expect_back(job), name=f"expect {job.job_id}", group=self._tasks)
+
+    async def _back(self, job: LiveJob, record: Record) -> Record | None:
+        """The newer lease of a paused job, which central has given to this node and which is on its way; None when none
+        comes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ARRIVE_SECONDS):
+                while job.record is record and job.standing is Standing.PAUSED:
+                    await job.changed()
+        return job.record if job.record is not record else None
 
     async def _ask(self, command: pb.OwnerCommand) -> pb.OwnerAnswer:
         """Central's answer. Raises UNAVAILABLE without a connection, TIMEOUT."""
@@ -180,7 +198,7 @@ class Hub:
         if job is None or job.standing in (Standing.DONE, Standing.AWAY):
             job = self._jobs[assign.job_id] = LiveJob(assign.job_id, assign.owner_id)
         job.idle_since = self._clock.monotonic()
-        job.record, job.pausing, job.closing = record, False, False
+        job.record, job.pausing, job.closing = record, False, None
         job.owner_id, job.reservation_id = assign.owner_id, assign.reservation_id
         if assign.dataset_uri.startswith(REMOTE):
             job.remote = RemoteData(job, self._clock, batch=assign.batch_size, max_bytes=self._max_data_bytes)
@@ -210,7 +228,7 @@ class Hub:
 
     def _show(self, record: Record, reports: Sequence[pb.Report]) -> None:
         job = self._jobs.get(record.assign.job_id)
-        if job is None or job.record is not record:
+        if job is None or job.record is not record or record.dropped:  # what it still says counts nowhere
             return
         for report in reports:
             kind = report.WhichOneof("body")
@@ -224,23 +242,23 @@ class Hub:
             elif kind == "checkpoint":
                 job.checkpoint, job.checkpoints = report.checkpoint.sha256, job.checkpoints + 1
                 job.tell(updates.checkpoint_of(report, job.metrics))
-            elif kind == "finished":
-                self._finished(job, record, report)
-            elif kind == "failed":
-                failed = report.failed
-                job.tell(
-                    updates.error_of(
-                        job.job_id,
-                        report.at_ms,
-                        "TRAINING_FAILED" if failed.code in ("", "INTERNAL") else failed.code,
-                        failed.message,
-                        job.epoch,
-                        recoverable=failed.retryable,
-                    )
-                )
-                job.stand(Standing.DONE)
+            elif kind in ("finished", "failed"):
+                job.closing = report
             elif kind == "preempted":
                 self._set_aside(job, report.preempted.reason)
+
+    def confirmed(self, record: Record) -> None:
+        """Central has more of the record's reports: an end that waited for that is told."""
+        job = self._jobs.get(record.assign.job_id)
+        if job is None or job.record is not record or job.standing is not Standing.HERE:
+            return
+        if job.closing is None or record.acked_seq < job.closing.seq:
+            return
+        report = record.instead or job.closing
+        if report.HasField("finished"):
+            self._finished(job, record, report)
+        else:
+            self._failed(job, report)
 
     def _finished(self, job: LiveJob, record: Record, report: pb.Report) -> None:
         weights = report.finished.artefacts[0]
@@ -249,21 +267,16 @@ class Hub:
             (record.directory / FINISHED).write_text(_kept(record.assign, report))
         except OSError as error:
             log.warning("the result of job %s is not found again after a restart: %s", job.job_id, error)
-        if job.reservation_id:
-            job.closing = True
-            spawn(self._complete_when_known(job, report), name=f"complete {job.job_id}", group=self._tasks)
-        else:
-            job.tell(updates.complete_of(report))
-            job.stand(Standing.DONE)
+        job.tell(updates.complete_of(report))
+        job.stand(Standing.DONE)
 
-    async def _complete_when_known(self, job: LiveJob, report: pb.Report) -> None:
-        """Whoever is told that the last job is complete may end the reservation at once, and central cancels what has
-        not ended by its books: so it is told when central has the result, or can't be asked."""
-        record = job.record
-        await self.acknowledged(job)
-        if job.record is record and job.standing is Standing.HERE:
-            job.tell(updates.complete_of(report))
-            job.stand(Standing.DONE)
+    def _failed(self, job: LiveJob, report: pb.Report) -> None:
+        failed = report.failed
+        code = "TRAINING_FAILED" if failed.code in ("", "INTERNAL") else failed.code
+        job.tell(
+            updates.error_of(job.job_id, report.at_ms, code, failed.message, job.epoch, recoverable=failed.retryable)
+        )
+        job.stand(Standing.DONE)
 
     def _set_aside(self, job: LiveJob, reason: str) -> None:
         if job.pausing:
@@ -297,7 +310,7 @@ class Hub:
     def lost(self, record: Record) -> None:
         """The run is over without a last report: its clients learn it here."""
         job = self._jobs.get(record.assign.job_id)
-        if job is not None and job.record is record and job.standing is Standing.HERE and not job.closing:
+        if job is not None and job.record is record and job.standing is Standing.HERE and job.closing is None:
             self._away(job, "Its run ended on this node")
 
     def recall(self, directories: Sequence[Path]) -> None:
@@ -323,6 +336,14 @@ class Hub:
         job.weights = Weights(path, weights.sha256, weights.size)
         job.tell(updates.complete_of(report))
         self._jobs[report.job_id] = job
+
+    def owes(self, record: Record, last: Sequence[pb.Report]) -> None:
+        """After a restart: a run's last report, which central does not have yet. Clients still learn of a result."""
+        for report in last:
+            if report.HasField("finished"):
+                assign = record.assign
+                job = LiveJob(assign.job_id, assign.owner_id, assign.reservation_id, record, closing=report)
+                self._jobs[assign.job_id] = job
 
     def swept(self, directory: Path) -> None:
         """The files of a run are removed: its job is no longer here."""

@@ -23,6 +23,7 @@ from cyxwiz.protocol import execution_pb2 as pb
 if TYPE_CHECKING:
     from cyxwiz.compute.p2p.remote import RemoteData
     from cyxwiz.compute.runs import Record
+    from cyxwiz.ext.v1 import link_pb2 as link
 
 KEPT = 5000
 ENDED_KEPT = 500  # of a job that is over
@@ -63,7 +64,7 @@ class LiveJob:
     checkpoint: str = ""  # sha256 of the last one that central has
     checkpoints: int = 0
     weights: Weights | None = None
-    closing: bool = False  # its end is told once central has it
+    closing: link.Report | None = None  # how its run ended: told once central has it
     pausing: bool = False  # its owner asked for it over this node
     idle_since: float = 0.0  # by the clock: when it was last seen to run or to be read
     remote: RemoteData | None = None

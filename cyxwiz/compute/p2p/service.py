@@ -11,6 +11,7 @@ import contextlib
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
@@ -21,7 +22,7 @@ from cyxwiz.compute.p2p.live import LiveJob, Reader, Standing
 from cyxwiz.compute.p2p.sessions import Session
 from cyxwiz.compute.p2p.updates import int32
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, not_found, unsupported
-from cyxwiz.domain.ids import parse_job_id, parse_reservation_id
+from cyxwiz.domain.ids import engine_job, parse_engine_job_id, parse_reservation_id
 from cyxwiz.domain.job import Device
 from cyxwiz.domain.node import Hardware
 from cyxwiz.ext.v1.link_pb2 import OwnerCommand
@@ -65,6 +66,7 @@ class ExecutionService:
 
     async def serve(self, method: str, requests: AsyncIterator[bytes], headers: Headers) -> AsyncIterator[bytes]:
         """Serves one call; see `ports.execution`."""
+        headers = replace(headers, job_id=engine_job(headers.job_id))
         if method == "StreamTrainingMetrics":
             async for update in self._stream(requests, headers):
                 yield update.SerializeToString()
@@ -84,6 +86,7 @@ class ExecutionService:
 
     async def _job(self, headers: Headers, job_id: str) -> LiveJob:
         """The job of a call by somebody who may reach it. Raises UNAUTHENTICATED, NOT_FOUND."""
+        job_id = engine_job(job_id)
         self._hub.sessions.admit(headers, job_id)
         return await self._hub.find(job_id)
 
@@ -91,7 +94,7 @@ class ExecutionService:
 
     async def _connect(self, request: pb.ConnectRequest, headers: Headers) -> pb.ConnectResponse:
         try:
-            self._hub.sessions.connect(request.auth_token, request.job_id, headers.authorization)
+            self._hub.sessions.connect(request.auth_token, engine_job(request.job_id), headers.authorization)
         except CyxError as error:
             if error.code is not Code.UNAUTHENTICATED:
                 raise
@@ -106,12 +109,13 @@ class ExecutionService:
     async def _send_job(self, request: pb.SendJobRequest, headers: Headers) -> pb.SendJobResponse:
         """Attaches to the job that central assigned: central's is the configuration that counts. In a reservation a job
         that central does not have yet is submitted to it."""
+        job_id = engine_job(request.job_id)
         try:
-            session = self._hub.sessions.admit(headers, request.job_id, connected=True)
-            await self._started(session, request.config, request.job_id, request.dataset_uri)
-            job = await self._hub.find(request.job_id, wait=True)
+            session = self._hub.sessions.admit(headers, job_id, connected=True)
+            await self._started(session, request.config, job_id, request.dataset_uri)
+            job = await self._hub.find(job_id, wait=True)
             if job.standing is Standing.AWAY:
-                raise not_found("job", request.job_id)
+                raise not_found("job", job_id)
             if request.initial_dataset:
                 _give(job, request.initial_dataset)
         except CyxError as error:
@@ -125,9 +129,7 @@ class ExecutionService:
         job is submitted with this call, where central does not have it yet; one without a free slot waits. Raises
         INVALID for a malformed id."""
         session = self._hub.sessions.admit(headers, headers.job_id or self._hub.sessions.job_of(headers))
-        asked = request.job_id or request.job_config.job_id
-        if asked:
-            parse_job_id(asked)
+        asked = _asked(session, request.job_id or request.job_config.job_id)
         if request.reservation_id:
             parse_reservation_id(request.reservation_id)
         started = ""
@@ -169,8 +171,8 @@ class ExecutionService:
 
     async def _pause(self, request: pb.PauseTrainingRequest, headers: Headers) -> pb.PauseTrainingResponse:
         job = await self._job(headers, request.job_id)
-        if job.standing is not Standing.PAUSED:
-            if job.standing is not Standing.HERE:
+        if not (job.standing is Standing.PAUSED and job.pausing):  # one that was resumed is about to come back
+            if job.standing not in (Standing.HERE, Standing.PAUSED):
                 raise conflict(f"Job {job.job_id} does not run on this node now")
             await self._hub.command(job, OwnerCommand.PAUSE)
             await self._until(job, lambda: job.standing is not Standing.HERE, PREEMPT_SECONDS)
@@ -303,8 +305,9 @@ class ExecutionService:
             self._hub.fail(reader, "BUSY", f"Job {reader.job.job_id} has not ended: its stream goes on")
             return
         try:
-            started = await self._started(session, config, config.job_id)
-            reader.follow(await self._next_job(session, started or config.job_id, wait=True))
+            asked = _asked(session, config.job_id)
+            started = await self._started(session, config, asked)
+            reader.follow(await self._next_job(session, started or asked, wait=True))
         except CyxError as error:
             self._hub.fail(reader, str(error.code), error.message)
 
@@ -321,6 +324,17 @@ def capabilities(hardware: Hardware | None) -> pb.NodeCapabilities:
         supports_checkpointing=True,
         supports_distributed=False,
     )
+
+
+def _asked(session: Session, job_id: str) -> str:
+    """The job that a client asks for next, if it names one. Raises INVALID for what is no id, and for a name after
+    another reservation than the session's."""
+    if not job_id:
+        return ""
+    reservation_id, mark, _ = parse_engine_job_id(job_id).partition("_")
+    if mark and reservation_id != session.claims.reservation_id:
+        raise invalid("job_id: is named after another reservation than the one that this token is for", field="job_id")
+    return engine_job(job_id)
 
 
 def _give(job: LiveJob, data: bytes) -> None:

@@ -5,6 +5,7 @@ The earlier system's messages count in fewer bits than a job may: what goes past
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from cyxwiz.domain.node import LoadSample
@@ -91,8 +92,14 @@ def complete_of(report: link.Report) -> pb.TrainingUpdate:
             total_epochs_completed=finished.epochs_completed,
             weights_location=weights.name,
             final_weights_size=weights.size,
+            proof_of_compute=_head(finished),
         ),
     )
+
+
+def _head(finished: link.Finished) -> str:
+    """The last link of the run's chain, as the node's signed statement names it; empty for a run without a chain."""
+    return str(json.loads(finished.statement)["head"]) if finished.statement else ""
 
 
 def stopped_of(job_id: str, at_ms: int, epochs: int) -> pb.TrainingUpdate:

@@ -163,7 +163,7 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
             heard = await self._reservations.heartbeat(
                 actor,
                 request.reservation_id,
-                request.job_id,
+                job_id,
                 request.training_active,
                 request.job_progress,
                 dict(request.current_metrics),
@@ -175,8 +175,7 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
                 message="extend it, or it ends soon" if heard.should_extend else "",
             )
 
-        if request.job_id:
-            parse_engine_job_id(request.job_id)
+        job_id = parse_engine_job_id(request.job_id) if request.job_id else ""
         return await _of_one(request.reservation_id, act, pb.EngineHeartbeatResponse)
 
     async def GetActiveReservations(

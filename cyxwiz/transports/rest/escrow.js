@@ -13,6 +13,8 @@ const HEADER = "2,1,5"; // signatures; of these and of the other keys, how many 
 const ROLES = ["payer", "client", "source", "escrow", "vault", "mint", "fee account", "token program", "system program"];
 const UNITS = 1_000_000_000n; // of a CYXWIZ
 
+export const hex = (bytes) => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
 export function base58(bytes) {
   let number = bytes.reduce((sum, byte) => sum * 256n + BigInt(byte), 0n);
   let text = "";
@@ -91,8 +93,7 @@ function create(data) {
   same("length", data.length, DATA);
   const reader = new Reader(data);
   same("step", reader.u64(), CREATE);
-  const hex = [...reader.take(16)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  const job = hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  const job = hex(reader.take(16)).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
   return {
     job, amount: reader.u64(), deadline: reader.i64(), cap: reader.u64(), interval: reader.u32(), window: reader.u32(),
     fee_bps: reader.u64(), node: reader.key(), platform: reader.key(), arbiter: reader.key(),

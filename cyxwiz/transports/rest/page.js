@@ -1,28 +1,34 @@
 // The board: figures, jobs and nodes, kept current by the event stream; and signing in.
 
-import {$, KEY, OPEN, api, el, problem, save} from "./base.js";
+import {$, KEY, OPEN, api, arrange, el, once, problem, renew, save} from "./base.js";
 import {chart} from "./chart.js";
 import {walletLogin} from "./signing.js";
 import {forget, offerToSubmit} from "./submit.js";
 import {ago, amount, figure, percent, size, span} from "./words.js";
 
-const PAGE = 50;
+const PAGE = 50; // jobs that "Show more" adds
+const MOST = 100; // jobs of one answer
 const ENDED = new Set(["completed", "failed", "cancelled"]);
 const MAX_POINTS = 2000;
 const MAX_LINES = 200;
 
-const jobs = new Map(); // id -> job, in the order of the list
+let jobs = new Map(); // id -> job, in the order of the list
 let nodes = new Map();
-let cursor = null;
+let wanted = PAGE; // jobs that the list is to show
 let total = 0;
 let stats = null;
 let balance = null; // CYXWIZ, as text
 let expanded = null; // {id, points, lines, nextPoint, nextLine, result, explain}
 let stream = null;
-let retry = 0;
+let retry = 0; // how often in a row it failed
+let retrying = 0; // the timer of the next try
+
+/** False once one has left: what was on its way then is nobody's any more. */
+const mayAsk = () => OPEN || sessionStorage.getItem(KEY) !== null;
 
 let toastTimer = 0;
 function tell(error) {
+  if (!mayAsk()) return;
   if (error.status === 401) return signIn(error.message);
   $("toast").textContent = error.message;
   $("toast").hidden = false;
@@ -83,15 +89,15 @@ function nodeName(id) {
 
 function jobRow(job) {
   const opened = expanded !== null && expanded.id === job.id;
-  const why = job.error ? job.error.message : waits(job) ? job.reason : "";
+  const why = job.error ? job.error.message : waits(job) || job.status === "cancelled" ? job.reason : "";
   const label = job.progress >= 1 ? "100 %" : Math.floor(job.progress * 100) + " %";
-  return el("tr", {"data-job": job.id},
+  return el("tr", {"data-key": job.id},
     el("td", {class: "all"},
-      el("button", {class: "name", type: "button", "aria-expanded": String(opened), onclick: () => toggle(job.id)}, job.name || "unnamed"),
+      el("button", {class: "name", type: "button", "aria-expanded": String(opened), onclick: () => toggle(job.id)}, el("span", {}, job.name || "unnamed")),
       el("span", {class: "sub mono id", title: job.id}, job.id.slice(0, 8))),
     el("td", {class: "all"}, badge(job.status),
       ["assigned", "running"].includes(job.status) && job.phase && el("span", {class: "sub"}, job.phase.replace("_", " ")),
-      why && el("span", {class: "sub why"}, why)),
+      why && el("span", {class: "sub why", title: why}, why)),
     el("td", {class: "wide all"},
       el("span", {class: "sub"}, `${label} · epoch ${job.current_epoch} of ${job.epochs}`),
       el("progress", {max: 1, value: job.progress, "data-is": job.status, "aria-label": `Progress of ${job.name || job.id}`})),
@@ -115,35 +121,35 @@ function actions(job) {
 }
 
 function rowOf(id) {
-  return $("job-rows").querySelector(`tr[data-job="${CSS.escape(id)}"]`);
+  return $("job-rows").querySelector(`tr[data-key="${CSS.escape(id)}"]`);
 }
 
 function showJob(job) {
   jobs.set(job.id, job);
-  const old = rowOf(job.id);
-  if (!old) return;
-  const focused = old.contains(document.activeElement) ? document.activeElement.className : null;
-  const made = jobRow(job);
-  old.replaceWith(made);
-  if (focused) {
-    const again = [...made.querySelectorAll("button")].find((each) => each.className === focused);
-    (again || made.querySelector("button")).focus();
-  }
+  const row = rowOf(job.id);
+  if (!row) return;
+  renew(row, jobRow(job));
   if (expanded && expanded.id === job.id) showDetail();
 }
 
+/** The row under a job's; while it is that job's, the one that is there. */
+function detailRow(id) {
+  const there = $("detail");
+  if (there && there.dataset.key === `detail ${id}`) return there;
+  return el("tr", {class: "detail", id: "detail", "data-key": `detail ${id}`}, el("td", {colspan: 9}, el("div", {class: "panes"})));
+}
+
 function showJobs() {
-  const rows = [...jobs.values()].map(jobRow);
-  $("job-rows").replaceChildren(...rows);
-  if (expanded && rowOf(expanded.id)) rowOf(expanded.id).after(el("tr", {class: "detail", id: "detail"}, el("td", {colspan: 9})));
-  else expanded = null;
-  if (expanded) showDetail();
+  if (expanded && !jobs.has(expanded.id)) expanded = null;
+  const opened = expanded && expanded.id;
+  arrange($("job-rows"), [...jobs.values()].flatMap((job) => (job.id === opened ? [jobRow(job), detailRow(opened)] : [jobRow(job)])));
+  showDetail();
   const filtered = $("find").value || $("status").value;
   $("jobs").hidden = jobs.size === 0;
   $("no-jobs").hidden = jobs.size > 0;
   $("foot").hidden = jobs.size === 0;
   $("job-count").textContent = jobs.size ? `${jobs.size} of ${total}` : "";
-  $("more").hidden = !cursor;
+  $("more").hidden = jobs.size >= total;
   if (jobs.size === 0) {
     $("no-jobs").replaceChildren(...(filtered
       ? [el("strong", {}, "No job matches"), "Clear the name and the status to see all."]
@@ -152,24 +158,52 @@ function showJobs() {
   }
 }
 
-function listPath(after) {
-  const query = new URLSearchParams({limit: String(PAGE)});
+function filter() {
+  const query = new URLSearchParams();
   if ($("find").value) query.set("name", $("find").value);
   if ($("status").value) query.set("status", $("status").value);
-  if (after) query.set("cursor", after);
-  return "/api/jobs?" + query;
+  return query;
 }
 
-let asked = 0;
-async function loadJobs(after) {
-  const mine = ++asked;
-  const answer = await api("GET", listPath(after));
-  if (mine !== asked) return; // the filter has changed meanwhile
-  if (!after) jobs.clear();
-  for (const job of answer.jobs) jobs.set(job.id, job);
-  cursor = answer.next_cursor;
-  total = after ? total : answer.total;
+/** Fetches and shows the first `wanted` jobs of those asked for. */
+async function fetchJobs() {
+  const query = filter();
+  const asked = query.toString();
+  const found = new Map();
+  let answer;
+  do {
+    query.set("limit", String(Math.min(wanted - found.size, MOST)));
+    answer = await api("GET", "/api/jobs?" + query);
+    for (const job of answer.jobs) found.set(job.id, job);
+    if (answer.next_cursor) query.set("cursor", answer.next_cursor);
+  } while (answer.next_cursor && found.size < wanted);
+  if (filter().toString() !== asked) return; // the new one is asked for next
+  jobs = found;
+  total = answer.total;
   showJobs();
+}
+
+let listing = null;
+let stale = false;
+/** Brings the list up to date. Once at a time: what comes up while an answer is on its way is asked for after it. */
+function loadJobs() {
+  stale = true;
+  listing ??= (async () => {
+    try {
+      while (stale) {
+        stale = false;
+        await fetchJobs();
+      }
+    } finally {
+      listing = null;
+    }
+  })();
+  return listing;
+}
+
+function loadFiltered() {
+  wanted = PAGE;
+  loadJobs().catch(tell);
 }
 
 async function cancel(id, button) {
@@ -178,13 +212,7 @@ async function cancel(id, button) {
 }
 
 async function order(id, button, verb, body) {
-  button.disabled = true;
-  try {
-    showJob(await api("POST", `${pathOf(id)}/${verb}`, body));
-  } catch (error) {
-    button.disabled = false;
-    tell(error);
-  }
+  await once(button, async () => showJob(await api("POST", `${pathOf(id)}/${verb}`, body))).catch(tell);
 }
 
 // one job
@@ -226,17 +254,7 @@ async function follow() {
 }
 
 function download(text, path, name, note) {
-  const get = async (event) => {
-    const button = event.currentTarget;
-    button.disabled = true;
-    try {
-      await save(path, name);
-    } catch (error) {
-      tell(error);
-    } finally {
-      button.disabled = false;
-    }
-  };
+  const get = (event) => once(event.currentTarget, () => save(path, name)).catch(tell);
   return el("span", {class: "download"}, el("button", {class: "link", type: "button", onclick: get}, text), note && el("span", {class: "dim"}, ` (${note})`));
 }
 
@@ -252,7 +270,8 @@ function facts(job) {
     ["Compute", job.compute_seconds ? span(job.compute_seconds) : null],
     ["Cost", ENDED.has(job.status) ? `${job.actual_cost} CYXWIZ` : `at most ${job.estimated_cost} CYXWIZ`],
     ["Waits", waits(job) ? job.reason : null],
-    [job.status === "cancelled" ? "Reason" : "Error", job.error ? `${job.error.code ? job.error.code + ": " : ""}${job.error.message}` : null],
+    ["Reason", job.status === "cancelled" ? job.reason : null],
+    ["Error", job.error ? `${job.error.code ? job.error.code + ": " : ""}${job.error.message}` : null],
   ];
   const result = expanded.result;
   if (result) {
@@ -265,31 +284,30 @@ function facts(job) {
 
 function verdicts() {
   const explain = expanded.explain;
-  if (!explain) return null;
+  if (!explain) return el("div", {hidden: true});
   const answers = explain.nodes.length
     ? el("dl", {class: "facts"}, explain.nodes.slice(0, 20).map((node) => [el("dt", {}, node.name), el("dd", {}, node.feasible ? "could take it" : node.reason)]))
     : el("p", {class: "dim"}, "No node has joined. Make a token with ", el("code", {}, "cyxwiz node token create"), ".");
-  return el("div", {class: "pane full"}, el("h3", {}, `What the nodes say · ${explain.jobs_ahead} jobs ahead`), answers);
+  const ahead = explain.jobs_ahead === 1 ? "1 job" : `${explain.jobs_ahead} jobs`;
+  return el("div", {class: "pane full"}, el("h3", {}, `What the nodes say · ${ahead} ahead`), answers);
 }
 
 function showDetail() {
-  const holder = $("detail");
   const job = expanded && jobs.get(expanded.id);
-  if (!holder || !job) return;
-  const old = holder.querySelector(".logs");
+  if (!job) return;
+  const panes = $("detail").querySelector(".panes");
+  const old = panes.querySelector(".logs");
   const atEnd = !old || old.scrollTop + old.clientHeight >= old.scrollHeight - 8;
   const kept = old ? old.scrollTop : 0;
-  const reached = () => [...holder.querySelectorAll("button, [tabindex]")];
-  const focused = reached().indexOf(document.activeElement);
   const lines = expanded.lines.map((each) => el("span", {class: each.level}, each.message + "\n"));
-  const logs = el("pre", {class: "logs", tabindex: 0, "aria-label": "Log"}, lines.length ? lines : "No log lines yet.");
-  holder.firstElementChild.replaceChildren(el("div", {class: "panes"},
+  const logs = el("pre", {class: "logs", tabindex: 0, "aria-label": "Log"}, lines.length ? lines : "No log lines.");
+  renew(panes, el("div", {},
     el("div", {class: "pane"}, el("h3", {}, "Details"), facts(job)),
     el("div", {class: "pane"}, el("h3", {}, "Curve"), chart(expanded.points)),
     verdicts(),
     el("div", {class: "pane full"}, el("h3", {}, "Log"), logs)));
-  logs.scrollTop = atEnd ? logs.scrollHeight : kept;
-  reached()[focused]?.focus();
+  const shown = panes.querySelector(".logs");
+  shown.scrollTop = atEnd ? shown.scrollHeight : kept;
 }
 
 // nodes
@@ -297,7 +315,7 @@ function showDetail() {
 function nodeRow(node) {
   const devices = node.devices.filter((device) => device.device_type !== "cpu").map((device) => device.name);
   const hardware = `${node.cpu_cores} cores · ${size(node.ram_total_bytes)} RAM`;
-  return el("tr", {},
+  return el("tr", {"data-key": node.id},
     el("td", {class: "all"}, el("strong", {}, node.name), el("span", {class: "sub mono", title: node.id}, node.id.slice(0, 8) + (node.region ? " · " + node.region : ""))),
     el("td", {class: "all"}, badge(node.status)),
     el("td", {class: "all"}, devices.length ? devices.join(", ") : node.cpu_model || "CPU", el("span", {class: "sub"}, hardware)),
@@ -306,13 +324,13 @@ function nodeRow(node) {
     el("td", {class: "num", "data-label": "Reputation"}, percent(node.reputation)),
     el("td", {class: "num", "data-label": "Done"}, String(node.jobs_completed)),
     el("td", {class: "num", "data-label": "Failed"}, String(node.jobs_failed)),
-    el("td", {"data-label": "Seen"}, node.status === "offline" ? when(node.last_seen_at) : "now"));
+    el("td", {"data-label": "Seen"}, ["offline", "banned"].includes(node.status) ? when(node.last_seen_at) : "now"));
 }
 
 async function loadNodes() {
   const answer = await api("GET", "/api/nodes?limit=100");
   nodes = new Map(answer.nodes.map((node) => [node.id, node]));
-  $("node-rows").replaceChildren(...answer.nodes.map(nodeRow));
+  arrange($("node-rows"), answer.nodes.map(nodeRow));
   $("nodes").hidden = answer.nodes.length === 0;
   $("no-nodes").hidden = answer.nodes.length > 0;
   $("no-nodes").replaceChildren(el("strong", {}, "No nodes yet"), "Make a join token here, then start a node with it on any machine:", el("br"),
@@ -336,8 +354,7 @@ function refreshJob(id) {
       showJob(await api("GET", pathOf(id)));
     } catch (error) {
       if (error.status !== 404 && error.status !== 403) throw error;
-      jobs.delete(id);
-      showJobs();
+      await loadJobs();
     }
     if (expanded && expanded.id === id) follow();
   });
@@ -347,8 +364,10 @@ function onNote(note) {
   const data = note.data;
   if (note.type === "stats") showStats(data);
   else if (note.type === "lagged" || note.type === "reset") soon("all", loadAll);
-  else if (note.type === "job.submitted") soon("jobs", () => loadJobs());
-  else if (note.type === "job.progress") {
+  else if (note.type === "job.submitted") {
+    if (expanded) wanted += 1; // what is open is not to fall off the end
+    soon("jobs", loadJobs);
+  } else if (note.type === "job.progress") {
     const job = jobs.get(data.job_id);
     if (!job) return;
     showJob({...job, status: "running", progress: data.progress, current_epoch: data.current_epoch, phase: data.phase, metrics: data.metrics});
@@ -362,8 +381,9 @@ function onNote(note) {
 
 let lastSeq = null;
 async function connect() {
-  if (stream) stream.close();
   const {ticket} = await api("POST", "/api/tickets");
+  if (!mayAsk()) return;
+  if (stream) stream.close();
   const query = new URLSearchParams({topics: "jobs,nodes,stats", ticket});
   if (lastSeq !== null) query.set("after", lastSeq);
   const mine = new EventSource("/api/events?" + query);
@@ -376,13 +396,16 @@ async function connect() {
 }
 
 function again() {
+  if (!mayAsk()) return;
   live("off", "disconnected, trying again");
   retry = Math.min(retry + 1, 6);
-  setTimeout(() => connect().catch(lost), 500 * 2 ** retry);
+  clearTimeout(retrying);
+  // What was never shown has to be fetched first.
+  retrying = setTimeout($("board").hidden ? start : () => connect().catch(lost), 500 * 2 ** retry);
 }
 
 function lost(error) {
-  if (error.status === 401) signIn(error.message);
+  if (error.status === 401) tell(error);
   else again();
 }
 
@@ -395,6 +418,10 @@ function signIn(message) {
   forget();
   if (stream) stream.close();
   stream = null;
+  retry = 0;
+  clearTimeout(retrying);
+  for (const timer of due.values()) clearTimeout(timer);
+  due.clear();
   balance = null;
   sessionStorage.removeItem(KEY);
   $("board").hidden = true;
@@ -406,16 +433,17 @@ function signIn(message) {
 }
 
 async function start() {
+  clearTimeout(retrying);
   try {
-    await loadAll();
+    await Promise.all([loadAll(), offerToSubmit()]);
+    if (!mayAsk()) return;
     $("sign-in").hidden = true;
     $("board").hidden = false;
     $("leave").hidden = OPEN;
-    await offerToSubmit();
     await connect();
   } catch (error) {
-    if (error.status === 401) signIn(sessionStorage.getItem(KEY) ? error.message : "");
-    else { tell(error); again(); }
+    tell(error);
+    if (error.status !== 401) again();
   }
 }
 
@@ -438,16 +466,17 @@ $("wallet-file").addEventListener("change", async () => {
   }
 });
 $("leave").addEventListener("click", () => signIn(""));
-$("more").addEventListener("click", () => loadJobs(cursor).catch(tell));
-$("status").addEventListener("change", () => loadJobs().catch(tell));
+$("more").addEventListener("click", () => { wanted = jobs.size + PAGE; loadJobs().catch(tell); });
+$("status").addEventListener("change", loadFiltered);
 let typing = 0;
-$("find").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => loadJobs().catch(tell), 250); });
+$("find").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(loadFiltered, 250); });
 // Why a job waits and how far times lie back change without an event.
 setInterval(() => {
   if ($("board").hidden || document.hidden || !stream) return;
-  if ([...jobs.values()].some((job) => job.status === "pending") && jobs.size <= PAGE) soon("jobs", () => loadJobs());
+  for (const each of $("board").querySelectorAll("time")) each.textContent = ago(each.dateTime);
+  if ([...jobs.values()].some((job) => job.status === "pending") && wanted <= MOST) soon("jobs", loadJobs);
   if (expanded) follow();
 }, 5000);
 
-if (OPEN || sessionStorage.getItem(KEY)) start();
+if (mayAsk()) start();
 else signIn("");

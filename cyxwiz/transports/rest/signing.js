@@ -3,7 +3,7 @@
 // stored or sent but signatures; `forget` drops the key.
 
 import {api} from "./base.js";
-import {base58} from "./escrow.js";
+import {base58, hex} from "./escrow.js";
 
 const SEED = 32, WHOLE = 64, MOST = 4096; // bytes
 // PKCS #8 of an Ed25519 key (RFC 8410), up to the seed.
@@ -78,7 +78,7 @@ export async function walletLogin(file) {
     if (asked.message !== said || !/^[0-9a-f.]{1,200}$/.test(asked.nonce)) {
       throw new Error("Central asked to sign something else than a sign-in; nothing was signed");
     }
-    const signature = [...await keypair.sign(new TextEncoder().encode(said))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    const signature = hex(await keypair.sign(new TextEncoder().encode(said)));
     return (await api("POST", "/api/auth/wallet/login", {wallet_address, nonce: asked.nonce, signature})).access_token;
   } finally {
     keypair.forget();

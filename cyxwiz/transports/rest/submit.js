@@ -2,8 +2,8 @@
 // With a key: central quotes, the page shows what the transaction itself says, and signs just that. Whatever is changed
 // after that needs a new quote.
 
-import {$, api, el, problem} from "./base.js";
-import {checked, formatUnits, parseUnits, transaction} from "./escrow.js";
+import {$, Refused, api, el, problem} from "./base.js";
+import {checked, formatUnits, hex, parseUnits, transaction} from "./escrow.js";
 import {openKeypair} from "./signing.js";
 
 const EXAMPLE = {
@@ -14,6 +14,7 @@ const EXAMPLE = {
 
 let keypair = null;
 let offer = null; // {job, quote, terms, limit, until}: what is shown
+let unanswered = null; // {content, job, key}: what was submitted last, while no answer to it has come
 
 const withKey = () => !$("pay").hidden && $("pay-key").checked;
 
@@ -78,8 +79,25 @@ async function step(act) {
   }
 }
 
-async function post(job) {
-  const made = await api("POST", "/api/jobs", job);
+/** What the form asks for, as text: while it stays the same, one job is made of it until an answer has come. */
+const contentOf = (job) => JSON.stringify([withKey(), job]);
+
+/** Submits a job; what found no answer before is sent again as it was, by its key, for it may have arrived. */
+async function post(content, job) {
+  if (unanswered?.content !== content) {
+    unanswered = {content, job, key: hex(crypto.getRandomValues(new Uint8Array(16)))};
+  }
+  let made;
+  try {
+    made = await api("POST", "/api/jobs", unanswered.job, {"Idempotency-Key": unanswered.key});
+  } catch (error) {
+    if (!(error instanceof Refused)) {
+      throw new Error(`${error.message}: whether the job has arrived is not known. Press the button again with the same job: that makes no second one`);
+    }
+    if (error.status < 500 && !error.retryable) unanswered = null;
+    throw error;
+  }
+  unanswered = null;
   $("submit-done").textContent = `Job ${made.id} is submitted` + (made.phase === "awaiting_payment" ? "; it starts once its money is locked." : ".");
   $("submit-done").hidden = false;
 }
@@ -99,8 +117,9 @@ async function choose() {
 
 async function ask() {
   const job = jobOf($("job-text").value);
-  if (!withKey()) {
-    await post(job);
+  const content = contentOf(job);
+  if (!withKey() || unanswered?.content === content) {
+    await post(content, job);
     return;
   }
   discard();
@@ -157,10 +176,11 @@ async function sign() {
     discard();
     throw new Error("The quote has expired: ask for a new one; nothing was signed");
   }
+  const content = contentOf(job);
   const {message} = checked(quote, keypair.address, limit);
   const signed = transaction(message, await keypair.sign(message));
   forget();
-  await post({...job, payment: {...job.payment, quote: quote.id, transaction: signed}});
+  await post(content, {...job, payment: {...job.payment, quote: quote.id, transaction: signed}});
 }
 
 function showWays() {

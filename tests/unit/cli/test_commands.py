@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from io import StringIO
@@ -110,6 +112,41 @@ def test_what_nobody_foresaw_is_one_line(fake: FakeCentral, capsys: Any, monkeyp
         cyxwiz("--debug", "jobs", "show", JOB)
 
 
+def test_settings_as_json_are_values(fake: FakeCentral, capsys: Any) -> None:
+    sets = ("--set", "database.url=postgresql://ann:word@db/x", "--set", "node.join_token=cyxjoin_x")
+    assert cyxwiz("config", "show", *sets, "--output", "json") == 0
+    shown = {each["key"]: each["value"] for each in json.loads(capsys.readouterr().out)["settings"]}
+    assert shown["server.grpc_address"] == "127.0.0.1:50051"
+    assert (shown["server.max_connections"], shown["server.public_url"]) == (10000, None)
+    assert shown["node.devices"] == ["all"]
+    assert (shown["database.url"], shown["node.join_token"]) == ("postgresql://ann:********@db/x", "********")
+    assert cyxwiz("config", "show") == 0
+    assert any(
+        line.split() == ["server.public_url", "unset", "default"] for line in capsys.readouterr().out.split("\n")
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_without_room_is_one_line_and_1(unbuffered: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cyxwiz", "config", "show"],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    said = "error: Standard output can't be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_a_file_that_the_system_refuses_is_bad_usage(fake: FakeCentral, capsys: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the data directory should be")
+    assert cyxwiz("db", "upgrade") == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'data'}: File exists\n"
+
+
 def test_an_interrupt_is_quiet(fake: FakeCentral, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: Any) -> None:
         raise KeyboardInterrupt
@@ -211,6 +248,7 @@ def test_waiting_ends_as_the_job_does(
     assert cyxwiz("submit", jobfile(tmp_path), how, "--output", "json") == code
     said = capsys.readouterr()
     assert json.loads(said.out)["status"] == status
+    assert said.err.startswith(f"job {JOB} submitted\n")
     assert ("epoch 1/2  loss 1  val_accuracy 0.9" in said.err) == (how == "--watch")
     assert cyxwiz("submit", jobfile(tmp_path), how) == code
     assert status in capsys.readouterr().out
@@ -228,7 +266,25 @@ def test_download_after_the_end(fake: FakeCentral, tmp_path: Path, capsys: Any) 
     assert json.loads(capsys.readouterr().out)["status"] == "completed"
     fake.answers["WatchJob"] = [update("2.2.0", status="failed")]
     assert cyxwiz("submit", jobfile(tmp_path), "--download", "out2") == 1
-    assert not (tmp_path / "out2").exists()
+    assert list((tmp_path / "out2").iterdir()) == []
+
+
+@pytest.mark.parametrize("way", [(), ("--p2p",)])
+def test_a_folder_that_takes_no_files_is_told_before_the_job_is_paid(
+    fake: FakeCentral, tmp_path: Path, capsys: Any, way: tuple[str, ...]
+) -> None:
+    path = jobfile(tmp_path)
+    assert cyxwiz("submit", path, *way, "--download", f"{path}/out") == 2
+    assert capsys.readouterr().err == f"error: {path}/out can't be written: Not a directory\n"
+    assert fake.calls == []
+
+
+def test_a_file_of_a_result_that_can_not_be_written_is_invalid(fake: FakeCentral, tmp_path: Path, capsys: Any) -> None:
+    fake.blobs["0" * 64] = b""
+    fake.answers["GetJobResult"] = {"files": [{"name": "model.bin", "sha256": "0" * 64, "size": 0}]}
+    path = jobfile(tmp_path)
+    assert cyxwiz("jobs", "result", JOB, "--download", path) == 2
+    assert capsys.readouterr().err == f"error: {path}/model.bin can't be written: File exists\n"
 
 
 def test_a_result_that_its_node_kept_is_not_found(fake: FakeCentral, capsys: Any) -> None:

@@ -53,6 +53,15 @@ def test_a_new_run_of_a_job_begins_its_curve_anew(capsys: pytest.CaptureFixture[
     assert said.err.count("running") == 1, "a state is said once"
 
 
+@pytest.mark.parametrize("status", ["completed", "paused"])
+def test_a_state_comes_after_the_epochs_that_led_to_it(capsys: pytest.CaptureFixture[str], status: str) -> None:
+    with live.JobView() as view:
+        view.update(update("1.1.0", 1, status="running"))
+        view.update(update("2.2.0", 2, status=status))
+    said = [line.split()[0] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["running:", "epoch", "epoch", f"{status}:"]
+
+
 def test_cells() -> None:
     assert [show.plain(each) for each in (None, True, 0.123456, [1, 2], {"a": 1}, "a\x07")] == [
         "-",

@@ -28,7 +28,7 @@ def test_a_job_that_goes_on_shows_what_it_costs_at_most(capsys: Any, status: str
 
 
 def test_a_cancel_is_a_reason_and_no_error(capsys: Any) -> None:
-    ended = shown(capsys, status="cancelled", reason="", error={"code": "", "message": "cancelled by its owner"})
+    ended = shown(capsys, status="cancelled", reason="cancelled by its owner")
     assert ended["reason"] == "cancelled by its owner"
     assert "error" not in ended
 
@@ -105,16 +105,23 @@ def test_what_is_piped_has_every_column_whole(capsys: Any) -> None:
 def test_a_node_that_set_no_price_shows_none(capsys: Any) -> None:
     account = {"score": 76.54, "tier": "normal", "start": 75.0, "earlier": 0.0, "events": []}
     account |= {"strikes": 0, "bans": 0, "half_life_hours": 168.0}
-    whole = {**NODE, "uptime": 0.9338, "stake": "5", "stake_units": 5 * 10**9, "price_per_hour": 0.06}
+    whole = {**NODE, "uptime": 0.9338, "stake": "5", "stake_units": 5 * 10**9}
+    whole |= {"price_per_hour": "0.06", "price_per_hour_units": 60_000_000}
     whole |= {"devices": [], "hardware_unknown": [], "pricing": {"set_by": "tariff"}, "reputation_account": account}
     show_nodes.node(whole)
     lines = capsys.readouterr().out.splitlines()
-    assert not [line for line in lines if "0.06" in line]
+    assert not [line for line in lines if "0.06" in line or "units" in line]
     assert "prices: none set; the operator's tariff holds" in lines
     found = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in lines}
     assert (found["uptime"], found["stake"]) == ("93%", "5 CYXWIZ")
     assert found["reputation"] == "76.54", "as in the line that explains it"
     assert any(line.startswith("reputation 76.54 (normal)") for line in lines)
+
+
+def test_an_amount_is_told_once_and_in_cyxwiz(capsys: Any) -> None:
+    budget = {"user": "bob", "budget": None, "budget_units": None, "spent": "0.5", "spent_units": 500_000_000}
+    show.record(budget)
+    assert capsys.readouterr().out.split() == ["user", "bob", "spent", "0.5", "CYXWIZ"]
 
 
 def test_sizes_of_checkpoints_are_readable(capsys: Any) -> None:
