@@ -14,7 +14,7 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,33 +219,30 @@ class Hub:
                 job.stand(Standing.AWAY)
 
     def reported(self, record: Record, reports: Sequence[pb.Report]) -> None:
-        """Reports that are in the journal now. They hold without a mirror: what it can't show costs the run nothing."""
-        for report in reports:
-            try:
-                self._show(record, [report])
-            except Exception:
-                log.exception("clients of job %s are not shown a report of its run", record.assign.job_id)
-
-    def _show(self, record: Record, reports: Sequence[pb.Report]) -> None:
+        """Reports that are in the journal now."""
         job = self._jobs.get(record.assign.job_id)
         if job is None or job.record is not record or record.dropped:  # what it still says counts nowhere
             return
         for report in reports:
-            kind = report.WhichOneof("body")
-            if kind == "progress":
-                job.epoch, job.batch = report.progress.epoch, report.progress.batch
-                job.metrics.update(report.progress.metrics)
-                job.tell(updates.progress_of(report, self.sample, self._gpu_bytes()))
-            elif kind == "logs":
-                for update in updates.logs_of(report):
-                    job.tell(update)
-            elif kind == "checkpoint":
-                job.checkpoint, job.checkpoints = report.checkpoint.sha256, job.checkpoints + 1
-                job.tell(updates.checkpoint_of(report, job.metrics))
-            elif kind in ("finished", "failed"):
-                job.closing = report
-            elif kind == "preempted":
-                self._set_aside(job, report.preempted.reason)
+            with _apart(job):
+                self._show(job, report)
+
+    def _show(self, job: LiveJob, report: pb.Report) -> None:
+        kind = report.WhichOneof("body")
+        if kind == "progress":
+            job.epoch, job.batch = report.progress.epoch, report.progress.batch
+            job.metrics.update(report.progress.metrics)
+            job.tell(updates.progress_of(report, self.sample, self._gpu_bytes()))
+        elif kind == "logs":
+            for update in updates.logs_of(report):
+                job.tell(update)
+        elif kind == "checkpoint":
+            job.checkpoint, job.checkpoints = report.checkpoint.sha256, job.checkpoints + 1
+            job.tell(updates.checkpoint_of(report, job.metrics))
+        elif kind in ("finished", "failed"):
+            job.closing = report
+        elif kind == "preempted":
+            self._set_aside(job, report.preempted.reason)
 
     def confirmed(self, record: Record) -> None:
         """Central has more of the record's reports: an end that waited for that is told."""
@@ -255,10 +252,12 @@ class Hub:
         if job.closing is None or record.acked_seq < job.closing.seq:
             return
         report = record.instead or job.closing
-        if report.HasField("finished"):
-            self._finished(job, record, report)
-        else:
-            self._failed(job, report)
+        with _apart(job):
+            if report.HasField("finished"):
+                self._finished(job, record, report)
+            else:
+                self._failed(job, report)
+        job.stand(Standing.DONE)
 
     def _finished(self, job: LiveJob, record: Record, report: pb.Report) -> None:
         weights = report.finished.artefacts[0]
@@ -268,7 +267,6 @@ class Hub:
         except OSError as error:
             log.warning("the result of job %s is not found again after a restart: %s", job.job_id, error)
         job.tell(updates.complete_of(report))
-        job.stand(Standing.DONE)
 
     def _failed(self, job: LiveJob, report: pb.Report) -> None:
         failed = report.failed
@@ -276,7 +274,6 @@ class Hub:
         job.tell(
             updates.error_of(job.job_id, report.at_ms, code, failed.message, job.epoch, recoverable=failed.retryable)
         )
-        job.stand(Standing.DONE)
 
     def _set_aside(self, job: LiveJob, reason: str) -> None:
         if job.pausing:
@@ -411,6 +408,15 @@ class Hub:
             job.stand(Standing.AWAY)
         await self.relayed.aclose()
         await self._tasks.aclose()
+
+
+@contextlib.contextmanager
+def _apart(job: LiveJob) -> Iterator[None]:
+    """What shows a job to its clients fails neither its run nor the way to central: it is logged, and no more."""
+    try:
+        yield
+    except Exception:
+        log.exception("clients of job %s are not shown a report of its run", job.job_id)
 
 
 def _kept(assign: pb.Assign, report: pb.Report) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cyxwiz.compute.p2p import updates
 from cyxwiz.compute.p2p.hub import FINISHED, Hub
+from cyxwiz.compute.p2p.live import Standing
 from cyxwiz.compute.runs import Record
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.runtime.clock import SystemClock
@@ -49,13 +51,23 @@ def test_no_result_on_the_disk_keeps_a_node_from_its_start(
     assert [str(folder) in caplog.text for folder in (nested, foreign, tmp_path / "nothing")] == [True, True, False]
 
 
-async def test_a_report_that_can_not_be_shown_costs_neither_the_run_nor_the_next(
-    hub: Hub, record: Record, caplog: pytest.LogCaptureFixture
+async def test_what_can_not_be_shown_costs_neither_the_run_nor_what_comes_next(
+    hub: Hub, record: Record, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("Value out of range: 4294967296")
+
+    monkeypatch.setattr(updates, "progress_of", broken)
     hub.taken(record)
-    broken = pb.Report(job_id=JOB, finished=pb.Finished())  # names no file
-    failed = pb.Report(job_id=JOB, failed=pb.Failed(code="INVALID", message="no"))
-    hub.reported(record, [broken, failed])
+    said = [pb.Report(progress=pb.Progress(epoch=1)), pb.Report(logs=pb.Logs(lines=[pb.LogLine(message="next")]))]
+    hub.reported(record, said)
     assert "not shown" in caplog.text
-    updates, _ = (await hub.find(JOB)).after(0)
-    assert [update.error.error_code for update in updates] == ["INVALID"]
+    told, cursor = (await hub.find(JOB)).after(0)
+    assert [update.log.message for update in told] == ["next"]
+    caplog.clear()
+    hub.reported(record, [pb.Report(seq=1, finished=pb.Finished())])  # it names no file
+    record.acked_seq = 1
+    hub.confirmed(record)
+    assert "not shown" in caplog.text
+    job = await hub.find(JOB)
+    assert (job.after(cursor)[0], job.standing) == ([], Standing.DONE)
