@@ -120,8 +120,10 @@ def _frame(body: bytes) -> Frame:
     if not isinstance(frame, dict):
         raise ProtocolError("a frame that is no object")
     read = cast("Frame", frame)
-    if read.get("v") != VERSION or not isinstance(read.get("type"), str):
+    if read.get("v") != VERSION:
         raise ProtocolError(f"a frame of version {str(read.get('v'))[:20]}; this is version {VERSION}")
+    if not isinstance(read.get("type"), str):
+        raise ProtocolError("a frame whose type is missing, or no text")
     return read
 
 

@@ -123,13 +123,24 @@ def test_a_job_survives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
-    [b"", b"x", b"[]", b"{}", b'{"v": 2, "type": "a"}', b'{"v": 1}', b'{"v": 1, "type": NaN}', b"\xff", b"[" * 99999],
+    ("body", "words"),
+    [
+        (b"", "not JSON"),
+        (b"x", "not JSON"),
+        (b"[]", "no object"),
+        (b"{}", "version None; this is version 1"),
+        (b'{"v": 2, "type": "a"}', "version 2; this is version 1"),
+        (b'{"v": 1}', "type is missing"),
+        (b'{"v": 1, "type": 5}', "or no text"),
+        (b'{"v": 1, "type": NaN}', "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 99999, "not JSON"),
+    ],
 )
-def test_a_broken_frame_is_refused_after_the_ones_before_it(body: bytes) -> None:
+def test_a_broken_frame_is_refused_after_the_ones_before_it(body: bytes, words: str) -> None:
     frames = Decoder().feed(encode("ready") + struct.pack(">I", len(body)) + body)
     assert next(frames)["type"] == "ready"
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match=words):
         next(frames)
 
 
