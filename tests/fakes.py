@@ -39,6 +39,8 @@ def hardware(cores: int = 4, ram: int = 16 * GIB, gpus: tuple[int, ...] = ()) ->
 class ScriptedRun:
     """A run whose epochs end when the test says so (`step`), or at once."""
 
+    batches = 1  # of an epoch
+
     def __init__(self, work: Work, gate: asyncio.Semaphore | None, fail: Failed | None) -> None:
         self.work = work
         self._gate = gate
@@ -68,7 +70,8 @@ class ScriptedRun:
                 continue
             share = epoch / self.work.epochs
             metrics = {"loss": 1 / epoch, "accuracy": share, "val_loss": 1 / epoch, "val_accuracy": share}
-            yield Progressed(epoch, self.work.epochs, 1, 1, share, metrics, float(epoch), 0.0, True)
+            count = self.batches
+            yield Progressed(epoch, self.work.epochs, count, count, share, metrics, float(epoch), 0.0, True)
         if self._fail is not None:
             yield self._fail
             return

@@ -4,7 +4,8 @@ A frame is a 4-byte big-endian length and a UTF-8 JSON object with `"v": 1` and 
 `preempt`, `cancel`, `checkpoint`, `update`, `fed` and `answer`; the child answers `ready` and the reports of
 `ports.executor`. Nothing is pickled. A frame that is too large, no JSON, of another version or with a field of the
 wrong type raises `ProtocolError`: the child runs other people's work, so its word is checked like any input from
-outside. Texts and figures are bounded as central bounds them, so that what a job says always fits a message to it.
+outside. Texts and figures are bounded as central bounds them, and seconds to what a run can take, so that what a job
+says always fits a message to it, and to clients.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ MAX_FRAME = 16 * 1024 * 1024
 CHANNEL_FD = 3
 MAX_TEXT = 65_536  # characters of what is no line: a name, a path, an environment
 MAX_ANSWER = 1 << 20  # bytes that members of a gang tell each other at a time
+MAX_SECONDS = 366 * 86_400.0  # longer than any run; estimates may come to more
 
 _LENGTH = struct.Struct(">I")
 
@@ -118,8 +120,10 @@ def _frame(body: bytes) -> Frame:
     if not isinstance(frame, dict):
         raise ProtocolError("a frame that is no object")
     read = cast("Frame", frame)
-    if read.get("v") != VERSION or not isinstance(read.get("type"), str):
+    if read.get("v") != VERSION:
         raise ProtocolError(f"a frame of version {str(read.get('v'))[:20]}; this is version {VERSION}")
+    if not isinstance(read.get("type"), str):
+        raise ProtocolError("a frame whose type is missing, or no text")
     return read
 
 
@@ -131,14 +135,14 @@ def _no_constant(text: str) -> NoReturn:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
-        raise ValueError("no whole number")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError("no whole number below 2^63")
     return value
 
 
 def _count(value: Any) -> int:
     """What goes on to central as 32 bits."""
-    if not 0 <= (count := _whole(value)) < 2**32:
+    if (count := _whole(value)) >= 2**32:
         raise ValueError("no count below 2^32")
     return count
 
@@ -147,6 +151,10 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError("no finite number")
     return float(value)
+
+
+def _seconds(value: Any) -> float:
+    return min(max(0.0, _number(value)), MAX_SECONDS)
 
 
 def _text(value: Any) -> str:
@@ -221,7 +229,7 @@ _REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
         Progressed,
         {
             "epoch": _count, "epochs": _count, "batch": _count, "batches": _count, "progress": _number,
-            "metrics": _metrics, "elapsed_seconds": _number, "remaining_seconds": _number, "epoch_ended": _flag,
+            "metrics": _metrics, "elapsed_seconds": _seconds, "remaining_seconds": _seconds, "epoch_ended": _flag,
         },
     ),
     "checkpointed": (
@@ -234,22 +242,22 @@ _REPORTS: dict[str, tuple[Callable[..., Report], dict[str, _Check]]] = {
     "linked": (
         Linked,
         {
-            "kind": _whole, "step": _whole, "loss": _number, "weights": _short, "link": _short, "data": _short,
+            "kind": _count, "step": _whole, "loss": _number, "weights": _short, "link": _short, "data": _short,
             "environment": _short,
         },
     ),
     "asked": (Asked, {"id": _whole, "kind": _short, "key": _short, "value": _few_bytes}),
     "wanted": (Wanted, {"rows": _bytes}),
-    "reached": (Reached, {"rank": _whole, "round_trip_seconds": _number, "bytes_per_second": _number}),
+    "reached": (Reached, {"rank": _count, "round_trip_seconds": _seconds, "bytes_per_second": _number}),
     "logged": (Logged, {"level": _word, "message": _line, "source": _word}),
     "finished": (
         Finished,
         {
-            "artefacts": _artefacts, "final_metrics": _metrics, "epochs_completed": _count, "compute_seconds": _number,
+            "artefacts": _artefacts, "final_metrics": _metrics, "epochs_completed": _count, "compute_seconds": _seconds,
         },
     ),
     "failed": (Failed, {"code": _word, "message": _line, "details": _table, "retryable": _flag}),
-    "preempted": (Preempted, {"compute_seconds": _number}),
+    "preempted": (Preempted, {"compute_seconds": _seconds}),
     "cancelled": (Cancelled, {}),
 }  # fmt: skip
 _TYPES = {maker: kind for kind, (maker, _) in _REPORTS.items()}

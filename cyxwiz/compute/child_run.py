@@ -2,7 +2,8 @@
 
 What the child says is checked: a frame that is none, or a result outside the job's own folder, fails the job. A job
 that overstays its time is ended and Failed with TIMEOUT; one that takes more memory or disk than is its, with
-EXHAUSTED; one whose process somebody stopped, as one that was killed.
+EXHAUSTED; one whose process somebody stopped, as one that was killed. How long a script ran, which it is billed by, the
+node's clock says.
 
 A declared model runs in our own code: that its process breaks is the node's trouble, and another node tries. A script
 can end, stop and write what it likes: how it breaks is taken as its own doing, `by_script`, and it is tried again only
@@ -44,6 +45,7 @@ from cyxwiz.ports.executor import (
     Progressed,
     Report,
     Started,
+    Wanted,
     Work,
 )
 from cyxwiz.runtime.tasks import Tasks, spawn
@@ -140,7 +142,7 @@ class ChildRun:
     async def _insist(self) -> None:
         if not await within(self._clock, PREEMPT_SECONDS, self._concluded):
             log.warning("job %s saved no checkpoint within %.0f s", self._work.job_id, PREEMPT_SECONDS)
-            self._judge(Preempted(0.0))  # whoever supervises ends the child then
+            self._judge(self._timed(Preempted(0.0)))  # whoever supervises ends the child then
 
     async def cancel(self) -> None:
         # A task of its own: a caller who is itself cancelled halfway must not leave the child half ended.
@@ -164,7 +166,7 @@ class ChildRun:
             report = Failed("INTERNAL", "The job named no file as its result or its checkpoint.")
         self._saved = self._saved or isinstance(report, Checkpointed)
         if isinstance(report, Outcome):
-            self._outcome = report
+            self._outcome = self._timed(report)
             self._concluded.set()
         else:
             self._put(report)
@@ -172,12 +174,26 @@ class ChildRun:
     def _check(self, report: Report) -> None:
         """Raises ProtocolError for what central would refuse the node for: a script may have written it itself."""
         epochs, script = self._work.epochs, self._work.script is not None
+        if isinstance(report, Started) and self.started:  # its seconds would count from there
+            raise ProtocolError("a second start")
         if isinstance(report, Progressed) and report.epoch > (epochs if script else max(epochs, report.epochs)):
             raise ProtocolError(f"a point of epoch {report.epoch}, past the last one")
         if isinstance(report, Checkpointed) and not 1 <= report.epoch <= epochs + 1:
             raise ProtocolError(f"a checkpoint of epoch {report.epoch}, of {epochs}")
+        if isinstance(report, Wanted) and not self._work.streamed:
+            raise ProtocolError("which rows it wants, of data that nobody streams")
+        if isinstance(report, Cancelled) and self._stopping is None:
+            raise ProtocolError("that it was cancelled, and nobody did that")
+        if script and isinstance(report, Preempted) and self._stopping is None and not self._may_yield:
+            raise ProtocolError("that it stopped to go on later, unasked and with nothing saved")
         if script and (isinstance(report, Linked) or (isinstance(report, Checkpointed) and report.link)):
             raise ProtocolError("a link, and scripts have no chain")
+
+    def _timed(self, outcome: Outcome) -> Outcome:
+        """The outcome with the seconds that a script has run so far. Our own code leaves out what its start took."""
+        if self._work.script is not None and isinstance(outcome, Finished | Preempted):
+            return replace(outcome, compute_seconds=self._clock.monotonic() - self._began)
+        return outcome
 
     def printed(self, source: str, line: str) -> None:
         self._put(Logged("warning" if source == "stderr" else "info", line, source))
@@ -193,7 +209,7 @@ class ChildRun:
         if outcome is None and self._stopping is not None:
             outcome = Cancelled()
         if outcome is None and self._asks_again:
-            outcome = Preempted(self._clock.monotonic() - self._began)
+            outcome = self._timed(Preempted(0.0))
         joules = self._energy.end(self) if self._energy is not None else None
         if isinstance(outcome, Finished):
             outcome = replace(outcome, energy_joules=joules)
@@ -207,12 +223,15 @@ class ChildRun:
 
     @property
     def _asks_again(self) -> bool:
-        """Whether a script left by itself (`os._exit`) with the status that asks for another run, and may: as
-        `script.run_script` has it."""
+        """Whether a script left by itself (`os._exit`) with the status that asks for another run, and may."""
+        return self._work.script is not None and self._may_yield and self.child.cell.exit_status == AGAIN
+
+    @property
+    def _may_yield(self) -> bool:
+        """Whether the run may end as one that goes on elsewhere: as `script.run_script` has it."""
         gang = self._work.gang
         may = self._saved or self._yielding or self._work.resume is not None
-        may = may or (gang is not None and gang.rank > 0)  # the first member saves for all
-        return self._work.script is not None and may and self.child.cell.exit_status == AGAIN
+        return may or (gang is not None and gang.rank > 0)  # the first member saves for all
 
     def _remove_if_over(self) -> None:
         if self._over and not self._queue:

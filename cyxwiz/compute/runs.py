@@ -467,7 +467,7 @@ def _question(record: Record, report: Asked) -> pb.NodeMessage:
 
 def _measured(record: Record, report: Reached) -> pb.NodeMessage:
     link = pb.PeerLink(
-        rank=report.rank % 2**32,
+        rank=report.rank,
         round_trip_seconds=report.round_trip_seconds,
         bytes_per_second=report.bytes_per_second,
     )

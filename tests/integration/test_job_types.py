@@ -322,6 +322,9 @@ SAVED = {
     "artefacts": [{"name": "a", "path": "/a", "sha256": "", "size": 1}], "epoch": 1, "batch": 0, "step": 1,
     "progress": 0.5, "threads": 1, "link": "",
 }  # fmt: skip
+DONE = {
+    "artefacts": [{"name": "m", "path": "OUT/m", "sha256": "", "size": 2}], "final_metrics": {}, "epochs_completed": 1,
+}  # fmt: skip
 LINK = {"kind": 0, "step": 1, "loss": 0.5, "weights": "", "link": "", "data": "", "environment": ""}
 
 
@@ -340,6 +343,10 @@ LINK = {"kind": 0, "step": 1, "loss": 0.5, "weights": "", "link": "", "data": ""
         (FORGED.format("checkpointed", {**SAVED, "epoch": 0}), "epoch 0", False),
         (FORGED.format("checkpointed", {**SAVED, "link": "0" * 64}), "a link", False),
         (FORGED.format("linked", LINK), "a link", False),
+        (FORGED.format("started", {"pid": 1}), "a second start", False),
+        (FORGED.format("cancelled", {}), "nobody did that", False),
+        (FORGED.format("preempted", {"compute_seconds": 0}), "nothing saved", False),
+        (FORGED.format("wanted", {"rows": ""}), "nobody streams", False),
         ("import cyxwiz.job as job\njob.report(2**40, {}, of=2**41)", "below 2^32", False),
     ],
 )
@@ -351,6 +358,28 @@ async def test_how_a_script_breaks_is_its_own_doing(
     assert isinstance(end, Failed), end
     assert words in end.message
     assert (end.by_script, end.retryable) == (True, retryable)
+
+
+@pytest.mark.parametrize("said", [0.0, 1e308])
+async def test_the_nodes_clock_says_how_long_a_script_ran(
+    executor: ProcessExecutor, tmp_path: Path, said: float
+) -> None:
+    text = "import os, time\nimport cyxwiz.job as job\n(job.out_dir / 'm').write_text('hi')\ntime.sleep(0.5)\n"
+    forged = FORGED.format("finished", {**DONE, "compute_seconds": said}).replace("'OUT/m'", "str(job.out_dir / 'm')")
+    end = await outcome(executor, script(tmp_path, text + forged))
+    assert isinstance(end, Finished), end
+    assert 0.5 <= end.compute_seconds < 60
+
+
+async def test_a_script_that_saves_nothing_when_told_to_is_billed(
+    executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cyxwiz.compute.child_run.PREEMPT_SECONDS", 0.5)
+    run = await executor.start(script(tmp_path, "import time; time.sleep(60)"))
+    run.preempt()
+    end = [report async for report in run.reports()][-1]
+    assert isinstance(end, Preempted), end
+    assert 0.5 <= end.compute_seconds < 60
 
 
 async def test_what_a_script_left_behind_is_waited_for(executor: ProcessExecutor, tmp_path: Path) -> None:

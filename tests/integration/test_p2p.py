@@ -25,7 +25,7 @@ from cyxwiz.protocol import execution_pb2 as pb
 from cyxwiz.protocol import job_pb2
 from cyxwiz.services.owner_commands import obey
 from tests.central import Central, central
-from tests.fakes import ScriptedExecutor
+from tests.fakes import ScriptedExecutor, ScriptedRun
 from tests.integration.test_link import submit, until
 from tests.nodes import grpc_link, local_link, p2p_node
 from tests.p2p import Engine, Stream, assignment, engine
@@ -285,20 +285,24 @@ async def test_wishes_reach_the_run(server: Central, tmp_path: Path) -> None:
         ]
 
 
-async def test_calls_pause_resume_and_cancel(server: Central, tmp_path: Path, way: Way) -> None:
+async def test_calls_pause_resume_and_cancel(
+    server: Central, tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 2**31 - 1
+    monkeypatch.setattr(ScriptedRun, "batches", 2**32 - 1)  # more than these messages can hold
     async with scene(server, tmp_path, way, epochs=4) as on:
         stub, metadata, job_id = on.engine.stub, on.engine.metadata, on.job.id
         stream = on.engine.stream()
         on.executor.step(1)
-        await stream.until("progress")
+        await stream.until("progress", lambda progress: progress.current_batch == progress.total_batches == most)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.ResumeTraining(pb.ResumeTrainingRequest(job_id=job_id), metadata=metadata)
         assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         paused = await stub.PauseTraining(pb.PauseTrainingRequest(job_id=job_id), metadata=metadata)
-        assert (paused.success, paused.current_epoch) == (True, 1)
+        assert (paused.success, paused.current_epoch, paused.current_batch) == (True, 1, most)
         assert paused.checkpoint_path.startswith("blob://sha256/")
         resumed = await stub.ResumeTraining(pb.ResumeTrainingRequest(job_id=job_id), metadata=metadata)
-        assert resumed.success
+        assert (resumed.success, resumed.resumed_batch) == (True, most)
         on.executor.step(1)
         await stream.until("progress", lambda progress: progress.current_epoch == 2)
         asking = asyncio.ensure_future(on.executor.save_when_told())

@@ -14,7 +14,7 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,21 +224,25 @@ class Hub:
         if job is None or job.record is not record or record.dropped:  # what it still says counts nowhere
             return
         for report in reports:
-            kind = report.WhichOneof("body")
-            if kind == "progress":
-                job.epoch, job.batch = report.progress.epoch, report.progress.batch
-                job.metrics.update(report.progress.metrics)
-                job.tell(updates.progress_of(report, self.sample, self._gpu_bytes()))
-            elif kind == "logs":
-                for update in updates.logs_of(report):
-                    job.tell(update)
-            elif kind == "checkpoint":
-                job.checkpoint, job.checkpoints = report.checkpoint.sha256, job.checkpoints + 1
-                job.tell(updates.checkpoint_of(report, job.metrics))
-            elif kind in ("finished", "failed"):
-                job.closing = report
-            elif kind == "preempted":
-                self._set_aside(job, report.preempted.reason)
+            with _apart(job):
+                self._show(job, report)
+
+    def _show(self, job: LiveJob, report: pb.Report) -> None:
+        kind = report.WhichOneof("body")
+        if kind == "progress":
+            job.epoch, job.batch = report.progress.epoch, report.progress.batch
+            job.metrics.update(report.progress.metrics)
+            job.tell(updates.progress_of(report, self.sample, self._gpu_bytes()))
+        elif kind == "logs":
+            for update in updates.logs_of(report):
+                job.tell(update)
+        elif kind == "checkpoint":
+            job.checkpoint, job.checkpoints = report.checkpoint.sha256, job.checkpoints + 1
+            job.tell(updates.checkpoint_of(report, job.metrics))
+        elif kind in ("finished", "failed"):
+            job.closing = report
+        elif kind == "preempted":
+            self._set_aside(job, report.preempted.reason)
 
     def confirmed(self, record: Record) -> None:
         """Central has more of the record's reports: an end that waited for that is told."""
@@ -248,10 +252,12 @@ class Hub:
         if job.closing is None or record.acked_seq < job.closing.seq:
             return
         report = record.instead or job.closing
-        if report.HasField("finished"):
-            self._finished(job, record, report)
-        else:
-            self._failed(job, report)
+        with _apart(job):
+            if report.HasField("finished"):
+                self._finished(job, record, report)
+            else:
+                self._failed(job, report)
+        job.stand(Standing.DONE)
 
     def _finished(self, job: LiveJob, record: Record, report: pb.Report) -> None:
         weights = report.finished.artefacts[0]
@@ -261,7 +267,6 @@ class Hub:
         except OSError as error:
             log.warning("the result of job %s is not found again after a restart: %s", job.job_id, error)
         job.tell(updates.complete_of(report))
-        job.stand(Standing.DONE)
 
     def _failed(self, job: LiveJob, report: pb.Report) -> None:
         failed = report.failed
@@ -269,7 +274,6 @@ class Hub:
         job.tell(
             updates.error_of(job.job_id, report.at_ms, code, failed.message, job.epoch, recoverable=failed.retryable)
         )
-        job.stand(Standing.DONE)
 
     def _set_aside(self, job: LiveJob, reason: str) -> None:
         if job.pausing:
@@ -310,19 +314,25 @@ class Hub:
         """After a restart: the results that lie in these folders of runs can be fetched still."""
         for directory in directories:
             try:
-                kept = json.loads((directory / FINISHED).read_text())
-                report, owner = json_format.ParseDict(kept["report"], pb.Report()), str(kept["owner_id"])
-                reservation = str(kept.get("reservation_id", ""))
-                weights = report.finished.artefacts[0]
-                size = (directory / "out" / weights.name).stat().st_size
-            except (OSError, ValueError, LookupError, TypeError, json_format.ParseError):
+                self._find_again(directory)
+            except OSError:
                 continue  # no result there, or not all of it
-            if size != weights.size:
-                continue
-            job = self._jobs[report.job_id] = LiveJob(report.job_id, owner, reservation, standing=Standing.DONE)
-            job.epoch = report.finished.epochs_completed
-            job.weights = Weights(directory / "out" / weights.name, weights.sha256, weights.size)
-            job.tell(updates.complete_of(report))
+            except Exception as error:  # whatever lies on the disk, the node starts
+                log.warning("the result in %s can't be fetched any more: %r", directory, error)
+
+    def _find_again(self, directory: Path) -> None:
+        kept = json.loads((directory / FINISHED).read_text())
+        report, owner = json_format.ParseDict(kept["report"], pb.Report()), str(kept["owner_id"])
+        reservation = str(kept.get("reservation_id", ""))
+        weights = report.finished.artefacts[0]
+        path = directory / "out" / weights.name
+        if path.stat().st_size != weights.size:
+            raise ValueError(f"{weights.name} is not of {weights.size} bytes")
+        job = LiveJob(report.job_id, owner, reservation, standing=Standing.DONE)
+        job.epoch = report.finished.epochs_completed
+        job.weights = Weights(path, weights.sha256, weights.size)
+        job.tell(updates.complete_of(report))
+        self._jobs[report.job_id] = job
 
     def owes(self, record: Record, last: Sequence[pb.Report]) -> None:
         """After a restart: a run's last report, which central does not have yet. Clients still learn of a result."""
@@ -398,6 +408,15 @@ class Hub:
             job.stand(Standing.AWAY)
         await self.relayed.aclose()
         await self._tasks.aclose()
+
+
+@contextlib.contextmanager
+def _apart(job: LiveJob) -> Iterator[None]:
+    """What shows a job to its clients fails neither its run nor the way to central: it is logged, and no more."""
+    try:
+        yield
+    except Exception:
+        log.exception("clients of job %s are not shown a report of its run", job.job_id)
 
 
 def _kept(assign: pb.Assign, report: pb.Report) -> str:

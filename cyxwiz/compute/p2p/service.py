@@ -20,6 +20,7 @@ from cyxwiz.compute.p2p.downloads import chunks
 from cyxwiz.compute.p2p.hub import Hub
 from cyxwiz.compute.p2p.live import LiveJob, Reader, Standing
 from cyxwiz.compute.p2p.sessions import Session
+from cyxwiz.compute.p2p.updates import int32
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, not_found, unsupported
 from cyxwiz.domain.ids import engine_job, parse_engine_job_id, parse_reservation_id
 from cyxwiz.domain.job import Device
@@ -178,8 +179,8 @@ class ExecutionService:
         return pb.PauseTrainingResponse(
             success=job.standing is Standing.PAUSED,
             checkpoint_path=_path(job),
-            current_epoch=job.epoch,
-            current_batch=job.batch,
+            current_epoch=int32(job.epoch),
+            current_batch=int32(job.batch),
             message="paused" if job.standing is Standing.PAUSED else f"it is {job.standing} now",
         )
 
@@ -189,7 +190,10 @@ class ExecutionService:
             raise invalid("checkpoint_path: a job goes on from its last checkpoint; leave it empty", got=_path(job))
         await self._hub.command(job, OwnerCommand.RESUME)
         return pb.ResumeTrainingResponse(
-            success=True, resumed_epoch=job.epoch, resumed_batch=job.batch, message="it goes on from its checkpoint"
+            success=True,
+            resumed_epoch=int32(job.epoch),
+            resumed_batch=int32(job.batch),
+            message="it goes on from its checkpoint",
         )
 
     async def _cancel(self, request: pb.CancelTrainingRequest, headers: Headers) -> pb.CancelTrainingResponse:
@@ -204,7 +208,7 @@ class ExecutionService:
         await self._hub.command(job, OwnerCommand.CANCEL, request.reason, keep_checkpoint=saved)
         return pb.CancelTrainingResponse(
             success=True,
-            epochs_completed=job.epoch,
+            epochs_completed=int32(job.epoch),
             partial_model_saved=saved,
             partial_model_path=_path(job) if saved else "",
             message="cancelled",

@@ -1,4 +1,7 @@
-"""A run's reports as `TrainingUpdate`s. Times are Unix milliseconds, durations seconds, shares 0 to 1."""
+"""A run's reports as `TrainingUpdate`s. Times are Unix milliseconds, durations seconds, shares 0 to 1.
+
+The earlier system's messages count in fewer bits than a job may: what goes past them is told as the most they hold.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,27 @@ LEVELS: Mapping[str, int] = {
     "warning": pb.LogMessage.WARNING,
     "error": pb.LogMessage.ERROR,
 }
+MOST_INT32, MOST_INT64 = 2**31 - 1, 2**63 - 1
 STOPPED = {"stopped_by_user": 1.0}  # the final metrics of a job that its owner stopped, as in the earlier system
+
+
+def int32(count: int) -> int:
+    return min(count, MOST_INT32)
+
+
+def _whole(seconds: float) -> int:
+    """Whole seconds; none for NaN."""
+    return int(min(max(0.0, seconds), MOST_INT64))
 
 
 def progress_of(report: link.Report, sample: LoadSample | None, gpu_bytes: int = 0) -> pb.TrainingUpdate:
     """`gpu_bytes`: memory of the machine's GPUs. What can't be read is 0."""
     told = report.progress
     progress = pb.TrainingProgress(
-        current_epoch=told.epoch,
-        total_epochs=told.epochs,
-        current_batch=told.batch,
-        total_batches=told.batches,
+        current_epoch=int32(told.epoch),
+        total_epochs=int32(told.epochs),
+        current_batch=int32(told.batch),
+        total_batches=int32(told.batches),
         progress_percentage=told.progress,
         metrics=dict(told.metrics),
         gpu_usage=(sample.gpu_usage or 0.0) if sample else 0.0,
@@ -33,8 +46,8 @@ def progress_of(report: link.Report, sample: LoadSample | None, gpu_bytes: int =
         memory_usage=(sample.memory_usage or 0.0) if sample else 0.0,
         gpu_memory_used=int(gpu_bytes * (sample.gpu_memory_usage or 0.0)) if sample else 0,
         gpu_memory_total=gpu_bytes,
-        elapsed_time=int(told.elapsed_seconds),
-        estimated_time_remaining=int(told.remaining_seconds),
+        elapsed_time=_whole(told.elapsed_seconds),
+        estimated_time_remaining=_whole(told.remaining_seconds),
         samples_per_second=told.metrics.get("samples_per_second", 0.0),
     )
     return _update(report, progress=progress)
@@ -57,7 +70,7 @@ def checkpoint_of(report: link.Report, metrics: Mapping[str, float]) -> pb.Train
     return _update(
         report,
         checkpoint=pb.TrainingCheckpoint(
-            epoch=saved.epoch,
+            epoch=int32(saved.epoch),
             weights_size=saved.size,
             compression_type="none",
             checkpoint_hash=f"sha256:{saved.sha256}",
@@ -75,7 +88,7 @@ def complete_of(report: link.Report) -> pb.TrainingUpdate:
             success=True,
             result_hash=f"sha256:{weights.sha256}",
             final_metrics=dict(finished.final_metrics),
-            total_training_time=int(finished.compute_seconds),
+            total_training_time=_whole(finished.compute_seconds),
             total_epochs_completed=finished.epochs_completed,
             weights_location=weights.name,
             final_weights_size=weights.size,
@@ -100,7 +113,9 @@ def stopped_of(job_id: str, at_ms: int, epochs: int) -> pb.TrainingUpdate:
 def error_of(
     job_id: str, at_ms: int, code: str, message: str, epoch: int = 0, *, recoverable: bool = False
 ) -> pb.TrainingUpdate:
-    error = pb.TrainingError(error_code=code, error_message=message, epoch_at_error=epoch, recoverable=recoverable)
+    error = pb.TrainingError(
+        error_code=code, error_message=message, epoch_at_error=int32(epoch), recoverable=recoverable
+    )
     return pb.TrainingUpdate(job_id=job_id, timestamp=at_ms, error=error)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cyxwiz.compute.child_protocol import (
     MAX_FRAME,
+    MAX_SECONDS,
     Decoder,
     ProtocolError,
     encode,
@@ -43,6 +44,10 @@ REPORTS: list[Report] = [
     Failed("INVALID", "no", {"layer": "x", "bound": [1, 2]}, retryable=True),
     Cancelled(),
 ]
+POINT = {
+    "epoch": 1, "epochs": 1, "batch": 1, "batches": 1, "progress": 0.5, "metrics": {}, "elapsed_seconds": 0.0,
+    "remaining_seconds": 0.0, "epoch_ended": True,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda report: type(report).__name__)
@@ -64,18 +69,42 @@ def test_what_a_job_says_fits_a_message_to_central() -> None:
     said = framed("logged", level="i" * 99, message="x" * 9_000_000, source="s" * 99)
     assert isinstance(said, Logged)
     assert (len(said.level), len(said.message), len(said.source)) == (64, 16_384, 64)
-    point = {"epoch": 1, "epochs": 1, "batch": 1, "batches": 1, "progress": 0.5}
-    point |= {"elapsed_seconds": 0.0, "remaining_seconds": 0.0, "epoch_ended": True}
-    named = framed("progressed", metrics={"n" * 5000: 1.0}, **point)
+    named = framed("progressed", **{**POINT, "metrics": {"n" * 5000: 1.0}})
     assert isinstance(named, Progressed)
     assert [len(name) for name in named.metrics] == [100]
     for kind, fields in (
-        ("progressed", {**point, "metrics": {str(number): 1.0 for number in range(257)}}),
+        ("progressed", {**POINT, "metrics": {str(number): 1.0 for number in range(257)}}),
         ("asked", {"id": 1, "kind": "set", "key": "k" * 70_000, "value": ""}),
         ("asked", {"id": 1, "kind": "set", "key": "k", "value": "AAAA" * 400_000}),
     ):
         with pytest.raises(ProtocolError, match="more than"):
             framed(kind, **fields)
+
+
+@pytest.mark.parametrize("said", [1e308, -1.0, 10**300])
+def test_seconds_are_some_that_a_run_can_take(said: float) -> None:
+    sane = MAX_SECONDS if said > 0 else 0.0
+    end = framed("finished", artefacts=[], final_metrics={}, epochs_completed=1, compute_seconds=said)
+    assert isinstance(end, Finished)
+    assert end.compute_seconds == sane
+    point = framed("progressed", **{**POINT, "elapsed_seconds": said, "remaining_seconds": said})
+    assert isinstance(point, Progressed)
+    assert (point.elapsed_seconds, point.remaining_seconds) == (sane, sane)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "name"),
+    [
+        ("asked", {"id": -1, "kind": "set", "key": "k", "value": ""}, "id"),
+        ("reached", {"rank": -1, "round_trip_seconds": 1.0, "bytes_per_second": 1.0}, "rank"),
+        ("linked", {"kind": 2**32, "step": 1}, "kind"),
+        ("linked", {"kind": 0, "step": -1}, "step"),
+        ("finished", {"artefacts": [{"name": "m", "path": "/m", "sha256": "", "size": -1}]}, "artefacts"),
+    ],
+)
+def test_a_number_that_no_message_can_carry_is_refused(kind: str, fields: dict[str, object], name: str) -> None:
+    with pytest.raises(ProtocolError, match=f"{name} is wrong"):
+        framed(kind, **fields)
 
 
 def test_a_job_survives(tmp_path: Path) -> None:
@@ -94,13 +123,24 @@ def test_a_job_survives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
-    [b"", b"x", b"[]", b"{}", b'{"v": 2, "type": "a"}', b'{"v": 1}', b'{"v": 1, "type": NaN}', b"\xff", b"[" * 99999],
+    ("body", "words"),
+    [
+        (b"", "not JSON"),
+        (b"x", "not JSON"),
+        (b"[]", "no object"),
+        (b"{}", "version None; this is version 1"),
+        (b'{"v": 2, "type": "a"}', "version 2; this is version 1"),
+        (b'{"v": 1}', "type is missing"),
+        (b'{"v": 1, "type": 5}', "or no text"),
+        (b'{"v": 1, "type": NaN}', "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[" * 99999, "not JSON"),
+    ],
 )
-def test_a_broken_frame_is_refused_after_the_ones_before_it(body: bytes) -> None:
+def test_a_broken_frame_is_refused_after_the_ones_before_it(body: bytes, words: str) -> None:
     frames = Decoder().feed(encode("ready") + struct.pack(">I", len(body)) + body)
     assert next(frames)["type"] == "ready"
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match=words):
         next(frames)
 
 

@@ -15,7 +15,7 @@ from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.p2p.downloads import chunks
 from cyxwiz.compute.p2p.live import ENDED_KEPT, KEPT, OWN_KEPT, LiveJob, Reader, Standing, Weights
 from cyxwiz.compute.p2p.sessions import Sessions
-from cyxwiz.compute.p2p.updates import log_of
+from cyxwiz.compute.p2p.updates import checkpoint_of, complete_of, error_of, log_of, progress_of
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.node import P2P_ISSUER
 from cyxwiz.ext.v1 import link_pb2 as link
@@ -113,6 +113,24 @@ def test_a_session_ends_with_its_token_and_its_disconnect() -> None:
     for each in (headers, earlier):
         with pytest.raises(CyxError):
             sessions.admit(each, JOB, connected=True)
+
+
+# updates
+
+
+def test_what_is_too_large_for_a_message_is_told_as_the_most_that_it_holds() -> None:
+    far = 2**32 - 1
+    progress = link.Progress(epoch=far, epochs=far, batch=far, batches=far)
+    progress.elapsed_seconds, progress.remaining_seconds = 1e308, float("nan")
+    told = progress_of(link.Report(progress=progress), None).progress
+    counts = (told.current_epoch, told.total_epochs, told.current_batch, told.total_batches)
+    assert counts == (2**31 - 1,) * 4
+    assert (told.elapsed_time, told.estimated_time_remaining) == (2**63 - 1, 0)
+    finished = link.Finished(artefacts=[link.Artefact()], compute_seconds=float("inf"), epochs_completed=far)
+    complete = complete_of(link.Report(finished=finished)).complete
+    assert (complete.total_training_time, complete.total_epochs_completed) == (2**63 - 1, far)
+    assert checkpoint_of(link.Report(checkpoint=link.Checkpoint(epoch=far)), {}).checkpoint.epoch == 2**31 - 1
+    assert error_of(JOB, 1, "INTERNAL", "no", far).error.epoch_at_error == 2**31 - 1
 
 
 # live jobs
