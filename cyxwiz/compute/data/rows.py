@@ -181,7 +181,7 @@ def _table(
     with path.open(encoding="utf-8-sig", newline="") as lines:
         try:
             first, second, above = head(uri, lines, mark)
-            header = is_header(first, second, options)
+            header = is_header(first, second, options, notes)
             names = first if header else [str(index) for index in range(len(first))]
             chosen = choose(uri, names, options, wanted, named=header)
             notes += chosen.notes

@@ -161,6 +161,7 @@ def test_a_text_in_json_may_hold_what_else_ends_a_line(tmp_path: Path) -> None:
         ("1 0\n2   1\n", "?delimiter=space", 2),
         ("\ufeffa,b\r\n1,0\r\n2,1\r\n", "", 2),
         ("a|b\n1|0\n2|1", "?delimiter=|", 2),
+        (",a,b\n0,1,0\n2,2,1\n", "", 2),
     ],
 )
 def test_headers_quotes_and_delimiters(tmp_path: Path, text: str, options: str, rows: int) -> None:
@@ -168,6 +169,25 @@ def test_headers_quotes_and_delimiters(tmp_path: Path, text: str, options: str, 
     found = taken(tmp_path / "t.csv", options)
     assert len(found.features) == rows
     assert found.features[-1, 0] == (3 if "header" in options else 2)
+
+
+@pytest.mark.parametrize("nothing", ["", "?", "NA", " null "])
+def test_a_first_row_with_a_missing_value_is_no_header(tmp_path: Path, nothing: str) -> None:
+    (tmp_path / "t.csv").write_text(f"10,{nothing},1\n2,3,0\n4,5,1\n")
+    assert "row 1" in refusal(tmp_path / "t.csv")
+    with pytest.raises(CyxError, match="row 1"):
+        open_rows(f"file://csv/{tmp_path / 't.csv'}", tmp_path / "own", data_roots=(tmp_path,))
+
+
+def test_a_header_that_could_be_a_row_is_told(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,2019,2020\n1,2,0\n4,5,1\n")
+    found = taken(tmp_path / "t.csv")
+    assert len(found.features) == 2
+    assert [note.message for note in found.notes if "?header=false" in note.message and note.level == "warning"]
+    asked = open_rows(f"file://csv/{tmp_path / 't.csv'}", tmp_path / "own", data_roots=(tmp_path,))
+    assert [note.message for note in asked.notes if "?header=false" in note.message]
+    (tmp_path / "t.csv").write_text("a,b,c\n1,2,0\n4,5,1\n")
+    assert not [note for note in taken(tmp_path / "t.csv").notes if "header" in note.message]
 
 
 def test_a_txt_file_is_read_by_its_own_delimiter(tmp_path: Path) -> None:
