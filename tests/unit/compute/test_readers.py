@@ -353,6 +353,17 @@ def test_a_folder_for_each_class(tmp_path: Path, color: bool) -> None:
     assert taken(tmp_path, kind="images").features.shape == found.features.shape
 
 
+def test_grey_pictures_of_16_bits_are_scaled(tmp_path: Path) -> None:
+    grey = np.array([[0, 257, 12_850, 65_535]], np.uint16)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(png(grey))
+    expected = np.array([[0, 1, 50, 255]], np.float32) / 255
+    np.testing.assert_allclose(taken(tmp_path).features[0], expected)
+    np.testing.assert_allclose(taken(tmp_path, "?mode=RGB").features[1, ..., 2], expected)
+    assert taken(tmp_path, "?size=2x1").features[0].max() < 1
+
+
 def test_pictures_of_several_sizes_or_modes_need_one_stated(tmp_path: Path) -> None:
     pictures(tmp_path)
     (tmp_path / "dog" / "9.png").write_bytes(png(np.zeros((9, 9), np.uint8)))
