@@ -218,6 +218,7 @@ def test_a_txt_file_is_read_by_its_own_delimiter(tmp_path: Path) -> None:
         ("t.json", '{"x": [[1], [2]], "y": [0]}', ["2 samples but 1 labels"]),
         ("t.json", '[{"a": 1, "y": "b"}, {"a": 2, "y": "\\ud800"}]', ["sample 1", "'\\ud800'", "Unicode"]),
         ("t.json", "[" * 100_000, ["no JSON"]),
+        ("t.json", f'[{{"a": {"9" * 5000}, "y": 0}}]', ["no JSON: a number has thousands of digits."]),
         ("t.jsonl", '{"a": 1, "y": 0}\n{"a": }', ["line 2"]),
     ],
 )
