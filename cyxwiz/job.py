@@ -71,10 +71,12 @@ def log(message: object, level: str = "info") -> None:
 def save(state: Any) -> None:
     """Saves a state to go on from: dicts, lists, tuples, text, bytes, numbers, None, tensors and NumPy arrays.
 
-    Returns when it is durable on this machine; it is uploaded while the script goes on.
+    A single number of NumPy comes back as Python's. Returns when it is durable on this machine; it is uploaded while
+    the script goes on.
 
     Raises:
         TypeError: something else is in it, such as an object of a class: what is loaded may run no code.
+        ValueError: more tensors and arrays (about a million) than one file has room for.
     """
     if _session is not None:
         _session.save(state)

@@ -309,13 +309,24 @@ def _summary(figures: Json) -> Json:
 
 
 def metrics(document: Json) -> None:
-    points = [each for each in document["metrics"] if each["epoch_ended"]] or document["metrics"]
+    course = _course(document["metrics"])
+    points = [each for each in course if each["epoch_ended"]] or course
     names = sorted({name for each in points for name in each["metrics"]})
     table(
         ("Epoch", *names),
         ((each["epoch"], *(each["metrics"].get(name) for name in names)) for each in points),
         least=("samples_per_second", "learning_rate"),
     )
+
+
+def _course(points: Sequence[Json]) -> list[Json]:
+    """Without what a later run did anew, from where it began."""
+    kept: list[Json] = []
+    for point in points:
+        if kept and point["attempt"] != kept[-1]["attempt"]:
+            kept = [each for each in kept if each["progress"] < point["progress"]]
+        kept.append(point)
+    return kept
 
 
 def checkpoints(document: Json) -> None:

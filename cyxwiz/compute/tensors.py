@@ -15,6 +15,7 @@ from cyxwiz.ports.executor import Artefact
 if TYPE_CHECKING:
     from torch import Tensor
 
+_MAX_HEAD = 100_000_000  # bytes that readers of the format take
 _PIECE = 1 << 24  # bytes hashed or written at a time: each one asks for the interpreter, which training has
 # torch's types by their words in a file, in the order of a file.
 _TYPES = {
@@ -43,13 +44,14 @@ _ORDER = {word: rank for rank, word in enumerate(_TYPES)}
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Artefact:
     """Writes contiguous CPU tensors durably (fsynced, renamed into place), from where they lie: no copy is made.
-    Raises TypeError for a tensor that such a file has no word for."""
+    Raises TypeError for a tensor that such a file has no word for, ValueError for more than its head has room for."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ordered = sorted(tensors.items(), key=lambda item: (_rank(*item), item[0]))
+    head = _head(ordered, metadata)
     digest, size = hashlib.sha256(), 0
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
-        for piece in (_head(ordered, metadata), *_pieces(ordered)):
+        for piece in (head, *_pieces(ordered)):
             digest.update(piece)
             file.write(piece)
             size += len(piece)
@@ -91,6 +93,11 @@ def _head(ordered: Sequence[tuple[str, Tensor]], metadata: Mapping[str, str]) ->
         start = end
     head = json.dumps(entries, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
+    if len(head) > _MAX_HEAD:
+        raise ValueError(
+            f"{len(ordered)} tensors are more than one file can keep: what it says of them takes {len(head)} bytes, "
+            f"at most {_MAX_HEAD}; join some of them into one."
+        )
     return len(head).to_bytes(8, "little") + head
 
 

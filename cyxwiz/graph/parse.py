@@ -13,8 +13,9 @@ each naming the node and the parameter.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from typing import NoReturn, cast
+from typing import cast
 
 from cyxwiz.domain.errors import invalid, unsupported
 from cyxwiz.graph import values
@@ -84,20 +85,30 @@ def _document(definition: object) -> Table:
         raise invalid(f"The model definition is empty. {_FORMS}")
     if len(definition) > MAX_TEXT:
         raise invalid(f"The model definition has {len(definition)} characters; at most {MAX_TEXT} are read.")
+    constants: list[str] = []  # NaN and infinities, for which JSON has no word
     try:
-        document = json.loads(definition, parse_constant=_no_constant)
+        document = json.loads(definition, parse_constant=constants.append)
+        if constants:
+            raise ValueError(f"{constants[0]} is not a JSON number ({_not_finite(json.loads(definition), '')})")
     except RecursionError:
         raise invalid("The model definition is nested too deeply to be read.") from None
     except ValueError as error:
-        reason = values.clean(str(error))
-        raise invalid(f"The model definition is not JSON: {reason}. {_FORMS}") from None
+        raise invalid(f"The model definition is not JSON: {values.no_json(error)}. {_FORMS}") from None
     if not isinstance(document, dict):
         raise invalid(f"The model definition is {values.quote(document)}; it must be a JSON object. {_FORMS}")
     return cast("Table", document)
 
 
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a JSON number")
+def _not_finite(value: object, place: str) -> str | None:
+    """Where the first number stands that is none, as `layers[0].units`; None if there is no such number."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else place
+    inner: list[tuple[str, object]] = []
+    if isinstance(value, dict):
+        inner = [(f"{place}.{key}".lstrip("."), each) for key, each in cast("Table", value).items()]
+    elif isinstance(value, list):
+        inner = [(f"{place}[{index}]", each) for index, each in enumerate(cast("list[object]", value))]
+    return next((found for where, each in inner if (found := _not_finite(each, where))), None)
 
 
 def _listed(document: Table) -> tuple[list[Node], list[Link] | None]:

@@ -37,6 +37,12 @@ def clean(text: str, limit: int = 200) -> str:
     return text[:limit].encode("utf-8", "replace").decode("utf-8")
 
 
+def no_json(error: Exception) -> str:
+    """Why a text could not be read as JSON. Python's words for a whole number that is too long advise programmers."""
+    said = clean(str(error))
+    return "a number has thousands of digits" if said.startswith("Exceeds the limit") else said
+
+
 def integer(where: str, value: object, low: int, high: int) -> int:
     number: int | None = None
     if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):

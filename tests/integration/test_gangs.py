@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from cyxwiz.compute.evaluate import evaluate
 from cyxwiz.compute.executor import ProcessExecutor
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.sandbox.choose import choose
@@ -121,6 +122,21 @@ async def test_what_members_draw_by_chance_is_the_same_after_a_checkpoint(tmp_pa
         mine, ours = (load_file(each.artefacts[0].path) for each in (expected, finished(more)))
         for name, value in mine.items():
             assert (ours[name] - value).abs().max() < 1e-6, name
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "local_sgd"])
+async def test_figures_are_those_of_the_model_that_is_delivered(tmp_path: Path, strategy: str) -> None:
+    """Members have their own means and variances of batch norm, and measure a share of the rows each."""
+    layers = [{"type": "dense", "units": 16}, {"type": "batch_norm"}, {"type": "relu"}, {"type": "dense", "units": 10}]
+    hyper = {"keep_best": "true", "sync_every": "7"}
+    work = job(tmp_path, model=json.dumps({"layers": layers}), batch_size=45, epochs=2, hyperparameters=hyper)
+    async with running(tmp_path) as executor:
+        both = finished(await train_together(executor, work, 2, strategy))
+    given = {"weights": both.artefacts[0].path, "model": "", "hyperparameters": {"rows": "held_out"}}
+    asked = job(tmp_path / "asked", job_type="evaluation", **given)
+    asked.work_dir.mkdir(parents=True)
+    measured = evaluate(asked, lambda _: None, Orders())
+    assert both.final_metrics["val_loss"] == pytest.approx(measured.final_metrics["loss"], rel=1e-5)
 
 
 async def test_diloco_sends_a_hundredth_of_the_bytes(tmp_path: Path) -> None:

@@ -207,8 +207,24 @@ def _words(uri: str, labels: Array) -> tuple[Array, tuple[str, ...]]:
             f"{MAX_LABEL} characters each, make classes. Name another column with ?label=.",
             uri=uri,
         )
+    if broken := next((word for word in distinct if not _is_text(word)), None):
+        row = words.index(broken)
+        raise invalid(
+            f"The dataset {uri} has the label {broken!a} in sample {row} (from 0), which is no valid Unicode text; "
+            "correct or drop it.",
+            uri=uri,
+            sample=row,
+        )
     numbers = {word: number for number, word in enumerate(distinct)}
     return np.array([numbers[word] for word in words], dtype=np.int64), tuple(distinct)
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, as JSON can write it
+        return False
+    return True
 
 
 def is_number(text: str) -> bool:

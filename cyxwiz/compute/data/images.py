@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 2**26  # of one picture before it is resized
 _BAD = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError, struct.error, zlib.error)
-_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+_WIDE = "I;16"  # grey of 16 bits, as a PNG may have
+_GREY = ("1", "L", "LA", _WIDE)
 
 
 @dataclass(slots=True)
@@ -64,7 +65,8 @@ class Decoder:
                 assert self.size is not None
                 if image.size != self.size:
                     image.draft(self.mode, self.size)  # lets a JPEG be unpacked at a smaller scale
-                picture: Any = image if image.mode == self.mode else image.convert(self.mode)
+                picture: Any = _narrow(image) if image.mode == _WIDE else image
+                picture = picture if picture.mode == self.mode else picture.convert(self.mode)
                 if picture.size != self.size:
                     picture = picture.resize(self.size, Image.Resampling.BILINEAR)
                 return np.asarray(picture, dtype=np.uint8)
@@ -92,6 +94,14 @@ class Decoder:
                 "?mode=RGB.",
                 uri=self.uri,
             )
+
+
+def _narrow(image: Any) -> Any:
+    """The same in 8 bits, scaled: Pillow's own conversion makes everything above 255 white."""
+    import numpy as np
+    from PIL import Image
+
+    return Image.fromarray(((np.asarray(image, dtype=np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def read_images(uri: str, folder: Path, options: Mapping[str, str], wanted: Columns) -> Raw:

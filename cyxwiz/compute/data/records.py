@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cyxwiz.compute.data.columns import Columns, choose, fault
 from cyxwiz.compute.data.dataset import Raw, check_size
 from cyxwiz.domain.errors import CyxError, invalid
+from cyxwiz.graph.values import no_json
 
 if TYPE_CHECKING:
     from cyxwiz.compute.data.dataset import Array
@@ -52,7 +53,7 @@ def _parse(uri: str, text: str, where: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise invalid(f"The dataset {uri}: {where} is no JSON: {str(error)[:200]}.", uri=uri) from None
+        raise invalid(f"The dataset {uri}: {where} is no JSON: {no_json(error)}.", uri=uri) from None
 
 
 def _no_constant(word: str) -> NoReturn:

@@ -26,6 +26,7 @@ from cyxwiz.compute.data.load import format_of, locate, read
 from cyxwiz.compute.data.text import body, delimiter_of, head, is_header, mark_of
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph.dataset_uri import check_dataset_uri
+from cyxwiz.graph.values import no_json
 from cyxwiz.ports.executor import Logged
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _table(
     with path.open(encoding="utf-8-sig", newline="") as lines:
         try:
             first, second, above = head(uri, lines, mark)
-            header = is_header(first, second, options)
+            header = is_header(first, second, options, notes)
             names = first if header else [str(index) for index in range(len(first))]
             chosen = choose(uri, names, options, wanted, named=header)
             notes += chosen.notes
@@ -241,7 +242,7 @@ def _objects(uri: str, lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise invalid(f"The dataset {uri}: line {number} is no JSON: {str(error)[:200]}.", uri=uri) from None
+            raise invalid(f"The dataset {uri}: line {number} is no JSON: {no_json(error)}.", uri=uri) from None
         if not isinstance(row, dict | list) or not row:
             raise invalid(f"The dataset {uri}: line {number} is no object or list with values.", uri=uri)
         yield number, row

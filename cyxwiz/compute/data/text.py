@@ -1,6 +1,7 @@
 """Comma- or tab-separated tables, read by NumPy's parser.
 
-The first line is a header if a column holds a word there and a number in the second line, or if the options say so.
+The first line is a header if a column holds a word there and a number in the second line, or if the options say so. A
+word for a missing value is none.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from cyxwiz.compute.data.columns import MAX_COLUMNS, Chosen, Columns, choose, fault
 from cyxwiz.compute.data.dataset import Raw, check_size, is_number
 from cyxwiz.domain.errors import invalid
+from cyxwiz.ports.executor import Logged
 
 if TYPE_CHECKING:
     from cyxwiz.compute.data.dataset import Array
@@ -34,7 +36,8 @@ def read_text(uri: str, path: Path, delimiter: str, options: Mapping[str, str], 
         # From an open file: given a name, numpy would also unpack archives, past the limit of size.
         with path.open(encoding="utf-8-sig", newline="") as lines:
             first, second, above = head(uri, lines, delimiter)
-            header = is_header(first, second, options)
+            notes: list[Logged] = []
+            header = is_header(first, second, options, notes)
             names = first if header else [str(index) for index in range(len(first))]
             chosen = choose(uri, names, options, wanted, named=header)
             skip = above + int(header)
@@ -47,7 +50,7 @@ def read_text(uri: str, path: Path, delimiter: str, options: Mapping[str, str], 
     except (UnicodeDecodeError, csv.Error) as error:
         raise invalid(f"The dataset {uri} is no table of text: {str(error)[:200]}.", uri=uri) from error
     made = np.array(labels, dtype=object)
-    return Raw(features, made, standardize=True, columns=chosen.columns, notes=chosen.notes)
+    return Raw(features, made, standardize=True, columns=chosen.columns, notes=(*chosen.notes, *notes))
 
 
 def delimiter_of(path: Path) -> str:
@@ -84,12 +87,26 @@ def _rows(lines: Any, delimiter: str) -> Any:
     return csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter == " ")
 
 
-def is_header(first: Sequence[str], second: Sequence[str], options: Mapping[str, str]) -> bool:
+def is_header(first: Sequence[str], second: Sequence[str], options: Mapping[str, str], notes: list[Logged]) -> bool:
+    """Whether the first line names the columns; a warning is added to `notes` where it could as well be a row."""
     if "header" in options:
         return options["header"] == "true"
     if not second:
         return not any(is_number(field) for field in first)
-    return any(not is_number(word) and is_number(below) for word, below in zip(first, second, strict=False))
+    words = [
+        word
+        for word, below in zip(first, second, strict=False)
+        if word.lower() not in _NOTHING and not is_number(word) and is_number(below)
+    ]
+    if words and any(is_number(field) for field in first):
+        notes.append(
+            Logged(
+                "warning",
+                f"the first line is taken for the columns' names, as {words[0][:100]!r} stands above a number. If "
+                "it is a row, add ?header=false to the dataset's URI (#header=false to a web address)",
+            )
+        )
+    return bool(words)
 
 
 def body(lines: IO[str], delimiter: str, skip: int) -> Iterator[tuple[int, list[str]]]:

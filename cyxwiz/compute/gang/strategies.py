@@ -87,13 +87,11 @@ class Periodic(Team):
         self._since = 0  # steps since the last exchange
         self._weights: list[Tensor] = []  # the model's own
         self._shared: list[Tensor] = []  # as all members had them after the last exchange
-        self._buffers: list[Tensor] = []
 
     def take(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Any], Tensor]:
         import torch
 
         self._weights = [each for each in model.parameters() if each.requires_grad]
-        self._buffers = [each for each in model.buffers() if each.is_floating_point()]
         self._shared = [torch.nn.Parameter(each.detach().clone()) for each in self._weights]
         self._outer = torch.optim.SGD(
             self._shared, lr=self._rate, momentum=self._momentum, nesterov=self._momentum > 0
@@ -142,12 +140,14 @@ class Periodic(Team):
         if not self._since:
             yield
             return
-        own = [each.detach().clone() for each in self._weights]
+        mine = [*self._weights, *self._buffers]
+        own = [each.detach().clone() for each in mine]
         _copy(self._shared, self._weights)
+        self._share_buffers()
         try:
             yield
         finally:
-            _copy(own, self._weights)
+            _copy(own, mine)
 
     def tensors(self) -> Mapping[str, Tensor]:
         momenta = [self._outer.state.get(each, {}).get("momentum_buffer") for each in self._shared]

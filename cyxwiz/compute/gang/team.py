@@ -98,8 +98,10 @@ class Team(Alone):
         self._vote_at = 1
         self._voted = (0, time.perf_counter())  # the last vote: after how many steps, and when
         self._gradient_bytes = 0
+        self._buffers: list[Tensor] = []  # what members have of their own rows, such as batch norm's means
 
     def join(self, model: nn.Module) -> None:
+        self._buffers = [each for each in model.buffers() if each.is_floating_point()]
         self._gradient_bytes = sum(each.numel() * each.element_size() for each in model.parameters())
 
     def draw(self, seed: int, epoch: int, batch: int, augment: torch.Generator) -> None:
@@ -161,6 +163,24 @@ class Team(Alone):
         ring = 2 * (self.world - 1) / self.world * self._gradient_bytes
         found = {"members": float(self.world), "bytes_sent_ddp_equivalent": ring * self._steps, **self._slowest()}
         return found if unknown else {**found, "bytes_sent": total / self.world}
+
+    def together(self) -> AbstractContextManager[Any]:
+        """All members take the first one's buffers, as its model is what is kept: figures are of that model."""
+        self._share_buffers()
+        return _NOTHING
+
+    def _share_buffers(self) -> None:
+        import torch
+        import torch.distributed as dist
+
+        if not self._buffers:
+            return
+        with torch.no_grad():
+            flat = torch.cat([each.reshape(-1) for each in self._buffers])  # in one message
+            dist.broadcast(flat, 0)
+            parts = flat.split([each.numel() for each in self._buffers])
+            for buffer, part in zip(self._buffers, parts, strict=True):
+                buffer.copy_(part.view_as(buffer))
 
     def _slowest(self) -> dict[str, float]:
         trips, rates = (

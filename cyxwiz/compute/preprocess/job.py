@@ -38,14 +38,14 @@ def preprocess(work: Work, send: Callable[[Report], None], orders: Orders) -> Fi
     """Runs the job to its end. Raises `Stopped` when told to stop, CyxError for data that the steps can't act on."""
     began = time.perf_counter()
     pipeline = parse_pipeline(work.model)
-    xp, note = array_module(work.device)
+    xp, backend = array_module(work.device)
     frame = read_frame(
         work.dataset_uri, xp, seed=work.seed, data_roots=work.data_roots, blob=work.dataset_path
     )  # fmt: skip
     for note in frame.notes:
         send(note)
     shape = show(tuple(frame.x.shape[1:]))
-    send(Logged("info", f"preprocessing {len(frame)} rows of {shape} with {note}: {len(pipeline)} steps"))
+    send(Logged("info", f"preprocessing {len(frame)} rows of {shape} with {backend}: {len(pipeline)} steps"))
     steps = Pass(len(pipeline) + 1, send, orders, began)
     for number, step in enumerate(pipeline):
         if steps.stopped():

@@ -33,9 +33,21 @@ function line(values, kind, low, high) {
 
 const scale = (kind, top, bottom) => el("div", {class: `scale ${kind}`}, el("span", {}, top), el("span", {}, bottom));
 
+/** The points without what a later run did anew, from where it began. */
+function course(points) {
+  let kept = [];
+  for (const point of points) {
+    const last = kept.at(-1);
+    if (last && last.attempt !== point.attempt) kept = kept.filter((each) => each.progress < point.progress);
+    kept.push(point);
+  }
+  return kept;
+}
+
 export function chart(points) {
-  const epochs = points.filter((point) => point.epoch_ended);
-  const used = epochs.length > 1 ? epochs : points;
+  const all = course(points);
+  const epochs = all.filter((point) => point.epoch_ended);
+  const used = epochs.length > 1 ? epochs : all;
   const losses = [["loss", "train loss", series(used, ["loss"])], ["val-loss", "val loss", series(used, ["val_loss"])]]
     .filter(([, , found]) => found);
   const accuracy = series(used, ["val_accuracy", "accuracy"]);

@@ -128,3 +128,19 @@ def test_sizes_of_checkpoints_are_readable(capsys: Any) -> None:
     saved = {"number": 1, "at": "2030-01-01T00:00:00Z", "epoch": 1, "step": 23, "progress": 0.5, "kept": True}
     show.checkpoints({"checkpoints": [{**saved, "size": 22324}]})
     assert "21.8 KiB" in capsys.readouterr().out
+
+
+def test_a_curve_is_that_of_the_run_that_counts(capsys: Any) -> None:
+    """The first run came to epoch 3, the second began at the start, the third went on from within epoch 2."""
+    told = [(1, 1, 0.25), (1, 2, 0.5), (1, 3, 0.75), (2, 1, 0.25), (2, 2, 0.5), (3, 2, 0.5), (3, 3, 0.75)]
+    points = [
+        {"epoch": epoch, "attempt": run, "progress": share, "epoch_ended": True, "metrics": {"loss": run + epoch / 10}}
+        for run, epoch, share in told
+    ]
+    halfway = {"epoch": 2, "attempt": 3, "progress": 0.3, "epoch_ended": False, "metrics": {"loss": 9.0}}
+    show.metrics({"metrics": [*points[:5], halfway, *points[5:]]})
+    assert re.findall(r"^ *(\d) +(\S+)", capsys.readouterr().out, re.MULTILINE) == [
+        ("1", "2.1"),
+        ("2", "3.2"),
+        ("3", "3.3"),
+    ]

@@ -300,6 +300,7 @@ def test_rows_of_text_need_no_labels(
         ("a.jsonl", '{"x": 1}\n{"z": 1}\n', "lacks a column"),
         ("a.jsonl", '{"x": [1]}\n{"x": [1, 2]}\n', "differ in shape"),
         ("a.jsonl", "{\n", "line 1 is no JSON"),
+        ("a.jsonl", f'{{"x": {"9" * 5000}}}\n', "line 1 is no JSON: a number has thousands of digits."),
         ("a.jsonl", "", "holds no rows"),
         ("a.npy", "no array", "no readable npy file"),
         ("a.npz", "no archive", "no readable npz file"),

@@ -14,7 +14,7 @@ from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.preprocess import images, preprocess
 from cyxwiz.compute.preprocess.job import array_module
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.ports.executor import Finished, Report, Work
+from cyxwiz.ports.executor import Finished, Logged, Report, Work
 
 TABLE = "a,b,c,kind\n1,10,0,x\n2,,1,y\n3,30,2,x\n4,40,0,y\n,50,1,x\n6,60,1,y\n"
 
@@ -50,6 +50,14 @@ def test_missing_values_are_read_and_filled(tmp_path: Path) -> None:
     assert made["x"][:, 1].tolist() == [10, 38, 30, 40, 50, 60]
     assert made["y"].tolist() == [0, 1, 0, 1, 0, 1]
     assert made["class_names"].tolist() == ["x", "y"]
+
+
+def test_the_log_says_what_computes_beside_the_notes_on_the_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(TABLE)
+    *_, sent = run(job(tmp_path / "work", {"type": "impute"}, dataset="file://csv/t.csv", roots=(tmp_path,)))
+    said = [each.message for each in sent if isinstance(each, Logged)]
+    assert "the label is the column 'kind' of 4" in said
+    assert "preprocessing 6 rows of (3,) with NumPy: 1 steps" in said
 
 
 @pytest.mark.parametrize(

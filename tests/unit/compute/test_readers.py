@@ -161,6 +161,7 @@ def test_a_text_in_json_may_hold_what_else_ends_a_line(tmp_path: Path) -> None:
         ("1 0\n2   1\n", "?delimiter=space", 2),
         ("\ufeffa,b\r\n1,0\r\n2,1\r\n", "", 2),
         ("a|b\n1|0\n2|1", "?delimiter=|", 2),
+        (",a,b\n0,1,0\n2,2,1\n", "", 2),
     ],
 )
 def test_headers_quotes_and_delimiters(tmp_path: Path, text: str, options: str, rows: int) -> None:
@@ -168,6 +169,25 @@ def test_headers_quotes_and_delimiters(tmp_path: Path, text: str, options: str, 
     found = taken(tmp_path / "t.csv", options)
     assert len(found.features) == rows
     assert found.features[-1, 0] == (3 if "header" in options else 2)
+
+
+@pytest.mark.parametrize("nothing", ["", "?", "NA", " null "])
+def test_a_first_row_with_a_missing_value_is_no_header(tmp_path: Path, nothing: str) -> None:
+    (tmp_path / "t.csv").write_text(f"10,{nothing},1\n2,3,0\n4,5,1\n")
+    assert "row 1" in refusal(tmp_path / "t.csv")
+    with pytest.raises(CyxError, match="row 1"):
+        open_rows(f"file://csv/{tmp_path / 't.csv'}", tmp_path / "own", data_roots=(tmp_path,))
+
+
+def test_a_header_that_could_be_a_row_is_told(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,2019,2020\n1,2,0\n4,5,1\n")
+    found = taken(tmp_path / "t.csv")
+    assert len(found.features) == 2
+    assert [note.message for note in found.notes if "?header=false" in note.message and note.level == "warning"]
+    asked = open_rows(f"file://csv/{tmp_path / 't.csv'}", tmp_path / "own", data_roots=(tmp_path,))
+    assert [note.message for note in asked.notes if "?header=false" in note.message]
+    (tmp_path / "t.csv").write_text("a,b,c\n1,2,0\n4,5,1\n")
+    assert not [note for note in taken(tmp_path / "t.csv").notes if "header" in note.message]
 
 
 def test_a_txt_file_is_read_by_its_own_delimiter(tmp_path: Path) -> None:
@@ -196,7 +216,9 @@ def test_a_txt_file_is_read_by_its_own_delimiter(tmp_path: Path) -> None:
         ("t.json", '[{"a": 1, "y": 0}, {"a": 2, "y": "x"}]', ["neither all numbers"]),
         ("t.json", '{"x": [[1], [2, 3]], "y": [0, 1]}', ["one shape"]),
         ("t.json", '{"x": [[1], [2]], "y": [0]}', ["2 samples but 1 labels"]),
+        ("t.json", '[{"a": 1, "y": "b"}, {"a": 2, "y": "\\ud800"}]', ["sample 1", "'\\ud800'", "Unicode"]),
         ("t.json", "[" * 100_000, ["no JSON"]),
+        ("t.json", f'[{{"a": {"9" * 5000}, "y": 0}}]', ["no JSON: a number has thousands of digits."]),
         ("t.jsonl", '{"a": 1, "y": 0}\n{"a": }', ["line 2"]),
     ],
 )
@@ -331,6 +353,17 @@ def test_a_folder_for_each_class(tmp_path: Path, color: bool) -> None:
     np.testing.assert_allclose(found.features[5], 200 / 255, atol=0.01)
     assert taken(tmp_path, "?size=8x6&mode=L").shape.features == (6, 8)
     assert taken(tmp_path, kind="images").features.shape == found.features.shape
+
+
+def test_grey_pictures_of_16_bits_are_scaled(tmp_path: Path) -> None:
+    grey = np.array([[0, 257, 12_850, 65_535]], np.uint16)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(png(grey))
+    expected = np.array([[0, 1, 50, 255]], np.float32) / 255
+    np.testing.assert_allclose(taken(tmp_path).features[0], expected)
+    np.testing.assert_allclose(taken(tmp_path, "?mode=RGB").features[1, ..., 2], expected)
+    assert taken(tmp_path, "?size=2x1").features[0].max() < 1
 
 
 def test_pictures_of_several_sizes_or_modes_need_one_stated(tmp_path: Path) -> None:

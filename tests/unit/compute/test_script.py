@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.script import run_script
 from cyxwiz.compute.state import read_state, write_state
+from cyxwiz.compute.tensors import write_tensors
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.script import Script, check_script
 from cyxwiz.ports.executor import Checkpointed, Failed, Finished, FirstStep, Logged, Preempted, Progressed, Report
@@ -60,6 +62,41 @@ def test_tensors_and_arrays_come_back(tmp_path: Path) -> None:
     assert (back["a"] == array).all()
     assert back["a"].dtype == np.int16
     assert back["x"] == math.inf
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"seen": {np.int64(3): 5}, "last": [np.float32(0.5), np.bool_(True)], "best": np.float64("-inf")},
+        {"blob": bytes(range(256)) * 300_000, "short": b"\x00\xff", "none": b""},
+        {"replay": ["x" * 1000] * 110_000},
+    ],
+    ids=["numbers of NumPy", "long bytes", "a long list"],
+)
+def test_a_state_of_any_size_and_numbers_of_numpy_come_back(tmp_path: Path, state: Any) -> None:
+    write_state(tmp_path / "s", state)
+    assert read_state(tmp_path / "s") == state
+
+
+def test_a_state_of_before_is_read(tmp_path: Path) -> None:
+    """Its structure is in the metadata, with all bytes as text."""
+    structure = {
+        "x": {"$": "array", "name": "0"},
+        "b": {"$": "bytes", "value": "AP8="},
+        "n": {"$": "float", "value": "inf"},
+    }
+    metadata = {"format": "pt", "cyxwiz.state": json.dumps(structure)}
+    write_tensors(tmp_path / "s", {"0": torch.arange(3)}, metadata)
+    back = read_state(tmp_path / "s")
+    assert back.pop("x").tolist() == [0, 1, 2]
+    assert back == {"b": b"\x00\xff", "n": math.inf}
+
+
+def test_more_tensors_than_a_file_can_be_read_with_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cyxwiz.compute.tensors._MAX_HEAD", 10_000)
+    with pytest.raises(ValueError, match="201 tensors are more than one file can keep"):
+        write_state(tmp_path / "s", [torch.zeros(1)] * 200)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("state", [object(), {"a": [lambda: 0]}, {1, 2}, np.array([object()]), OrderedDict])
