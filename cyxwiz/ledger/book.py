@@ -7,7 +7,7 @@ mistake would close what is open by what is not there.
 from __future__ import annotations
 
 from cyxwiz.domain.errors import CyxError, conflict
-from cyxwiz.ports.store import MovementQuery, Store, Tx
+from cyxwiz.ports.store import MovementQuery, PaymentQuery, Store, Tx
 
 GENESIS = "ledger genesis"  # the setting of the store that names the book: a chain by the hash of its genesis
 CREDITS = "credits"
@@ -54,4 +54,4 @@ def elsewhere(known: str, what: str) -> CyxError:
 
 
 def _in_use(tx: Tx) -> bool:
-    return bool(tx.movements(MovementQuery(limit=1)).items)
+    return bool(tx.movements(MovementQuery(limit=1)).items or tx.payments(PaymentQuery(limit=1)).items)

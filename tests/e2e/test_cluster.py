@@ -190,8 +190,10 @@ def started(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 def test_a_chain_begun_anew_is_refused(tmp_path: Path, chain: Chain) -> None:
     payer(chain, tmp_path / "payer.json")
     data = tmp_path / "central"
-    with cyxwiz("central", data, *settings(chain, tmp_path / "payer.json")):
-        pass
+    with cyxwiz("central", data, *settings(chain, tmp_path / "payer.json")) as process, process.http() as http:
+        chain.call("cyxwizAirdrop", http.get("/api/wallet").json()["address"], "100")
+        job_id = submit(http, JOB)
+        wait(lambda: payment(http, job_id, "locked"))
     chain.kill()
     chain.directory = tmp_path / "other"
     chain.directory.mkdir()

@@ -294,7 +294,7 @@ async def test_a_result_that_takes_no_room_until_it_is_copied(tmp_path: Path) ->
 os.makedirs("out")
 with open("out/model", "wb") as file:
     file.truncate(8 << 20)
-nothing = {"name": "x", "path": os.path.join(os.getcwd(), "x"), "sha256": "", "size": -(1 << 40)}
+nothing = {"name": "x", "path": os.path.join(os.getcwd(), "x"), "sha256": "", "size": 0}
 finish("model", os.path.join(os.getcwd(), "out/model"), 8 << 20, times=5, more=[nothing])
 time.sleep(60)
 """

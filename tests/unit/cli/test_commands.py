@@ -299,7 +299,7 @@ def test_logs_and_metrics_are_whole(fake: FakeCentral, capsys: Any) -> None:
             after = args["after"]
             items = [
                 {"offset": n, "at": None, "level": "info", "message": f"line {n}", "epoch": n, "epoch_ended": True}
-                | {"metrics": {"loss": 0.5}}
+                | {"metrics": {"loss": 0.5}, "attempt": 1, "progress": n / 1500}
                 for n in range(after + 1, min(after + 1000, 1500) + 1)
             ]
             return {name: items, "next_after": items[-1]["offset"] if items else after}
