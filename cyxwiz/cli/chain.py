@@ -81,5 +81,5 @@ def _document(done: Outcome) -> dict[str, Any]:
         "taken_back_units": done.back,
         "paid": format_cyxwiz(done.paid),
         "paid_units": done.paid,
-        **({"frozen_until": frozen} if frozen else {}),
+        "frozen_until": frozen,
     }

@@ -11,15 +11,13 @@ from cyxwiz.ports.store import MovementQuery, PaymentQuery, Store, Tx
 
 GENESIS = "ledger genesis"  # the setting of the store that names the book: a chain by the hash of its genesis
 CREDITS = "credits"
+REFERENCES = "credits:"  # how those of its entries begin
 
 
 async def book_of(store: Store) -> str | None:
     """`CREDITS`, a chain's genesis hash, or None for a database without money so far."""
 
-    def unit(tx: Tx) -> str | None:
-        return tx.setting(GENESIS) if _in_use(tx) else None
-
-    return await store.read(unit)
+    return await store.read(_known)
 
 
 async def keep_to(store: Store, book: str, what: str) -> None:
@@ -33,8 +31,9 @@ async def keep_to(store: Store, book: str, what: str) -> None:
     """
 
     def unit(tx: Tx) -> str:
-        if not _in_use(tx):
-            tx.drop_setting(GENESIS)
+        if (known := _known(tx)) is not None:
+            return known
+        tx.drop_setting(GENESIS)
         return tx.put_setting(GENESIS, book)
 
     if await store.read(lambda tx: tx.setting(GENESIS)) == book:
@@ -53,5 +52,11 @@ def elsewhere(known: str, what: str) -> CyxError:
     )
 
 
-def _in_use(tx: Tx) -> bool:
-    return bool(tx.movements(MovementQuery(limit=1)).items or tx.payments(PaymentQuery(limit=1)).items)
+def _known(tx: Tx) -> str | None:
+    """None for a database that has neither moved nor promised anything. One of before this was written down is known
+    to be in credits by its references."""
+    latest = tx.movements(MovementQuery(limit=1)).items
+    if not latest and not tx.payments(PaymentQuery(limit=1)).items:
+        return None
+    known = tx.setting(GENESIS)
+    return CREDITS if known is None and latest and latest[0].reference.startswith(REFERENCES) else known

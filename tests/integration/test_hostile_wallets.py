@@ -158,14 +158,19 @@ async def test_a_client_may_stop_its_stream_at_any_time(
 
 @pytest.mark.parametrize("spoil", [closing, giving_away])
 async def test_a_client_without_its_account_pays_all_the_same(
-    house: Central, chain: Chain, alice: httpx.AsyncClient, wallet: Keypair, clock: HandClock, spoil: object
+    house: Central,
+    chain: Chain,
+    alice: httpx.AsyncClient,
+    wallet: Keypair,
+    clock: HandClock,
+    spoil: Callable[..., Instruction],
 ) -> None:
     asked = await quote(alice, wallet)
     job_id = (await alice.post("/api/jobs", json=paying(pay_with(wallet, asked)))).json()["id"]
     await settle(house)
     mint = terms_of(asked).mint
     left = await ledger(house).balance(wallet.address)
-    await send(chain, *emptied(CLIENT.pubkey, mint, left), spoil(CLIENT.pubkey, mint))  # type: ignore[operator]
+    await send(chain, *emptied(CLIENT.pubkey, mint, left), spoil(CLIENT.pubkey, mint))
     await quotes.settle_after_a_run(house, job_id, clock)
     payment = (await alice.get("/api/payments")).json()["payments"][0]
     assert payment["status"] == "completed"
@@ -176,7 +181,7 @@ async def test_a_client_without_its_account_pays_all_the_same(
 
 @pytest.mark.parametrize("spoil", [closing, giving_away])
 async def test_a_node_without_its_account_holds_nobodys_money(
-    house: Central, chain: Chain, alice: httpx.AsyncClient, clock: HandClock, spoil: object
+    house: Central, chain: Chain, alice: httpx.AsyncClient, clock: HandClock, spoil: Callable[..., Instruction]
 ) -> None:
     rig = Key.new()
     await chain.airdrop(rig.pubkey, 10**9)
@@ -190,7 +195,7 @@ async def test_a_node_without_its_account_holds_nobodys_money(
     await settle(house)  # its node is assigned
     given = 0
     mint = Pubkey.from_string((await alice.get("/api/platform")).json()["ledger"]["token_mint"])
-    await send(chain, spoil(rig.pubkey, mint), by=rig)  # type: ignore[operator]
+    await send(chain, spoil(rig.pubkey, mint), by=rig)
     for epoch in range(1, 4):  # paid on the way, more than once
         clock.advance(60)
         await house.report(lease, progress(epoch + 1, 20), after=epoch)

@@ -12,6 +12,7 @@ from cyxwiz.app.money import LOCALNET, open_ledger
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config, ConfigError
 from cyxwiz.domain.ids import UserId, new_id
+from cyxwiz.ledger.book import GENESIS
 from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.store.memory import MemoryStore
 
@@ -105,3 +106,11 @@ async def test_as_long_as_nothing_moved_the_ledger_may_change(place: Place) -> N
     assert await place.start("credits", local=False) == "credits"
     with pytest.raises(ConfigError):
         await place.start("localnet", local=False)
+
+
+async def test_a_database_of_before_is_known_by_its_references(place: Place) -> None:
+    await place.start("credits", local=True)
+    await place.store.write(lambda tx: tx.drop_setting(GENESIS))
+    assert await place.start("auto", local=True) == "credits"
+    with pytest.raises(ConfigError, match="in central's own books"):
+        await place.start("localnet", local=True)
