@@ -33,6 +33,8 @@ def writing(path: Path) -> Iterator[None]:
     """What the disk refuses (rights, room, a file where a folder should be) becomes INVALID with the path."""
     try:
         yield
+    except (TimeoutError, ConnectionError):
+        raise  # of whoever sends it
     except OSError as error:
         raise invalid(f"{path} can't be written: {error.strerror or error}", field="path") from None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cyxwiz.client import Client
-from cyxwiz.client.blobs import place
+from cyxwiz.client.blobs import place, writing
 from cyxwiz.domain.errors import Code, CyxError
 from tests.unit.client.server import FakeCentral, job, serving
 
@@ -153,3 +153,9 @@ async def test_a_folder_is_pushed_as_one_archive_that_is_always_the_same(
     (tmp_path / "empty").mkdir()
     with pytest.raises(CyxError, match="no files"):
         await client.push_blob(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("error", [TimeoutError("late"), ConnectionResetError("gone")])
+def test_what_the_network_does_is_no_fault_of_the_disk(tmp_path: Path, error: OSError) -> None:
+    with pytest.raises(type(error)), writing(tmp_path):
+        raise error
