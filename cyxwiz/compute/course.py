@@ -233,7 +233,7 @@ class Course:
             objective = objective if self._penalty is None else objective + self._penalty()
             stepping = batch % accumulate == 0 or batch == self._batches
             with team.gathering(stepping):
-                self._cast.backward(objective if accumulate == 1 else objective / accumulate)
+                self._cast.backward(objective if accumulate == 1 else objective * self._share(batch, len(everybody)))
             if stepping:
                 self._clip()
                 self._cast.step(optimizer)
@@ -270,6 +270,12 @@ class Course:
         if not self._stepped:  # where it began is where it goes on
             raise Stopped
         self._attend(epoch, batch, tally, time.perf_counter() - started)
+
+    def _share(self, batch: int, rows: int) -> float:
+        """Of a batch of so many rows in its step: the last step of an epoch may have fewer of them than the others."""
+        accumulate, size = self._plan.hyper.accumulate, self._plan.batch
+        first = (batch - 1) // accumulate * accumulate
+        return rows / min(accumulate * size, len(self._plan.train) - first * size)
 
     def _mass(self, rows: Tensor) -> float:
         """What these rows of the training data weigh in their mean loss, for a gang to put its means together."""
