@@ -324,13 +324,12 @@ class Jobs:
     # end
 
     async def cancel(self, actor: Principal, job_id: str, reason: str = "") -> Job:
-        """Ends a job that has not ended. Raises CONFLICT if it has."""
+        """Ends a job that has not ended. Raises CONFLICT as `leases.check_cancel`."""
         parsed = parse_job_id(job_id)
 
         def unit(tx: Tx) -> Job:
             job = owned(tx, actor, parsed)
-            if job.ended:
-                raise conflict(f"Job cannot be cancelled: it is {job.state}", state=str(job.state))
+            leases.check_cancel(job)
             job = leases.cancel(tx, job, actor.name, reason[:500] or "cancelled by its owner")
             record(tx, actor.name, "job.cancel", f"job:{job.id}", reason=reason[:500])
             return job
