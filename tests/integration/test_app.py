@@ -35,3 +35,19 @@ async def test_a_central_that_stops_says_so_and_is_found_on_every_interface(tmp_
     client, ready = found["client"], found["ready"]
     assert client["grpc"] == ready["grpc"].replace("0.0.0.0", "127.0.0.1")
     assert client["rest"] == ready["rest"].replace("[::]", "[::1]")
+
+
+async def test_both_are_ready_once_the_node_is_there(tmp_path: Path) -> None:
+    flags = ("server.grpc_address=127.0.0.1:0", "server.rest_address=127.0.0.1:0", "node.address=127.0.0.1:0")
+    flags += ("auth.mode=open", "node.warm_children=0")
+    statuses: list[str] = []
+
+    async def look(ready: dict[str, Any]) -> None:
+        async with httpx.AsyncClient(base_url=ready["rest"]) as http:
+            statuses.extend(node["status"] for node in (await http.get("/api/nodes")).json()["nodes"])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    (tmp_path / "empty.toml").write_text("")
+    loaded = config.load(file=tmp_path / "empty.toml", environ={}, flags=flags)
+    assert await process.run(loaded, "both", tmp_path, on_ready=look) == 0
+    assert statuses == ["online"]
