@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from cyxwiz.config.sections import Config, Section, sections, settings_of
 from cyxwiz.config.values import MIN_SECRET
+from cyxwiz.domain.errors import meant
 
 ENV_PREFIX = "CYXWIZ_"
 MASK = "********"
@@ -94,7 +95,9 @@ def load(
     def put(key: str, value: Any, origin: str) -> None:
         section, _, name = key.rpartition(".")
         if section not in known or name not in settings_of(known[section]):
-            raise ConfigError(f"{key}: unknown setting (from {origin}); `cyxwiz config show` lists them all")
+            every = [f"{each}.{setting}" for each, part in known.items() for setting in settings_of(part)]
+            hint = meant(key, every) or "; `cyxwiz config show` lists them all"
+            raise ConfigError(f"{key}: unknown setting (from {origin}){hint}")
         part = tree
         for each in section.split("."):
             part = part.setdefault(each, {})

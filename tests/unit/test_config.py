@@ -111,6 +111,11 @@ def test_an_unknown_key_is_refused_by_name(flag: str) -> None:
     assert refusal(flags=[flag]).startswith(f"{key}: unknown setting (from flag --set)")
 
 
+def test_an_unknown_key_that_is_nearly_one_says_which() -> None:
+    said = refusal(flags=["server.rest_adress=127.0.0.1:0"])
+    assert said == "server.rest_adress: unknown setting (from flag --set); did you mean server.rest_address?"
+
+
 def test_an_unknown_key_of_each_layer_says_where_it_came_from(tmp_path: Path) -> None:
     file = write(tmp_path, "[node]\ncolour = 'red'\n")
     assert refusal(file=file) == f"node.colour: unknown setting (from {file}); `cyxwiz config show` lists them all"
