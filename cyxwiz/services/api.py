@@ -4,7 +4,7 @@ send back the document. A method's name in snake_case is its name in `ClientServ
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
@@ -467,7 +467,7 @@ def job_cursor(job: Job) -> str:
 
 
 def place_cursor(at: datetime, ident: str) -> str:
-    return f"{at.isoformat()}~{ident}"
+    return f"{at.astimezone(UTC).isoformat().replace('+00:00', 'Z')}~{ident}"  # a plus is a blank in an address
 
 
 def parse_cursor(text: str) -> tuple[datetime, JobId]:

@@ -85,6 +85,33 @@ def test_a_price_that_is_none_is_refused_by_its_name(tmp_path: Path, text: str, 
     assert said in refusal(file=write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("server", "max_connections", "true", "True: Input should be a valid integer"),
+        ("server", "max_connections", "'5'", "'5': Input should be a valid integer"),
+        ("server", "max_connections", "5.0", "5.0: Input should be a valid integer"),
+        ("server", "stop_grace_seconds", "'5'", "'5': Input should be a valid number"),
+        ("auth", "allow_signup", "1", "1: Input should be a valid boolean"),
+        ("node.pricing", "free_tier", "'yes'", "'yes': Input should be a valid boolean"),
+        ("node", "data_roots", "[5]", "[5]: Input should be a valid string"),
+    ],
+)
+def test_a_file_says_of_what_type_a_value_is(section: str, key: str, value: str, said: str, tmp_path: Path) -> None:
+    file = write(tmp_path, f"[{section}]\n{key} = {value}\n[tls]\ncert_file = '/c'\n")
+    flags = ["tls.key_file=/k"]  # what goes together may stand in two places
+    assert refusal(file=file, flags=flags) == f"{section}.{key} = {said} (from {file})"
+
+
+def test_values_of_a_file_may_stand_as_toml_has_them(tmp_path: Path) -> None:
+    text = (
+        "[server]\nstop_grace_seconds = 5\n[tls]\nca_file = '/a'\n[node]\ndata_roots = ['/d']\ndevices = 'cpu, cuda'\n"
+    )
+    config = load(file=write(tmp_path, text), environ={"CYXWIZ_SERVER__MAX_CONNECTIONS": "7"}).config
+    assert (config.server.stop_grace_seconds, config.server.max_connections) == (5.0, 7)
+    assert (config.tls.ca_file, config.node.data_roots, config.node.devices) == (Path("/a"), ("/d",), ("cpu", "cuda"))
+
+
 def test_what_the_program_itself_sets_wins_over_all() -> None:
     loaded = load(environ={}, flags=["server.rest_address=127.0.0.1:1"], overrides={"server.rest_address": "[::1]:0"})
     assert loaded.config.server.rest_address == "[::1]:0"
@@ -219,7 +246,16 @@ def test_a_scheduler_without_any_weight_is_refused() -> None:
 
 
 def test_a_certificate_without_its_key_is_refused() -> None:
-    assert "set both or none" in refusal(flags=["tls.key_file=/x"])
+    assert "set both or none (tls.key_file from flag --set)" in refusal(flags=["tls.key_file=/x"])
+
+
+def test_what_does_not_go_together_says_where_it_came_from() -> None:
+    said = refusal(flags=["database.min_connections=21"], environ={"CYXWIZ_DATABASE__EVENT_RETENTION_HOURS": "2"})
+    assert said.endswith("21 is above max_connections = 20 (database.min_connections from flag --set)")
+    weights = [name for name in settings_of(sections()["scheduler"]) if name.startswith("weight_")]
+    said = refusal(flags=[f"scheduler.{name}=0" for name in weights])
+    assert "above 0 (" in said
+    assert all(f"scheduler.{name} from flag --set" in said for name in weights)
 
 
 @pytest.mark.parametrize("key", sorted(key for key in SECRETS if key.startswith("auth.")))
@@ -235,9 +271,10 @@ def test_a_secret_that_can_be_guessed_is_refused(key: str, tmp_path: Path) -> No
         ("postgresql://ann:hunter2@db/x", "postgresql://ann:********@db/x"),
         ("postgresql://ann:hunter2@/b:@db/x", "postgresql://ann:********@db/x"),
         ("postgresql://db/x?user=ann&password=hunter2&b=c", "postgresql://db/x?user=ann&password=********&b=c"),
+        ("postgresql://db/x?api-key=hunter2&b=c", "postgresql://db/x?api-key=********&b=c"),
     ],
 )
-@pytest.mark.parametrize("key", ["database.url", "redis.url"])
+@pytest.mark.parametrize("key", ["database.url", "redis.url", "blockchain.solana_rpc_url"])
 def test_a_password_in_a_url_is_never_shown(key: str, url: str, there: str, tmp_path: Path) -> None:
     loaded = load(environ={}, flags=[f"{key}={url}"])
     assert shown(loaded)[key][0] == there
