@@ -106,7 +106,7 @@ class Reporting:
             job, lease = self.finish(tx, job, lease, report.finished)
         elif kind == "failed":
             failed, whose = report.failed, _whose(job, lease, report.failed)
-            retryable = failed.retryable or _went_on_in_vain(tx, job, lease)
+            retryable = failed.retryable or _went_on_in_vain(tx, job, lease, failed)
             if not retryable:  # what another node does again is not paid for twice
                 job = _charged(tx, job, lease, failed.compute_seconds)
             job = leases.retry_or_fail(
@@ -140,8 +140,9 @@ class Reporting:
             lease = ended(tx, lease)
         elif kind == "failed":
             failed, whose = report.failed, _whose(job, lease, report.failed)
+            retryable = failed.retryable or _went_on_in_vain(tx, job, lease, failed)
             job = leases.retry_or_fail(
-                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
+                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], retryable
             )
             self.failed(tx, lease, whose, failed.message)
             lease = ended(tx, lease)
@@ -332,12 +333,13 @@ def _together(ordered: Sequence[pb.Report], last_seq: int) -> Iterator[tuple[str
             yield from ((kind, [report]) for report in group)
 
 
-def _went_on_in_vain(tx: Tx, job: Job, lease: Lease) -> bool:
+def _went_on_in_vain(tx: Tx, job: Job, lease: Lease, failed: pb.Failed) -> bool:
     """Whether a run that has failed went on from another's checkpoint and came to no step: that checkpoint may be at
-    fault, so it is let go, and the next run goes on from the one before it, or begins anew. Not of a script, which may
-    come far before it says anything."""
-    kept = tx.kept_checkpoints(job.id) if job.phase is Phase.STARTING and job.spec.script is None else ()
-    if not kept or kept[0].token == lease.token:
+    fault, so it is let go, and the next run goes on from the one before it, or begins anew. Not of what the process of
+    a script did, which may come far before it says anything."""
+    began = job.spec.script is not None and failed.by_script
+    kept = tx.kept_checkpoints(job.id) if job.phase is Phase.STARTING and not began else ()
+    if not kept or kept[0].token == lease.group:
         return False
     release(tx, job.id, kept[0])
     return True

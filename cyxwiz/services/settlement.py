@@ -266,11 +266,13 @@ def _covers(other: Payment, payment: Payment) -> int:
 
 
 def _tell_cost(tx: Tx, ended: Payment) -> None:
-    """A job that was not completed has cost what was paid of it on the way."""
+    """A job has cost what was paid of it: on the way, perhaps to several nodes, or as an arbiter decided. While a
+    completed one still owes money, its cost is what its other payments share."""
     job = tx.job(ended.job_id)
-    if job is None or not job.ended or job.state is JobState.COMPLETED:
+    others = [each for each in tx.payments_of(ended.job_id) if each.id != ended.id]
+    if job is None or not job.ended or (job.state is JobState.COMPLETED and any(each.open for each in others)):
         return
-    paid = ended.paid_units + sum(each.paid_units for each in tx.payments_of(job.id) if each.id != ended.id)
+    paid = ended.paid_units + sum(each.paid_units for each in others)
     if paid != job.actual_cost_units:
         tx.save_job(replace(job, actual_cost_units=paid))
 
