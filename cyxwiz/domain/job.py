@@ -42,6 +42,7 @@ YIELDED = "preempted: "  # how that of a lease begins whose run was given back w
 OUTRANKED = f"{YIELDED}{GAVE_WAY}"
 MAX_LOG_WORD = 64  # characters of a line's level, and of its source
 MAX_LOG_MESSAGE = 16_384
+MAX_COUNT = 2**31  # batches of an epoch, threads of a run: fewer, as databases and messages count them in 32 bits
 MAX_METRICS, MAX_METRIC_NAME = 256, 100  # figures of one point, characters of a figure's name
 FETCHED = ("https", "http", "s3", "hf", "ipfs")  # schemes of data that a node gets from where their owner says
 REMOTE = "remote:"  # how the URI of data begins that the job's owner streams to its node
