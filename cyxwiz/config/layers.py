@@ -18,6 +18,7 @@ from cyxwiz.config.values import MIN_SECRET
 
 ENV_PREFIX = "CYXWIZ_"
 MASK = "********"
+_HIDDEN = r"(?:password|secret|(?:api[-_]?|access[-_]?)?(?:key|token))"  # of a URL's query
 
 
 class ConfigError(Exception):
@@ -69,9 +70,10 @@ def _without_passwords(value: Any) -> Any:
 
 
 def without_password(text: str) -> str:
-    """The text with the password of a URL in it masked, up to the last @, as a password may have one."""
+    """The text with the password of a URL in it masked, up to the last @, as a password may have one; and an access
+    key in its query, as clusters give them to their clients."""
     text = re.sub(r"(://[^:/@\s]*:).*@", rf"\g<1>{MASK}@", text)
-    return re.sub(r"([?&]password=)[^&\s'\"]*", rf"\g<1>{MASK}", text)
+    return re.sub(rf"([?&]{_HIDDEN}=)[^&\s'\"]*", rf"\g<1>{MASK}", text, flags=re.IGNORECASE)
 
 
 def load(
@@ -112,7 +114,7 @@ def load(
             raise ConfigError(f"--set {flag}: must be section.key=value")
         if key not in SECRETS and without_password(value) != value:
             name = f"{ENV_PREFIX}{key.upper().replace('.', '__')}"
-            warnings.append(f"--set {key}: other users of this machine can read its password; use {name}")
+            warnings.append(f"--set {key}: other users of this machine can read the secret in it; use {name}")
         if key in SECRETS:
             warnings.append(f"--set {key}: other users of this machine can read it; use {key}_file")
         put(key, value, "flag --set")
