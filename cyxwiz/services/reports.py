@@ -28,6 +28,7 @@ from cyxwiz.domain.job import (
     MetricPoint,
     Phase,
     ResultFile,
+    check_result_names,
 )
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.reputation import Kind, ReputationEvent, fault, good_metrics
@@ -237,6 +238,7 @@ class Reporting:
         """Takes the one result of a job: every file that it names must be stored here."""
         if not report.artefacts:
             raise invalid("finished: names no artefact; the first must be the model's weights", field="artefacts")
+        check_result_names([artefact.name for artefact in report.artefacts])
         for artefact in report.artefacts:
             info = _uploaded(tx, lease.node_id, artefact.sha256, artefact.size)
             if info is None:
