@@ -14,6 +14,7 @@ from cyxwiz.domain.events import JobCheckpointed, JobCompleted
 from cyxwiz.domain.ids import JobId, NodeId, Token
 from cyxwiz.domain.job import (
     FETCHED,
+    MAX_COUNT,
     MAX_LOG_MESSAGE,
     MAX_LOG_WORD,
     MAX_METRIC_NAME,
@@ -27,6 +28,7 @@ from cyxwiz.domain.job import (
     MetricPoint,
     Phase,
     ResultFile,
+    check_result_names,
 )
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.reputation import Kind, ReputationEvent, fault, good_metrics
@@ -162,7 +164,7 @@ class Reporting:
         for number, (report, at) in enumerate(reports, 1):
             told = check_metrics(report.metrics)
             progress = share(report.progress, "progress")
-            if report.epoch > max(report.epochs, job.spec.epochs):
+            if report.epoch > job.spec.epochs:
                 raise invalid(f"epoch: {report.epoch} is past the last one, {job.spec.epochs}", field="epoch")
             points.append(
                 MetricPoint(offset + number, at, job.attempts, report.epoch, progress, report.epoch_ended, told)
@@ -187,8 +189,9 @@ class Reporting:
         if _uploaded(tx, lease.node_id, report.sha256, report.size) is None:
             raise CyxError(Code.CONFLICT, f"The checkpoint of job {job.id} was not uploaded whole: {report.sha256}")
         progress = share(report.progress, "progress")
-        if not 1 <= report.epoch <= job.spec.epochs + 1 or report.step >= 2**32:
-            raise invalid("checkpoint: its epoch or step is out of bounds", field="checkpoint")
+        within = 1 <= report.epoch <= job.spec.epochs + 1 and max(report.batch, report.threads) < MAX_COUNT
+        if not within or report.step >= 2**32:
+            raise invalid("checkpoint: its epoch, batch, step or threads are out of bounds", field="checkpoint")
         proofs.check_checkpoint(tx, job, lease, report)
         known = tx.checkpoints(job.id, KEPT_CHECKPOINTS)
         number = known[0].number + 1 if known else 1
@@ -236,6 +239,7 @@ class Reporting:
         """Takes the one result of a job: every file that it names must be stored here."""
         if not report.artefacts:
             raise invalid("finished: names no artefact; the first must be the model's weights", field="artefacts")
+        check_result_names([artefact.name for artefact in report.artefacts])
         for artefact in report.artefacts:
             info = _uploaded(tx, lease.node_id, artefact.sha256, artefact.size)
             if info is None:

@@ -52,6 +52,46 @@ async def test_a_blob_of_somebody_else_is_no_artefact(tmp_path: Path, kind: str)
     await house.aclose()
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"progress": pb.Progress(epoch=2**32 - 1, epochs=2**32 - 1, progress=0.5)},
+        {"checkpoint": pb.Checkpoint(sha256="ab" * 32, size=123, epoch=1, batch=2**31)},
+        {"checkpoint": pb.Checkpoint(sha256="ab" * 32, size=123, epoch=1, threads=2**31)},
+    ],
+)
+async def test_no_count_is_taken_that_messages_and_databases_do_not_hold(
+    tmp_path: Path, body: dict[str, pb.Progress | pb.Checkpoint]
+) -> None:
+    """With such an epoch GetJobStatus and ListJobs of its owner, and of admins, were INTERNAL for ever."""
+    house = await central(tmp_path)
+    bob = await house.accounts.authenticate(house.bob)
+    job, _ = await house.jobs.submit(bob, parse_jobfile(JOB))
+    lease = await house.lease(job.id, await house.node())
+    await house.jobs.record_blob("ab" * 32, 123, owner=None, sender=lease.node_id)
+    report = pb.Report(job_id=job.id, token=token_to(lease.token), seq=1, **body)
+    with pytest.raises(CyxError) as caught:
+        await house.store.write(lambda tx: house.reporting.apply(tx, lease.node_id, "boot", [report]))
+    assert caught.value.code is Code.INVALID
+    await house.aclose()
+
+
+async def test_a_result_names_each_file_once(tmp_path: Path) -> None:
+    """A node delivered other weights than those that it told, had signed and had verified, under the same name."""
+    house = await central(tmp_path)
+    bob = await house.accounts.authenticate(house.bob)
+    job, _ = await house.jobs.submit(bob, parse_jobfile(JOB))
+    lease = await house.lease(job.id, await house.node())
+    report = pb.Report(job_id=job.id, token=token_to(lease.token), seq=1)
+    for sha256 in ("ab" * 32, "cd" * 32):
+        await house.jobs.record_blob(sha256, 9, owner=None, sender=lease.node_id)
+        report.finished.artefacts.add(name="model.safetensors", sha256=sha256, size=9)
+    with pytest.raises(CyxError, match="same name") as caught:
+        await house.store.write(lambda tx: house.reporting.apply(tx, lease.node_id, "boot", [report]))
+    assert caught.value.code is Code.INVALID
+    await house.aclose()
+
+
 async def test_points_that_come_together_are_all_there(tmp_path: Path) -> None:
     """In their order, with lines and a repetition among them, and nothing after a gap."""
     house = await central(tmp_path)

@@ -288,6 +288,14 @@ def test_a_password_in_a_url_is_never_shown(key: str, url: str, there: str, tmp_
     assert "hunter2" not in wrong
 
 
+@pytest.mark.parametrize("name", ["api-key", "apiKey", "access_token", "token", "key"])
+def test_nor_is_the_access_key_of_a_cluster(name: str) -> None:
+    loaded = load(environ={}, flags=[f"blockchain.solana_rpc_url=https://rpc.example/?{name}=hunter2&x=1"])
+    assert shown(loaded)["blockchain.solana_rpc_url"][0] == f"https://rpc.example/?{name}=********&x=1"
+    (warning,) = loaded.warnings
+    assert "CYXWIZ_BLOCKCHAIN__SOLANA_RPC_URL" in warning
+
+
 def test_a_flag_without_a_value_is_refused() -> None:
     assert refusal(flags=["server.grpc_address"]) == "--set server.grpc_address: must be section.key=value"
 
