@@ -48,11 +48,14 @@ def finished(told: Told) -> Finished:
 SAME = ("dataset_uri", "model", "batch_size", "epochs", "hyperparameters")
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-async def test_two_members_compute_what_one_does(tmp_path: Path, strategy: str) -> None:
-    losses, end = alone(tmp_path / "alone", **JOB, hyperparameters=PARAMETERS)
+@pytest.mark.parametrize(
+    ("strategy", "further"), [("ddp", {}), ("fsdp", {}), ("ddp", {"class_weights": "9,1,1,1,1,1,1,1,1,0"})]
+)
+async def test_two_members_compute_what_one_does(tmp_path: Path, strategy: str, further: dict[str, str]) -> None:
+    parameters = {**PARAMETERS, **further}
+    losses, end = alone(tmp_path / "alone", **JOB, hyperparameters=parameters)
     async with running(tmp_path) as executor:
-        told = await train_together(executor, job(tmp_path, **JOB, hyperparameters=PARAMETERS), 2, strategy)
+        told = await train_together(executor, job(tmp_path, **JOB, hyperparameters=parameters), 2, strategy)
         both = finished(told)
         assert told.losses == pytest.approx(losses, rel=1e-4)
         for name in ("val_loss", "val_accuracy", "accuracy"):
