@@ -144,19 +144,20 @@ class Payments(Settlement):
         if self.taker is not None:
             self.taker(due.payment.id, due)
 
-    async def check_funds(self, owner_id: UserId, units: int) -> None:
+    async def check_funds(self, owner_id: UserId, units: int, whose: str = "your") -> None:
         """Raises FUNDS when a user's balance is lower than that."""
         have = await self.ledger.balance(self.ledger.client_account(owner_id))
         if have < units:
             raise CyxError(
                 Code.FUNDS,
-                f"This needs {format_cyxwiz(units)} CYXWIZ and your balance is {format_cyxwiz(have)}: add funds, or "
+                f"This needs {format_cyxwiz(units)} CYXWIZ and {whose} balance is {format_cyxwiz(have)}: add funds, or "
                 "ask for less (resources.max_duration, payment.max_price)",
                 {"needed_units": units, "available_units": have},
             )
 
     async def top_up(self, actor: Principal, job_id: str, units: int, key: str = "") -> Job:
-        """Locks more money for a job that goes on, once a key; one that was set aside for want of it comes back.
+        """Locks more of its owner's money for a job that goes on, once a key; one that was set aside for want of it
+        comes back.
 
         Raises:
             CyxError: CONFLICT for a job that has ended or costs nothing, and for a key that had other content; FUNDS
@@ -165,14 +166,20 @@ class Payments(Settlement):
         check_amount(units, least=DUST_UNITS)
         parsed = parse_job_id(job_id)
         request = Repeats(f"topup:{actor.id}", key, f"{parsed} {units}")
-        if not key or await self._store.read(request.answered) is None:
-            await self.check_funds(actor.id, units)
 
-        def unit(tx: Tx) -> Job:
+        def own(tx: Tx) -> tuple[Job, bool]:
             job = tx.job(parsed)
             if job is None or not actor.owns(job.owner_id):
                 raise not_found("job", parsed)
-            if request.answered(tx) is not None:
+            return job, request.answered(tx) is not None
+
+        seen, done = await self._store.read(own)
+        if not done:
+            await self.check_funds(seen.owner_id, units, "your" if seen.owner_id == actor.id else "its owner's")
+
+        def unit(tx: Tx) -> Job:
+            job, done = own(tx)
+            if done:
                 return job
             if job.ended:
                 raise conflict(f"Job {job.id} is {job.state}: it needs no more money", state=str(job.state))
