@@ -113,7 +113,8 @@ class Quotes:
         if funds.transaction:
             raw = _decoded(funds.transaction)
             await self._afford(payment)
-            return SignedLock(payment, await ledger.signed(payment, raw, document["last_valid_block_height"]))
+            offered, last_height = base64.b64decode(document["message"]), document["last_valid_block_height"]
+            return SignedLock(payment, await ledger.signed(payment, raw, offered, last_height))
         await ledger.check_signed(payment, funds.reference)
         return SignedLock(payment, self._sent(payment, funds.reference, document["escrow"]["account"]))
 

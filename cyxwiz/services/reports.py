@@ -30,7 +30,7 @@ from cyxwiz.domain.job import (
     ResultFile,
     check_result_names,
 )
-from cyxwiz.domain.payment import Tariff
+from cyxwiz.domain.payment import Tariff, paid_of
 from cyxwiz.domain.reputation import Kind, ReputationEvent, fault, good_metrics
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
 from cyxwiz.domain.verification import Mode
@@ -288,6 +288,7 @@ class Reporting:
         total = job.compute_seconds + seconds * lease.world
         group = leases.members(tx, lease)
         cost = cost_of(job, group, self.tariff, total)
+        paid = paid_of(tx.payments_of(job.id))  # its client may have ended all of them on the chain by now
         tx.add_result(
             JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now, joules)
         )
@@ -302,7 +303,7 @@ class Reporting:
                 epoch=job.spec.epochs,
                 metrics=_merged(job.id, job.metrics, metrics),
                 compute_seconds=total,
-                actual_cost_units=cost,
+                actual_cost_units=cost if paid is None else paid,
                 started_at=job.started_at or tx.now,
                 completed_at=tx.now,
                 reason="",

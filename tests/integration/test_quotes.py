@@ -254,6 +254,22 @@ async def test_what_is_not_the_signed_offer(
     assert await ledger(house).balance(wallet.address) == HAS
 
 
+async def test_the_offer_is_signed_with_its_own_blockhash(
+    house: Central, alice: httpx.AsyncClient, chain: Chain, wallet: Keypair, clock: HandClock
+) -> None:
+    """By a later one it could land after central has given it up."""
+    asked = await quote(alice, wallet)
+    message = base64.b64decode(asked["message"])
+    clock.advance(5)
+    later, last_height = chain.latest_blockhash()
+    assert last_height > asked["last_valid_block_height"]
+    changed = message.replace(bytes(Message.from_bytes(message).recent_blockhash), bytes(later))
+    asked["message"] = base64.b64encode(changed).decode()
+    error = refused(await alice.post("/api/jobs", json=paying(pay_with(wallet, asked))), "INVALID")
+    assert "is not the one that the quote offers" in error["message"]
+    assert await ledger(house).balance(wallet.address) == HAS
+
+
 async def test_a_quote_is_its_askers_for_ten_minutes_and_that_price(
     house: Central, alice: httpx.AsyncClient, wallet: Keypair, clock: HandClock
 ) -> None:
