@@ -98,8 +98,10 @@ def load(
     def put(key: str, value: Any, origin: str) -> None:
         section, _, name = key.rpartition(".")
         if section not in known or name not in settings_of(known[section]):
+            names = settings_of(known[section]) if section in known else ()
             every = [f"{each}.{setting}" for each, part in known.items() for setting in settings_of(part)]
-            hint = meant(key, every) or "; `cyxwiz config show` lists them all"
+            hint = meant(name, names) if names else meant(key, every)
+            hint = hint or "; `cyxwiz config show` lists them all"
             raise ConfigError(f"{key}: unknown setting (from {origin}){hint}")
         part = tree
         for each in section.split("."):

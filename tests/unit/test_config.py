@@ -138,9 +138,16 @@ def test_an_unknown_key_is_refused_by_name(flag: str) -> None:
     assert refusal(flags=[flag]).startswith(f"{key}: unknown setting (from flag --set)")
 
 
-def test_an_unknown_key_that_is_nearly_one_says_which() -> None:
-    said = refusal(flags=["server.rest_adress=127.0.0.1:0"])
-    assert said == "server.rest_adress: unknown setting (from flag --set); did you mean server.rest_address?"
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("server.rest_adress", "did you mean rest_address?"),
+        ("sever.rest_address", "did you mean server.rest_address?"),
+        ("node.labels", "`cyxwiz config show` lists them all"),
+    ],
+)
+def test_an_unknown_key_that_is_nearly_one_says_which(key: str, said: str) -> None:
+    assert refusal(flags=[f"{key}=1"]) == f"{key}: unknown setting (from flag --set); {said}"
 
 
 def test_an_unknown_key_of_each_layer_says_where_it_came_from(tmp_path: Path) -> None:
