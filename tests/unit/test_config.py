@@ -319,6 +319,28 @@ def test_a_secret_is_never_shown(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", sorted(SECRETS))
+def test_of_a_secret_and_its_file_the_later_layer_wins(key: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of the file " * 3)
+    section, _, name = key.partition(".")
+    inline, by_file = (f"CYXWIZ_{key.upper().replace('.', '__')}{end}" for end in ("", "_FILE"))
+
+    def found(text: str, environ: dict[str, str], *flags: str) -> str:
+        loaded = load(file=write(tmp_path, f"[{section}]\n{text}\n"), environ=environ, flags=flags)
+        return str(getattr(getattr(loaded.config, section), name))
+
+    named = f'{name}_file = "{tmp_path / "secret"}"'
+    assert found(named, {inline: "of the environment"}) == "of the environment"
+    assert found(named, {inline: "of the environment"}, f"{key}=of the flag, at last") == "of the flag, at last"
+    assert found("", {by_file: str(tmp_path / "secret")}, f"{key}=of the flag, at last") == "of the flag, at last"
+    for text, environ in (
+        (f"{name} = 'of the settings'\n{named}", {}),
+        (f"{name} = 'of the settings'", {by_file: str(tmp_path / "secret")}),
+        ("", {inline: "of the environment", by_file: str(tmp_path / "secret")}),
+    ):
+        assert found(text, environ).startswith("of the file")
+
+
+@pytest.mark.parametrize("key", sorted(SECRETS))
 def test_a_secret_may_come_from_a_file(key: str, tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("  from-the-file, which is long enough\n")
