@@ -449,3 +449,10 @@ def test_the_lines_of_certs_init_go_into_the_shipped_settings(
     shown = {each["key"]: each for each in json.loads(capsys.readouterr().out)["settings"]}
     for name in ("cert_file", "key_file", "ca_file"):
         assert shown[f"tls.{name}"]["origin"] == "config.toml"
+
+
+def test_a_job_of_several_nodes_is_not_replayed_and_called_different(fake: FakeCentral, capsys: Any) -> None:
+    fake.answers["GetJob"] = job(resources={"nodes": 2})
+    fake.answers["GetJobProof"] = CyxError(Code.INTERNAL, "it was asked for")
+    assert cyxwiz("replay", JOB) == wire.CODES[Code.UNSUPPORTED].exit
+    assert "several nodes" in capsys.readouterr().err
