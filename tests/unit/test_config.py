@@ -231,6 +231,33 @@ def test_what_is_meant_is_no_mistake(flags: list[str]) -> None:
     check_role(load(environ={}, flags=flags), "both", Path("/data"), allow_unsafe=True)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("payer_keypair_path", "/nonexistent/id.json", "No such file or directory"),
+        ("solana_rpc_url", "devnet", "must be the http or https address of a Solana cluster"),
+        ("token_mint", "rubbish", "must be an address, 32 bytes in base58"),
+        ("program_id", "So111111111111111111111111111111111111111123", "must be an address, 32 bytes in base58"),
+        ("staking_program_id", "", "must be an address, 32 bytes in base58"),
+        ("arbiter", "0OIl", "must be an address, 32 bytes in base58"),
+    ],
+)
+def test_what_must_be_known_of_a_cluster_is_looked_at_with_the_settings(key: str, value: str, said: str) -> None:
+    mint = "So11111111111111111111111111111111111111112"
+    good = ["blockchain.payer_keypair_path=/dev/null", f"blockchain.token_mint={mint}"]
+    local, wrong = [*good, "blockchain.network=localnet"], f"blockchain.{key}={value}"
+    for flags in (local, [*good, f"blockchain.program_id={mint}"]):
+        check_role(load(environ={}, flags=["ledger.backend=solana", *flags]), "central", Path("/data"))
+        refused = load(environ={}, flags=["ledger.backend=solana", *flags, wrong])
+        with pytest.raises(ConfigError) as caught:
+            check_role(refused, "central", Path("/data"))
+        assert str(caught.value) == f"blockchain.{key} = {value!r}: {said} (from flag --set)"
+        check_role(refused, "node", Path("/data"))
+        check_role(load(environ={}, flags=[*flags, wrong]), "central", Path("/data"))  # another ledger
+    with pytest.raises(ConfigError, match=r"blockchain.program_id = None: must be an address.*from default"):
+        check_role(load(environ={}, flags=["ledger.backend=solana", *good]), "central", Path("/data"))
+
+
 def test_a_node_beats_as_often_as_documented_by_default() -> None:
     assert shown(load(environ={}))["node.heartbeat_interval_ms"] == (10000, "default")
 
@@ -333,8 +360,8 @@ def test_of_a_secret_and_its_file_the_later_layer_wins(key: str, tmp_path: Path)
     assert found(named, {inline: "of the environment"}, f"{key}=of the flag, at last") == "of the flag, at last"
     assert found("", {by_file: str(tmp_path / "secret")}, f"{key}=of the flag, at last") == "of the flag, at last"
     for text, environ in (
-        (f"{name} = 'of the settings'\n{named}", {}),
-        (f"{name} = 'of the settings'", {by_file: str(tmp_path / "secret")}),
+        (f"{name} = 'of the settings file'\n{named}", {}),
+        (f"{name} = 'of the settings file'", {by_file: str(tmp_path / "secret")}),
         ("", {inline: "of the environment", by_file: str(tmp_path / "secret")}),
     ):
         assert found(text, environ).startswith("of the file")
