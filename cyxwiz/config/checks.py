@@ -37,6 +37,30 @@ def _check_files(loaded: Loaded) -> None:
                 path.open("rb").close()
         except OSError as error:
             raise loaded.refusal(f"tls.{name}", error.strerror or "can't be read") from None
+    _check_pem(loaded)
+
+
+def _check_pem(loaded: Loaded) -> None:
+    """What the doors would only say as that they can't listen."""
+    tls = loaded.config.tls
+    if tls.cert_file is None and tls.ca_file is None:
+        return
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        if tls.cert_file is not None:
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")  # none is asked for at a terminal
+    except (ssl.SSLError, ValueError):
+        why = (
+            "it and tls.key_file must be a chain of certificates and the private key of the first, in PEM, unencrypted"
+        )
+        raise loaded.refusal("tls.cert_file", why) from None
+    try:
+        if tls.ca_file is not None:
+            context.load_verify_locations(tls.ca_file)
+    except (ssl.SSLError, ValueError):
+        raise loaded.refusal("tls.ca_file", "must hold certificates in PEM") from None
 
 
 def _check_doors(loaded: Loaded) -> None:

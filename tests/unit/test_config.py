@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from cyxwiz.config import (
     MASK,
@@ -256,6 +257,28 @@ def test_what_must_be_known_of_a_cluster_is_looked_at_with_the_settings(key: str
         check_role(load(environ={}, flags=[*flags, wrong]), "central", Path("/data"))  # another ledger
     with pytest.raises(ConfigError, match=r"blockchain.program_id = None: must be an address.*from default"):
         check_role(load(environ={}, flags=["ledger.backend=solana", *good]), "central", Path("/data"))
+
+
+def test_what_is_no_certificate_or_not_with_its_key_is_named(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca")
+    for name in ("one", "two"):
+        made = authority.issue_cert("localhost")
+        made.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        for part in made.cert_chain_pems:
+            part.write_to_path(tmp_path / f"{name}.crt", append=True)
+    (tmp_path / "text").write_text("no PEM")
+
+    def check(**files: str) -> None:
+        flags = [f"tls.{key}={tmp_path / name}" for key, name in files.items()]
+        check_role(load(environ={}, flags=flags), "both", Path("/data"))
+
+    check(cert_file="one.crt", key_file="one.key", ca_file="ca")
+    for cert, key in (("one.crt", "two.key"), ("one.key", "one.crt"), ("text", "one.key"), ("one.crt", "text")):
+        with pytest.raises(ConfigError, match=f"^tls.cert_file = .*{cert}': it and tls.key_file must be .*flag --set"):
+            check(cert_file=cert, key_file=key, ca_file="ca")
+    with pytest.raises(ConfigError, match=r"^tls.ca_file = .*: must hold certificates in PEM \(from flag --set\)$"):
+        check(ca_file="one.key")
 
 
 def test_a_node_beats_as_often_as_documented_by_default() -> None:
