@@ -19,6 +19,8 @@ from cyxwiz.domain.errors import meant
 
 ENV_PREFIX = "CYXWIZ_"
 FILE = Path("config.toml")
+ENVIRONMENT = f"environment {ENV_PREFIX}"  # how these layers are named as an origin; a file is by its path
+FLAGS = ("flag --set", "flag")
 MASK = "********"
 
 
@@ -113,7 +115,8 @@ def load(
         put(key, value, origin)
     for name, value in environ.items():
         if name.startswith(ENV_PREFIX) and "__" in name:
-            put(name[len(ENV_PREFIX) :].lower().replace("__", "."), value, f"environment {name}")
+            stated = name[len(ENV_PREFIX) :]
+            put(stated.lower().replace("__", "."), value, f"{ENVIRONMENT}{stated}")
     for flag in flags:
         key, equals, value = flag.partition("=")
         if not equals:
@@ -123,9 +126,9 @@ def load(
             warnings.append(f"--set {key}: other users of this machine can read its password or key; use {name}")
         if key in SECRETS:
             warnings.append(f"--set {key}: other users of this machine can read it; use {key}_file")
-        put(key, value, "flag --set")
+        put(key, value, FLAGS[0])
     for key, value in (overrides or {}).items():
-        put(key, value, "flag")
+        put(key, value, FLAGS[1])
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
@@ -216,7 +219,7 @@ def _read_secret_files(config: Config, origins: dict[str, str]) -> Config:
         section, _, name = key.partition(".")
         part = sections.get(section) or getattr(config, section)
         path: Path | None = getattr(part, f"{name}_file")
-        if path is None:
+        if path is None or _layer(key, origins) > _layer(f"{key}_file", origins):
             continue
         try:
             text = path.read_text(encoding="utf-8").strip()
@@ -231,6 +234,14 @@ def _read_secret_files(config: Config, origins: dict[str, str]) -> Config:
         sections[section] = part.model_copy(update={name: text})
         origins[key] = str(path)
     return config.model_copy(update=sections)
+
+
+def _layer(key: str, origins: Mapping[str, str]) -> int:
+    """How far above the default a setting was stated."""
+    origin = origins.get(key)
+    if origin is None:
+        return 0
+    return 3 if origin in FLAGS else 2 if origin.startswith(ENVIRONMENT) else 1
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:

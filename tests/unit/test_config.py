@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from cyxwiz.config import (
     MASK,
@@ -243,6 +244,55 @@ def test_what_is_meant_is_no_mistake(flags: list[str]) -> None:
     check_role(load(environ={}, flags=flags), "both", Path("/data"), allow_unsafe=True)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("payer_keypair_path", "/nonexistent/id.json", "No such file or directory"),
+        ("solana_rpc_url", "devnet", "must be the http or https address of a Solana cluster"),
+        ("token_mint", "rubbish", "must be an address, 32 bytes in base58"),
+        ("program_id", "So111111111111111111111111111111111111111123", "must be an address, 32 bytes in base58"),
+        ("staking_program_id", "", "must be an address, 32 bytes in base58"),
+        ("arbiter", "0OIl", "must be an address, 32 bytes in base58"),
+    ],
+)
+def test_what_must_be_known_of_a_cluster_is_looked_at_with_the_settings(key: str, value: str, said: str) -> None:
+    mint = "So11111111111111111111111111111111111111112"
+    good = ["blockchain.payer_keypair_path=/dev/null", f"blockchain.token_mint={mint}"]
+    local, wrong = [*good, "blockchain.network=localnet"], f"blockchain.{key}={value}"
+    for flags in (local, [*good, f"blockchain.program_id={mint}"]):
+        check_role(load(environ={}, flags=["ledger.backend=solana", *flags]), "central", Path("/data"))
+        refused = load(environ={}, flags=["ledger.backend=solana", *flags, wrong])
+        with pytest.raises(ConfigError) as caught:
+            check_role(refused, "central", Path("/data"))
+        assert str(caught.value) == f"blockchain.{key} = {value!r}: {said} (from flag --set)"
+        check_role(refused, "node", Path("/data"))
+        check_role(load(environ={}, flags=[*flags, wrong]), "central", Path("/data"))  # another ledger
+    with pytest.raises(ConfigError, match=r"blockchain.program_id = None: must be an address.*from default"):
+        check_role(load(environ={}, flags=["ledger.backend=solana", *good]), "central", Path("/data"))
+
+
+def test_what_is_no_certificate_or_not_with_its_key_is_named(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca")
+    for name in ("one", "two"):
+        made = authority.issue_cert("localhost")
+        made.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        for part in made.cert_chain_pems:
+            part.write_to_path(tmp_path / f"{name}.crt", append=True)
+    (tmp_path / "text").write_text("no PEM")
+
+    def check(**files: str) -> None:
+        flags = [f"tls.{key}={tmp_path / name}" for key, name in files.items()]
+        check_role(load(environ={}, flags=flags), "both", Path("/data"))
+
+    check(cert_file="one.crt", key_file="one.key", ca_file="ca")
+    for cert, key in (("one.crt", "two.key"), ("one.key", "one.crt"), ("text", "one.key"), ("one.crt", "text")):
+        with pytest.raises(ConfigError, match=f"^tls.cert_file = .*{cert}': it and tls.key_file must be .*flag --set"):
+            check(cert_file=cert, key_file=key, ca_file="ca")
+    with pytest.raises(ConfigError, match=r"^tls.ca_file = .*: must hold certificates in PEM \(from flag --set\)$"):
+        check(ca_file="one.key")
+
+
 def test_a_node_beats_as_often_as_documented_by_default() -> None:
     assert shown(load(environ={}))["node.heartbeat_interval_ms"] == (10000, "default")
 
@@ -336,6 +386,28 @@ def test_a_secret_is_never_shown(key: str) -> None:
     assert "hunter2" not in "".join(loaded.warnings)
     assert loaded.warnings == (f"--set {key}: other users of this machine can read it; use {key}_file",)
     assert shown(load(environ={}))[key] == (None, "default")
+
+
+@pytest.mark.parametrize("key", sorted(SECRETS))
+def test_of_a_secret_and_its_file_the_later_layer_wins(key: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of the file " * 3)
+    section, _, name = key.partition(".")
+    inline, by_file = (f"CYXWIZ_{key.upper().replace('.', '__')}{end}" for end in ("", "_FILE"))
+
+    def found(text: str, environ: dict[str, str], *flags: str) -> str:
+        loaded = load(file=write(tmp_path, f"[{section}]\n{text}\n"), environ=environ, flags=flags)
+        return str(getattr(getattr(loaded.config, section), name))
+
+    named = f'{name}_file = "{tmp_path / "secret"}"'
+    assert found(named, {inline: "of the environment"}) == "of the environment"
+    assert found(named, {inline: "of the environment"}, f"{key}=of the flag, at last") == "of the flag, at last"
+    assert found("", {by_file: str(tmp_path / "secret")}, f"{key}=of the flag, at last") == "of the flag, at last"
+    for text, environ in (
+        (f"{name} = 'of the settings file'\n{named}", {}),
+        (f"{name} = 'of the settings file'", {by_file: str(tmp_path / "secret")}),
+        ("", {inline: "of the environment", by_file: str(tmp_path / "secret")}),
+    ):
+        assert found(text, environ).startswith("of the file")
 
 
 @pytest.mark.parametrize("key", sorted(SECRETS))

@@ -455,3 +455,10 @@ def test_every_command_stands_in_a_panel_of_the_help() -> None:
     parts = [*app.registered_commands, *app.registered_groups]
     assert all(part.rich_help_panel in PANELS for part in parts)
     assert len(parts) == sum(map(len, PANELS.values()))
+
+
+def test_a_job_of_several_nodes_is_not_replayed_and_called_different(fake: FakeCentral, capsys: Any) -> None:
+    fake.answers["GetJob"] = job(resources={"nodes": 2})
+    fake.answers["GetJobProof"] = CyxError(Code.INTERNAL, "it was asked for")
+    assert cyxwiz("replay", JOB) == wire.CODES[Code.UNSUPPORTED].exit
+    assert "several nodes" in capsys.readouterr().err
