@@ -32,7 +32,7 @@ from cyxwiz.services import leases
 from cyxwiz.services.accounts import OPEN_USER, refuse_disabled, spend_join_token
 from cyxwiz.services.audit import record
 from cyxwiz.services.hardware import check_hardware, check_texts
-from cyxwiz.services.leases import QUEUE, RetryPolicy
+from cyxwiz.services.leases import MAX_REASON, QUEUE, RetryPolicy
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.reputation import Account, Line, Reputation
 
@@ -226,6 +226,7 @@ class Nodes:
 
     async def farewell(self, node_id: NodeId, reason: str) -> None:
         """It leaves on purpose: what it held is free now."""
+        reason = reason[:MAX_REASON]  # everybody who follows nodes is told of it
 
         def unit(tx: Tx) -> None:
             self._lost(tx, node_id, leases.live(tx, node_id), f"its node left: {reason}" if reason else "its node left")
