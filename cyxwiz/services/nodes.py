@@ -74,7 +74,7 @@ def check_registration(registration: Registration) -> None:
         raise invalid(f"max_concurrent_jobs: at most {MAX_SLOTS}", field="max_concurrent_jobs")
     if len(registration.public_key) > 4096:
         raise invalid("public_key: at most 4096 bytes", field="public_key")
-    for field in ("region", "host", "wallet_address", "version", "certificate_fingerprint", "boot_id"):
+    for field in ("name", "region", "host", "wallet_address", "version", "certificate_fingerprint", "boot_id"):
         check_texts(field, [getattr(registration, field)])
     for field in ("services", "supported_formats", "runtimes"):
         check_texts(field, getattr(registration, field), most=MAX_LISTED)
