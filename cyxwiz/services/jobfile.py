@@ -388,6 +388,12 @@ def resolve(tx: Tx, spec: JobSpec, owner_id: str) -> JobSpec:
     return replace(spec, weights=weights)
 
 
+def blobs_of(spec: JobSpec) -> set[str]:
+    """The SHA-256 of what is stored here and named by a job: its data set, its script's files, its weights."""
+    named = {blob_digest(spec.dataset_uri), spec.weights.sha256 if spec.weights is not None else None}
+    return {sha256 for sha256 in named if sha256} | set(spec.script.files.values() if spec.script is not None else ())
+
+
 def _owned(tx: Tx, sha256: str, owner_id: str, message: str) -> BlobInfo:
     info = tx.blob(sha256)
     if info is None or owner_id not in info.owners:

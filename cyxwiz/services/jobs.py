@@ -19,7 +19,6 @@ from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.states import JobState
 from cyxwiz.domain.verification import Outcome
-from cyxwiz.graph import blob_digest
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import BlobInfo, JobQuery, Page, Store, Tx
 from cyxwiz.scheduler.feasible import Candidate
@@ -30,7 +29,7 @@ from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.audit import record
 from cyxwiz.services.budgets import keep_cost, reserve
-from cyxwiz.services.jobfile import check_spec, resolve
+from cyxwiz.services.jobfile import blobs_of, check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.links import links_within
 from cyxwiz.services.liveness import Liveness
@@ -467,14 +466,11 @@ def _needs(tx: Tx, job_id: JobId, sha256: str) -> bool:
     job = tx.job(job_id)
     if job is None:
         return False
-    if job.spec.script is not None and sha256 in job.spec.script.files.values():
-        return True
-    if job.spec.weights is not None and job.spec.weights.sha256 == sha256:
+    if sha256 in blobs_of(job.spec):
         return True
     if (check := job.spec.check) is not None and sha256 in (check.resume, check.claim, check.result):
         return True
-    saved = [checkpoint.sha256 for checkpoint in tx.checkpoints(job_id, KEPT_CHECKPOINTS) if checkpoint.kept]
-    return sha256 in saved or blob_digest(job.spec.dataset_uri) == sha256
+    return sha256 in [each.sha256 for each in tx.checkpoints(job_id, KEPT_CHECKPOINTS) if each.kept]
 
 
 def _content(spec: JobSpec) -> str:

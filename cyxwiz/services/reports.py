@@ -111,9 +111,8 @@ class Reporting:
             retryable = failed.retryable or _went_on_in_vain(tx, job, lease, failed)
             if not retryable:  # what another node does again is not paid for twice
                 job = _charged(tx, job, lease, failed.compute_seconds)
-            job = leases.retry_or_fail(
-                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], retryable
-            )
+            code = failed.code[:MAX_LOG_WORD] or "INTERNAL"
+            job = leases.retry_or_fail(tx, job, lease, self.policy, code, failed.message[:2000], retryable)
             self.failed(tx, lease, whose, failed.message)
             lease = ended(tx, lease)
         elif kind == "link":
@@ -143,9 +142,8 @@ class Reporting:
         elif kind == "failed":
             failed, whose = report.failed, _whose(job, lease, report.failed)
             retryable = failed.retryable or _went_on_in_vain(tx, job, lease, failed)
-            job = leases.retry_or_fail(
-                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], retryable
-            )
+            code = failed.code[:MAX_LOG_WORD] or "INTERNAL"
+            job = leases.retry_or_fail(tx, job, lease, self.policy, code, failed.message[:2000], retryable)
             self.failed(tx, lease, whose, failed.message)
             lease = ended(tx, lease)
         elif kind == "cancelled":
