@@ -86,7 +86,8 @@ class BlockchainApi:
         payments, args = self._admitted(call), call.read(Window)
         states = frozenset({PaymentState(args.status)}) & HELD if args.status else HELD
         query = PaymentQuery(states=states, offset=args.offset, limit=args.limit)
-        found = await payments.with_movements(query) if states else Page[tuple[Payment, list[Movement]]]([], 0)
+        nothing: Page[tuple[Payment, list[Movement]]] = Page([], 0)
+        found = await payments.with_movements(query) if states else nothing
         locked = (await payments.stats()).locked_units
         return {
             "escrows": [_escrow(payment, movements) for payment, movements in found.items],
