@@ -100,7 +100,8 @@ class BlockchainApi:
         offset, page = args.place()
         states = frozenset({PaymentState(args.status)}) & HELD if args.status else HELD
         query = PaymentQuery(states=states, offset=offset, limit=args.limit)
-        found = await payments.with_movements(query) if states else Page[tuple[Payment, list[Movement]]]([], 0)
+        nothing: Page[tuple[Payment, list[Movement]]] = Page([], 0)
+        found = await payments.with_movements(query) if states else nothing
         locked = (await payments.stats()).locked_units
         return {
             **views.page("escrows", found, _escrow, page, args.limit),

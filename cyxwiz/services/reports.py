@@ -36,6 +36,7 @@ from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
 from cyxwiz.domain.verification import Mode
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import BlobInfo, Tx
+from cyxwiz.scheduler.price import epochs_done
 from cyxwiz.services import leases, proofs
 from cyxwiz.services.leases import RetryPolicy
 from cyxwiz.services.pricing import cost_of
@@ -298,7 +299,7 @@ class Reporting:
                 phase=Phase.NONE,
                 intent=Intent.RUN,
                 progress=1.0,
-                epoch=job.spec.epochs,
+                epoch=epochs_done(job),
                 metrics=_merged(job.id, job.metrics, metrics),
                 compute_seconds=total,
                 actual_cost_units=cost if paid is None else paid,

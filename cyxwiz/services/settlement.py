@@ -20,7 +20,7 @@ from cyxwiz.domain.pricing import quote
 from cyxwiz.domain.states import JobState, PaymentState
 from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import Store, Tx
-from cyxwiz.scheduler.price import needs_of
+from cyxwiz.scheduler.price import epochs_done, needs_of
 from cyxwiz.services import leases
 from cyxwiz.services.payment_deadline import TIME_OVER, keep_from_running_unpaid
 
@@ -253,7 +253,7 @@ def _asked(tx: Tx, payment: Payment, job: Job, node_id: NodeId, others: Sequence
     if lease is None or lease.pricing is None:
         return None
     seconds = job.compute_seconds / lease.world + max(0.0, (tx.now - lease.issued_at).total_seconds())
-    units = quote(needs_of(job.spec, seconds, 1), lease.pricing).units
+    units = quote(needs_of(job.spec, seconds, 1, epochs_done(job)), lease.pricing).units
     return max(0, units - sum(_covers(each, payment) for each in others))
 
 

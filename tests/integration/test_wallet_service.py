@@ -180,6 +180,8 @@ async def test_the_platforms_money_is_shown_to_admins_as_it_is(tmp_path: Path) -
         references = [each["reference"] for each in receipt["payments"][0]["transactions"]]
         assert [ended[0]["escrow_tx_hash"], ended[0]["completion_tx_hash"]] == references
         assert (await read("transactions?limit=1&offset=1"))["page"] == 2
+        over = await read("escrows?status=completed")
+        assert (over["escrows"], over["total"]) == ([], 0), "what has ended is no escrow any more"
         assert (await read("transactions?limit=1&page=2"))["transactions"] == (await read("transactions"))[
             "transactions"
         ][1:]
