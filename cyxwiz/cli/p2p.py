@@ -82,7 +82,7 @@ def _connected(session: P2PSession) -> str:
 
 async def _follow(here: Session, session: P2PSession, job: Json) -> Json:
     """Shows the job's updates; returns the last one."""
-    shown: Json = {**job, "status": "running", "metrics": {}}
+    shown: Json = {**job, "status": "running", "reason": "", "metrics": {}}
     update: Json = {}
     relayed = session.relayed
     with live.JobView() as view:

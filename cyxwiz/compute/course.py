@@ -226,13 +226,13 @@ class Course:
             inputs = samples.take(index)
             if self._augment is not None:
                 inputs = self._augmented(inputs)
-            with self._cast.context():
-                outputs = forward(inputs)
-                loss = loss_of(outputs, y.index_select(0, index).to(plan.device))
-            objective = team.weigh(loss, self._mass(own), self._mass(everybody))
-            objective = objective if self._penalty is None else objective + self._penalty()
             stepping = batch % accumulate == 0 or batch == self._batches
             with team.gathering(stepping):
+                with self._cast.context():
+                    outputs = forward(inputs)
+                    loss = loss_of(outputs, y.index_select(0, index).to(plan.device))
+                objective = team.weigh(loss, self._mass(own), self._mass(everybody))
+                objective = objective if self._penalty is None else objective + self._penalty()
                 self._cast.backward(objective if accumulate == 1 else objective * self._share(batch, len(everybody)))
             if stepping:
                 self._clip()

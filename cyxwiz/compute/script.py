@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import runpy
+import shutil
 import sys
 import time
 import traceback
@@ -41,6 +42,7 @@ from cyxwiz.ports.executor import (
 FILE = "file://"
 MAX_FILES = 1000
 MAX_STEPS = 2**32
+FULL = 1 << 20  # a disk with fewer bytes free
 LOSS_SECONDS = 2.0  # as in `train`
 LEVELS = ("debug", "info", "warning", "error")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".onnx", ".cyxmodel")
@@ -172,6 +174,9 @@ def run_script(
         return Preempted(session.seconds)
     if work.gang is not None and isinstance(status, str):
         _raise_if_lost(work.gang, status)
+    if status != 0 and shutil.disk_usage(work.work_dir).free < FULL:  # the node's trouble: another one may do better
+        message = f"The node's disk is full, and the script ended with {status}; what it said is in the job's log."
+        return Failed("EXHAUSTED", message, retryable=True)
     if status == job.AGAIN:
         return Failed("INVALID", f"The script asked to be run again (exit status {status}) and had saved nothing.")
     if status != 0:

@@ -65,6 +65,7 @@ def test_streamed_data_are_trained_on(
         assert job["dataset_uri"] == "remote://digits.npz"  # not where it lies on this machine
         assert told in notes
         assert ("over central" in notes) is (told == "over central")
+        assert "running training\n" in notes  # and not why it waited before
         with process.http() as http:
             result = http.get(f"/api/jobs/{job['id']}/result").json()
         assert result["final_metrics"]["val_accuracy"] > 0.9

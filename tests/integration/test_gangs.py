@@ -162,6 +162,13 @@ async def test_diloco_sends_a_hundredth_of_the_bytes(tmp_path: Path) -> None:
     assert diloco["val_accuracy"] > ddp["val_accuracy"] - 0.015
 
 
+async def test_gradients_that_accumulate_are_exchanged_once_a_step(tmp_path: Path) -> None:
+    work = job(tmp_path, batch_size=32, epochs=5, hyperparameters={"accumulate": "4"})
+    async with running(tmp_path) as executor:
+        figures = finished(await train_together(executor, work, 2, "ddp")).final_metrics
+    assert figures["bytes_sent"] == pytest.approx(figures["bytes_sent_ddp_equivalent"], rel=0.15)
+
+
 async def test_a_member_whose_peer_dies_says_so(tmp_path: Path) -> None:
     work = job(tmp_path, epochs=100_000, dataset_uri="mock://long", model='{"layers": [784, 256, 10]}')
     keeper, pids, ends = Keeper(), dict[int, int](), dict[int, Outcome]()

@@ -50,7 +50,7 @@ class Alone:
         return loss
 
     def gathering(self, stepping: bool) -> AbstractContextManager[Any]:
-        """Around a backward pass; gradients are exchanged only if a step follows."""
+        """Around a forward and backward pass; gradients are exchanged only if a step follows."""
         return _NOTHING
 
     def stepped(self, step: int) -> None:

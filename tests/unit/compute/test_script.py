@@ -16,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cyxwiz.compute import script as script_module
 from cyxwiz.compute.child_protocol import encode_report
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.script import run_script
@@ -257,6 +258,21 @@ def test_the_epochs_of_steps_are_whole(tmp_path: Path) -> None:
     code = "import cyxwiz.job as job\nfor step in range(1, 26): job.report(step, {}, of=25)"
     reports, _ = run(tmp_path, code, epochs=25)
     assert [each.epoch for each in reports if isinstance(each, Progressed)] == list(range(1, 26))
+
+
+@pytest.mark.parametrize("code", ["raise OSError(28, 'No space left')", "import sys\nsys.exit(85)"])
+def test_a_script_that_breaks_on_a_full_disk_is_tried_again(
+    tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, end = run(tmp_path, code)
+    assert isinstance(end, Failed)
+    assert not end.retryable
+    monkeypatch.setattr(script_module, "FULL", 1 << 62)
+    _, end = run(tmp_path, code)
+    assert isinstance(end, Failed)
+    assert (end.code, end.retryable) == ("EXHAUSTED", True)
+    _, end = run(tmp_path, "pass")
+    assert isinstance(end, Finished)
 
 
 def test_steps_and_figures_may_be_of_numpy_and_torch(tmp_path: Path) -> None:
