@@ -16,8 +16,24 @@ from cyxwiz.domain.errors import Code, CyxError
 
 BROKEN_WRITE = "Internal error from Core"
 """What grpc.aio says when a message could not be written because the call had ended meanwhile (grpc/grpc#36066)."""
-SPEAKS_HTTP = ("http1.x server", "missing selected ALPN property")
-"""What gRPC says of a door that speaks HTTP and no gRPC: without TLS, and with it."""
+ANSWERED = (
+    (
+        ("http1.x server", "missing selected ALPN property"),
+        Code.UNAVAILABLE,
+        "speaks HTTP and no gRPC: take central's other address, which stands behind `grpc` where it was started",
+    ),
+    (
+        ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed"),
+        Code.UNAVAILABLE,
+        "shows a certificate that is not trusted here, or of another name: --ca-file names its authority",
+    ),
+    (
+        ("Failed to create security handshaker",),
+        Code.INVALID,
+        "can't be called: what --ca-file, --cert-file or --key-file names holds no certificate or key in PEM",
+    ),
+)
+"""What gRPC says of a door that answers, or of our own files: to start a server would not help."""
 
 
 def rebuild(error: grpc.RpcError, address: str, timeout: float | None = None) -> CyxError:
@@ -69,14 +85,9 @@ def _from_status(error: Any, address: str, timeout: float | None) -> CyxError:
 
 
 def unreachable(address: str, said: str = "") -> CyxError:
-    if any(words in said for words in SPEAKS_HTTP):
-        return CyxError(
-            Code.UNAVAILABLE,
-            f"{address} speaks HTTP and no gRPC, as the address for browsers does: name central's gRPC address, which "
-            "stands behind `grpc` where it was started (port 50051 unless set otherwise)",
-            {"address": address},
-            retryable=False,
-        )
+    for signs, code, what in ANSWERED:
+        if any(sign in said for sign in signs):
+            return CyxError(code, f"{address} {what} ({_cause(said)})", {"address": address})
     because = f" ({_cause(said)})" if said else ""
     return CyxError(
         Code.UNAVAILABLE,
@@ -88,5 +99,5 @@ def unreachable(address: str, said: str = "") -> CyxError:
 
 def _cause(said: str) -> str:
     """The last reason in gRPC's chain of them, which is the one that a person can act on."""
-    last = said.replace("\n", " ").rpartition("; last error: ")[2]
+    last = said.replace("\n", " ").rpartition("; last error: ")[2].removesuffix(": OK")
     return (last.rpartition(": ")[2] or last)[:200].strip(" []")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import queue
 import ssl
@@ -362,21 +363,39 @@ def test_closing_ends_what_other_threads_wait_for(tmp_path: Path) -> None:
     assert all("closed" in error.message for error in said)
 
 
-@pytest.mark.parametrize("tls", [False, True])
-async def test_the_address_for_browsers_is_known_as_one(tls: bool, tmp_path: Path) -> None:
-    authority, context = trustme.CA(), None
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    if tls:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost").configure_cert(context)
-
+@contextlib.asynccontextmanager
+async def browsers_door(tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         writer.close()
 
-    async with await asyncio.start_server(answer, "localhost", 0, ssl=context) as server:
-        url = f"http{'s' if tls else ''}://localhost:{server.sockets[0].getsockname()[1]}"
-        async with Client(url, "cyx_key", tmp_path, tmp_path / "ca.pem" if tls else None, patience=60) as client:
-            with pytest.raises(CyxError, match="speaks HTTP and no gRPC") as refused:
-                await client.stats()
-    assert refused.value.code is Code.UNAVAILABLE
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def refused(url: str, folder: Path, ca_file: str) -> CyxError:
+    async with Client(url, "cyx_key", folder, folder / ca_file if ca_file else None, patience=0) as client:
+        with pytest.raises(CyxError) as error:
+            await client.stats()
+    return error.value
+
+
+async def test_a_door_that_is_another_one_or_not_trusted_is_told_as_such(tmp_path: Path) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.cert_pem.write_to_path(tmp_path / "ca")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other")
+    (tmp_path / "text").write_text("no PEM")
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with browsers_door() as plain, browsers_door(context) as tls:
+        for url, ca_file, code, said in (
+            (f"http://127.0.0.1:{plain}", "", Code.UNAVAILABLE, "speaks HTTP and no gRPC"),
+            (f"https://127.0.0.1:{tls}", "ca", Code.UNAVAILABLE, "speaks HTTP and no gRPC"),
+            (f"grpcs://127.0.0.1:{tls}", "other", Code.UNAVAILABLE, "not trusted here, or of another name: --ca-file"),
+            (f"grpcs://127.0.0.1:{tls}", "", Code.UNAVAILABLE, "not trusted here, or of another name: --ca-file"),
+            (f"grpcs://127.0.0.1:{tls}", "text", Code.INVALID, "no certificate or key in PEM"),
+        ):
+            error = await refused(url, tmp_path, ca_file)
+            assert said in error.message, error.message
+            assert error.code is code
+            assert "start a server" not in error.message
+            assert "(OK)" not in error.message
