@@ -75,6 +75,7 @@ class ScriptSession:
         self.out_dir = work.work_dir / "out"
 
     def report(self, step: int, metrics: Mapping[str, float], of: int | None) -> None:
+        step, of = _whole(step), None if of is None else _whole(of)
         if not 0 <= step < MAX_STEPS or (of is not None and not 1 <= of < MAX_STEPS):
             raise ValueError(f"step {step} of {of}: a step is 0 or more, of 1 or more, and both are below 2^32")
         figures = {str(name): float(value) for name, value in metrics.items()}
@@ -132,6 +133,14 @@ class ScriptSession:
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self._began
+
+
+def _whole(value: Any) -> int:
+    """A number of steps as Python's: scripts count with NumPy's and tensors, too."""
+    number = int(value)
+    if number != value:
+        raise ValueError(f"{value} is no whole number of steps")
+    return number
 
 
 def run_script(

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.base58 import parse_wallet
-from cyxwiz.domain.errors import Code, CyxError, conflict, not_found
+from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.ids import JobId, UserId, parse_job_id
 from cyxwiz.domain.job import Job, JobSpec, Phase
 from cyxwiz.domain.money import DUST_UNITS, check_amount, format_cyxwiz
@@ -159,19 +159,23 @@ class Payments(Settlement):
         """Locks more money for a job that goes on, once a key; one that was set aside for want of it comes back.
 
         Raises:
-            CyxError: CONFLICT for a job that has ended or costs nothing, and for a key that had other content; FUNDS
-                for a balance or a budget that is too low; INVALID for no amount.
+            CyxError: NOT_FOUND; FORBIDDEN for all but its owner, whose balance pays; CONFLICT for a job that has ended
+                or costs nothing, and for a key that had other content; FUNDS for a balance or a budget that is too
+                low; INVALID for no amount.
         """
         check_amount(units, least=DUST_UNITS)
         parsed = parse_job_id(job_id)
         request = Repeats(f"topup:{actor.id}", key, f"{parsed} {units}")
-        if not key or await self._store.read(request.answered) is None:
+
+        def before(tx: Tx) -> str | None:
+            _own(tx, actor, parsed)
+            return request.answered(tx)
+
+        if await self._store.read(before) is None:
             await self.check_funds(actor.id, units)
 
         def unit(tx: Tx) -> Job:
-            job = tx.job(parsed)
-            if job is None or not actor.owns(job.owner_id):
-                raise not_found("job", parsed)
+            job = _own(tx, actor, parsed)
             if request.answered(tx) is not None:
                 return job
             if job.ended:
@@ -282,6 +286,16 @@ class Payments(Settlement):
 
     async def stats(self) -> MoneyStats:
         return await self._store.read(lambda tx: tx.money())
+
+
+def _own(tx: Tx, actor: Principal, job_id: JobId) -> Job:
+    """The caller's own job. Admins don't spend what others have. Raises NOT_FOUND or FORBIDDEN."""
+    job = tx.job(job_id)
+    if job is None:
+        raise not_found("job", job_id)
+    if job.owner_id != actor.id:
+        raise forbidden(f"Job {job_id} is not yours: its owner's balance pays for it")
+    return job
 
 
 def payments_of(tx: Tx, job_id: JobId) -> Sequence[tuple[Payment, Sequence[Movement]]]:

@@ -14,6 +14,7 @@ from cyxwiz.domain.events import JobCheckpointed, JobCompleted
 from cyxwiz.domain.ids import JobId, NodeId, Token
 from cyxwiz.domain.job import (
     FETCHED,
+    MAX_COUNT,
     MAX_LOG_MESSAGE,
     MAX_LOG_WORD,
     MAX_METRIC_NAME,
@@ -27,13 +28,15 @@ from cyxwiz.domain.job import (
     MetricPoint,
     Phase,
     ResultFile,
+    check_result_names,
 )
-from cyxwiz.domain.payment import Tariff
+from cyxwiz.domain.payment import Tariff, paid_of
 from cyxwiz.domain.reputation import Kind, ReputationEvent, fault, good_metrics
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
 from cyxwiz.domain.verification import Mode
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import BlobInfo, Tx
+from cyxwiz.scheduler.price import epochs_done
 from cyxwiz.services import leases, proofs
 from cyxwiz.services.leases import RetryPolicy
 from cyxwiz.services.pricing import cost_of
@@ -109,9 +112,8 @@ class Reporting:
             retryable = failed.retryable or _went_on_in_vain(tx, job, lease, failed)
             if not retryable:  # what another node does again is not paid for twice
                 job = _charged(tx, job, lease, failed.compute_seconds)
-            job = leases.retry_or_fail(
-                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], retryable
-            )
+            code = failed.code[:MAX_LOG_WORD] or "INTERNAL"
+            job = leases.retry_or_fail(tx, job, lease, self.policy, code, failed.message[:2000], retryable)
             self.failed(tx, lease, whose, failed.message)
             lease = ended(tx, lease)
         elif kind == "link":
@@ -141,9 +143,8 @@ class Reporting:
         elif kind == "failed":
             failed, whose = report.failed, _whose(job, lease, report.failed)
             retryable = failed.retryable or _went_on_in_vain(tx, job, lease, failed)
-            job = leases.retry_or_fail(
-                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], retryable
-            )
+            code = failed.code[:MAX_LOG_WORD] or "INTERNAL"
+            job = leases.retry_or_fail(tx, job, lease, self.policy, code, failed.message[:2000], retryable)
             self.failed(tx, lease, whose, failed.message)
             lease = ended(tx, lease)
         elif kind == "cancelled":
@@ -162,7 +163,7 @@ class Reporting:
         for number, (report, at) in enumerate(reports, 1):
             told = check_metrics(report.metrics)
             progress = share(report.progress, "progress")
-            if report.epoch > max(report.epochs, job.spec.epochs):
+            if report.epoch > job.spec.epochs:
                 raise invalid(f"epoch: {report.epoch} is past the last one, {job.spec.epochs}", field="epoch")
             points.append(
                 MetricPoint(offset + number, at, job.attempts, report.epoch, progress, report.epoch_ended, told)
@@ -187,8 +188,9 @@ class Reporting:
         if _uploaded(tx, lease.node_id, report.sha256, report.size) is None:
             raise CyxError(Code.CONFLICT, f"The checkpoint of job {job.id} was not uploaded whole: {report.sha256}")
         progress = share(report.progress, "progress")
-        if not 1 <= report.epoch <= job.spec.epochs + 1 or report.step >= 2**32:
-            raise invalid("checkpoint: its epoch or step is out of bounds", field="checkpoint")
+        within = 1 <= report.epoch <= job.spec.epochs + 1 and max(report.batch, report.threads) < MAX_COUNT
+        if not within or report.step >= 2**32:
+            raise invalid("checkpoint: its epoch, batch, step or threads are out of bounds", field="checkpoint")
         proofs.check_checkpoint(tx, job, lease, report)
         known = tx.checkpoints(job.id, KEPT_CHECKPOINTS)
         number = known[0].number + 1 if known else 1
@@ -236,6 +238,7 @@ class Reporting:
         """Takes the one result of a job: every file that it names must be stored here."""
         if not report.artefacts:
             raise invalid("finished: names no artefact; the first must be the model's weights", field="artefacts")
+        check_result_names([artefact.name for artefact in report.artefacts])
         for artefact in report.artefacts:
             info = _uploaded(tx, lease.node_id, artefact.sha256, artefact.size)
             if info is None:
@@ -284,6 +287,7 @@ class Reporting:
         total = job.compute_seconds + seconds * lease.world
         group = leases.members(tx, lease)
         cost = cost_of(job, group, self.tariff, total)
+        paid = paid_of(tx.payments_of(job.id))  # its client may have ended all of them on the chain by now
         tx.add_result(
             JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now, joules)
         )
@@ -295,10 +299,10 @@ class Reporting:
                 phase=Phase.NONE,
                 intent=Intent.RUN,
                 progress=1.0,
-                epoch=job.spec.epochs,
+                epoch=epochs_done(job),
                 metrics=_merged(job.id, job.metrics, metrics),
                 compute_seconds=total,
-                actual_cost_units=cost,
+                actual_cost_units=cost if paid is None else paid,
                 started_at=job.started_at or tx.now,
                 completed_at=tx.now,
                 reason="",

@@ -75,6 +75,17 @@ async def test_a_top_up_that_is_sent_twice_locks_once(alice: httpx.AsyncClient) 
     assert len((await alice.get("/api/payments")).json()["payments"]) == len(payments)
 
 
+async def test_nobody_tops_up_with_the_balance_of_another(charged: Central, alice: httpx.AsyncClient) -> None:
+    """An admin's own balance was looked at, and the owner's was locked."""
+    job = (await alice.post("/api/jobs", json=JOB)).json()
+    before = (await alice.get("/api/payments")).json()["payments"]
+    for key in (charged.admin, charged.bob):
+        async with client(charged, key) as other:
+            answer = await other.post(f"/api/jobs/{job['id']}/topup", json={"amount": "1"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN")
+    assert (await alice.get("/api/payments")).json()["payments"] == before
+
+
 async def test_a_top_up_counts_in_the_budget(charged: Central, alice: httpx.AsyncClient) -> None:
     job = (await alice.post("/api/jobs", json={**JOB, "payment": {"max_price": "0.01"}})).json()
     admin = await charged.accounts.authenticate(charged.admin)
