@@ -234,7 +234,7 @@ def look(payment: Payment, work: Work, now: datetime) -> tuple[Payment, Step | N
         return payment, Step.PAY if owed else Step.ASSIGN
     payment = earn(payment, work, now)
     if work.ended:
-        return payment, Step.SETTLE if payment.earned_units else Step.REFUND
+        return payment, Step.SETTLE if payment.earned_units and payment.node else Step.REFUND
     return payment, Step.PAY if payment.earned_units > payment.paid_units and payment.node else None
 
 

@@ -143,11 +143,11 @@ class Settlement:
         full = all(each.earned_units >= each.amount_units for each in before if each.open)
         cost = None
         if job.state is JobState.COMPLETED:
-            world = job.spec.resources.nodes
-            share = job.actual_cost_units // world + (job.actual_cost_units % world if payment.member == 0 else 0)
+            share = _share(tx, job, payment.member)
             covered = sum(_covers(each, payment) for each in others if each.id != payment.id)
             cost = max(0, min(payment.amount_units, share - covered))
-        running = job.state is JobState.RUNNING and full
+        # Of a gang that goes on with fewer, who is not there any more earns nothing.
+        running = job.state is JobState.RUNNING and full and node_id is not None
         return Work(
             account,
             node_id if account else None,
@@ -242,6 +242,15 @@ class Settlement:
             return ids, 3600.0 if at is None else max(0.0, (at - tx.now).total_seconds())
 
         return await self._store.read(unit)
+
+
+def _share(tx: Tx, job: Job, member: int) -> int:
+    """What a member's payments have of a completed job's cost: the members that ended it share that equally."""
+    lead = tx.lease(job.id, job.token) if job.token is not None else None
+    world = lead.world if lead is not None else job.spec.resources.nodes
+    if member >= world:
+        return 0
+    return job.actual_cost_units // world + (job.actual_cost_units % world if member == 0 else 0)
 
 
 def _asked(tx: Tx, payment: Payment, job: Job, node_id: NodeId, others: Sequence[Payment]) -> int | None:

@@ -429,6 +429,19 @@ async def test_files_have_a_connection_of_their_own(server: Central, tmp_path: P
         assert line.accepted == 2
 
 
+async def test_a_sender_that_gives_up_leaves_the_stream_to_others(server: Central, link: Link, tmp_path: Path) -> None:
+    """As a client does that is gone while central passes its words on."""
+    pulse = pb.CentralMessage(pulse=pb.Pulse(at_ms=1))
+    async with node(tmp_path / "node", link(server)) as agent:
+        await until(server, await submit(server), JobState.COMPLETED)
+        send = server.core.gateway._sessions[agent._identity.node_id].send
+        for _ in range(20):
+            gone = asyncio.ensure_future(send(pulse))
+            await asyncio.sleep(0)
+            gone.cancel()
+            await send(pulse)
+
+
 async def test_nodes_behind_one_address_are_not_counted_together(tmp_path: Path) -> None:
     async with (
         central(tmp_path, "server.max_streams_per_principal=1") as server,

@@ -11,7 +11,9 @@ import pytest
 
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import CyxError
-from cyxwiz.domain.job import Intent, Job
+from cyxwiz.domain.ids import JobId, new_id
+from cyxwiz.domain.job import Intent, Job, JobSpec, JobType, Resources
+from cyxwiz.domain.node import Node
 from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.states import JobState, PaymentState
 from cyxwiz.ledger.localnet.chain import open_chain
@@ -21,7 +23,7 @@ from cyxwiz.services.payments import Payments, Terms
 from cyxwiz.services.settlement import OUT_OF_FUNDS
 from tests.contract.make import node as make_node
 from tests.integration.test_payment_deadline import progress
-from tests.integration.test_settlement_repairs import AMOUNT, House
+from tests.integration.test_settlement_repairs import AMOUNT, POLICY, RATE, House
 
 HALF = NodePricing(1800, minimum_charge_units=0, minimum_minutes=0)  # half a unit a second
 
@@ -84,6 +86,44 @@ async def test_a_completed_job_has_cost_what_was_paid_of_it(house: House) -> Non
     (one,) = await house.of(job)
     assert (one.state, one.paid_units, one.refunded_units) == (PaymentState.COMPLETED, 60, AMOUNT - 60)
     assert (await house.now(job)).actual_cost_units == 60
+
+
+@pytest.mark.parametrize("streamed", [0, 1])
+async def test_a_member_that_is_done_without_is_paid_for_its_time_alone(house: House, streamed: int) -> None:
+    """The gang goes on with fewer: nothing is earned for who left, nor kept where nobody was to be paid yet."""
+    spec = JobSpec("gang", JobType.TRAINING, "mock://digits", "{}", resources=Resources(nodes=2))
+    job = Job(JobId(new_id()), house.owner, spec, house.clock.now())
+    nodes = [make_node(), make_node()]
+
+    def begin(tx: Any) -> None:
+        for node in nodes:
+            tx.add_node(node)
+        tx.add_job(house.payments.open(tx, job, 2 * AMOUNT, 2 * RATE))
+
+    def run(tx: Any, *given: Node) -> None:
+        lead = leases.issue(tx, tx.job(job.id), *(node.id for node in given))
+        leases.accept(tx, tx.job(job.id), lead, "boot")
+
+    def lose(tx: Any) -> None:
+        found = tx.job(job.id)
+        leases.drop(tx, found, tx.lease(job.id, found.token), POLICY, "a member is gone")
+
+    await house.store.write(begin)
+    if streamed:
+        await house.store.write(lambda tx: run(tx, *nodes))
+        await house.settle()
+        await progress(house, job, 60)
+        await house.store.write(lose)
+    await house.store.write(lambda tx: run(tx, nodes[0]))
+    await house.settle()
+    for _ in range(2):
+        await progress(house, job, 60)
+    await house.complete(job, 200)
+    await house.settle()
+    payments = await house.of(job)
+    assert [each.paid_units for each in payments] == [200, 60 * streamed]
+    assert [each.state is PaymentState.REFUNDED for each in payments] == [False, not streamed]
+    assert not any(each.open for each in payments)
 
 
 async def test_a_top_up_that_is_not_locked_pays_for_nothing(house: House) -> None:

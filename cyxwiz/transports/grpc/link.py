@@ -19,6 +19,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ext.v1 import blobs_pb2, blobs_pb2_grpc, link_pb2_grpc
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import LinkSession
+from cyxwiz.runtime.tasks import Tasks, spawn
 from cyxwiz.services.gateway import NodeGateway
 from cyxwiz.transports.grpc.door import caller
 
@@ -47,15 +48,42 @@ class NodeLinkServicer(link_pb2_grpc.NodeLinkServicer):
         entered = caller()
         local = is_loopback(entered.peer) and entered.bearer == "" and _local(context) == self._local_token
 
-        writing = asyncio.Lock()
-
-        async def send(message: pb.CentralMessage) -> None:
-            async with writing:  # gRPC takes one message at a time
-                await context.write(message)
-
-        await self._gateway.serve(request_iterator, send, peer_host=entered.peer, local=local)
+        stream = _NodeStream(context)
+        try:
+            await self._gateway.serve(request_iterator, stream.send, peer_host=entered.peer, local=local)
+        finally:
+            await stream.aclose()
         return
         yield  # makes this an async generator, as the server expects of a stream
+
+
+class _NodeStream:
+    """What central says to a node. gRPC takes one message at a time, and refuses the next one until it has taken that:
+    a write goes on to its end though its sender is cancelled, as who relays for a client is when the client leaves."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._free = asyncio.Lock()
+        self._writes = Tasks()
+
+    async def send(self, message: pb.CentralMessage) -> None:
+        """Raises UNAVAILABLE once the stream is over."""
+        await self._free.acquire()
+        write = spawn(self._write(message), name="write to a node", group=self._writes)
+        write.add_done_callback(lambda _: self._free.release())
+        await asyncio.wait({write})
+        if write.cancelled() or not write.result():
+            raise CyxError(Code.UNAVAILABLE, "The stream to the node has ended")
+
+    async def _write(self, message: pb.CentralMessage) -> bool:
+        try:
+            await self._context.write(message)
+        except (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError):
+            return False
+        return True
+
+    async def aclose(self) -> None:
+        await self._writes.aclose()
 
 
 def _local(context: Any) -> str:
