@@ -9,6 +9,7 @@ looking again.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -167,6 +168,14 @@ class Payment:
     def move(self, trigger: PaymentTrigger, **changes: object) -> Payment:
         state = advance(PAYMENT, self.state, trigger, subject=f"Payment {self.id}")
         return replace(self, state=state, **changes)  # type: ignore[arg-type]
+
+
+def paid_of(payments: Sequence[Payment]) -> int | None:
+    """Units that a job's payments have paid in all, fees included, once all of them have ended; None before, and
+    without any."""
+    if not payments or any(each.open for each in payments):
+        return None
+    return sum(each.paid_units for each in payments)
 
 
 @dataclass(frozen=True, slots=True)

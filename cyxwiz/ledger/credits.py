@@ -105,7 +105,7 @@ class CreditsLedger:
     async def offer(self, payment: Payment) -> Offer:
         raise _no_keys()
 
-    async def signed(self, payment: Payment, transaction: bytes, last_height: int) -> Movement:
+    async def signed(self, payment: Payment, transaction: bytes, offered: bytes, last_height: int) -> Movement:
         raise _no_keys()
 
     async def check_signed(self, payment: Payment, reference: str) -> None:

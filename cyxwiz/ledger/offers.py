@@ -80,8 +80,12 @@ class Offers:
         blockhash, last_height = await self._rpc.latest_blockhash()
         return bytes(self._message(self._create(terms), blockhash)), last_height
 
-    async def complete(self, terms: Terms, transaction: bytes, last_height: int) -> tuple[Signature, bytes]:
-        """The transaction with the platform's signature beside the client's: (its signature, the whole).
+    async def complete(
+        self, terms: Terms, transaction: bytes, offered: bytes, last_height: int
+    ) -> tuple[Signature, bytes]:
+        """The transaction with the platform's signature beside the client's: (its signature, the whole). Its blockhash
+        has to be that of the message that was offered too: by a later one it could land after `last_height`, when
+        it counts as lost.
 
         Raises:
             CyxError: INVALID for another transaction than was offered, or one that its client did not sign; CONFLICT
@@ -91,7 +95,7 @@ class Offers:
             given = VersionedTransaction.from_bytes(transaction[: MAX_BYTES + 1])
         except ValueError:
             raise invalid("payment.transaction: is no transaction of Solana's in base64", field="payment") from None
-        expected = self._message(self._create(terms), given.message.recent_blockhash)
+        expected = self._message(self._create(terms), Message.from_bytes(offered).recent_blockhash)
         message = bytes(expected)
         if not isinstance(given.message, Message) or bytes(given.message) != message:
             raise invalid(

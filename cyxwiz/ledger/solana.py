@@ -174,8 +174,8 @@ class SolanaLedger:
         message, last_height = await self._offers.message(terms)
         return Offer(self._offers.shown(terms), message, last_height)
 
-    async def signed(self, payment: Payment, transaction: bytes, last_height: int) -> Movement:
-        signature, raw = await self._offers.complete(self._terms(payment), transaction, last_height)
+    async def signed(self, payment: Payment, transaction: bytes, offered: bytes, last_height: int) -> Movement:
+        signature, raw = await self._offers.complete(self._terms(payment), transaction, offered, last_height)
         move = self._movement(payment, Step.LOCK, Amounts(payment.amount_units))
         return replace(move, reference=str(signature), state=PENDING, raw=raw, last_height=last_height)
 

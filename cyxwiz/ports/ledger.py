@@ -106,8 +106,9 @@ class Ledger(Protocol):
         """
         ...
 
-    async def signed(self, payment: Payment, transaction: bytes, last_height: int) -> Movement:
+    async def signed(self, payment: Payment, transaction: bytes, offered: bytes, last_height: int) -> Movement:
         """The movement of an offer that came back signed, to be stored before LOCK is performed, which sends it.
+        `offered` and `last_height` are the offer's.
 
         Raises:
             CyxError: INVALID for anything else than the offer with its client's signature; CONFLICT when it is late.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyxwiz.domain.job import Device, JobSpec, JobType
+from cyxwiz.domain.job import Device, Job, JobSpec, JobType
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.pricing import Needs, NodePricing, Quote, quote, quote_by_tariff
 
@@ -11,12 +11,21 @@ def needs_gpu(spec: JobSpec) -> bool:
     return spec.resources.device not in (Device.ANY, Device.CPU) or spec.resources.vram_bytes > 0
 
 
-def needs_of(spec: JobSpec, seconds: float | None = None, members: int | None = None) -> Needs:
-    """`seconds` of each member: those that it took; else those expected, or all that it may take."""
+def epochs_done(job: Job) -> int:
+    """Epochs of a run: as far as it has told, as it may have stopped early; all of them where it tells of none, and of
+    a script, which counts as it likes."""
+    return min(job.epoch, job.spec.epochs) if job.epoch and job.spec.script is None else job.spec.epochs
+
+
+def needs_of(
+    spec: JobSpec, seconds: float | None = None, members: int | None = None, epochs: int | None = None
+) -> Needs:
+    """`seconds` of each member: those that it took; else those expected, or all that it may take. `epochs`: those that
+    it did; else all."""
     resources = spec.resources
     return Needs(
         seconds=spec.expected_seconds or resources.max_duration_seconds if seconds is None else seconds,
-        epochs=spec.epochs if spec.type is JobType.TRAINING else 0,
+        epochs=(spec.epochs if epochs is None else epochs) if spec.type is JobType.TRAINING else 0,
         members=resources.nodes if members is None else members,
     )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cyxwiz.domain.base58 import parse_wallet
-from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
 from cyxwiz.domain.job import Intent, Job, Lease, Phase
 from cyxwiz.domain.node import Node
@@ -235,6 +235,10 @@ class NodeGateway:
                     task.cancel()
         except BaseExceptionGroup as many:
             raise many.exceptions[0] from None
+        if session.superseded.is_set():
+            raise conflict(
+                "This node has connected anew: if it did not, another one runs on a copy of its data directory"
+            )
 
     async def _read(
         self, session: _Session, incoming: AsyncIterator[pb.NodeMessage], queue: asyncio.Queue[pb.NodeMessage | None]

@@ -163,7 +163,7 @@ def parse_submission(data: object) -> tuple[JobSpec, Funds | None]:
     try:
         file = JobFile.model_validate(data)
     except ValidationError as error:
-        raise first_problem(error, "job") from None
+        raise first_problem(error, "job", JobFile) from None
     return _spec(file), _funds(file.payment)
 
 

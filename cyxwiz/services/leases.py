@@ -335,6 +335,14 @@ def _paused(tx: Tx, job: Job, by: str) -> Job:
     return job
 
 
+def check_cancel(job: Job) -> None:
+    """Raises CONFLICT for a job that has ended, and for one whose work is done: it would be had for nothing."""
+    if job.ended:
+        raise conflict(f"Job cannot be cancelled: it is {job.state}", state=str(job.state))
+    if job.phase is Phase.VERIFYING:
+        raise conflict("Job cannot be cancelled: it is done, and its result is being verified", state=str(job.state))
+
+
 def cancel(tx: Tx, job: Job, by: str, reason: str) -> Job:
     """Ends a job by command; whoever runs it is told to stop."""
     open_lease = tx.lease(job.id, job.token) if job.token else None

@@ -16,7 +16,7 @@ from cyxwiz.domain.node import Hardware
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.pricing import Billing, NodePricing, default_pricing
 from cyxwiz.protocol import node_pb2 as pb
-from cyxwiz.scheduler.price import needs_of, price
+from cyxwiz.scheduler.price import epochs_done, needs_of, price
 
 BILLING = tuple(Billing)  # by the wire contract's numbers
 MAX_MINUTES = 10 * 366 * 24 * 60
@@ -112,11 +112,11 @@ def cost_of(job: Job, group: Sequence[Lease], tariff: Tariff, seconds: float) ->
     Never more than its max_price. Each member of a gang is paid at its own prices, those past the first with their bulk
     discount.
     """
-    each = seconds / len(group)
+    each, epochs = seconds / len(group), epochs_done(job)
     total = 0
     for rank, lease in enumerate(group):
-        alone = price(job.spec, needs_of(job.spec, each, 1), lease.pricing, tariff).units
+        alone = price(job.spec, needs_of(job.spec, each, 1, epochs), lease.pricing, tariff).units
         if rank:
-            alone = price(job.spec, needs_of(job.spec, each, 2), lease.pricing, tariff).units - alone
+            alone = price(job.spec, needs_of(job.spec, each, 2, epochs), lease.pricing, tariff).units - alone
         total += alone
     return min(total, job.spec.max_price_units or MAX_UNITS)

@@ -113,14 +113,13 @@ class Quotes:
         if funds.transaction:
             raw = _decoded(funds.transaction)
             await self._afford(payment)
-            return SignedLock(payment, await ledger.signed(payment, raw, document["last_valid_block_height"]))
+            offered, last_height = base64.b64decode(document["message"]), document["last_valid_block_height"]
+            return SignedLock(payment, await ledger.signed(payment, raw, offered, last_height))
         await ledger.check_signed(payment, funds.reference)
         return SignedLock(payment, self._sent(payment, funds.reference, document["escrow"]["account"]))
 
     async def _afford(self, payment: Payment) -> None:
-        """Raises FUNDS when the wallet has too little for what it signed, unless that is its job already."""
-        if await self._store.read(lambda tx: tx.payment(payment.id)) is not None:
-            return
+        """Raises FUNDS when the wallet has too little for what it signed."""
         have = await self._payments.ledger.balance(payment.client)
         if have < payment.amount_units:
             raise CyxError(

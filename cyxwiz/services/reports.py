@@ -30,12 +30,13 @@ from cyxwiz.domain.job import (
     ResultFile,
     check_result_names,
 )
-from cyxwiz.domain.payment import Tariff
+from cyxwiz.domain.payment import Tariff, paid_of
 from cyxwiz.domain.reputation import Kind, ReputationEvent, fault, good_metrics
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState
 from cyxwiz.domain.verification import Mode
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import BlobInfo, Tx
+from cyxwiz.scheduler.price import epochs_done
 from cyxwiz.services import leases, proofs
 from cyxwiz.services.leases import RetryPolicy
 from cyxwiz.services.pricing import cost_of
@@ -108,7 +109,7 @@ class Reporting:
             job, lease = self.finish(tx, job, lease, report.finished)
         elif kind == "failed":
             failed, whose = report.failed, _whose(job, lease, report.failed)
-            retryable = failed.retryable or _went_on_in_vain(tx, job, lease)
+            retryable = failed.retryable or _went_on_in_vain(tx, job, lease, failed)
             if not retryable:  # what another node does again is not paid for twice
                 job = _charged(tx, job, lease, failed.compute_seconds)
             code = failed.code[:MAX_LOG_WORD] or "INTERNAL"
@@ -141,8 +142,9 @@ class Reporting:
             lease = ended(tx, lease)
         elif kind == "failed":
             failed, whose = report.failed, _whose(job, lease, report.failed)
+            retryable = failed.retryable or _went_on_in_vain(tx, job, lease, failed)
             code = failed.code[:MAX_LOG_WORD] or "INTERNAL"
-            job = leases.retry_or_fail(tx, job, lease, self.policy, code, failed.message[:2000], failed.retryable)
+            job = leases.retry_or_fail(tx, job, lease, self.policy, code, failed.message[:2000], retryable)
             self.failed(tx, lease, whose, failed.message)
             lease = ended(tx, lease)
         elif kind == "cancelled":
@@ -285,6 +287,7 @@ class Reporting:
         total = job.compute_seconds + seconds * lease.world
         group = leases.members(tx, lease)
         cost = cost_of(job, group, self.tariff, total)
+        paid = paid_of(tx.payments_of(job.id))  # its client may have ended all of them on the chain by now
         tx.add_result(
             JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now, joules)
         )
@@ -296,10 +299,10 @@ class Reporting:
                 phase=Phase.NONE,
                 intent=Intent.RUN,
                 progress=1.0,
-                epoch=job.spec.epochs,
+                epoch=epochs_done(job),
                 metrics=_merged(job.id, job.metrics, metrics),
                 compute_seconds=total,
-                actual_cost_units=cost,
+                actual_cost_units=cost if paid is None else paid,
                 started_at=job.started_at or tx.now,
                 completed_at=tx.now,
                 reason="",
@@ -334,12 +337,13 @@ def _together(ordered: Sequence[pb.Report], last_seq: int) -> Iterator[tuple[str
             yield from ((kind, [report]) for report in group)
 
 
-def _went_on_in_vain(tx: Tx, job: Job, lease: Lease) -> bool:
+def _went_on_in_vain(tx: Tx, job: Job, lease: Lease, failed: pb.Failed) -> bool:
     """Whether a run that has failed went on from another's checkpoint and came to no step: that checkpoint may be at
-    fault, so it is let go, and the next run goes on from the one before it, or begins anew. Not of a script, which may
-    come far before it says anything."""
-    kept = tx.kept_checkpoints(job.id) if job.phase is Phase.STARTING and job.spec.script is None else ()
-    if not kept or kept[0].token == lease.token:
+    fault, so it is let go, and the next run goes on from the one before it, or begins anew. Not of what the process of
+    a script did, which may come far before it says anything."""
+    began = job.spec.script is not None and failed.by_script
+    kept = tx.kept_checkpoints(job.id) if job.phase is Phase.STARTING and not began else ()
+    if not kept or kept[0].token == lease.group:
         return False
     release(tx, job.id, kept[0])
     return True

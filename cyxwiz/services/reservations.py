@@ -315,6 +315,8 @@ class Reservations:
         hold = await self._funds.extend(seen, added, f"extend:{seen.id}:{longer.extensions}:{minutes}")
 
         def act(tx: Tx, reservation: Reservation) -> Reservation:
+            if request.answered(tx) is not None:
+                return reservation  # the same call was under way; it locked the same once
             if reservation.extensions != seen.extensions:
                 raise conflict(f"Reservation {parsed} was extended by another call meanwhile: look, then try again")
             if reservation.ending:

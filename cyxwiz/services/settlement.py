@@ -15,12 +15,12 @@ from cyxwiz.domain.events import JobFundsLow, JobPayment
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Intent, Job, Phase
 from cyxwiz.domain.money import format_cyxwiz
-from cyxwiz.domain.payment import CLOSING, Done, Movement, Payment, Step, Work, after, look
+from cyxwiz.domain.payment import CLOSING, Done, Movement, Payment, Step, Work, after, look, paid_of
 from cyxwiz.domain.pricing import quote
 from cyxwiz.domain.states import JobState, PaymentState
 from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import Store, Tx
-from cyxwiz.scheduler.price import needs_of
+from cyxwiz.scheduler.price import epochs_done, needs_of
 from cyxwiz.services import leases
 from cyxwiz.services.payment_deadline import TIME_OVER, keep_from_running_unpaid
 
@@ -253,7 +253,7 @@ def _asked(tx: Tx, payment: Payment, job: Job, node_id: NodeId, others: Sequence
     if lease is None or lease.pricing is None:
         return None
     seconds = job.compute_seconds / lease.world + max(0.0, (tx.now - lease.issued_at).total_seconds())
-    units = quote(needs_of(job.spec, seconds, 1), lease.pricing).units
+    units = quote(needs_of(job.spec, seconds, 1, epochs_done(job)), lease.pricing).units
     return max(0, units - sum(_covers(each, payment) for each in others))
 
 
@@ -266,12 +266,13 @@ def _covers(other: Payment, payment: Payment) -> int:
 
 
 def _tell_cost(tx: Tx, ended: Payment) -> None:
-    """A job that was not completed has cost what was paid of it on the way."""
+    """A job has cost what was paid of it, whatever its price: it may not have been completed, or others than the
+    platform have ended its payments."""
     job = tx.job(ended.job_id)
-    if job is None or not job.ended or job.state is JobState.COMPLETED:
+    if job is None or not job.ended:
         return
-    paid = ended.paid_units + sum(each.paid_units for each in tx.payments_of(job.id) if each.id != ended.id)
-    if paid != job.actual_cost_units:
+    paid = paid_of([ended, *(each for each in tx.payments_of(job.id) if each.id != ended.id)])
+    if paid is not None and paid != job.actual_cost_units:
         tx.save_job(replace(job, actual_cost_units=paid))
 
 

@@ -40,6 +40,7 @@ from cyxwiz.ports.stakes import Stakes
 from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services.audit import record
 from cyxwiz.services.leases import QUEUE
+from cyxwiz.services.repeats import Repeats
 from cyxwiz.services.reputation import Reputation
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,8 @@ class Staking:
 
     async def add(self, actor: Principal, node_id: str, units: int, key: str = "") -> StakeSeen:
         """Stakes units out of the owner's account. Raises FUNDS when it has too little, INVALID for no amount."""
-        return await self._ask(actor, node_id, StakeKind.ADD, check_amount(units, least=DUST_UNITS), key)
+        check_amount(units, least=DUST_UNITS)
+        return await self._ask(actor, node_id, StakeKind.ADD, units, _asked(actor, node_id, f"add {units}", key))
 
     async def withdraw(self, actor: Principal, node_id: str, units: int | None, key: str = "") -> StakeSeen:
         """Takes out all that has cooled down, if anything has; else begins the cool-down of `units`, or of all.
@@ -120,13 +122,13 @@ class Staking:
         if units is not None:
             check_amount(units)
         node = await self._owned(actor, node_id)
-        known = await self._store.read(lambda tx: tx.stake_step(_step_id(actor, key))) if key else None
-        if known is not None and known.kind in _BACK:
-            return await self._ask(actor, node.id, known.kind, known.units, key)
+        asked = _asked(actor, node.id, f"withdraw {'all' if units is None else units}", key)
+        if await self._store.read(asked.answered) is not None:
+            return await self._ask(actor, node.id, StakeKind.COOL, 0, asked)
         stake = await self._stakes.stake(node)
         free = stake.free_units(self._clock.now())
         if free:
-            return await self._ask(actor, node.id, StakeKind.WITHDRAW, free, key)
+            return await self._ask(actor, node.id, StakeKind.WITHDRAW, free, asked)
         if units is None and stake.cooling_units:
             until = stake.cooling_until.isoformat() if stake.cooling_until else ""
             more = "; name an amount to begin with more, which begins its time anew" if stake.active_units else ""
@@ -136,15 +138,15 @@ class Staking:
             )
         if units is None and not stake.active_units:
             raise conflict(f"Node {node.id} has nothing staked")
-        return await self._ask(actor, node.id, StakeKind.COOL, stake.active_units if units is None else units, key)
+        return await self._ask(actor, node.id, StakeKind.COOL, stake.active_units if units is None else units, asked)
 
     async def appeal(self, actor: Principal, node_id: str, key: str = "") -> StakeSeen:
         """Appeals against the slash that is open. Raises CONFLICT when there is none or it is too late."""
-        return await self._ask(actor, node_id, StakeKind.APPEAL, 0, key)
+        return await self._ask(actor, node_id, StakeKind.APPEAL, 0, _asked(actor, node_id, "appeal", key))
 
     async def claim(self, actor: Principal, node_id: str, key: str = "") -> StakeSeen:
         """Pays the rewards due to the owner, as far as the vault has them. Raises CONFLICT when there are none."""
-        return await self._ask(actor, node_id, StakeKind.CLAIM, 0, key)
+        return await self._ask(actor, node_id, StakeKind.CLAIM, 0, _asked(actor, node_id, "claim", key))
 
     async def fund(self, actor: Principal, units: int, key: str = "") -> tuple[RewardsVault, str]:
         """Gives of the caller's balance for rewards: (the vault after it, the reference). Raises FUNDS."""
@@ -161,7 +163,8 @@ class Staking:
     async def judge(self, actor: Principal, node_id: str, *, upheld: bool, key: str = "") -> StakeSeen:
         """Decides an appeal; for admins. Raises CONFLICT when there is none or it is too late."""
         actor.require(Role.ADMIN)
-        return await self._ask(actor, node_id, StakeKind.JUDGE, 0, key, upheld=upheld)
+        asked = _asked(actor, node_id, f"judge {upheld}", key)
+        return await self._ask(actor, node_id, StakeKind.JUDGE, 0, asked, upheld=upheld)
 
     async def _owned(self, actor: Principal, node_id: str) -> Node:
         parsed = parse_node_id(node_id)
@@ -176,21 +179,20 @@ class Staking:
         return StakeSeen(node, stake, rules, vault, self._required, steps, self._clock.now(), did)
 
     async def _ask(
-        self, actor: Principal, node_id: str, kind: StakeKind, units: int, key: str, *, upheld: bool = False
+        self, actor: Principal, node_id: str, kind: StakeKind, units: int, asked: Repeats, *, upheld: bool = False
     ) -> StakeSeen:
+        """Has a step done, or tells of the one that was when the same was asked before."""
         parsed = parse_node_id(node_id)
-        step_id = _step_id(actor, key) if key else new_id()
 
         def unit(tx: Tx) -> tuple[Node, StakeStep, bool]:
             node = _owned(tx, actor, parsed)
-            known = tx.stake_step(step_id)
-            if known is not None:
-                if (known.node_id, known.kind) != (node.id, kind) or (units and known.units != units):
-                    raise conflict("This idempotency key was used for something else; take a new one", key=key)
+            if (before := asked.answered(tx)) is not None:
+                known = tx.stake_step(before)
+                assert known is not None, "steps are never deleted"
                 return node, known, False
             _refuse_meanwhile(tx.pending_stake_steps(node.id), kind)
             step = StakeStep(
-                step_id,
+                new_id(),
                 node.id,
                 node.owner_id,
                 kind,
@@ -201,6 +203,7 @@ class Staking:
                 by=actor.name,
             )
             tx.add_stake_step(step)
+            asked.keep(tx, step.id)
             return node, step, True
 
         node, step, fresh = await self._store.write(unit)
@@ -361,8 +364,8 @@ class Staking:
         self._reputation.record(tx, node.id, ReputationEvent(Kind.SLASHED, note=text))
 
 
-def _step_id(actor: Principal, key: str) -> str:
-    return str(uuid.uuid5(_NAMES, f"{actor.id} {key}"))
+def _asked(actor: Principal, node_id: str, what: str, key: str) -> Repeats:
+    return Repeats(f"stake:{actor.id}", key, f"{parse_node_id(node_id)} {what}")
 
 
 def _said(step: StakeStep, done: StakeDone) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, or_, 
 from cyxwiz.domain.errors import Code, CyxError, invalid, not_found, stale
 from cyxwiz.domain.ids import JobId, NodeId, UserId
 from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
-from cyxwiz.domain.payment import CLOSING, Funding, Movement, Payment
+from cyxwiz.domain.payment import BASIS_POINTS, CLOSING, Funding, Movement, Payment
 from cyxwiz.domain.states import TERMINAL_JOB_STATES, PaymentState
 from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery
 from cyxwiz.store.sql_unit import Unit, insert_once, lookup, table
@@ -43,14 +43,19 @@ _DUE = (
 )
 _HURRY = update(payments).where(_IS_OPEN, payments.c.due_at > bindparam("now")).values(due_at=bindparam("now"))
 _NEXT = select(func.min(payments.c.due_at)).where(_IS_OPEN, payments.c.due_at.is_not(None))
+# Each payment's own, rounded down (`domain.payment.fee_of`), without a product that leaves 64 bits.
+_FEE = (
+    payments.c.paid_units // BASIS_POINTS * payments.c.fee_bps
+    + payments.c.paid_units % BASIS_POINTS * payments.c.fee_bps // BASIS_POINTS
+)
 _SUMS = select(
     payments.c.state,
-    payments.c.fee_bps,
     func.count(),
     func.sum(payments.c.amount_units),
     func.sum(payments.c.paid_units),
+    func.sum(_FEE),
     func.sum(payments.c.refunded_units),
-).group_by(payments.c.state, payments.c.fee_bps)
+).group_by(payments.c.state)
 _ADD_MOVEMENT = insert_once(movements, "reference")
 _ENTER, _OPEN = insert_once(postings, "key", "account"), insert_once(accounts, "account")
 _OF_PAYMENT = (
@@ -119,10 +124,9 @@ class Money(Unit):
     def money(self) -> MoneyStats:
         by_state = {str(state): 0 for state in PaymentState}
         locked = paid = fees = refunded = 0
-        for state, fee_bps, count, amount, paid_out, back in self._run(_SUMS):
+        for state, count, amount, paid_out, fee, back in self._run(_SUMS):
             by_state[state] += count
-            paid, refunded = paid + int(paid_out), refunded + int(back)
-            fees += int(paid_out) * fee_bps // 10_000
+            paid, fees, refunded = paid + int(paid_out), fees + int(fee), refunded + int(back)
             if state in (PaymentState.LOCKED, PaymentState.STREAMING):
                 locked += int(amount) - int(paid_out)
         return MoneyStats(by_state, locked, paid, fees, refunded)

@@ -54,3 +54,20 @@ async def test_no_account_passes_what_an_amount_can_be(store: Store) -> None:
         assert refused.value.code is Code.INVALID
     units = await store.read(lambda tx: [tx.account_units(each) for each in ("mint", "ada", "bob")])
     assert units == [-MAX_UNITS, MAX_UNITS, 0]
+
+
+async def test_the_fees_of_all_payments_are_the_sum_of_each_ones_own(store: Store) -> None:
+    """Rounded down one by one, as they were paid; and no product leaves what the store can count."""
+    made = job()
+    told = [(999, 1000), (999, 1000), (9, 1000), (7, 2500), (MAX_UNITS - 10_000, 5000)]
+    paid = [
+        payment(
+            made.id, made.owner_id, number=number, state=PaymentState.COMPLETED, amount_units=units, paid_units=units
+        )
+        for number, (units, _) in enumerate(told)
+    ]
+    charged = [replace(each, fee_bps=bps) for each, (_, bps) in zip(paid, told, strict=True)]
+    await store.write(lambda tx: [tx.add_job(made), *(tx.add_payment(each) for each in charged)])
+    found = await store.read(lambda tx: tx.money())
+    assert found.fee_units == sum(each.fee_units for each in charged)
+    assert found.paid_units == sum(each.paid_units for each in charged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -322,6 +323,16 @@ async def test_a_thief_of_an_id_is_refused(server: Central, link: Link, tmp_path
         async with node(tmp_path / "two", link(server), wait=False) as agent:
             raise await asyncio.wait_for(agent.died(), 5)
     assert caught.value.code is Code.FORBIDDEN
+
+
+async def test_nodes_on_copies_of_one_directory_learn_of_each_other(
+    server: Central, link: Link, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with node(tmp_path / "one", link(server)):
+        shutil.copytree(tmp_path / "one", tmp_path / "two")
+        async with node(tmp_path / "two", link(server)), asyncio.timeout(5):
+            while not any("on a copy of its data directory" in line for line in caplog.messages):
+                await asyncio.sleep(0.02)
 
 
 async def test_progress_without_the_lease_is_stale(server: Central, link: Link, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from cyxwiz.client.escrow import pay_with
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.config import Blockchain
 from cyxwiz.domain.errors import CyxError
+from cyxwiz.domain.job import Lease
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.localnet.chain import Chain
@@ -44,6 +45,7 @@ class Deal:
     clock: HandClock
     asked: dict[str, Any]
     rig: Key
+    lease: Lease
 
     @property
     def job_id(self) -> str:
@@ -80,7 +82,7 @@ async def begin(
     lease = await house.lease(asked["id"], await house.node(wallet_address=str(rig.pubkey)))
     await house.report(lease, progress(1, 20))
     await settle(house)
-    deal = Deal(chain, clock, asked, rig)
+    deal = Deal(chain, clock, asked, rig, lease)
     assert deal.escrow().node == rig.pubkey
     return deal
 
@@ -117,6 +119,30 @@ async def test_an_arbiter_decides_what_a_node_and_a_platform_disagree_on(
     assert await ledger(house).balance(str(plain.rig.pubkey)) == LOCKED // 3 * 9 // 10
     job = (await alice.get(f"/api/jobs/{plain.job_id}")).json()
     assert job["actual_cost_units"] == LOCKED // 3
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+async def test_a_completed_job_has_cost_what_was_paid_of_it_where_its_client_ended_the_stream(
+    stream: Deal, house: Central, alice: httpx.AsyncClient, clock: HandClock, noticed: bool
+) -> None:
+    clock.advance(60)
+    platform = stream.chain.genesis.keys.platform
+    await send(stream.chain, program.attest(ESCROW, stream.escrow(), 1_000, b"\1" * 32), by=platform)
+    if noticed:  # by central, before the result comes
+        await stream.client.reclaim(stream.escrow())
+        await house.report(stream.lease, progress(2, 20), after=1)
+        clock.advance(60)
+        await settle(house)
+    await house.report(stream.lease, await house.finished(b"weights" * 100), after=2 if noticed else 1)
+    if not noticed:
+        await stream.client.reclaim(stream.escrow())
+    await settle(house)
+    (payment,) = (await alice.get("/api/payments")).json()["payments"]
+    assert (payment["status"], payment["paid_units"]) == ("completed", 1_000)
+    job = (await alice.get(f"/api/jobs/{stream.job_id}")).json()
+    assert (job["status"], job["actual_cost_units"]) == ("completed", 1_000)
+    receipt = (await alice.get(f"/api/jobs/{stream.job_id}/receipt")).json()
+    assert (receipt["price_units"], receipt["paid_units"]) == (1_000, 1_000)
 
 
 async def test_a_dispute_that_nobody_decides_ends_by_itself(

@@ -14,16 +14,18 @@ from cyxwiz.domain.job import Job, JobSpec
 from cyxwiz.domain.money import UNITS_PER_CYXWIZ
 from cyxwiz.domain.pricing import Billing, NodePricing
 from cyxwiz.domain.reputation import Kind
+from cyxwiz.domain.script import Script
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Tx
 from cyxwiz.scheduler.loops.placer import Placer
+from cyxwiz.scheduler.price import epochs_done
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services.api import Call
 from cyxwiz.services.gateway import _registration
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.pricing import pricing_to
 from tests.contract.conftest import HandClock
-from tests.wiring import JOB, Central, central
+from tests.wiring import JOB, Central, central, progress
 
 ONE = UNITS_PER_CYXWIZ
 CHEAP = NodePricing(ONE // 10, minimum_charge_units=0)
@@ -103,6 +105,23 @@ async def test_what_a_job_cost_is_by_the_nodes_prices_and_never_past_its_limit(m
     assert (await market.run(market.spec("2"), hourly)).actual_cost_units == 2 * ONE
     assert (await market.run(market.spec(), epochs)).actual_cost_units == 4 * ONE // 100
     assert (await market.run(market.spec(), tariff)).actual_cost_units == 25_250
+
+
+async def test_epochs_that_early_stopping_left_out_cost_nothing(market: Market) -> None:
+    node_id = await market.house.node("epochs", pricing=replace(CHEAP, billing=Billing.PER_EPOCH))
+    job, _ = await market.house.jobs.submit(market.bob, market.spec())
+    lease = await market.house.lease(job.id, node_id)
+    await market.house.report(lease, progress(1), progress(2), await market.house.finished(job.id.encode()))
+    done = await market.house.jobs.get(market.bob, job.id)
+    assert (done.epoch, done.spec.epochs, done.actual_cost_units) == (2, 4, 2 * ONE // 100)
+
+
+async def test_a_script_is_billed_by_all_of_its_epochs(market: Market) -> None:
+    """It counts as it likes: one that told of a single epoch would have worked for the price of one."""
+    declared = replace((await market.house.jobs.submit(market.bob, market.spec()))[0], epoch=3)
+    script = replace(declared, spec=replace(declared.spec, script=Script("train.py", {"train.py": "a" * 64})))
+    assert [epochs_done(each) for each in (declared, script, replace(declared, epoch=0))] == [3, 4, 4]
+    assert epochs_done(replace(declared, epoch=100)) == 4
 
 
 async def test_prices_are_those_by_which_the_node_got_the_job(market: Market) -> None:

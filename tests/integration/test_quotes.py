@@ -165,6 +165,20 @@ async def test_a_wallet_without_money_is_told_so(house: Central, alice: httpx.As
     assert (await alice.post("/api/jobs", json=body)).status_code == 200, "the same quote is the same job"
 
 
+async def test_a_quote_that_has_paid_is_its_job_for_ever(
+    alice: httpx.AsyncClient, wallet: Keypair, clock: HandClock
+) -> None:
+    """Whose answer was lost asks again, however late; another job is another payment."""
+    given = pay_with(wallet, await quote(alice, wallet))
+    job = (await alice.post("/api/jobs", json=paying(given))).json()
+    clock.advance(3600)
+    again = await alice.post("/api/jobs", json=paying(given))
+    assert (again.status_code, again.json()["id"]) == (200, job["id"])
+    other = {**PRICED, "name": "another"}
+    said = refused(await alice.post("/api/jobs", json=paying(given, other)), "CONFLICT")["message"]
+    assert "This quote was used for something else" in said
+
+
 async def test_a_wallet_that_is_emptied_after_the_submit_fails_its_job(
     house: Central, alice: httpx.AsyncClient, wallet: Keypair, chain: Chain, clock: HandClock
 ) -> None:
@@ -237,6 +251,22 @@ async def test_what_is_not_the_signed_offer(
         error = refused(await alice.post(path, json=paying(change(given))), "INVALID")
         assert why in error["message"]
     assert (await alice.get("/api/jobs")).json()["total"] == 0
+    assert await ledger(house).balance(wallet.address) == HAS
+
+
+async def test_the_offer_is_signed_with_its_own_blockhash(
+    house: Central, alice: httpx.AsyncClient, chain: Chain, wallet: Keypair, clock: HandClock
+) -> None:
+    """By a later one it could land after central has given it up."""
+    asked = await quote(alice, wallet)
+    message = base64.b64decode(asked["message"])
+    clock.advance(5)
+    later, last_height = chain.latest_blockhash()
+    assert last_height > asked["last_valid_block_height"]
+    changed = message.replace(bytes(Message.from_bytes(message).recent_blockhash), bytes(later))
+    asked["message"] = base64.b64encode(changed).decode()
+    error = refused(await alice.post("/api/jobs", json=paying(pay_with(wallet, asked))), "INVALID")
+    assert "is not the one that the quote offers" in error["message"]
     assert await ledger(house).balance(wallet.address) == HAS
 
 

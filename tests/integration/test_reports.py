@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,6 +222,49 @@ async def test_a_checkpoint_that_nobody_can_go_on_from_is_let_go(tmp_path: Path)
     assert resume == "", "none is left: it begins anew"
     await apply(lease, failed(lease, 1, retryable=False))
     assert (await house.jobs.get(bob, job.id)).state is JobState.FAILED
+    await house.aclose()
+
+
+SCRIPT = {**JOB, "model": {"script": "main.py", "files": {"main.py": "ab" * 32}}}
+GANG = {**JOB, "resources": {"nodes": 2}}
+
+
+@pytest.mark.parametrize(
+    ("document", "by_script", "again"), [(SCRIPT, False, True), (SCRIPT, True, False), (GANG, False, True)]
+)
+async def test_a_checkpoint_that_does_not_arrive_is_let_go(
+    tmp_path: Path, document: dict[str, object], by_script: bool, again: bool
+) -> None:
+    """Before a script's process could do anything, and whichever member of a gang says it first."""
+    house = await central(tmp_path)
+    bob = await house.accounts.authenticate(house.bob)
+    await house.jobs.record_blob("ab" * 32, 5, owner=bob.id)
+    job, _ = await house.jobs.submit(bob, parse_jobfile(document))
+    rigs = [await house.node(f"rig-{number}") for number in range(job.spec.resources.nodes)]
+
+    async def run() -> Sequence[Lease]:
+        def unit(tx: Tx) -> Sequence[Lease]:
+            found = tx.job(job.id)
+            assert found is not None
+            return leases.members(tx, leases.issue(tx, replace(found, not_before=None), *rigs))
+
+        return await house.store.write(unit)
+
+    async def apply(lease: Lease, *reports: pb.Report) -> None:
+        await house.store.write(lambda tx: house.reporting.apply(tx, lease.node_id, "boot", reports))
+
+    def failed(lease: Lease, seq: int, body: pb.Failed) -> pb.Report:
+        return pb.Report(job_id=job.id, token=token_to(lease.token), seq=seq, failed=body)
+
+    first = (await run())[0]
+    kept = await saved(house, job.id, first, 1, b"one", 1)
+    await apply(first, kept, failed(first, 2, pb.Failed(code="INTERNAL", message="a crash", retryable=True)))
+    last = (await run())[-1]
+    gone = pb.Failed(code="INTERNAL", message="recorded and not stored", by_script=by_script)
+    await apply(last, failed(last, 1, gone))
+    now = await house.jobs.get(bob, job.id)
+    assert now.state is (JobState.PENDING if again else JobState.FAILED)
+    assert (await house.store.read(lambda tx: tx.kept_checkpoints(job.id)) == []) is again
     await house.aclose()
 
 

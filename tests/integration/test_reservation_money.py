@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -97,6 +98,16 @@ async def test_used_minutes_are_paid_and_the_rest_comes_back(house: Central, clo
     again = await house.reservations.release(actor, made.id)
     assert again.payment_tx_hash == ended.payment_tx_hash
     assert await has(house) == before - 12 * MINUTE, "ended twice, paid once"
+
+
+async def test_one_extension_that_is_asked_for_twice_at_once(house: Central) -> None:
+    """The repetition that a client sends while the first call is still locking gets the same answer."""
+    node_id, before = await rig(house), await has(house)
+    made = (await reserve(house, node_id, 10)).look.reservation
+    actor = await alice(house)
+    answers = await asyncio.gather(*(house.reservations.extend(actor, made.id, 5, "k") for _ in range(3)))
+    assert {(one.minutes, added, reference) for one, added, reference in answers} == {(15, 5 * MINUTE, answers[0][2])}
+    assert await has(house) == before - 15 * MINUTE
 
 
 async def test_nothing_is_kept_without_money(house: Central) -> None:

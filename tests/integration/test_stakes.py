@@ -143,9 +143,20 @@ async def test_an_answer_that_was_lost_is_asked_for_again_without_harm(house: Ho
     down = await house.ask("withdraw_stake", idempotency="b")
     assert (await house.ask("withdraw_stake", idempotency="b"))["did"] == down["did"]
     await house.refused(Code.CONFLICT, "appeal_slash")
-    with pytest.raises(CyxError) as other:
-        await house.ask("add_stake", idempotency="b", amount="100")
-    assert other.value.code is Code.CONFLICT
+    for act, content in (("add_stake", {"amount": "100"}), ("withdraw_stake", {"amount": "50"})):
+        with pytest.raises(CyxError, match="This idempotency key was used for something else"):
+            await house.ask(act, idempotency="b", **content)
+
+
+async def test_a_judgment_is_not_taken_for_the_other_one(house: House) -> None:
+    await house.ask("add_stake", amount="300")
+    await house.owed()
+    await house.staking.tend()
+    await house.ask("appeal_slash")
+    first = await house.ask("judge_slash", idempotency="j", upheld=False)
+    assert (await house.ask("judge_slash", idempotency="j", upheld=False))["did"] == first["did"]
+    with pytest.raises(CyxError, match="This idempotency key was used for something else"):
+        await house.ask("judge_slash", idempotency="j", upheld=True)
 
 
 BAD = ["0", "-1", "9223372036.854775808", "0.0000000001", "much", "", "1e400", "NaN", "99.999999999"]

@@ -44,12 +44,13 @@ class Alone:
     def draw(self, seed: int, epoch: int, batch: int, augment: torch.Generator) -> None:
         """Before each batch: what chance it computes with, in the model and in `augment`."""
 
-    def weigh(self, loss: Tensor, mine: int, all_of_them: int) -> Tensor:
-        """The mean loss of its rows so that the mean over the members is the mean of the batch."""
+    def weigh(self, loss: Tensor, mine: float, all_of_them: float) -> Tensor:
+        """The mean loss of its rows so that the mean over the members is the mean of the batch; `mine` is what its rows
+        weigh in it, `all_of_them` what the batch does."""
         return loss
 
     def gathering(self, stepping: bool) -> AbstractContextManager[Any]:
-        """Around a backward pass; gradients are exchanged only if a step follows."""
+        """Around a forward and backward pass; gradients are exchanged only if a step follows."""
         return _NOTHING
 
     def stepped(self, step: int) -> None:
@@ -115,8 +116,8 @@ class Team(Alone):
             torch.cuda.manual_seed(int.from_bytes(digest[:8], "big"))
         augment.manual_seed(int.from_bytes(digest[8:], "big"))
 
-    def weigh(self, loss: Tensor, mine: int, all_of_them: int) -> Tensor:
-        return loss * (mine * self.world / all_of_them)
+    def weigh(self, loss: Tensor, mine: float, all_of_them: float) -> Tensor:
+        return loss * (mine * self.world / (all_of_them or 1.0))
 
     def stepped(self, step: int) -> None:
         self._steps += 1

@@ -54,13 +54,14 @@ def test_each_acts(tmp_path: Path, plain: list[float], hyperparameters: dict[str
     assert made[-1] < made[0]
 
 
-def test_accumulated_batches_are_a_larger_batch(tmp_path: Path) -> None:
-    """Without shuffling and with batches that divide evenly, four of 16 step as one of 64."""
+@pytest.mark.parametrize(("batch", "larger"), [(30, 150), (40, 200), (20, 100)])
+def test_accumulated_batches_are_a_larger_batch(tmp_path: Path, batch: int, larger: int) -> None:
+    """Also where an epoch's last step has fewer or smaller ones than the others."""
     common = {"shuffle": "false", "validation_split": "0", "optimizer": "sgd"}
     model = json.dumps({"layers": [{"type": "dense", "units": 3}]})
     changes: dict[str, Any] = {"model": model, "dataset_uri": "builtin:iris", "epochs": 3}
-    one, _ = run(job(tmp_path / "one", batch_size=150, hyperparameters=common, **changes))
-    four, _ = run(job(tmp_path / "four", batch_size=30, hyperparameters={**common, "accumulate": "5"}, **changes))
+    one, _ = run(job(tmp_path / "one", batch_size=larger, hyperparameters=common, **changes))
+    four, _ = run(job(tmp_path / "four", batch_size=batch, hyperparameters={**common, "accumulate": "5"}, **changes))
     assert [p["loss"] for p in curve(four)] == pytest.approx([p["loss"] for p in curve(one)], rel=1e-5)
 
 
