@@ -19,7 +19,7 @@ from typing import Any
 
 from cyxwiz import job
 from cyxwiz.compute.orders import Orders
-from cyxwiz.compute.state import read_state, write_state
+from cyxwiz.compute.state import read_figures, read_state, write_state
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.job import MAX_METRICS
 from cyxwiz.domain.script import Script
@@ -64,7 +64,7 @@ class ScriptSession:
         self._progress = 0.0
         self._reported = False
         self.saved = False
-        self.metrics: dict[str, float] = {}
+        self.metrics = read_figures(work.resume) if work.resume is not None else {}
         self.params: Mapping[str, str] = {
             **work.hyperparameters,
             "epochs": str(work.epochs),
@@ -112,7 +112,7 @@ class ScriptSession:
         if self.rank:
             return
         path = self._work.work_dir / "checkpoints" / f"{time.time_ns()}.safetensors"
-        file = write_state(path, state)
+        file = write_state(path, state, self.metrics)
         for older in sorted(path.parent.glob("*.safetensors"))[:-2]:
             older.unlink()  # the node has it, or has a newer one
         self._send(

@@ -110,6 +110,15 @@ async def test_a_gang_goes_on_from_a_checkpoint_with_another_number_of_members(
         assert len(told.losses) + len(losses) == 4
 
 
+async def test_an_order_is_heard_where_epochs_are_shorter_than_the_time_between_votes(tmp_path: Path) -> None:
+    work = job(tmp_path, batch_size=500, epochs=2000, checkpoint_every="none")
+    async with running(tmp_path) as executor:
+        told = await train_together(executor, work, 2, preempt_at=20)
+        assert all(isinstance(each, Preempted) for each in told.ends), told.ends
+        (saved,) = told.checkpoints
+        assert saved.epoch < 1000
+
+
 async def test_what_members_draw_by_chance_is_the_same_after_a_checkpoint(tmp_path: Path) -> None:
     chance = [{"type": "augmentation", "noise_std": 0.1}, {"type": "dropout", "rate": 0.4}]
     model = json.dumps({"layers": [*chance, {"type": "dense", "units": 10}]})

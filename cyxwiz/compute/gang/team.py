@@ -123,12 +123,14 @@ class Team(Alone):
         self._steps += 1
 
     def agree(self, given: bool, due: bool, *, now: bool = False) -> bool:
-        """Asked after each optimizer step, it votes only every so many of them; the first member says how many."""
+        """Asked after each optimizer step, it votes only every so many of them; the first member says how many. A vote
+        of `now` puts the next one off by nothing: where epochs are short, no order would ever be heard."""
         if not now and self._steps < self._vote_at:
             return False
-        ahead = self._ahead() if self.leads else 0
+        ahead = self._ahead() if self.leads and not now else 0
         stop, save, ahead = self._most([float(given), float(due and self.leads), float(ahead)])
-        self._vote_at = self._steps + max(1, int(ahead))
+        if not now:
+            self._vote_at = self._steps + max(1, int(ahead))
         self.stops = stop > 0
         return self.stops or save > 0
 

@@ -111,6 +111,24 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     assert last.artefacts[0].sha256 == end.artefacts[0].sha256
 
 
+def test_the_best_epoch_is_the_best_one_however_little_better_it_is(tmp_path: Path) -> None:
+    """`early_stopping_min_delta` says what early stopping waits for, also after a checkpoint."""
+    given = {"keep_best": "true", "early_stopping": "3", "early_stopping_min_delta": "100"}
+    reports, end = run(job(tmp_path, epochs=8, hyperparameters=given, checkpoint_every="1 epoch"))
+    assert end is not None
+    losses = [point["val_loss"] for point in curve(reports)]
+    assert losses == sorted(losses, reverse=True)
+    assert (len(losses), end.final_metrics["best_epoch"], end.final_metrics["val_loss"]) == (4, 4, losses[-1])
+    told = [each.message for each in reports if isinstance(each, Logged)][-1]
+    assert told.endswith(f"than {losses[0]:.6g} of epoch 1 by more than 100 for 3 epochs")
+    kept = tmp_path / "kept.safetensors"
+    shutil.copy(sorted((tmp_path / "checkpoints").iterdir())[0], kept)  # of the last but one
+    more, again = run(job(tmp_path / "again", epochs=8, hyperparameters=given, resume=kept))
+    assert again is not None
+    assert [point["val_loss"] for point in curve(more)] == losses[-len(curve(more)) :]
+    assert again.artefacts[0].sha256 == end.artefacts[0].sha256
+
+
 EVERYTHING = {
     "schedule": "cosine_annealing",
     "clip_norm": "1.0",

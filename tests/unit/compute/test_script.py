@@ -186,6 +186,9 @@ def test_saving_and_going_on(tmp_path: Path) -> None:
     assert isinstance(end, Finished)
     steps = [each.metrics["step"] for each in reports if isinstance(each, Progressed)]
     assert steps == [2, 3, 4, 5, 6]
+    _, end = run(tmp_path / "three", "import cyxwiz.job as job\njob.report(6, {'loss': 1})", resume=saved.file.path)
+    assert isinstance(end, Finished)
+    assert end.final_metrics == {"step_before": 0, "loss": 1}, "what was reported before the save counts, too"
 
 
 LAZY = """
