@@ -47,6 +47,7 @@ PROTOCOL = 1
 HANDSHAKE_SECONDS = 20.0
 MAX_REASON = 200  # characters of why a node is closed
 MAX_HELD = 5000  # leases of one node
+MAX_HELLO = 1 << 20  # bytes of what a stranger says before it proves anything, which is kept meanwhile
 _WRONG = (Code.INVALID, Code.CONFLICT)  # no repetition of such a report would be taken
 # Streams of one address without a proof yet; one more ends the oldest, so that none locks others out.
 MAX_UNPROVED = 500
@@ -148,6 +149,8 @@ class NodeGateway:
     async def _prove(self, incoming: AsyncIterator[pb.NodeMessage], send: Sender) -> tuple[pb.Hello, NodeId]:
         """What a node that has its key says of itself."""
         hello = (await self._next(incoming, "hello")).hello
+        if (size := hello.ByteSize()) > MAX_HELLO:
+            raise invalid(f"hello: at most {MAX_HELLO} bytes, not {size}", field="hello")
         if not hello.protocol_min <= PROTOCOL <= hello.protocol_max:
             raise CyxError(
                 Code.UNSUPPORTED,

@@ -452,6 +452,17 @@ async def test_nodes_behind_one_address_are_not_counted_together(tmp_path: Path)
         assert page["total"] == 2
 
 
+async def test_a_stranger_says_little_before_it_proves_anything(server: Central, link: Link) -> None:
+    """It is kept for as long as the proof may take, for hundreds of streams of one address."""
+    async with contextlib.aclosing(link(server)) as dialled:
+        session = await dialled.open()
+        hello = pb.Hello(protocol_min=1, protocol_max=1, node_id=new_id(), features=["f" * gateway.MAX_HELLO])
+        await session.send(pb.NodeMessage(hello=hello))
+        with pytest.raises(CyxError, match="at most 1048576 bytes") as refused:
+            await asyncio.wait_for(anext(session.receive()), 5)
+        assert refused.value.code is Code.INVALID
+
+
 async def test_who_proves_nothing_locks_nobody_out(
     server: Central, link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

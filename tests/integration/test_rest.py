@@ -14,6 +14,7 @@ import pytest
 
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.services.jobs import Jobs
+from cyxwiz.transports.rest.request import STRANGERS_BYTES
 from cyxwiz.transports.rest.routes_page import ASSETS
 from cyxwiz.transports.rest.server import RestServer
 from tests.contract.conftest import HandClock
@@ -372,6 +373,16 @@ async def test_a_body_past_the_bound_is_refused(tmp_path: Path) -> None:
 
         refused(await made.post("/api/jobs", content=drip(), headers={"Content-Type": "application/json"}), "INVALID")
         assert (await made.post("/api/jobs", json=JOB)).status_code == 201
+    await house.aclose()
+
+
+@pytest.mark.parametrize("path", ["/api/auth/login", "/api/auth/refresh", "/api/auth/wallet/login", "/api/users"])
+async def test_a_stranger_sends_little(tmp_path: Path, path: str) -> None:
+    """A body is kept until all of it is there, for a minute: a few connections held the memory of many requests."""
+    house = await central(tmp_path, auth={"allow_signup": True})
+    async with client(house, None) as anybody:
+        answer = await anybody.post(path, json={"name": "x" * STRANGERS_BYTES})
+        assert refused(answer, "INVALID")["details"] == {"limit": STRANGERS_BYTES}
     await house.aclose()
 
 

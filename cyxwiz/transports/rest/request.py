@@ -26,6 +26,7 @@ from cyxwiz.transports.rest import errors
 from cyxwiz.transports.rest.security import on_this_machine
 
 BODY_SECONDS = 60.0
+STRANGERS_BYTES = 256 << 10  # of the body of who has shown no credentials: it is kept until all of it is there
 MAX_QUERY_PARAMETERS = 100
 
 
@@ -96,7 +97,8 @@ class Door:
             args: dict[str, Any] = query
         else:
             _refuse_all(query, "query parameter")
-            args = await json_body(request, optional=operation.body is None or operation.body_optional)
+            optional = operation.body is None or operation.body_optional
+            args = await json_body(request, optional=optional, most=STRANGERS_BYTES if actor is None else None)
         if (operation.body if operation.method not in ("GET", "HEAD") else operation.query) in (None, Nothing):
             _refuse_all(args, "query parameter" if args is query else "field")
         if operation.access is Access.LOGIN:
@@ -151,16 +153,24 @@ def query_of(request: Request) -> dict[str, str]:
     return found
 
 
-async def json_body(request: Request, *, optional: bool) -> dict[str, Any]:
-    """The body's object. Raises INVALID for all else; an empty body is {} where it is optional."""
+async def json_body(request: Request, *, optional: bool, most: int | None = None) -> dict[str, Any]:
+    """The body's object. Raises INVALID for all else; an empty body is {} where it is optional.
+
+    Args:
+        most: bytes that are taken; what every body is held to where nothing is said.
+    """
+    data = bytearray()
     async with asyncio.timeout(BODY_SECONDS):
-        data = await request.body()
+        async for part in request.stream():
+            data += part
+            if most is not None and len(data) > most:
+                raise invalid(f"The body is larger than {most} bytes", limit=most)
     if not data and optional:
         return {}
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
         raise invalid(f"Content-Type: must be application/json, not {media[:100]!r}", field="Content-Type")
-    return read_object(data, "body")
+    return read_object(bytes(data), "body")
 
 
 def _refuse_all(args: Mapping[str, Any], what: str) -> None:
