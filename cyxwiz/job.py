@@ -55,8 +55,8 @@ def report(step: int, metrics: Mapping[str, float], of: int | None = None) -> No
     """Tells how far the job is: `step` of `of` steps (or of the job's epochs), with figures by name.
 
     Raises:
-        ValueError: a step below 0 or from 2^32 on, a figure that is no finite number, or figures by more than 255
-            names in all reports.
+        ValueError: a step that is not whole, below 0 or from 2^32 on, a figure that is no finite number, or figures by
+            more than 255 names in all reports.
     """
     if _session is not None:
         _session.report(step, metrics, of)

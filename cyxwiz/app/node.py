@@ -114,11 +114,11 @@ async def start_node(
         closed=closed,
         p2p=p2p,
     )
+    kernels.why_closed = lambda: agent.closed_reason
     await enter(stack, running, agent, config.server.stop_grace_seconds)
     if core is None and settings.gang_address:  # what is beside central has no way to it that could be measured
         await enter(stack, running, Uplink(agent, clock, partial(_uplink, config)), 1.0)
-    if core is None:  # beside central it is known, and people wait for central's doors
-        await _first_answer(agent, running.stop)
+    await _first_answer(agent, running.stop)
     running.ready["node_id"] = identity.node_id
 
 

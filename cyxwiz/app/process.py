@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -54,8 +55,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop)
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    data_dir.chmod(0o700)
+    _prepare(data_dir, ready_file)
     async with AsyncExitStack() as stack:
         running = Running([], {"pid": os.getpid(), "role": role}, stop)
         core = blobs = None
@@ -67,16 +67,44 @@ async def run(
         collecting.as_usual()
         if on_ready is not None:
             await on_ready(running.ready)
-        status = 1
         try:
             status = await _until_stopped(stop, running.services)
         finally:
-            if status and ready_file is not None:
+            if ready_file is not None:
                 ready_file.unlink(missing_ok=True)  # nobody finds doors by it that are shut
         stop.set()
         if core is not None:
             await _take_nothing_new(core, running.services)
         return status
+
+
+def _prepare(data_dir: Path, ready_file: Path | None) -> None:
+    """Raises ConfigError for a data directory, or a place of the ready file, that will not do."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data_dir.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"the data directory {data_dir} can't be used: {error.strerror}; name another one with --data-dir"
+        ) from None
+    if ready_file is None:
+        return
+    try:
+        if not ready_file.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{ready_file.parent} is no folder")
+        _forget(ready_file)
+    except OSError as error:
+        raise ConfigError(f"--ready-file {ready_file}: {error.strerror}") from None
+
+
+def _forget(ready_file: Path) -> None:
+    """Takes away the file of a process that was killed: whoever waits for this one's would take it for that."""
+    try:
+        os.kill(int(json.loads(ready_file.read_bytes())["pid"]), 0)
+    except (ValueError, TypeError, KeyError, OverflowError, FileNotFoundError, PermissionError):
+        return  # nothing is there, or nothing that such a process left
+    except ProcessLookupError:
+        ready_file.unlink(missing_ok=True)
 
 
 async def _take_nothing_new(core: Core, services: Sequence[Service]) -> None:

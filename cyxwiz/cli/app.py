@@ -59,19 +59,39 @@ def common(
     del server, token, data_dir, ca_file, cert_file, key_file, output, debug
 
 
+PANELS = {
+    "Start": ("run", "demo", "version", "completion"),
+    "Jobs": ("submit", "replay", "jobs", "blobs", "receipts"),
+    "Log-in": ("login", "logout", "whoami", "keys", "users"),
+    "Machines": ("nodes", "node", "reservations"),
+    "Money": ("wallet", "stake"),
+    "Central": ("config", "db", "certs"),
+    "Try things out": ("localnet", "simulate"),
+}
+
+
+def _arrange() -> None:
+    """Sorts the commands by what they are about, for `--help`."""
+    panels = {name: panel for panel, names in PANELS.items() for name in names}
+    for part in (*app.registered_commands, *app.registered_groups):
+        given = part.name if isinstance(part.name, str) else getattr(part.callback, "__name__", "")
+        part.rich_help_panel = panels[given]
+
+
 process.add_to(app)
 demo.add_to(app)
 jobs.add_to(app)
-nodes.add_to(app)
-reservations.add_to(app)
+replay.add_to(app)
 blobs.add_to(app)
-wallet.add_to(app)
-stake.add_to(app)
 receipts.add_to(app)
 accounts.add_to(app)
+nodes.add_to(app)
+reservations.add_to(app)
+wallet.add_to(app)
+stake.add_to(app)
 localnet.add_to(app)
 simulate.add_to(app)
-replay.add_to(app)
+_arrange()
 
 
 def run_command(options: Options, args: Sequence[str], wrong: str | None = None) -> int:

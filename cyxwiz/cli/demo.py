@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,6 +114,8 @@ async def _demo(here: Session, directory: Path, epochs: int) -> Json:
 @asynccontextmanager
 async def _started(directory: Path, node_wallet: str) -> AsyncIterator[Json]:
     """`cyxwiz run --role both` as a process of its own; the addresses that it prints."""
+    from cyxwiz.compute.sandbox.confine import die_with_parent
+
     command = [sys.executable, "-m", "cyxwiz", "run", "--role", "both", "--data-dir", str(directory)]
     command += ["--set", "server.grpc_address=127.0.0.1:0", "--set", "server.rest_address=127.0.0.1:0"]
     command += ["--set", "node.name=demo-node", "--set", "logging.format=text"]
@@ -129,6 +132,8 @@ async def _started(directory: Path, node_wallet: str) -> AsyncIterator[Json]:
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             start_new_session=True,  # Ctrl-C is for this process, which stops the other in order
+            # Killed, it can't stop it any more.
+            preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM) if sys.platform == "linux" else None,
         )
     try:
         yield await _until_ready(process, directory)

@@ -25,7 +25,7 @@ Json = dict[str, Any]
 Job = Annotated[str, typer.Argument(metavar="JOB", help="the job's id")]
 PAGE = 1000
 
-jobs = typer.Typer(help="Look at jobs, and end them.", no_args_is_help=True)
+jobs = typer.Typer(help="Look at jobs, steer them, get what they made.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:

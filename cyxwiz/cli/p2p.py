@@ -31,23 +31,26 @@ def submit_p2p(
         made = await client.submit(job, key)
         here.note(f"job {made['id']} submitted")
         async with AsyncExitStack() as stack:
+            session = P2PSession(client, made["id"], way=way, data=data)
+            complete: Json = {}
             with here.following(made["id"]):
-                session = await stack.enter_async_context(P2PSession(client, made["id"], way=way, data=data))
-                here.note(_connected(session))
-                await session.send_job()
                 try:
+                    await stack.enter_async_context(session)
+                    here.note(_connected(session))
+                    await session.send_job()
                     complete = await _follow(here, session, made)
                 except CyxError as error:
                     if error.code is not Code.CONFLICT:
                         raise
                     here.note(error.message)  # it ended, and its node has nothing of it: central says how
-                    complete = {}
                 final = await client.wait(made["id"])
-            if download and complete.get("success"):
+            if download and final["status"] == "completed":
                 with live.transfer() as progress:
-                    name = Path(complete["weights_location"]).name
-                    path = await session.download(download / name, complete["result_hash"], progress)
-                    here.note(f"saved {path}, from the node")
+                    name = ""
+                    if complete.get("success"):
+                        name = Path(complete["weights_location"]).name
+                        path = await session.download(download / name, complete["result_hash"], progress)
+                        here.note(f"saved {path}, from the node")
                     for path in await client.download(made["id"], download, progress):  # what else there is
                         if path.name != name:
                             here.note(f"saved {path}")
@@ -79,7 +82,7 @@ def _connected(session: P2PSession) -> str:
 
 async def _follow(here: Session, session: P2PSession, job: Json) -> Json:
     """Shows the job's updates; returns the last one."""
-    shown: Json = {**job, "status": "running", "metrics": {}}
+    shown: Json = {**job, "status": "running", "reason": "", "metrics": {}}
     update: Json = {}
     relayed = session.relayed
     with live.JobView() as view:

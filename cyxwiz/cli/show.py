@@ -53,7 +53,7 @@ def plain(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(each) for each in value) or "-"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={plain(each)}" for key, each in value.items()) or "-"
+        return ", ".join(f"{plain(key)}={plain(each)}" for key, each in value.items()) or "-"
     return "".join(ch if ch.isprintable() else "�" for ch in str(value))
 
 

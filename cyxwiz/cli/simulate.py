@@ -30,7 +30,7 @@ def simulate(
     nodes: Annotated[int, typer.Option(min=1, max=1_000, help="Nodes that run them.")] = 3,
     trace: Annotated[bool, typer.Option("--trace", help="Print what happened in every history.")] = False,
 ) -> None:
-    """Plays faults against central and its nodes on virtual time, and checks every promise after every commit."""
+    """Play faults against central and its nodes on virtual time, and check every promise after every commit."""
     from cyxwiz.simulation.run import simulate as play
 
     outcomes: list[Outcome] = []

@@ -16,6 +16,8 @@ from cyxwiz.domain.errors import Code, CyxError
 
 BROKEN_WRITE = "Internal error from Core"
 """What grpc.aio says when a message could not be written because the call had ended meanwhile (grpc/grpc#36066)."""
+SPEAKS_HTTP = ("http1.x server", "missing selected ALPN property")
+"""What gRPC says of a door that speaks HTTP and no gRPC: without TLS, and with it."""
 
 
 def rebuild(error: grpc.RpcError, address: str, timeout: float | None = None) -> CyxError:
@@ -67,6 +69,14 @@ def _from_status(error: Any, address: str, timeout: float | None) -> CyxError:
 
 
 def unreachable(address: str, said: str = "") -> CyxError:
+    if any(words in said for words in SPEAKS_HTTP):
+        return CyxError(
+            Code.UNAVAILABLE,
+            f"{address} speaks HTTP and no gRPC, as the address for browsers does: name central's gRPC address, which "
+            "stands behind `grpc` where it was started (port 50051 unless set otherwise)",
+            {"address": address},
+            retryable=False,
+        )
     because = f" ({_cause(said)})" if said else ""
     return CyxError(
         Code.UNAVAILABLE,

@@ -29,6 +29,7 @@ from cyxwiz.compute.hardware.energy import Shares
 from cyxwiz.compute.process import Child, end, within
 from cyxwiz.compute.sandbox import measure
 from cyxwiz.compute.sandbox.slot import NotThere
+from cyxwiz.domain.job import MAX_COUNT
 from cyxwiz.job import AGAIN
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.executor import (
@@ -176,10 +177,12 @@ class ChildRun:
         epochs, script = self._work.epochs, self._work.script is not None
         if isinstance(report, Started) and self.started:  # its seconds would count from there
             raise ProtocolError("a second start")
-        if isinstance(report, Progressed) and report.epoch > (epochs if script else max(epochs, report.epochs)):
+        if isinstance(report, Progressed) and report.epoch > epochs:
             raise ProtocolError(f"a point of epoch {report.epoch}, past the last one")
         if isinstance(report, Checkpointed) and not 1 <= report.epoch <= epochs + 1:
             raise ProtocolError(f"a checkpoint of epoch {report.epoch}, of {epochs}")
+        if isinstance(report, Checkpointed) and max(report.batch, report.threads) >= MAX_COUNT:
+            raise ProtocolError("a checkpoint of more batches or threads than there can be")
         if isinstance(report, Wanted) and not self._work.streamed:
             raise ProtocolError("which rows it wants, of data that nobody streams")
         if isinstance(report, Cancelled) and self._stopping is None:

@@ -16,8 +16,8 @@ from cyxwiz.compute.gang.team import Alone
 from cyxwiz.compute.optim import class_weights, loss_function, make_optimizer, make_schedule, penalty
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.precision import Precision
-from cyxwiz.compute.samples import Samples
-from cyxwiz.compute.tally import Tally
+from cyxwiz.compute.samples import CLASS_LOSSES, Samples
+from cyxwiz.compute.tally import Tally, weight_of
 from cyxwiz.compute.wishes import change
 from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import invalid
@@ -82,7 +82,10 @@ class Course:
         hyper = plan.hyper
         self._plan, self._send, self._orders, self._began = plan, send, orders, began
         self._batches = -(-len(plan.train) // plan.batch)
-        self._loss = _loss(plan)
+        weights = _class_weights(plan)
+        self._loss = loss_function(plan.loss, weights=weights, smoothing=hyper.label_smoothing)
+        # By which the loss is a mean; where it is a sum of several, none is the mean of all of them.
+        self._weights = weights if plan.loss.type in CLASS_LOSSES and not plan.loss.also else None
         self._penalty = penalty(hyper, plan.model)
         plan.team.join(plan.model)
         self._optimizer = make_optimizer(hyper, plan.model)
@@ -202,7 +205,7 @@ class Course:
         stream = plan.stream
         batches = shuffled.to(y.device).split(plan.batch)
         mine = [index[team.rows] for index in batches]
-        tally = Tally(samples.labels, plan.loss.type, torch.cat(mine))
+        tally = Tally(samples.labels, plan.loss.type, torch.cat(mine), self._weights)
         plan.model.train()
         done = 0
         if inside is not None:
@@ -223,14 +226,14 @@ class Course:
             inputs = samples.take(index)
             if self._augment is not None:
                 inputs = self._augmented(inputs)
-            with self._cast.context():
-                outputs = forward(inputs)
-                loss = loss_of(outputs, y.index_select(0, index).to(plan.device))
-            objective = team.weigh(loss, len(own), len(everybody))
-            objective = objective if self._penalty is None else objective + self._penalty()
             stepping = batch % accumulate == 0 or batch == self._batches
             with team.gathering(stepping):
-                self._cast.backward(objective if accumulate == 1 else objective / accumulate)
+                with self._cast.context():
+                    outputs = forward(inputs)
+                    loss = loss_of(outputs, y.index_select(0, index).to(plan.device))
+                objective = team.weigh(loss, self._mass(own), self._mass(everybody))
+                objective = objective if self._penalty is None else objective + self._penalty()
+                self._cast.backward(objective if accumulate == 1 else objective * self._share(batch, len(everybody)))
             if stepping:
                 self._clip()
                 self._cast.step(optimizer)
@@ -268,6 +271,19 @@ class Course:
             raise Stopped
         self._attend(epoch, batch, tally, time.perf_counter() - started)
 
+    def _share(self, batch: int, rows: int) -> float:
+        """Of a batch of so many rows in its step: the last step of an epoch may have fewer of them than the others."""
+        accumulate, size = self._plan.hyper.accumulate, self._plan.batch
+        first = (batch - 1) // accumulate * accumulate
+        return rows / min(accumulate * size, len(self._plan.train) - first * size)
+
+    def _mass(self, rows: Tensor) -> float:
+        """What these rows of the training data weigh in their mean loss, for a gang to put its means together."""
+        labels = self._plan.train.labels
+        if self._weights is None or labels is None or self._plan.team.world == 1:
+            return float(len(rows))
+        return float(weight_of(self._weights, labels[rows]))
+
     def _augmented(self, inputs: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
         assert self._augment is not None
         if isinstance(inputs, dict):
@@ -293,7 +309,7 @@ class Course:
 
         plan = self._plan
         order = torch.arange(len(data), device=data.y.device)[plan.team.rows]
-        tally = Tally(data.labels, plan.loss.type, order)
+        tally = Tally(data.labels, plan.loss.type, order, self._weights)
         size = max(1, min(_VALIDATION_BATCH, max(plan.batch, _VALIDATION_VALUES // math.prod(plan.sample_shape))))
         plan.model.eval()
         with torch.inference_mode(), self._cast.context():
@@ -357,9 +373,9 @@ class Course:
         """A checkpoint is due, or an order was given."""
         if self._orders.cancelled:
             raise Stopped
-        loss_sum, right, seen = self._plan.team.sums(tally.sums())
-        self._finite(loss_sum / max(1.0, seen), epoch, "loss")  # what has diverged is not worth keeping
-        inside = {"loss_sum": loss_sum, "right": int(right), "seconds": seconds}
+        loss_sum, weight, right, _ = self._plan.team.sums(tally.sums())
+        self._finite(loss_sum / (weight or 1.0), epoch, "loss")  # what has diverged is not worth keeping
+        inside = {"loss_sum": loss_sum, "mass": weight, "right": int(right), "seconds": seconds}
         self._save_wanted = False
         stopping = self._orders.preempted or self._plan.team.stops
         self._save(epoch, batch, inside, wait=stopping)
@@ -447,14 +463,13 @@ class Course:
         self._send(Logged("info", f"going on from a checkpoint: epoch {place.epoch}, step {place.step}"))
 
 
-def _loss(plan: Plan) -> Callable[[Tensor, Tensor], Tensor]:
+def _class_weights(plan: Plan) -> Tensor | None:
     hyper, weights = plan.hyper, None
     if plan.classes is not None and plan.train.labels is not None:
         weights = class_weights(hyper, plan.train.labels.flatten().bincount(minlength=plan.classes))
     elif hyper.class_weights != "none":
         check_class_weights((), None)
-    on_device = None if weights is None else weights.to(plan.device)
-    return loss_function(plan.loss, weights=on_device, smoothing=hyper.label_smoothing)
+    return None if weights is None else weights.to(plan.device)
 
 
 def _compiled(plan: Plan, send: Send) -> Callable[[Any], Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cyxwiz.compute.tally import weight_of
 from cyxwiz.graph import Hyperparameters, Part
 from cyxwiz.graph.hyperparameters import check_class_weights
 
@@ -274,9 +275,13 @@ def _one(part: Part, weights: Tensor | None, smoothing: float) -> Loss:
 
         def on_classes(outputs: Tensor, labels: Tensor) -> Tensor:
             scores = outputs.transpose(1, 2) if outputs.dim() == 3 else outputs
+            if weights is None:
+                return functional.cross_entropy(scores, labels, label_smoothing=smoothing)
             # Outputs may be more than there are classes; those weigh 1.
-            known = None if weights is None else _padded(weights, scores.shape[1])
-            return functional.cross_entropy(scores, labels, known, label_smoothing=smoothing)
+            known = _padded(weights, scores.shape[1])
+            total = functional.cross_entropy(scores, labels, known, reduction="sum", label_smoothing=smoothing)
+            weight = weight_of(weights, labels)
+            return total / weight.where(weight > 0, math.inf)  # of nothing but classes that weigh 0 it is 0
 
         return on_classes
     if part.type in ("BCELoss", "BCEWithLogits"):

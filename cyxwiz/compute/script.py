@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import runpy
+import shutil
 import sys
 import time
 import traceback
@@ -18,7 +19,7 @@ from typing import Any
 
 from cyxwiz import job
 from cyxwiz.compute.orders import Orders
-from cyxwiz.compute.state import read_state, write_state
+from cyxwiz.compute.state import read_figures, read_state, write_state
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.job import MAX_METRICS
 from cyxwiz.domain.script import Script
@@ -41,6 +42,7 @@ from cyxwiz.ports.executor import (
 FILE = "file://"
 MAX_FILES = 1000
 MAX_STEPS = 2**32
+FULL = 1 << 20  # a disk with fewer bytes free
 LOSS_SECONDS = 2.0  # as in `train`
 LEVELS = ("debug", "info", "warning", "error")
 WEIGHTS = (".safetensors", ".pt", ".pth", ".onnx", ".cyxmodel")
@@ -62,7 +64,7 @@ class ScriptSession:
         self._progress = 0.0
         self._reported = False
         self.saved = False
-        self.metrics: dict[str, float] = {}
+        self.metrics = read_figures(work.resume) if work.resume is not None else {}
         self.params: Mapping[str, str] = {
             **work.hyperparameters,
             "epochs": str(work.epochs),
@@ -73,6 +75,7 @@ class ScriptSession:
         self.out_dir = work.work_dir / "out"
 
     def report(self, step: int, metrics: Mapping[str, float], of: int | None) -> None:
+        step, of = _whole(step), None if of is None else _whole(of)
         if not 0 <= step < MAX_STEPS or (of is not None and not 1 <= of < MAX_STEPS):
             raise ValueError(f"step {step} of {of}: a step is 0 or more, of 1 or more, and both are below 2^32")
         figures = {str(name): float(value) for name, value in metrics.items()}
@@ -109,7 +112,7 @@ class ScriptSession:
         if self.rank:
             return
         path = self._work.work_dir / "checkpoints" / f"{time.time_ns()}.safetensors"
-        file = write_state(path, state)
+        file = write_state(path, state, self.metrics)
         for older in sorted(path.parent.glob("*.safetensors"))[:-2]:
             older.unlink()  # the node has it, or has a newer one
         self._send(
@@ -130,6 +133,14 @@ class ScriptSession:
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self._began
+
+
+def _whole(value: Any) -> int:
+    """A number of steps as Python's: scripts count with NumPy's and tensors, too."""
+    number = int(value)
+    if number != value:
+        raise ValueError(f"{value} is no whole number of steps")
+    return number
 
 
 def run_script(
@@ -163,6 +174,9 @@ def run_script(
         return Preempted(session.seconds)
     if work.gang is not None and isinstance(status, str):
         _raise_if_lost(work.gang, status)
+    if status != 0 and shutil.disk_usage(work.work_dir).free < FULL:  # the node's trouble: another one may do better
+        message = f"The node's disk is full, and the script ended with {status}; what it said is in the job's log."
+        return Failed("EXHAUSTED", message, retryable=True)
     if status == job.AGAIN:
         return Failed("INVALID", f"The script asked to be run again (exit status {status}) and had saved nothing.")
     if status != 0:

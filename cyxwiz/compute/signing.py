@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from cyxwiz.compute.identity import Identity
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import Token
+from cyxwiz.domain.job import check_result_names
 from cyxwiz.domain.proof import MAX_STATEMENT, Statement, environment_digest, signed_link, signed_result
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.executor import Linked
@@ -43,8 +44,10 @@ class Signer:
         """Adds the statement and its signature to a result that is about to be reported.
 
         Raises:
-            CyxError: INVALID for a result of so many files that central would take no statement of them.
+            CyxError: INVALID for a result of so many files that central would take no statement of them, and for names
+                that it would not take.
         """
+        check_result_names([artefact.name for artefact in finished.artefacts])
         environment = self._last.environment if self._last is not None else "{}"
         statement = Statement(
             job_id=self.assign.job_id,

@@ -23,15 +23,21 @@ if TYPE_CHECKING:
 
 _META = "cyxwiz.state"  # where files of before have the structure
 _STRUCTURE = "structure"
+_FIGURES = "figures"
 _SHORT = 1024  # bytes that stand in the structure, as each tensor takes room in the head of the file
 MAX_DEPTH = 100
 
 
-def write_state(path: Path, state: Any) -> Artefact:
-    """Raises TypeError naming the place of what can't be kept, ValueError for more tensors than a file has room for."""
+def write_state(path: Path, state: Any, figures: Mapping[str, float] | None = None) -> Artefact:
+    """`figures`: what the script has reported so far, for the run that goes on from it.
+
+    Raises TypeError naming the place of what can't be kept, ValueError for more tensors than a file has room for.
+    """
     tensors: dict[str, Tensor] = {}
     structure = _out(state, "state", tensors, 0)
     tensors[_STRUCTURE] = _tensor_of(json.dumps(structure).encode())
+    if figures:
+        tensors[_FIGURES] = _tensor_of(json.dumps(dict(figures)).encode())
     return write_tensors(path, tensors, {"format": "pt"})
 
 
@@ -42,6 +48,20 @@ def read_state(path: Path) -> Any:
         text = _bytes_of(tensors[_STRUCTURE]) if _STRUCTURE in tensors else metadata[_META]
         return _in(json.loads(text), tensors)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise invalid(f"{path.name} is no saved state: {type(error).__name__}: {error}") from error
+
+
+def read_figures(path: Path) -> dict[str, float]:
+    """The figures that `write_state` was given. Raises CyxError INVALID for what it did not write."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            if _FIGURES not in set(file.keys()):
+                return {}
+            read = json.loads(_bytes_of(file.get_tensor(_FIGURES)))
+        return {str(name): float(value) for name, value in read.items()}
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise invalid(f"{path.name} is no saved state: {type(error).__name__}: {error}") from error
 
 

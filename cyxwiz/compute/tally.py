@@ -16,12 +16,13 @@ class Tally:
     """Outputs are kept and counted many batches at a time: two list appends per batch are all that the loop pays, and
     nothing is read back from the device before somebody asks."""
 
-    def __init__(self, labels: Tensor | None, loss: str, order: Tensor) -> None:
-        """`order`: which sample comes when."""
-        self._labels, self._predict, self._order = labels, _rule(loss), order
+    def __init__(self, labels: Tensor | None, loss: str, order: Tensor, weights: Tensor | None = None) -> None:
+        """`order`: which sample comes when; `weights`: of the classes, where the losses are means by them."""
+        self._labels, self._predict, self._order, self._weights = labels, _rule(loss), order, weights
         self._losses: list[Tensor] = []
         self._outputs: list[Tensor] = []
         self._loss_sum: Tensor | float = 0.0
+        self._mass: Tensor | float = 0.0  # what the samples counted weigh in the loss, 1 each without weights
         self._right: Tensor | int = 0
         self._seen = 0  # samples counted
         self._place = 0  # of the next one in the order
@@ -29,25 +30,22 @@ class Tally:
     def resume(self, figures: Mapping[str, Any], seen: int, place: int) -> None:
         """Goes on counting after `seen` samples, at `place` of the order."""
         self._loss_sum, self._right, self._seen = float(figures["loss_sum"]), int(figures["right"]), seen
+        self._mass = float(figures.get("mass", seen))  # what saved it may be older
         self._place = place
 
     def skip(self, place: int) -> None:
         """Begins at `place` of the order: another member of the gang counts what came before."""
         self._place = place
 
-    def sums(self) -> tuple[float, float, float]:
-        """(sum of losses, samples that were right, samples)."""
+    def sums(self) -> tuple[float, float, float, float]:
+        """(sum of losses, what their samples weigh, samples that were right, samples)."""
         self._count()
-        return float(self._loss_sum), float(self._right), float(self._seen)
+        return float(self._loss_sum), float(self._mass), float(self._right), float(self._seen)
 
-    def replace(self, loss_sum: float, right: float, seen: float) -> None:
+    def replace(self, loss_sum: float, mass: float, right: float, seen: float) -> None:
         """Takes the sums over several members for its own."""
         self._count()
-        self._loss_sum, self._right, self._seen = loss_sum, int(right), int(seen)
-
-    def figures(self) -> dict[str, Any]:
-        self._count()
-        return {"loss_sum": float(self._loss_sum), "right": int(self._right)}
+        self._loss_sum, self._mass, self._right, self._seen = loss_sum, mass, int(right), int(seen)
 
     def add(self, loss: Tensor, outputs: Tensor) -> None:
         self._losses.append(loss.detach())
@@ -60,14 +58,18 @@ class Tally:
 
         if not self._losses:
             return
-        sizes = torch.tensor([len(outputs) for outputs in self._outputs], dtype=torch.float64)
+        sizes = [len(outputs) for outputs in self._outputs]
+        masses = torch.tensor(sizes, dtype=torch.float64)
         losses = torch.stack(self._losses)
-        self._loss_sum = self._loss_sum + (losses.double() * sizes.to(losses.device)).sum()
-        count = int(sizes.sum())
+        count = sum(sizes)
         if self._labels is not None:
             labels = self._labels.index_select(0, self._order[self._place : self._place + count])
+            if self._weights is not None:
+                masses = torch.stack([weight_of(self._weights, part) for part in labels.split(sizes)]).double()
             predicted = self._predict(torch.cat(self._outputs))
             self._right = self._right + (predicted == labels.to(predicted.device)).sum()
+        self._loss_sum = self._loss_sum + (losses.double() * masses.to(losses.device)).sum()
+        self._mass = self._mass + masses.sum()
         self._seen += count
         self._place += count
         self._losses.clear()
@@ -75,12 +77,17 @@ class Tally:
 
     def loss(self) -> float:
         self._count()
-        return float(self._loss_sum) / max(1, self._seen)
+        return float(self._loss_sum) / (float(self._mass) or 1.0)
 
     def accuracy(self) -> float:
         self._count()
         steps = 1 if self._labels is None else math.prod(self._labels.shape[1:])  # each has a class
         return float(self._right) / max(1, self._seen * steps)
+
+
+def weight_of(weights: Tensor, labels: Tensor) -> Tensor:
+    """What samples of these classes weigh together."""
+    return weights[labels].sum()
 
 
 def _rule(loss: str) -> Callable[[Tensor], Tensor]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from cyxwiz.config.layers import Loaded
 from cyxwiz.config.sections import NodeSection
 from cyxwiz.domain.addresses import is_loopback
+from cyxwiz.domain.base58 import KEY_BYTES, MAX_KEY_TEXT, decode
 
 
 def check_role(loaded: Loaded, role: str, data_dir: Path, *, allow_unsafe: bool = False) -> None:
-    """`role` is central, node or both; `allow_unsafe` is the flag of `run`. Reads nothing but the files of TLS.
+    """`role` is central, node or both; `allow_unsafe` is the flag of `run`. Reads no files but those of TLS and keys.
 
     Raises:
         ConfigError: one line naming key, value, bound and origin.
@@ -18,6 +20,7 @@ def check_role(loaded: Loaded, role: str, data_dir: Path, *, allow_unsafe: bool 
     _check_files(loaded)
     if role != "node":
         _check_doors(loaded)
+        _check_cluster(loaded)
     if role != "central":
         _check_node(loaded, data_dir.resolve(), allow_unsafe)
 
@@ -34,6 +37,30 @@ def _check_files(loaded: Loaded) -> None:
                 path.open("rb").close()
         except OSError as error:
             raise loaded.refusal(f"tls.{name}", error.strerror or "can't be read") from None
+    _check_pem(loaded)
+
+
+def _check_pem(loaded: Loaded) -> None:
+    """What the doors would only say as that they can't listen."""
+    tls = loaded.config.tls
+    if tls.cert_file is None and tls.ca_file is None:
+        return
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        if tls.cert_file is not None:
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")  # none is asked for at a terminal
+    except (ssl.SSLError, ValueError):
+        why = (
+            "it and tls.key_file must be a chain of certificates and the private key of the first, in PEM, unencrypted"
+        )
+        raise loaded.refusal("tls.cert_file", why) from None
+    try:
+        if tls.ca_file is not None:
+            context.load_verify_locations(tls.ca_file)
+    except (ssl.SSLError, ValueError):
+        raise loaded.refusal("tls.ca_file", "must hold certificates in PEM") from None
 
 
 def _check_doors(loaded: Loaded) -> None:
@@ -53,6 +80,31 @@ def _check_doors(loaded: Loaded) -> None:
                 "beyond loopback it must speak TLS: set tls.cert_file and tls.key_file (`cyxwiz certs init` makes "
                 "them), or tls.allow_plaintext = true behind a proxy of your own",
             )
+
+
+def _check_cluster(loaded: Loaded) -> None:
+    """What must be stated of a cluster before it is asked for anything."""
+    chain = loaded.config.blockchain
+    if loaded.config.ledger.backend != "solana":
+        return
+    try:
+        chain.payer_keypair_path.expanduser().open("rb").close()
+    except OSError as error:
+        raise loaded.refusal("blockchain.payer_keypair_path", error.strerror or "can't be read") from None
+    if not re.match("https?://[^/]", chain.solana_rpc_url):
+        raise loaded.refusal("blockchain.solana_rpc_url", "must be the http or https address of a Solana cluster")
+    needed = {"token_mint"} if chain.network == "localnet" else {"token_mint", "program_id"}
+    for name in ("token_mint", "program_id", "staking_program_id", "arbiter"):
+        address = getattr(chain, name)
+        if name in needed if address is None else not _is_address(address):
+            raise loaded.refusal(f"blockchain.{name}", "must be an address, 32 bytes in base58")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return len(text) <= MAX_KEY_TEXT and len(decode(text)) == KEY_BYTES
+    except ValueError:
+        return False
 
 
 def _check_node(loaded: Loaded, data_dir: Path, allow_unsafe: bool) -> None:

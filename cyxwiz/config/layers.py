@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,12 @@ from pydantic import ValidationError
 
 from cyxwiz.config.sections import Config, Section, sections, settings_of
 from cyxwiz.config.values import MIN_SECRET
+from cyxwiz.domain.errors import meant
 
 ENV_PREFIX = "CYXWIZ_"
+FILE = Path("config.toml")
+ENVIRONMENT = f"environment {ENV_PREFIX}"  # how these layers are named as an origin; a file is by its path
+FLAGS = ("flag --set", "flag")
 MASK = "********"
 
 
@@ -69,9 +73,11 @@ def _without_passwords(value: Any) -> Any:
 
 
 def without_password(text: str) -> str:
-    """The text with the password of a URL in it masked, up to the last @, as a password may have one."""
+    """The text with the password of a URL in it masked, up to the last @, as a password may have one, and access keys
+    in its query.
+    """
     text = re.sub(r"(://[^:/@\s]*:).*@", rf"\g<1>{MASK}@", text)
-    return re.sub(r"([?&]password=)[^&\s'\"]*", rf"\g<1>{MASK}", text)
+    return re.sub(r"([?&](?:password|[\w-]*(?:key|token|secret))=)[^&\s'\"]*", rf"\g<1>{MASK}", text, flags=re.I)
 
 
 def load(
@@ -94,7 +100,11 @@ def load(
     def put(key: str, value: Any, origin: str) -> None:
         section, _, name = key.rpartition(".")
         if section not in known or name not in settings_of(known[section]):
-            raise ConfigError(f"{key}: unknown setting (from {origin}); `cyxwiz config show` lists them all")
+            names = settings_of(known[section]) if section in known else ()
+            every = [f"{each}.{setting}" for each, part in known.items() for setting in settings_of(part)]
+            hint = meant(name, names) if names else meant(key, every)
+            hint = hint or "; `cyxwiz config show` lists them all"
+            raise ConfigError(f"{key}: unknown setting (from {origin}){hint}")
         part = tree
         for each in section.split("."):
             part = part.setdefault(each, {})
@@ -105,28 +115,30 @@ def load(
         put(key, value, origin)
     for name, value in environ.items():
         if name.startswith(ENV_PREFIX) and "__" in name:
-            put(name[len(ENV_PREFIX) :].lower().replace("__", "."), value, f"environment {name}")
+            stated = name[len(ENV_PREFIX) :]
+            put(stated.lower().replace("__", "."), value, f"{ENVIRONMENT}{stated}")
     for flag in flags:
         key, equals, value = flag.partition("=")
         if not equals:
             raise ConfigError(f"--set {flag}: must be section.key=value")
         if key not in SECRETS and without_password(value) != value:
             name = f"{ENV_PREFIX}{key.upper().replace('.', '__')}"
-            warnings.append(f"--set {key}: other users of this machine can read its password; use {name}")
+            warnings.append(f"--set {key}: other users of this machine can read its password or key; use {name}")
         if key in SECRETS:
             warnings.append(f"--set {key}: other users of this machine can read it; use {key}_file")
-        put(key, value, "flag --set")
+        put(key, value, FLAGS[0])
     for key, value in (overrides or {}).items():
-        put(key, value, "flag")
+        put(key, value, FLAGS[1])
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_line(error, tree, origins)) from None
+        raise ConfigError(_line(error.errors()[0], tree, origins)) from None
+    _check_types(tree, origins, str(file or FILE))
     return Loaded(_read_secret_files(config, origins), origins, tuple(warnings))
 
 
 def _from_file(file: Path | None) -> Iterable[tuple[str, Any, str]]:
-    path = file or Path("config.toml")
+    path = file or FILE
     if not path.exists():
         if file:
             raise ConfigError(f"{file}: no such configuration file")
@@ -154,17 +166,43 @@ def _flat(section: str, values: Mapping[str, Any], origin: str) -> Iterable[tupl
             yield key, value, origin
 
 
-def _line(error: ValidationError, tree: Mapping[str, Any], origins: Mapping[str, str]) -> str:
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    depth = 2 if ".".join(place[:2]) not in sections() else 3
+def _check_types(tree: Mapping[str, Any], origins: Mapping[str, str], file: str) -> None:
+    """A file can say what a value is, as the environment can't: there a text is no number, and a number neither true
+    nor false.
+    """
+    written: dict[str, Any] = {}
+    for key, origin in origins.items():
+        if origin == file:
+            part, found = written, tree
+            *names, last = key.split(".")
+            for name in names:
+                part, found = part.setdefault(name, {}), found[name]
+            part[last] = found[last]
+    try:
+        Config.model_validate_json(json.dumps(written), strict=True)
+    except ValidationError as error:
+        for each in error.errors():
+            if _depth(each["loc"]) <= len(each["loc"]):  # others are about what stands elsewhere
+                raise ConfigError(_line(each, tree, origins)) from None
+
+
+def _depth(place: Sequence[int | str]) -> int:
+    """How many names make the setting to which the place of an error leads."""
+    return 2 if ".".join(str(part) for part in place[:2]) not in sections() else 3
+
+
+def _line(error: Mapping[str, Any], tree: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    place = [str(part) for part in error["loc"]]
+    depth, why = _depth(place), error["msg"].removeprefix("Value error, ")
     key = ".".join(place[:depth])
     if len(place) < depth:
-        return f"[{key}]: {first['msg'].removeprefix('Value error, ')}"
+        own = {name: origin for name, origin in origins.items() if name.rpartition(".")[0] == key}
+        meant = {name: own[name] for name in own if name.rpartition(".")[2] in why} or own
+        return f"[{key}]: {why} ({', '.join(f'{name} from {origin}' for name, origin in sorted(meant.items()))})"
     found: Any = tree
     for part in place[:depth]:
         found = found.get(part) if isinstance(found, dict) else None
-    return str(_refusal(key, found, first["msg"].removeprefix("Value error, "), origins))
+    return str(_refusal(key, found, why, origins))
 
 
 def _refusal(key: str, value: Any, why: str, origins: Mapping[str, str]) -> ConfigError:
@@ -181,7 +219,7 @@ def _read_secret_files(config: Config, origins: dict[str, str]) -> Config:
         section, _, name = key.partition(".")
         part = sections.get(section) or getattr(config, section)
         path: Path | None = getattr(part, f"{name}_file")
-        if path is None:
+        if path is None or _layer(key, origins) > _layer(f"{key}_file", origins):
             continue
         try:
             text = path.read_text(encoding="utf-8").strip()
@@ -196,6 +234,14 @@ def _read_secret_files(config: Config, origins: dict[str, str]) -> Config:
         sections[section] = part.model_copy(update={name: text})
         origins[key] = str(path)
     return config.model_copy(update=sections)
+
+
+def _layer(key: str, origins: Mapping[str, str]) -> int:
+    """How far above the default a setting was stated."""
+    origin = origins.get(key)
+    if origin is None:
+        return 0
+    return 3 if origin in FLAGS else 2 if origin.startswith(ENVIRONMENT) else 1
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:

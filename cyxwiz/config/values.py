@@ -20,10 +20,10 @@ MAX_KEEP_SECONDS = 3660 * 86400
 
 def _listed(value: Any) -> Any:
     if isinstance(value, str):
-        return (
+        value = (
             json.loads(value) if value.startswith("[") else [part.strip() for part in value.split(",") if part.strip()]
         )
-    return value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _address(value: Any) -> str:

@@ -5,7 +5,7 @@ An error says what is wrong and what to do next. Codes carry no transport number
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -61,6 +61,14 @@ _RETRYABLE = frozenset({Code.EXHAUSTED, Code.UNAVAILABLE, Code.TIMEOUT})
 
 def invalid(message: str, **details: Any) -> CyxError:
     return CyxError(Code.INVALID, message, details)
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """What to append to a refusal of a name: which known one looks most like it, if any does."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word[:100], known, 1, 0.7)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def not_found(kind: str, ident: str) -> CyxError:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import (
@@ -42,8 +44,10 @@ YIELDED = "preempted: "  # how that of a lease begins whose run was given back w
 OUTRANKED = f"{YIELDED}{GAVE_WAY}"
 MAX_LOG_WORD = 64  # characters of a line's level, and of its source
 MAX_LOG_MESSAGE = 16_384
+MAX_COUNT = 2**31  # batches of an epoch, threads of a run: fewer, as databases and messages count them in 32 bits
 MAX_METRICS, MAX_METRIC_NAME = 256, 100  # figures of one point, characters of a figure's name
 FETCHED = ("https", "http", "s3", "hf", "ipfs")  # schemes of data that a node gets from where their owner says
+MAX_RESULT_NAMES = 64 << 10  # characters of the names of a result's files in all
 REMOTE = "remote:"  # how the URI of data begins that the job's owner streams to its node
 
 
@@ -286,6 +290,19 @@ class ResultFile:
     name: str
     sha256: str
     size: int
+
+
+def check_result_names(names: Sequence[str]) -> None:
+    """Raises INVALID unless each is a plain relative path, named once: of two by one name, who saves the result would
+    have the one that nobody looked at."""
+    if sum(map(len, names)) > MAX_RESULT_NAMES:
+        raise invalid(f"artefacts: their names have more than {MAX_RESULT_NAMES} characters in all", field="artefacts")
+    for name in names:
+        pure = PurePosixPath(name)
+        if str(pure) != name or name == "." or pure.is_absolute() or ".." in pure.parts or "\0" in name:
+            raise invalid(f"artefacts: {name[:100]!r} is no plain relative path", field="artefacts")
+    if len(set(names)) < len(names):
+        raise invalid("artefacts: two of them have the same name", field="artefacts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ KNOWN: Mapping[str, Param] = {
     "early_stopping": integer(
         0, MAX_EPOCHS, 0, "early_stopping_patience", meaning="epochs without a better monitor; 0: off"
     ),
-    "early_stopping_min_delta": Param("float", 0.0, 0.0, 1e9, meaning="what counts as better"),
+    "early_stopping_min_delta": Param("float", 0.0, 0.0, 1e9, meaning="by how much it must be better"),
     "monitor": Param("choice", "val_loss", choices=("val_loss", "val_accuracy", "loss")),
     "keep_best": flag(False, meaning="the result is the best epoch by monitor"),
     "label_smoothing": Param("float", 0.0, 0.0, 1.0, below=True, meaning="of losses on classes"),

@@ -20,6 +20,7 @@ class Kernels(Protocol):
             CyxError: INVALID for operations, tensors or parameters that are wrong; UNSUPPORTED for a kernel, a device
                 or a type that this node does not have; EXHAUSTED when too many operations wait (retryable), or when
                 they take more memory or bytes than they may (not retryable); TIMEOUT when they took too long;
-                UNAVAILABLE when this node is stopping or can start no process; INTERNAL when the process broke down.
+                UNAVAILABLE when this node is stopping, is closed by its owner's limits or can start no process;
+                INTERNAL when the process broke down.
         """
         ...

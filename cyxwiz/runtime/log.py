@@ -25,5 +25,6 @@ def configure(level: str, style: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("alembic", "asyncio", "httpx", "uvicorn.access", "uvicorn.error"):
+    # The clients for HTTP name each address in full, with the access key that a cluster's may have.
+    for noisy in ("alembic", "asyncio", "httpx", "httpx2", "uvicorn.access", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

@@ -473,11 +473,9 @@ def _expiry(tx: Tx, claims: Mapping[str, Any]) -> Any:
 
 
 def find_user(tx: Tx, name_or_id: str) -> User:
-    """Raises NOT_FOUND."""
-    user = tx.user_by_name(name_or_id)
-    if user is None:
-        with contextlib.suppress(CyxError):
-            user = tx.user(parse_user_id(name_or_id))
+    """By the id first, which nobody chooses: a name that looks like somebody's id stands for nobody else. Raises
+    NOT_FOUND."""
+    user = tx.user(_id_of(name_or_id)) or tx.user_by_name(name_or_id)
     if user is None:
         raise not_found("user", name_or_id)
     return user
@@ -486,3 +484,12 @@ def find_user(tx: Tx, name_or_id: str) -> User:
 def _check_name(name: str) -> None:
     if not 0 < len(name) <= 64 or not all(ch.isalnum() or ch in "._-@" for ch in name):
         raise invalid("name: must have 1 to 64 letters, digits, '.', '_', '-' or '@'", field="name")
+    if _id_of(name):
+        raise invalid("name: looks like an id, by which users are found as well; take another one", field="name")
+
+
+def _id_of(text: str) -> UserId:
+    """The id that a text is; "" for any other text."""
+    with contextlib.suppress(CyxError):
+        return parse_user_id(text)
+    return UserId("")

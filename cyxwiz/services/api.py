@@ -4,7 +4,7 @@ send back the document. A method's name in snake_case is its name in `ClientServ
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, Field
 from cyxwiz.domain.account import Role
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import JobId, parse_node_id, parse_user_id
-from cyxwiz.domain.job import Job, JobSpec, JobType
+from cyxwiz.domain.job import Job, JobType
 from cyxwiz.domain.link import VALID
 from cyxwiz.domain.node import Node, NodeStatus
 from cyxwiz.domain.reputation import MAX_NOTE
@@ -29,7 +29,7 @@ from cyxwiz.services.jobfile import parse_jobfile, parse_submission
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.money_api import MoneyApi
 from cyxwiz.services.nodes import Nodes
-from cyxwiz.services.payments import Payments, SignedLock
+from cyxwiz.services.payments import Payments
 from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reservations import MAX_WALLET, Reservations
@@ -194,19 +194,19 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
 
     async def submit(self, call: Call) -> tuple[Json, bool]:
         """(the job object, whether it is new)"""
-        spec, lock = await self._submission(call)
-        job, new = await self.jobs.submit(call.caller, spec, call.idempotency_key, lock)
+        actor = call.caller
+        spec, funds = parse_submission(dict(call.args or {}))
+        if funds is not None and (paid := await self.jobs.paid_by(actor, spec, funds.quote)) is not None:
+            return views.job(paid), False
+        lock = await self.quoting.lock(actor, spec, funds) if funds is not None else None
+        job, new = await self.jobs.submit(actor, spec, call.idempotency_key, lock)
         return views.job(job), new
 
     async def plan_job(self, call: Call) -> Json:
-        spec, _ = await self._submission(call)
-        return views.plan(*await self.jobs.plan(call.caller, spec))
-
-    async def _submission(self, call: Call) -> tuple[JobSpec, SignedLock | None]:
-        """The job of a job file, and the payment that its client has made for it, both checked."""
-        actor = call.caller
         spec, funds = parse_submission(dict(call.args or {}))
-        return spec, await self.quoting.lock(actor, spec, funds) if funds is not None else None
+        if funds is not None:
+            await self.quoting.lock(call.caller, spec, funds)
+        return views.plan(*await self.jobs.plan(call.caller, spec))
 
     async def quote_job(self, call: Call) -> Json:
         args = call.read(QuoteJob)
@@ -467,7 +467,7 @@ def job_cursor(job: Job) -> str:
 
 
 def place_cursor(at: datetime, ident: str) -> str:
-    return f"{at.isoformat()}~{ident}"
+    return f"{at.astimezone(UTC).isoformat().replace('+00:00', 'Z')}~{ident}"  # a plus is a blank in an address
 
 
 def parse_cursor(text: str) -> tuple[datetime, JobId]:

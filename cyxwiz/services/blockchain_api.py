@@ -14,14 +14,14 @@ from typing import Literal
 from pydantic import Field
 
 from cyxwiz.domain.account import Role
-from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.money import LAMPORTS_PER_SOL, UNITS_PER_CYXWIZ, format_cyxwiz
 from cyxwiz.domain.payment import Movement, Payment
 from cyxwiz.domain.states import PaymentState
 from cyxwiz.ports.ledger import LedgerInfo
 from cyxwiz.ports.store import MoneyStats, Page, PaymentQuery, Tx
 from cyxwiz.services import views
-from cyxwiz.services.call import Args, Call, takes_nothing
+from cyxwiz.services.call import Call, Paging, takes_nothing
 from cyxwiz.services.payments import Payments
 from cyxwiz.services.views import Json
 
@@ -30,10 +30,23 @@ HELD = frozenset({PaymentState.LOCKED, PaymentState.STREAMING})
 ENDS = frozenset({"settle", "refund"})
 
 
-class Window(Args):
-    limit: int = Field(20, ge=1, le=100)
-    offset: int = Field(0, ge=0, le=10**9)
+class Window(Paging):
+    """By page, as all lists, or from `offset` on, as the earlier system's clients ask."""
+
+    start: int | None = Field(None, alias="offset", ge=0, le=10**9)
     status: Literal["pending", "locked", "streaming", "completed", "refunded", "failed"] | None = None
+
+    def place(self) -> tuple[int, int]:
+        """(offset, page): where it begins, and which page that is in.
+
+        Raises:
+            CyxError: INVALID for both an offset and a page.
+        """
+        if self.start is None:
+            return self.offset, self.page
+        if "page" in self.model_fields_set:
+            raise invalid("offset: give it or page, not both", field="offset")
+        return self.start, self.start // self.limit + 1
 
 
 class BlockchainApi:
@@ -77,21 +90,21 @@ class BlockchainApi:
 
     async def blockchain_transactions(self, call: Call) -> Json:
         payments, args = self._admitted(call), call.read(Window)
+        offset, page = args.place()
         states = frozenset({PaymentState(args.status)}) if args.status else frozenset[PaymentState]()
-        found = await payments.with_movements(PaymentQuery(states=states, offset=args.offset, limit=args.limit))
-        page = args.offset // args.limit + 1
+        found = await payments.with_movements(PaymentQuery(states=states, offset=offset, limit=args.limit))
         return views.page("transactions", found, _transaction, page, args.limit)
 
     async def blockchain_escrows(self, call: Call) -> Json:
         payments, args = self._admitted(call), call.read(Window)
+        offset, page = args.place()
         states = frozenset({PaymentState(args.status)}) & HELD if args.status else HELD
-        query = PaymentQuery(states=states, offset=args.offset, limit=args.limit)
+        query = PaymentQuery(states=states, offset=offset, limit=args.limit)
         nothing: Page[tuple[Payment, list[Movement]]] = Page([], 0)
         found = await payments.with_movements(query) if states else nothing
         locked = (await payments.stats()).locked_units
         return {
-            "escrows": [_escrow(payment, movements) for payment, movements in found.items],
-            "total": found.total,
+            **views.page("escrows", found, _escrow, page, args.limit),
             "total_locked_lamports": locked,
             "total_locked_sol": None,
             "total_locked_cyxwiz": format_cyxwiz(locked),
@@ -168,7 +181,8 @@ def _transaction(item: tuple[Payment, list[Movement]]) -> Json:
     }
 
 
-def _escrow(payment: Payment, movements: list[Movement]) -> Json:
+def _escrow(item: tuple[Payment, list[Movement]]) -> Json:
+    payment, movements = item
     accounts = [each.destination for each in movements if each.kind == "lock"]
     return {
         "id": payment.id,

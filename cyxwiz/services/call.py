@@ -61,7 +61,7 @@ class Call:
         try:
             return model.model_validate(dict(self.args or {}), strict=self.strict or None)
         except ValidationError as error:
-            raise first_problem(error, "body") from None
+            raise first_problem(error, "body", model) from None
 
 
 def takes_nothing(act: Callable[[S, Call], Coroutine[Any, Any, R]]) -> Callable[[S, Call], Coroutine[Any, Any, R]]:

@@ -91,7 +91,7 @@ def parse_definition(text: str) -> Definition:
             try:
                 whole = Whole.model_validate(given)
             except ValidationError as error:
-                raise first_problem(error, "model") from None
+                raise first_problem(error, "model", Whole) from None
             return definition_of(whole, whole.steps, whole.requirements, network=whole.network or False)
     return Definition(text)
 

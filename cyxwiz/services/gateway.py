@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cyxwiz.domain.base58 import parse_wallet
-from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.domain.ids import JobId, NodeId, Token, parse_node_id
 from cyxwiz.domain.job import Intent, Job, Lease, Phase
 from cyxwiz.domain.node import Node
@@ -232,6 +232,10 @@ class NodeGateway:
                     task.cancel()
         except BaseExceptionGroup as many:
             raise many.exceptions[0] from None
+        if session.superseded.is_set():
+            raise conflict(
+                "This node has connected anew: if it did not, another one runs on a copy of its data directory"
+            )
 
     async def _read(
         self, session: _Session, incoming: AsyncIterator[pb.NodeMessage], queue: asyncio.Queue[pb.NodeMessage | None]
@@ -280,7 +284,7 @@ class NodeGateway:
         session.given -= gone
         told = session.aside & over  # not of a job that begins here again: its new lease is told first
         session.aside = (session.aside | gone) - over
-        messages = [await self._why_stop(key) for key in sorted(gone)]  # what ends makes room for what begins
+        messages = [await self._why_stop(node_id, key) for key in sorted(gone)]  # what ends makes room for what begins
         for key, (lease, job, assign) in live.items():
             if assign is not None:
                 session.given.add(key)
@@ -290,15 +294,16 @@ class NodeGateway:
                 preempt = pb.Preempt(job_id=job.id, token=token_to(lease.token), message=job.reason)
                 messages.append(pb.CentralMessage(preempt=preempt))
         session.asked &= live.keys()
-        return messages + [await self._why_stop(key) for key in sorted(told - gone)]
+        return messages + [await self._why_stop(node_id, key) for key in sorted(told - gone)]
 
-    async def _why_stop(self, key: Key) -> pb.CentralMessage:
-        """A Cancel; or, for the lease whose result was taken, its Ack: the node keeps the files of a result."""
+    async def _why_stop(self, node_id: NodeId, key: Key) -> pb.CentralMessage:
+        """A Cancel; or, for the lease whose result was taken, its Ack: the node keeps the files of a result. Of a lease
+        that it only says that it has, a node is told nothing."""
         token = token_to(key[1])
 
         def unit(tx: Tx) -> pb.CentralMessage:
             job, lease = tx.job(key[0]), tx.lease(*key)
-            if job is None or lease is None or job.token != lease.group:
+            if job is None or lease is None or lease.node_id != node_id or job.token != lease.group:
                 reason, message = pb.Cancel.STALE, "another node has this job now"
             elif (job.state is JobState.COMPLETED or job.phase is Phase.VERIFYING) and not lease.rank:
                 return pb.CentralMessage(ack=pb.Ack(job_id=key[0], token=token, seq=lease.last_seq))
@@ -377,7 +382,7 @@ class NodeGateway:
                 raise
             elif key in session.aside:
                 return  # it was told to stop before it could read this; another time means that the job went elsewhere
-            told = await self._why_stop(key)
+            told = await self._why_stop(session.node.id, key)
             cancelled = told.HasField("cancel") and told.cancel.reason == pb.Cancel.CANCELLED
             reason = pb.Cancel.CANCELLED if cancelled else pb.Cancel.STALE
             session.given.discard(key)

@@ -54,12 +54,14 @@ def check_hardware(hardware: Hardware) -> None:
 
 
 def check_texts(field: str, texts: Sequence[str], *, most: int = MAX_DEVICES, length: int = MAX_TEXT) -> None:
-    """Raises INVALID for too many texts, or too long ones."""
+    """Raises INVALID for too many texts, too long ones, and those with a NUL character."""
     if len(texts) > most:
         raise invalid(f"{field}: at most {most}, not {len(texts)}", field=field)
     longest = max(map(len, texts), default=0)
     if longest > length:
         raise invalid(f"{field}: at most {length} characters, not {longest}", field=field)
+    if any("\0" in text for text in texts):
+        raise invalid(f"{field}: holds a NUL character, which can't be stored", field=field)
 
 
 def device_of(caps: common.DeviceCaps) -> DeviceInfo:

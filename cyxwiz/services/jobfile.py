@@ -163,7 +163,7 @@ def parse_submission(data: object) -> tuple[JobSpec, Funds | None]:
     try:
         file = JobFile.model_validate(data)
     except ValidationError as error:
-        raise first_problem(error, "job") from None
+        raise first_problem(error, "job", JobFile) from None
     return _spec(file), _funds(file.payment)
 
 
@@ -386,6 +386,12 @@ def resolve(tx: Tx, spec: JobSpec, owner_id: str) -> JobSpec:
     message = f"model.weights: {weights.sha256} is not stored here; upload it with POST /api/blobs"
     _owned(tx, weights.sha256, owner_id, message)
     return replace(spec, weights=weights)
+
+
+def blobs_of(spec: JobSpec) -> set[str]:
+    """The SHA-256 of what is stored here and named by a job: its data set, its script's files, its weights."""
+    named = {blob_digest(spec.dataset_uri), spec.weights.sha256 if spec.weights is not None else None}
+    return {sha256 for sha256 in named if sha256} | set(spec.script.files.values() if spec.script is not None else ())
 
 
 def _owned(tx: Tx, sha256: str, owner_id: str, message: str) -> BlobInfo:

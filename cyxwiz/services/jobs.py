@@ -11,7 +11,7 @@ from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.base58 import parse_wallet
 from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.events import JobDeleted, JobSubmitted
-from cyxwiz.domain.ids import JobId, NodeId, UserId, new_id, parse_job_id
+from cyxwiz.domain.ids import JobId, NodeId, UserId, new_id, parse_job_id, parse_uuid
 from cyxwiz.domain.job import Checkpoint, Job, JobResult, JobSpec, Lease, LogLine, MetricPoint, Phase
 from cyxwiz.domain.link import Links
 from cyxwiz.domain.money import format_cyxwiz
@@ -19,7 +19,6 @@ from cyxwiz.domain.node import P2P_SERVICE, Node
 from cyxwiz.domain.payment import Tariff
 from cyxwiz.domain.states import JobState
 from cyxwiz.domain.verification import Outcome
-from cyxwiz.graph import blob_digest
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import BlobInfo, JobQuery, Page, Store, Tx
 from cyxwiz.scheduler.feasible import Candidate
@@ -30,7 +29,7 @@ from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.audit import record
 from cyxwiz.services.budgets import keep_cost, reserve
-from cyxwiz.services.jobfile import check_spec, resolve
+from cyxwiz.services.jobfile import blobs_of, check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.links import links_within
 from cyxwiz.services.liveness import Liveness
@@ -144,12 +143,12 @@ class Jobs:
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "This central is stopping: submit again once it is back")
         self.check(actor, spec)
-        request = Repeats(f"submit:{actor.id}", key, json.dumps(asdict(spec), sort_keys=True, default=str))
+        request = Repeats(f"submit:{actor.id}", key, _content(spec))
         job = self.new(actor.id, spec, lock.payment.job_id if lock else None)
 
         def unit(tx: Tx) -> tuple[Job, bool]:
-            if lock is not None and (taken := tx.job(job.id)) is not None:
-                return owned(tx, actor, taken.id), False
+            if lock is not None and (paid := self._paid(tx, actor, spec, job.id)) is not None:
+                return paid, False
             if (made := request.answered(tx)) is not None:
                 first = tx.job(JobId(made))
                 if first is None:
@@ -157,6 +156,8 @@ class Jobs:
                 return first, False
             submitted = self.take(tx, job, actor.name, lock)
             request.keep(tx, job.id)
+            if lock is not None:
+                _payment_of(actor, spec, job.id).keep(tx, job.id)
             return submitted, True
 
         repeated = key and await self._store.read(request.answered) is not None
@@ -168,6 +169,19 @@ class Jobs:
             if not key or error.code is not Code.EXISTS:
                 raise
             return await self._store.write(unit)  # the same key came twice at a time: the other one was first
+
+    async def paid_by(self, actor: Principal, spec: JobSpec, quote: str) -> Job | None:
+        """The job that a quote has paid for, however long ago; None for one that has paid for nothing yet. Raises
+        CONFLICT where that was another job."""
+        job_id = JobId(parse_uuid("quote", quote))
+        return await self._store.read(lambda tx: self._paid(tx, actor, spec, job_id))
+
+    def _paid(self, tx: Tx, actor: Principal, spec: JobSpec, job_id: JobId) -> Job | None:
+        job = tx.job(job_id)
+        if job is None or job.owner_id != actor.id:
+            return None
+        _payment_of(actor, spec, job_id).answered(tx)
+        return job
 
     def new(self, owner_id: UserId, spec: JobSpec, job_id: JobId | None = None) -> Job:
         """A job that nobody has stored yet."""
@@ -324,13 +338,12 @@ class Jobs:
     # end
 
     async def cancel(self, actor: Principal, job_id: str, reason: str = "") -> Job:
-        """Ends a job that has not ended. Raises CONFLICT if it has."""
+        """Ends a job that has not ended. Raises CONFLICT as `leases.check_cancel`."""
         parsed = parse_job_id(job_id)
 
         def unit(tx: Tx) -> Job:
             job = owned(tx, actor, parsed)
-            if job.ended:
-                raise conflict(f"Job cannot be cancelled: it is {job.state}", state=str(job.state))
+            leases.check_cancel(job)
             job = leases.cancel(tx, job, actor.name, reason[:500] or "cancelled by its owner")
             record(tx, actor.name, "job.cancel", f"job:{job.id}", reason=reason[:500])
             return job
@@ -453,14 +466,20 @@ def _needs(tx: Tx, job_id: JobId, sha256: str) -> bool:
     job = tx.job(job_id)
     if job is None:
         return False
-    if job.spec.script is not None and sha256 in job.spec.script.files.values():
-        return True
-    if job.spec.weights is not None and job.spec.weights.sha256 == sha256:
+    if sha256 in blobs_of(job.spec):
         return True
     if (check := job.spec.check) is not None and sha256 in (check.resume, check.claim, check.result):
         return True
-    saved = [checkpoint.sha256 for checkpoint in tx.checkpoints(job_id, KEPT_CHECKPOINTS) if checkpoint.kept]
-    return sha256 in saved or blob_digest(job.spec.dataset_uri) == sha256
+    return sha256 in [each.sha256 for each in tx.checkpoints(job_id, KEPT_CHECKPOINTS) if each.kept]
+
+
+def _content(spec: JobSpec) -> str:
+    return json.dumps(asdict(spec), sort_keys=True, default=str)
+
+
+def _payment_of(actor: Principal, spec: JobSpec, job_id: JobId) -> Repeats:
+    """A submit with a quote: the quote is the key."""
+    return Repeats(f"paid:{actor.id}", job_id, _content(spec), "quote")
 
 
 def owned(tx: Tx, actor: Principal, job_id: JobId) -> Job:

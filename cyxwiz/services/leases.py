@@ -33,6 +33,7 @@ QUEUE = "queue"  # hint: something may be placed now
 LEASES = "leases"  # hint prefix: the set of leases of a node changed
 
 
+MAX_REASON = 500  # characters: it may be a node's own word
 PAUSING = "pausing: its run saves a checkpoint"
 SHORT_RUN = timedelta(seconds=10)
 LOST_PEER = "UNAVAILABLE"  # the failure of a gang's member that another member left alone: charged to nobody
@@ -124,7 +125,7 @@ def accept(tx: Tx, job: Job, lease: Lease, boot_id: str) -> tuple[Job, Lease]:
 
 def end(tx: Tx, lease: Lease, reason: str) -> Lease:
     """The lease is over: its node gets nothing more for it, and its slot is free."""
-    lease = lease.move(LeaseTrigger.END, ended_at=tx.now, end_reason=reason)
+    lease = lease.move(LeaseTrigger.END, ended_at=tx.now, end_reason=reason[:MAX_REASON])
     tx.save_lease(lease)
     tx.hint(lease_topic(lease.node_id), QUEUE)
     return lease
@@ -135,7 +136,7 @@ def end_group(tx: Tx, lease: Lease, reason: str) -> None:
     end(tx, lease, reason)
     for other in members(tx, lease) if lease.world > 1 else ():
         if other.token != lease.token and other.state is not LeaseState.ENDED:
-            end(tx, other, f"{DISBANDED}{reason.removeprefix(DISBANDED)}"[:500])
+            end(tx, other, f"{DISBANDED}{reason.removeprefix(DISBANDED)}")
 
 
 def expire(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> Job:
@@ -166,6 +167,7 @@ def drop(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> No
 
 def decline(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> Job:
     """The node would not take it: elsewhere, uncharged, after a wait that grows with each try."""
+    reason = reason[:MAX_REASON]
     end_group(tx, lease, f"declined: {reason}")
     return _requeue(
         tx, job, JobTrigger.DECLINE, lease.node_id, f"declined: {reason}", not_before=tx.now + policy.wait(job.attempts)
@@ -178,7 +180,7 @@ def retry_or_fail(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, code: str
         reason = f"member {lease.rank} lost another one: {message}"[:400]
         end_group(tx, lease, f"{DISBANDED}{reason}")
         return lose(tx, job, lease.node_id, policy, reason)
-    end_group(tx, lease, f"failed: {message}"[:500])
+    end_group(tx, lease, f"failed: {message}")
     if not retryable or job.retry_count >= policy.max_retries:
         return fail(tx, job, code, message)
     failures = job.retry_count + 1
@@ -280,7 +282,7 @@ def preempt(tx: Tx, job: Job, lease: Lease, reason: str, by: str) -> Job:
     if job.intent is Intent.RUN:
         tx.emit(JobPreempted(job.id, job.owner_id, lease.node_id, by, reason), private_to=job.owner_id)
     if lease.state is LeaseState.OFFERED:
-        end_group(tx, lease, f"{YIELDED}{reason}"[:500])
+        end_group(tx, lease, f"{YIELDED}{reason}")
         return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason)
     if job.intent is not Intent.RUN:
         return job
@@ -288,7 +290,7 @@ def preempt(tx: Tx, job: Job, lease: Lease, reason: str, by: str) -> Job:
 
 
 def _ask(tx: Tx, job: Job, lease: Lease, intent: Intent, reason: str) -> Job:
-    job = tx.save_job(replace(job, intent=intent, reason=reason[:500]))
+    job = tx.save_job(replace(job, intent=intent, reason=reason[:MAX_REASON]))
     tx.hint(*(lease_topic(each.node_id) for each in members(tx, lease)), f"job:{job.id}", "progress")
     return job
 
@@ -300,7 +302,7 @@ def yielded(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) ->
     unasked = job.intent is Intent.RUN
     if job.intent is Intent.MOVE and job.reason:
         reason = job.reason  # why it was asked to, in our own words
-    end_group(tx, lease, f"{YIELDED}{reason}"[:500])
+    end_group(tx, lease, f"{YIELDED}{reason}")
     before = _short_yields(tx, lease) if unasked and tx.now - lease.issued_at < SHORT_RUN else 0
     not_before = tx.now + policy.wait(before) if before else None
     return _requeue(tx, job, JobTrigger.YIELD, lease.node_id, reason, not_before=not_before)
@@ -333,6 +335,14 @@ def _paused(tx: Tx, job: Job, by: str) -> Job:
     return job
 
 
+def check_cancel(job: Job) -> None:
+    """Raises CONFLICT for a job that has ended, and for one whose work is done: it would be had for nothing."""
+    if job.ended:
+        raise conflict(f"Job cannot be cancelled: it is {job.state}", state=str(job.state))
+    if job.phase is Phase.VERIFYING:
+        raise conflict("Job cannot be cancelled: it is done, and its result is being verified", state=str(job.state))
+
+
 def cancel(tx: Tx, job: Job, by: str, reason: str) -> Job:
     """Ends a job by command; whoever runs it is told to stop."""
     open_lease = tx.lease(job.id, job.token) if job.token else None
@@ -349,7 +359,7 @@ def _requeue(tx: Tx, job: Job, trigger: JobTrigger, node_id: NodeId, reason: str
     if job.intent is Intent.PAUSE:
         return _paused(tx, replace(job, **changes), "its owner")  # type: ignore[arg-type]
     job = job.move(
-        trigger, phase=Phase.QUEUED, node_id=None, intent=Intent.RUN, reason=f"waiting again: {reason}"[:500]
+        trigger, phase=Phase.QUEUED, node_id=None, intent=Intent.RUN, reason=f"waiting again: {reason}"[:MAX_REASON]
     )
     job = tx.save_job(replace(job, **changes))  # type: ignore[arg-type]
     tx.emit(JobRequeued(job.id, job.owner_id, node_id, reason), private_to=job.owner_id)

@@ -206,7 +206,7 @@ class LegacyNodes:
                 return job
             return self._reporting.complete(
                 tx,
-                job,
+                replace(job, epoch=job.spec.epochs),  # it may have told of fewer than it did
                 lease,
                 files=(),
                 uri=outcome.uri if len(outcome.uri) <= MAX_URI and outcome.uri.isprintable() else "",

@@ -32,7 +32,7 @@ from cyxwiz.services import leases
 from cyxwiz.services.accounts import OPEN_USER, refuse_disabled, spend_join_token
 from cyxwiz.services.audit import record
 from cyxwiz.services.hardware import check_hardware, check_texts
-from cyxwiz.services.leases import QUEUE, RetryPolicy
+from cyxwiz.services.leases import MAX_REASON, QUEUE, RetryPolicy
 from cyxwiz.services.liveness import Liveness
 from cyxwiz.services.reputation import Account, Line, Reputation
 
@@ -74,7 +74,7 @@ def check_registration(registration: Registration) -> None:
         raise invalid(f"max_concurrent_jobs: at most {MAX_SLOTS}", field="max_concurrent_jobs")
     if len(registration.public_key) > 4096:
         raise invalid("public_key: at most 4096 bytes", field="public_key")
-    for field in ("region", "host", "wallet_address", "version", "certificate_fingerprint", "boot_id"):
+    for field in ("name", "region", "host", "wallet_address", "version", "certificate_fingerprint", "boot_id"):
         check_texts(field, [getattr(registration, field)])
     for field in ("services", "supported_formats", "runtimes"):
         check_texts(field, getattr(registration, field), most=MAX_LISTED)
@@ -226,6 +226,7 @@ class Nodes:
 
     async def farewell(self, node_id: NodeId, reason: str) -> None:
         """It leaves on purpose: what it held is free now."""
+        reason = reason[:MAX_REASON]  # everybody who follows nodes is told of it
 
         def unit(tx: Tx) -> None:
             self._lost(tx, node_id, leases.live(tx, node_id), f"its node left: {reason}" if reason else "its node left")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyxwiz.domain.errors import conflict, stale
+from cyxwiz.domain.errors import stale
 from cyxwiz.domain.ids import JobId
 from cyxwiz.domain.job import Job
 from cyxwiz.domain.node import Node
@@ -29,8 +29,7 @@ def obey(tx: Tx, node: Node, command: pb.OwnerCommand) -> None:
     elif command.action == pb.OwnerCommand.RESUME:
         leases.resume(tx, job, by)
     else:
-        if job.ended:
-            raise conflict(f"Job cannot be cancelled: it is {job.state}", state=str(job.state))
+        leases.check_cancel(job)
         if command.keep_checkpoint:
             keep_checkpoint(tx, job)
         leases.cancel(tx, job, by, command.reason[:500] or "cancelled by its owner")

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.base58 import parse_wallet
-from cyxwiz.domain.errors import Code, CyxError, conflict, not_found
+from cyxwiz.domain.errors import Code, CyxError, conflict, forbidden, not_found
 from cyxwiz.domain.ids import JobId, UserId, parse_job_id
 from cyxwiz.domain.job import Job, JobSpec, Phase
 from cyxwiz.domain.money import DUST_UNITS, check_amount, format_cyxwiz
@@ -144,42 +144,39 @@ class Payments(Settlement):
         if self.taker is not None:
             self.taker(due.payment.id, due)
 
-    async def check_funds(self, owner_id: UserId, units: int, whose: str = "your") -> None:
+    async def check_funds(self, owner_id: UserId, units: int) -> None:
         """Raises FUNDS when a user's balance is lower than that."""
         have = await self.ledger.balance(self.ledger.client_account(owner_id))
         if have < units:
             raise CyxError(
                 Code.FUNDS,
-                f"This needs {format_cyxwiz(units)} CYXWIZ and {whose} balance is {format_cyxwiz(have)}: add funds, or "
+                f"This needs {format_cyxwiz(units)} CYXWIZ and your balance is {format_cyxwiz(have)}: add funds, or "
                 "ask for less (resources.max_duration, payment.max_price)",
                 {"needed_units": units, "available_units": have},
             )
 
     async def top_up(self, actor: Principal, job_id: str, units: int, key: str = "") -> Job:
-        """Locks more of its owner's money for a job that goes on, once a key; one that was set aside for want of it
-        comes back.
+        """Locks more money for a job that goes on, once a key; one that was set aside for want of it comes back.
 
         Raises:
-            CyxError: CONFLICT for a job that has ended or costs nothing, and for a key that had other content; FUNDS
-                for a balance or a budget that is too low; INVALID for no amount.
+            CyxError: NOT_FOUND; FORBIDDEN for all but its owner, whose balance pays; CONFLICT for a job that has ended
+                or costs nothing, and for a key that had other content; FUNDS for a balance or a budget that is too
+                low; INVALID for no amount.
         """
         check_amount(units, least=DUST_UNITS)
         parsed = parse_job_id(job_id)
         request = Repeats(f"topup:{actor.id}", key, f"{parsed} {units}")
 
-        def own(tx: Tx) -> tuple[Job, bool]:
-            job = tx.job(parsed)
-            if job is None or not actor.owns(job.owner_id):
-                raise not_found("job", parsed)
-            return job, request.answered(tx) is not None
+        def before(tx: Tx) -> str | None:
+            _own(tx, actor, parsed)
+            return request.answered(tx)
 
-        seen, done = await self._store.read(own)
-        if not done:
-            await self.check_funds(seen.owner_id, units, "your" if seen.owner_id == actor.id else "its owner's")
+        if await self._store.read(before) is None:
+            await self.check_funds(actor.id, units)
 
         def unit(tx: Tx) -> Job:
-            job, done = own(tx)
-            if done:
+            job = _own(tx, actor, parsed)
+            if request.answered(tx) is not None:
                 return job
             if job.ended:
                 raise conflict(f"Job {job.id} is {job.state}: it needs no more money", state=str(job.state))
@@ -289,6 +286,16 @@ class Payments(Settlement):
 
     async def stats(self) -> MoneyStats:
         return await self._store.read(lambda tx: tx.money())
+
+
+def _own(tx: Tx, actor: Principal, job_id: JobId) -> Job:
+    """The caller's own job. Admins don't spend what others have. Raises NOT_FOUND or FORBIDDEN."""
+    job = tx.job(job_id)
+    if job is None:
+        raise not_found("job", job_id)
+    if job.owner_id != actor.id:
+        raise forbidden(f"Job {job_id} is not yours: its owner's balance pays for it")
+    return job
 
 
 def payments_of(tx: Tx, job_id: JobId) -> Sequence[tuple[Payment, Sequence[Movement]]]:

@@ -119,9 +119,7 @@ class Quotes:
         return SignedLock(payment, self._sent(payment, funds.reference, document["escrow"]["account"]))
 
     async def _afford(self, payment: Payment) -> None:
-        """Raises FUNDS when the wallet has too little for what it signed, unless that is its job already."""
-        if await self._store.read(lambda tx: tx.payment(payment.id)) is not None:
-            return
+        """Raises FUNDS when the wallet has too little for what it signed."""
         have = await self._payments.ledger.balance(payment.client)
         if have < payment.amount_units:
             raise CyxError(

@@ -3,7 +3,7 @@
 It is a `ports.execution.Execution`. The token decides which node a call goes to; it is checked here, and again at the
 node. A client that shows another credential as `authorization` (as clients of the earlier system do, with their log-in)
 is known by it after a ConnectToNode that carried both, here as at the node.
-Bounds: MAX_CALLS a node, CALLS_OF_JOB a job, MAX_LOGINS, and those of `Call`.
+Bounds: MAX_CALLS a node, CALLS_OF_JOB a job, MAX_LOGINS, OWNER_LOGINS an owner, and those of `Call`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 MAX_CALLS = 256
 CALLS_OF_JOB = 16
-MAX_LOGINS = 10_000
+MAX_LOGINS, OWNER_LOGINS = 10_000, 256
 CONNECT = "ConnectToNode"
 _METHODS = execution_pb2.DESCRIPTOR.services_by_name["JobExecutionService"].methods_by_name
 
 
 class Logins:
-    """The jobs of credentials that are no tokens, by their digests. The oldest go first."""
+    """The jobs of credentials that are no tokens, by their digests. The oldest go first, of an owner's and of all."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -47,9 +47,13 @@ class Logins:
     def learn(self, credential: str, job_id: str, claims: Claims) -> None:
         now = self._clock.now().timestamp()
         self._known = {key: known for key, known in self._known.items() if known.expires_at > now}
+        self._known.pop(place := (_digest(credential), job_id or claims.job_id), None)
+        theirs = [key for key, known in self._known.items() if known.owner_id == claims.owner_id]
+        for oldest in theirs[: max(0, len(theirs) + 1 - OWNER_LOGINS)]:
+            del self._known[oldest]
         while len(self._known) >= MAX_LOGINS:
             del self._known[next(iter(self._known))]
-        self._known[_digest(credential), job_id or claims.job_id] = claims
+        self._known[place] = claims
 
     def find(self, credential: str, job_id: str) -> Claims | None:
         known = self._known.get((_digest(credential), job_id))

@@ -13,11 +13,13 @@ MAX_KEY = 200
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """One request. `scope` says what it is and whose, `content` what it asks; without a `key` nothing is kept."""
+    """One request. `scope` says what it is and whose, `content` what it asks; without a `key` nothing is kept. `what`
+    the key is, for who used it twice."""
 
     scope: str
     key: str
     content: str
+    what: str = "idempotency key"
 
     def __post_init__(self) -> None:
         if len(self.key) > MAX_KEY:
@@ -34,7 +36,7 @@ class Repeats:
         if seen is None:
             return None
         if seen[0] != self._digest:
-            raise conflict("This idempotency key was used for something else; take a new one", key=self.key)
+            raise conflict(f"This {self.what} was used for something else; take a new one", key=self.key)
         return seen[1]
 
     def keep(self, tx: Tx, answer: str) -> None:

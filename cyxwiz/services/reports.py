@@ -14,6 +14,7 @@ from cyxwiz.domain.events import JobCheckpointed, JobCompleted
 from cyxwiz.domain.ids import JobId, NodeId, Token
 from cyxwiz.domain.job import (
     FETCHED,
+    MAX_COUNT,
     MAX_LOG_MESSAGE,
     MAX_LOG_WORD,
     MAX_METRIC_NAME,
@@ -27,6 +28,7 @@ from cyxwiz.domain.job import (
     MetricPoint,
     Phase,
     ResultFile,
+    check_result_names,
 )
 from cyxwiz.domain.payment import Tariff, paid_of
 from cyxwiz.domain.reputation import Kind, ReputationEvent, fault, good_metrics
@@ -107,12 +109,11 @@ class Reporting:
             job, lease = self.finish(tx, job, lease, report.finished)
         elif kind == "failed":
             failed, whose = report.failed, _whose(job, lease, report.failed)
-            retryable = failed.retryable or _went_on_in_vain(tx, job, lease)
+            retryable = failed.retryable or _went_on_in_vain(tx, job, lease, failed)
             if not retryable:  # what another node does again is not paid for twice
                 job = _charged(tx, job, lease, failed.compute_seconds)
-            job = leases.retry_or_fail(
-                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], retryable
-            )
+            code = failed.code[:MAX_LOG_WORD] or "INTERNAL"
+            job = leases.retry_or_fail(tx, job, lease, self.policy, code, failed.message[:2000], retryable)
             self.failed(tx, lease, whose, failed.message)
             lease = ended(tx, lease)
         elif kind == "link":
@@ -141,9 +142,9 @@ class Reporting:
             lease = ended(tx, lease)
         elif kind == "failed":
             failed, whose = report.failed, _whose(job, lease, report.failed)
-            job = leases.retry_or_fail(
-                tx, job, lease, self.policy, failed.code or "INTERNAL", failed.message[:2000], failed.retryable
-            )
+            retryable = failed.retryable or _went_on_in_vain(tx, job, lease, failed)
+            code = failed.code[:MAX_LOG_WORD] or "INTERNAL"
+            job = leases.retry_or_fail(tx, job, lease, self.policy, code, failed.message[:2000], retryable)
             self.failed(tx, lease, whose, failed.message)
             lease = ended(tx, lease)
         elif kind == "cancelled":
@@ -162,7 +163,7 @@ class Reporting:
         for number, (report, at) in enumerate(reports, 1):
             told = check_metrics(report.metrics)
             progress = share(report.progress, "progress")
-            if report.epoch > max(report.epochs, job.spec.epochs):
+            if report.epoch > job.spec.epochs:
                 raise invalid(f"epoch: {report.epoch} is past the last one, {job.spec.epochs}", field="epoch")
             points.append(
                 MetricPoint(offset + number, at, job.attempts, report.epoch, progress, report.epoch_ended, told)
@@ -187,8 +188,9 @@ class Reporting:
         if _uploaded(tx, lease.node_id, report.sha256, report.size) is None:
             raise CyxError(Code.CONFLICT, f"The checkpoint of job {job.id} was not uploaded whole: {report.sha256}")
         progress = share(report.progress, "progress")
-        if not 1 <= report.epoch <= job.spec.epochs + 1 or report.step >= 2**32:
-            raise invalid("checkpoint: its epoch or step is out of bounds", field="checkpoint")
+        within = 1 <= report.epoch <= job.spec.epochs + 1 and max(report.batch, report.threads) < MAX_COUNT
+        if not within or report.step >= 2**32:
+            raise invalid("checkpoint: its epoch, batch, step or threads are out of bounds", field="checkpoint")
         proofs.check_checkpoint(tx, job, lease, report)
         known = tx.checkpoints(job.id, KEPT_CHECKPOINTS)
         number = known[0].number + 1 if known else 1
@@ -236,6 +238,7 @@ class Reporting:
         """Takes the one result of a job: every file that it names must be stored here."""
         if not report.artefacts:
             raise invalid("finished: names no artefact; the first must be the model's weights", field="artefacts")
+        check_result_names([artefact.name for artefact in report.artefacts])
         for artefact in report.artefacts:
             info = _uploaded(tx, lease.node_id, artefact.sha256, artefact.size)
             if info is None:
@@ -334,12 +337,13 @@ def _together(ordered: Sequence[pb.Report], last_seq: int) -> Iterator[tuple[str
             yield from ((kind, [report]) for report in group)
 
 
-def _went_on_in_vain(tx: Tx, job: Job, lease: Lease) -> bool:
+def _went_on_in_vain(tx: Tx, job: Job, lease: Lease, failed: pb.Failed) -> bool:
     """Whether a run that has failed went on from another's checkpoint and came to no step: that checkpoint may be at
-    fault, so it is let go, and the next run goes on from the one before it, or begins anew. Not of a script, which may
-    come far before it says anything."""
-    kept = tx.kept_checkpoints(job.id) if job.phase is Phase.STARTING and job.spec.script is None else ()
-    if not kept or kept[0].token == lease.token:
+    fault, so it is let go, and the next run goes on from the one before it, or begins anew. Not of what the process of
+    a script did, which may come far before it says anything."""
+    began = job.spec.script is not None and failed.by_script
+    kept = tx.kept_checkpoints(job.id) if job.phase is Phase.STARTING and not began else ()
+    if not kept or kept[0].token == lease.group:
         return False
     release(tx, job.id, kept[0])
     return True

@@ -1,7 +1,7 @@
 """What the client of a reservation asked its node for over P2P: a further job, or the end of the reservation.
 
 The node's word is taken for its client's: it can only start jobs on itself, within a time that is paid for anyhow, and
-end what it is paid for.
+end what it is paid for. It opens none of its client's blobs that it could not read before.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from cyxwiz.domain.job import JobSpec
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.reservation import Reservation
 from cyxwiz.ext.v1 import link_pb2 as pb
-from cyxwiz.ports.store import Store, Tx
+from cyxwiz.ports.store import JobQuery, Store, Tx
 from cyxwiz.protocol.job_pb2 import JobConfig
 from cyxwiz.services.jobconfig import spec_of
-from cyxwiz.services.jobfile import check_spec
+from cyxwiz.services.jobfile import blobs_of, check_spec, resolve
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.reservation_ends import both_ended, expire
 from cyxwiz.services.reservations import Reservations
@@ -36,8 +36,9 @@ class ReservationCommands:
         """Does what was asked; the id of the job that was started, if any.
 
         Raises:
-            CyxError: NOT_FOUND; FORBIDDEN for another node's reservation; CONFLICT once it is over, for an id that
-                another job has and for a job that the node can't take; what a submit refuses.
+            CyxError: NOT_FOUND; FORBIDDEN for another node's reservation, and for blobs that it has not seen; CONFLICT
+                once it is over, for an id that another job has and for a job that the node can't take; what a submit
+                refuses.
         """
         parsed = parse_reservation_id(command.reservation_id)
         if command.action == pb.OwnerCommand.START:
@@ -73,6 +74,7 @@ class ReservationCommands:
             if known is not None:
                 raise conflict(f"Job {known.id} is another job: leave job_id empty, or take a new one")
             refuse_unfit(tx, tx.node(node.id) or node, spec)
+            _refuse_unseen(tx, node, reservation, spec)
             job = self._jobs.new(reservation.owner_id, spec, job_id)
             return self._jobs.take(tx, job, f"its owner, by node {node.name}").id
 
@@ -93,3 +95,12 @@ def _of_node(tx: Tx, reservation_id: ReservationId, node: Node) -> Reservation:
     if reservation.node_id != node.id:
         raise forbidden(f"Reservation {reservation_id} is of another node")
     return reservation
+
+
+def _refuse_unseen(tx: Tx, node: Node, reservation: Reservation, spec: JobSpec) -> None:
+    """Raises FORBIDDEN for a blob that no job of the reservation names, and the node did not send: it would be the
+    node's to read, and nothing shows that its client asked for that."""
+    seen = [blobs_of(each.spec) for each in tx.jobs(JobQuery(reservation_id=reservation.id)).items]
+    for sha256 in blobs_of(resolve(tx, spec, reservation.owner_id)):
+        if not tx.sent_blob(sha256, node.id) and not any(sha256 in each for each in seen):
+            raise forbidden(f"{sha256} is no file of this reservation yet: submit the job that reads it to central")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from google.protobuf.message import Message
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from cyxwiz.domain.errors import CyxError, invalid
+from cyxwiz.domain.errors import CyxError, invalid, meant
 
 # Where pydantic's own words speak of Python, ours speak of the document.
 WORDS = {
@@ -33,12 +33,26 @@ WORDS = {
 }
 
 
-def first_problem(error: ValidationError, whole: str) -> CyxError:
-    """INVALID for the first thing that is wrong, naming the field; `whole` names the document itself."""
+def first_problem(error: ValidationError, whole: str, model: type[BaseModel]) -> CyxError:
+    """INVALID for the first thing that is wrong with a `model`, naming the field; `whole` names the document itself."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or whole
     words = WORDS.get(first["type"], "").format(**first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        words += meant(str(first["loc"][-1]), _fields_at(model, first["loc"][:-1]))
     return invalid(f"{field}: {words}", field=field, problems=error.error_count())
+
+
+def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> Sequence[str]:
+    """The fields of the part of a model that stands there; none where it is no part with fields of its own."""
+    for name in place:
+        found = model.model_fields.get(str(name))
+        parts = [] if found is None else [found.annotation, *get_args(found.annotation)]
+        part = next((each for each in parts if isinstance(each, type) and issubclass(each, BaseModel)), None)
+        if part is None:
+            return ()
+        model = part
+    return list(model.model_fields)
 
 
 def read_object(data: bytes, what: str) -> dict[str, Any]:

@@ -34,13 +34,16 @@ _OWNER = re.compile(r"[0-9a-zA-Z-]{0,64}")
 
 
 class FileBlobStore:
-    """`ports.blobs.BlobStore` on a folder."""
+    """`ports.blobs.BlobStore` on a folder. Raises INVALID for one that can't be made or read."""
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self._root, self._incoming = root, root / "incoming"
-        with _plainly():
-            self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._sweep(clock.now().timestamp() - ABANDONED_SECONDS)
+        try:
+            with _plainly():
+                self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._sweep(clock.now().timestamp() - ABANDONED_SECONDS)
+        except OSError as error:
+            raise invalid(f"{root}: blobs can't be kept there: {error.strerror}") from error
 
     async def size(self, sha256: str) -> int | None:
         return await _off_loop(_size, self._path(sha256))

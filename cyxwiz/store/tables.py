@@ -21,6 +21,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Sequence,
+    String,
     Text,
     text,
 )
@@ -75,6 +76,12 @@ class FreeText(TypeDecorator[str]):
         if "\0" in value:
             value = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
         return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+
+
+class FreeWord(FreeText):
+    """The same in a column of short strings."""
+
+    impl = String
 
 
 Number = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER counts by itself on SQLite
@@ -274,8 +281,8 @@ class JobLogRow(Row, table=True):
     job_id: str = _job(primary_key=True)
     offset: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     at: datetime = Field(sa_type=Instant)
-    level: str
-    source: str
+    level: str = Field(sa_type=FreeWord)
+    source: str = Field(sa_type=FreeWord)
     message: str = Field(sa_type=FreeText)
 
 

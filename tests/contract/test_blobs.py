@@ -32,6 +32,13 @@ def blobs(tmp_path: Path) -> FileBlobStore:
     return FileBlobStore(tmp_path / "blobs", HandClock())
 
 
+def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CyxError, match="file/blobs: blobs can't be kept there: Not a directory") as refused:
+        FileBlobStore(tmp_path / "file" / "blobs", HandClock())
+    assert refused.value.code is Code.INVALID
+
+
 async def put(blobs: BlobStore, data: bytes) -> str:
     name = hashlib.sha256(data).hexdigest()
     upload = await blobs.begin(name, len(data), 0)

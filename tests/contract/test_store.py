@@ -339,6 +339,16 @@ async def test_curves_logs_and_results(store: Store) -> None:
     assert caught.value.code is Code.EXISTS
 
 
+async def test_the_words_of_a_line_are_free_text_too(store: Store) -> None:
+    """A script writes them itself: refused, they would count against its node."""
+    given = job()
+    await store.write(lambda tx: tx.add_job(given))
+    await store.write(lambda tx: tx.add_logs(given.id, [LogLine(1, START, "in\0fo", "jo\0b", "x\0")]))
+    mark = "\N{REPLACEMENT CHARACTER}"
+    wanted = [LogLine(1, START, f"in{mark}fo", f"jo{mark}b", f"x{mark}")]
+    assert await store.read(lambda tx: tx.logs(given.id, 0, 9)) == wanted
+
+
 async def test_checkpoints(store: Store) -> None:
     given, other = job(), job()
     states = [

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.e2e.processes import Process, cyxwiz, free_port
@@ -334,3 +335,20 @@ def test_a_demo_that_learns_too_little_fails(tmp_path: Path) -> None:
     kept = next(iter(tmp_path.iterdir()))
     assert str(kept) in done.stderr
     assert (kept / "cyxwiz.db").exists()
+
+
+def test_a_demo_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "cyxwiz", "demo"],
+        env=environment(TMPDIR=str(tmp_path)),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert demo.stdout is not None
+    assert any("has joined" in line for line in demo.stdout)
+    started = psutil.Process(demo.pid).children(recursive=True)
+    assert started
+    demo.kill()
+    demo.wait()
+    demo.stdout.close()
+    assert psutil.wait_procs(started, timeout=40)[1] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -12,6 +13,8 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import compute_pb2 as pb
 from cyxwiz.protocol import compute_pb2_grpc, job_pb2, job_pb2_grpc
 from tests.e2e.processes import LONG, cyxwiz, submit, until
+
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 def tensor(array: np.ndarray) -> pb.Tensor:
@@ -45,6 +48,16 @@ def test_whoever_has_a_job_there_or_an_account_beside_it_may_compute(tmp_path: P
                 with pytest.raises(grpc.RpcError) as caught:
                     compute.Execute(request, metadata=metadata)
                 assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_node_that_its_owner_has_closed_computes_nothing(tmp_path: Path) -> None:
+    other_day = WEEKDAYS[(datetime.now(UTC).weekday() + 3) % 7]
+    with cyxwiz("both", tmp_path, f"node.schedule={other_day}") as process:
+        with grpc.insecure_channel(process.ready["node"]) as node, pytest.raises(grpc.RpcError) as caught:
+            request = pb.ComputeRequest(operation=pb.OP_MATMUL, inputs=[tensor(np.ones((2, 2), np.float32))] * 2)
+            compute_pb2_grpc.ComputeServiceStub(node).Execute(request, metadata=bearer(process.key))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert f"closed: its owner's schedule is {other_day}" in str(caught.value.details())
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:

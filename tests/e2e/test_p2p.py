@@ -65,6 +65,7 @@ def test_streamed_data_are_trained_on(
         assert job["dataset_uri"] == "remote://digits.npz"  # not where it lies on this machine
         assert told in notes
         assert ("over central" in notes) is (told == "over central")
+        assert "running training\n" in notes  # and not why it waited before
         with process.http() as http:
             result = http.get(f"/api/jobs/{job['id']}/result").json()
         assert result["final_metrics"]["val_accuracy"] > 0.9
@@ -74,6 +75,19 @@ def test_streamed_data_are_trained_on(
         assert certificate.exists() is ("0.0.0.0" in str(flags))
         host, _, port = process.ready["node"].rpartition(":")
         assert (host, int(port) > 0) == ("0.0.0.0" if "0.0.0.0" in str(flags) else "127.0.0.1", True)
+
+
+def test_a_job_that_failed_before_anybody_connected_is_shown_with_its_error(tmp_path: Path) -> None:
+    job = {"dataset": "builtin:digits", "hyperparameters": {"lr": 1000, "optimizer": "sgd", "loss": "MSELoss"}}
+    (tmp_path / "job.json").write_text(json.dumps({**job, "model": {"layers": [{"type": "dense", "units": 10}]}}))
+    with cyxwiz("both", tmp_path / "data") as process:
+        command = [sys.executable, "-m", "cyxwiz", "--data-dir", str(process.data_dir), "--output", "json", "submit"]
+        command += [str(tmp_path / "job.json"), "--idempotency-key", "one"]
+        for way in ("--wait", "--p2p"):
+            done = subprocess.run([*command, way], capture_output=True, text=True, timeout=120, check=False)
+            assert done.returncode == 1, done.stderr
+            assert "Training diverged" in json.loads(done.stdout)["error"]["message"]
+    assert "no node has anything of it" in done.stderr
 
 
 async def assignment(stub: Any, bearer: Any, job_id: str) -> job_pb2.NodeAssignment:

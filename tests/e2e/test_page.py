@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cyxwiz.bus.local import LocalBus
+from cyxwiz.config import Database
+from cyxwiz.runtime.clock import SystemClock
+from cyxwiz.store.engine import open_store
+from tests.contract import make
 from tests.e2e.browser import SECONDS, browser, lose_answers, sign_in
 from tests.e2e.processes import DIGITS, LONG, cyxwiz, submit, until
 
@@ -186,6 +193,26 @@ def test_new_jobs_come_in_front_and_take_nothing_away(page: Any, tmp_path: Path)
         submit(http, DIGITS)
         page.get_by_text("62 of 62").wait_for(timeout=SECONDS)
         assert page.locator(".detail .mono").first.inner_text() == opened
+        assert errors == []
+
+
+def test_all_nodes_can_be_seen(page: Any, tmp_path: Path) -> None:
+    async def seed() -> None:
+        clock = SystemClock()
+        store = await open_store(Database(), tmp_path / "central", clock=clock, bus=LocalBus())
+        await store.write(lambda tx: [tx.add_node(make.node(f"rig-{number}")) for number in range(101)])
+        await store.aclose()
+
+    (tmp_path / "central").mkdir(mode=0o700)
+    with ThreadPoolExecutor(1) as thread:  # the browser's loop has this one
+        thread.submit(asyncio.run, seed()).result()
+    with cyxwiz("central", tmp_path / "central") as central:
+        errors = sign_in(page, central)
+        page.get_by_text("100 of 101").wait_for(timeout=SECONDS)
+        page.click("#more-nodes")
+        page.get_by_text("101 of 101").wait_for(timeout=SECONDS)
+        assert page.locator("#more-nodes").is_hidden()
+        assert page.locator("#node-rows tr").count() == 101
         assert errors == []
 
 

@@ -48,11 +48,14 @@ def finished(told: Told) -> Finished:
 SAME = ("dataset_uri", "model", "batch_size", "epochs", "hyperparameters")
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-async def test_two_members_compute_what_one_does(tmp_path: Path, strategy: str) -> None:
-    losses, end = alone(tmp_path / "alone", **JOB, hyperparameters=PARAMETERS)
+@pytest.mark.parametrize(
+    ("strategy", "further"), [("ddp", {}), ("fsdp", {}), ("ddp", {"class_weights": "9,1,1,1,1,1,1,1,1,0"})]
+)
+async def test_two_members_compute_what_one_does(tmp_path: Path, strategy: str, further: dict[str, str]) -> None:
+    parameters = {**PARAMETERS, **further}
+    losses, end = alone(tmp_path / "alone", **JOB, hyperparameters=parameters)
     async with running(tmp_path) as executor:
-        told = await train_together(executor, job(tmp_path, **JOB, hyperparameters=PARAMETERS), 2, strategy)
+        told = await train_together(executor, job(tmp_path, **JOB, hyperparameters=parameters), 2, strategy)
         both = finished(told)
         assert told.losses == pytest.approx(losses, rel=1e-4)
         for name in ("val_loss", "val_accuracy", "accuracy"):
@@ -107,6 +110,15 @@ async def test_a_gang_goes_on_from_a_checkpoint_with_another_number_of_members(
         assert len(told.losses) + len(losses) == 4
 
 
+async def test_an_order_is_heard_where_epochs_are_shorter_than_the_time_between_votes(tmp_path: Path) -> None:
+    work = job(tmp_path, batch_size=500, epochs=2000, checkpoint_every="none")
+    async with running(tmp_path) as executor:
+        told = await train_together(executor, work, 2, preempt_at=20)
+        assert all(isinstance(each, Preempted) for each in told.ends), told.ends
+        (saved,) = told.checkpoints
+        assert saved.epoch < 1000
+
+
 async def test_what_members_draw_by_chance_is_the_same_after_a_checkpoint(tmp_path: Path) -> None:
     chance = [{"type": "augmentation", "noise_std": 0.1}, {"type": "dropout", "rate": 0.4}]
     model = json.dumps({"layers": [*chance, {"type": "dense", "units": 10}]})
@@ -148,6 +160,13 @@ async def test_diloco_sends_a_hundredth_of_the_bytes(tmp_path: Path) -> None:
     assert ddp["bytes_sent"] == pytest.approx(ddp["bytes_sent_ddp_equivalent"], rel=0.1), "what is computed is measured"
     assert diloco["bytes_sent"] < ddp["bytes_sent"] / 100
     assert diloco["val_accuracy"] > ddp["val_accuracy"] - 0.015
+
+
+async def test_gradients_that_accumulate_are_exchanged_once_a_step(tmp_path: Path) -> None:
+    work = job(tmp_path, batch_size=32, epochs=5, hyperparameters={"accumulate": "4"})
+    async with running(tmp_path) as executor:
+        figures = finished(await train_together(executor, work, 2, "ddp")).final_metrics
+    assert figures["bytes_sent"] == pytest.approx(figures["bytes_sent_ddp_equivalent"], rel=0.15)
 
 
 async def test_a_member_whose_peer_dies_says_so(tmp_path: Path) -> None:

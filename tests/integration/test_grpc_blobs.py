@@ -30,15 +30,15 @@ class Uploader:
     """One user's calls."""
 
     def __init__(self, channel: grpc.aio.Channel, key: str) -> None:
-        self._stub = blobs_pb2_grpc.BlobServiceStub(channel)
-        self._metadata = (("authorization", f"Bearer {key}"),)
+        self.stub = blobs_pb2_grpc.BlobServiceStub(channel)
+        self.metadata = (("authorization", f"Bearer {key}"),)
 
     async def offset(self) -> int:
-        state = await self._stub.Stat(pb.BlobStatRequest(sha256=NAME), metadata=self._metadata)
+        state = await self.stub.Stat(pb.BlobStatRequest(sha256=NAME), metadata=self.metadata)
         return int(state.offset)
 
     async def begin(self, *parts: bytes, offset: int = 0) -> Any:
-        call = self._stub.Put(metadata=self._metadata)
+        call = self.stub.Put(metadata=self.metadata)
         header = pb.BlobPutHeader(sha256=NAME, size=len(DATA), offset=offset)
         await call.write(pb.BlobPutRequest(header=header))
         for part in parts:
@@ -74,3 +74,20 @@ async def test_a_silent_upload_ends_and_can_be_gone_on_with(server: Central, mon
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert await ann.offset() == 100
         assert (await ann.put(DATA[100:], offset=100)).complete
+
+
+@pytest.mark.parametrize("size", [0, len(DATA) - 1, len(DATA) + 1])
+async def test_what_is_stored_already_is_sent_as_announced(server: Central, size: int) -> None:
+    """Any size was taken, and told again as the blob's; and bytes without end."""
+    async with server.channel() as channel:
+        ann, bob = [Uploader(channel, (await server.user(name))[1]) for name in ("ann", "bob")]
+        assert (await ann.put(DATA)).size == len(DATA)
+        call = bob.stub.Put(metadata=bob.metadata)
+        await call.write(pb.BlobPutRequest(header=pb.BlobPutHeader(sha256=NAME, size=size)))
+        await call.write(pb.BlobPutRequest(data=DATA))
+        await call.done_writing()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert not (await bob.stub.Stat(pb.BlobStatRequest(sha256=NAME), metadata=bob.metadata)).complete
+        assert (await bob.put(DATA)).size == len(DATA)

@@ -341,6 +341,8 @@ LINK = {"kind": 0, "step": 1, "loss": 0.5, "weights": "", "link": "", "data": ""
         (FORGED.format("progressed", {**POINT, "epoch": 9, "epochs": 9}), "epoch 9", False),
         (FORGED.format("progressed", {**POINT, "batch": 2**32}), "batch is wrong", False),
         (FORGED.format("checkpointed", {**SAVED, "epoch": 0}), "epoch 0", False),
+        (FORGED.format("checkpointed", {**SAVED, "batch": 2**31}), "more batches or threads", False),
+        (FORGED.format("checkpointed", {**SAVED, "threads": 2**32 - 1}), "more batches or threads", False),
         (FORGED.format("checkpointed", {**SAVED, "link": "0" * 64}), "a link", False),
         (FORGED.format("linked", LINK), "a link", False),
         (FORGED.format("started", {"pid": 1}), "a second start", False),

@@ -165,6 +165,7 @@ async def test_the_classic_flow_in_open_mode(opened: Central) -> None:
         done = await status_of(stubs, job_id)
         assert done.status.status == common.STATUS_COMPLETED
         assert done.status.metrics["accuracy"] == 0.9
+        assert (done.status.progress, done.status.current_epoch) == (1.0, 4)
 
 
 async def _true(value: object) -> bool:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cyxwiz.compute.hardware.score import RESULT
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import new_id
 from cyxwiz.domain.job import Job
+from cyxwiz.domain.node import HELLO_CONTEXT
 from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.states import JobState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import CentralLink
 from cyxwiz.ports.executor import Failed, FirstStep, Logged, Progressed, Report, Run, Work
 from cyxwiz.services import gateway
+from cyxwiz.services.hardware import hardware_to
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.transports.grpc.link import GrpcLink
 from tests.central import DIGITS, LOCAL_TOKEN, Central, central
@@ -320,6 +325,16 @@ async def test_a_thief_of_an_id_is_refused(server: Central, link: Link, tmp_path
     assert caught.value.code is Code.FORBIDDEN
 
 
+async def test_nodes_on_copies_of_one_directory_learn_of_each_other(
+    server: Central, link: Link, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with node(tmp_path / "one", link(server)):
+        shutil.copytree(tmp_path / "one", tmp_path / "two")
+        async with node(tmp_path / "two", link(server)), asyncio.timeout(5):
+            while not any("on a copy of its data directory" in line for line in caplog.messages):
+                await asyncio.sleep(0.02)
+
+
 async def test_progress_without_the_lease_is_stale(server: Central, link: Link, tmp_path: Path) -> None:
     executor = ScriptedExecutor(gated=True)
     async with node(tmp_path / "holder", link(server), executor, name="holder"):
@@ -335,6 +350,34 @@ async def test_progress_without_the_lease_is_stale(server: Central, link: Link, 
         assert seen.progress == 0.0
         executor.step(3)
         await until(server, job, JobState.COMPLETED)
+
+
+async def test_a_node_is_told_nothing_of_a_lease_that_it_only_claims(
+    server: Central, link: Link, tmp_path: Path
+) -> None:
+    """How another's run ended, with what its job said: jobs' ids are told in many places, and tokens are counted."""
+    executor = ScriptedExecutor(fail=Failed("INVALID", "row 7: patient Doe"))
+    async with node(tmp_path / "holder", link(server), executor):
+        job = await until(server, await submit(server), JobState.FAILED)
+    assert job.token is not None
+    key, node_id = Ed25519PrivateKey.generate(), new_id()
+    _, join_token = await server.core.accounts.create_join_token(await admin(server), 1, None)
+    claimed = pb.Held(job_id=job.id, token=pb.Token(epoch=job.token.epoch, counter=job.token.counter))
+    async with contextlib.aclosing(link(server)) as dialled:
+        session = await dialled.open()
+        messages = session.receive()
+        hello = pb.Hello(protocol_min=1, protocol_max=1, node_id=node_id, name="snoop", join_token=join_token)
+        hello.public_key, hello.max_concurrent_jobs = key.public_key().public_bytes_raw(), 1
+        hello.hardware.CopyFrom(hardware_to(hardware()))
+        hello.held.append(claimed)
+        await session.send(pb.NodeMessage(hello=hello))
+        nonce = (await anext(messages)).challenge.nonce
+        proof = pb.Proof(signature=key.sign(HELLO_CONTEXT + nonce + node_id.encode()))
+        await session.send(pb.NodeMessage(proof=proof))
+        assert (await anext(messages)).WhichOneof("body") == "welcome"
+        told = await asyncio.wait_for(anext(messages), 5)
+        assert told.cancel.message == "another node has this job now"
+        await session.aclose()
 
 
 async def test_drained_node_takes_nothing_new(server: Central, link: Link, tmp_path: Path) -> None:

@@ -73,6 +73,19 @@ async def test_a_cancelled_job_has_cost_what_was_paid_of_it(house: House) -> Non
     assert (done.state, done.actual_cost_units) == (JobState.CANCELLED, 60)
 
 
+async def test_a_completed_job_has_cost_what_was_paid_of_it(house: House) -> None:
+    """A first node was paid for progress and lost: the cost of the run that ended it says less."""
+    job = await house.job()
+    await house.settle()
+    await progress(house, job, 60)
+    await house.complete(job, 20)
+    assert (await house.now(job)).actual_cost_units == 20
+    await house.settle()
+    (one,) = await house.of(job)
+    assert (one.state, one.paid_units, one.refunded_units) == (PaymentState.COMPLETED, 60, AMOUNT - 60)
+    assert (await house.now(job)).actual_cost_units == 60
+
+
 async def test_a_top_up_that_is_not_locked_pays_for_nothing(house: House) -> None:
     """The same money was promised to two jobs: the one that does not get it is set aside, not run on unpaid."""
     chain = await open_chain(None, house.clock)

@@ -165,6 +165,20 @@ async def test_a_wallet_without_money_is_told_so(house: Central, alice: httpx.As
     assert (await alice.post("/api/jobs", json=body)).status_code == 200, "the same quote is the same job"
 
 
+async def test_a_quote_that_has_paid_is_its_job_for_ever(
+    alice: httpx.AsyncClient, wallet: Keypair, clock: HandClock
+) -> None:
+    """Whose answer was lost asks again, however late; another job is another payment."""
+    given = pay_with(wallet, await quote(alice, wallet))
+    job = (await alice.post("/api/jobs", json=paying(given))).json()
+    clock.advance(3600)
+    again = await alice.post("/api/jobs", json=paying(given))
+    assert (again.status_code, again.json()["id"]) == (200, job["id"])
+    other = {**PRICED, "name": "another"}
+    said = refused(await alice.post("/api/jobs", json=paying(given, other)), "CONFLICT")["message"]
+    assert "This quote was used for something else" in said
+
+
 async def test_a_wallet_that_is_emptied_after_the_submit_fails_its_job(
     house: Central, alice: httpx.AsyncClient, wallet: Keypair, chain: Chain, clock: HandClock
 ) -> None:

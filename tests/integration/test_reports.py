@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,68 @@ async def test_a_blob_of_somebody_else_is_no_artefact(tmp_path: Path, kind: str)
         await house.jobs.may_read_blob(bob, sha256)
     await house.jobs.record_blob(sha256, 123, owner=None, sender=lease.node_id)
     assert await apply() == 1, "once it has sent those bytes itself, it may name them"
+    await house.aclose()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"progress": pb.Progress(epoch=2**32 - 1, epochs=2**32 - 1, progress=0.5)},
+        {"checkpoint": pb.Checkpoint(sha256="ab" * 32, size=123, epoch=1, batch=2**31)},
+        {"checkpoint": pb.Checkpoint(sha256="ab" * 32, size=123, epoch=1, threads=2**31)},
+    ],
+)
+async def test_no_count_is_taken_that_messages_and_databases_do_not_hold(
+    tmp_path: Path, body: dict[str, pb.Progress | pb.Checkpoint]
+) -> None:
+    """With such an epoch GetJobStatus and ListJobs of its owner, and of admins, were INTERNAL for ever."""
+    house = await central(tmp_path)
+    bob = await house.accounts.authenticate(house.bob)
+    job, _ = await house.jobs.submit(bob, parse_jobfile(JOB))
+    lease = await house.lease(job.id, await house.node())
+    await house.jobs.record_blob("ab" * 32, 123, owner=None, sender=lease.node_id)
+    report = pb.Report(job_id=job.id, token=token_to(lease.token), seq=1, **body)
+    with pytest.raises(CyxError) as caught:
+        await house.store.write(lambda tx: house.reporting.apply(tx, lease.node_id, "boot", [report]))
+    assert caught.value.code is Code.INVALID
+    await house.aclose()
+
+
+async def test_what_a_node_says_of_itself_is_cut(tmp_path: Path) -> None:
+    """Why it declines, leaves or failed: with a message's worth of it, those who follow nodes or jobs were cut off."""
+    house = await central(tmp_path)
+    bob = await house.accounts.authenticate(house.bob)
+    node_id, endless = await house.node(), "x" * (1 << 20)
+    job, _ = await house.jobs.submit(bob, parse_jobfile(JOB))
+    declined = await house.lease(job.id, node_id)
+    policy = house.reporting.policy
+    await house.store.write(lambda tx: leases.decline(tx, job_of(tx, job.id), declined, policy, endless))
+    failed = await house.lease(job.id, node_id)
+    await house.report(failed, pb.Failed(code=endless, message=endless))
+    await house.nodes.farewell(node_id, endless)
+
+    def said(tx: Tx) -> int:
+        told = [str(each.data) for each in tx.events(0, frozenset({"jobs", "nodes"}), 100)]
+        ends = [each.end_reason for each in tx.leases_of(job.id)]
+        return max(map(len, [*told, *ends, job_of(tx, job.id).error_code]))
+
+    assert await house.store.read(said) < 4000
+    await house.aclose()
+
+
+async def test_a_result_names_each_file_once(tmp_path: Path) -> None:
+    """A node delivered other weights than those that it told, had signed and had verified, under the same name."""
+    house = await central(tmp_path)
+    bob = await house.accounts.authenticate(house.bob)
+    job, _ = await house.jobs.submit(bob, parse_jobfile(JOB))
+    lease = await house.lease(job.id, await house.node())
+    report = pb.Report(job_id=job.id, token=token_to(lease.token), seq=1)
+    for sha256 in ("ab" * 32, "cd" * 32):
+        await house.jobs.record_blob(sha256, 9, owner=None, sender=lease.node_id)
+        report.finished.artefacts.add(name="model.safetensors", sha256=sha256, size=9)
+    with pytest.raises(CyxError, match="same name") as caught:
+        await house.store.write(lambda tx: house.reporting.apply(tx, lease.node_id, "boot", [report]))
+    assert caught.value.code is Code.INVALID
     await house.aclose()
 
 
@@ -162,6 +225,49 @@ async def test_a_checkpoint_that_nobody_can_go_on_from_is_let_go(tmp_path: Path)
     await house.aclose()
 
 
+SCRIPT = {**JOB, "model": {"script": "main.py", "files": {"main.py": "ab" * 32}}}
+GANG = {**JOB, "resources": {"nodes": 2}}
+
+
+@pytest.mark.parametrize(
+    ("document", "by_script", "again"), [(SCRIPT, False, True), (SCRIPT, True, False), (GANG, False, True)]
+)
+async def test_a_checkpoint_that_does_not_arrive_is_let_go(
+    tmp_path: Path, document: dict[str, object], by_script: bool, again: bool
+) -> None:
+    """Before a script's process could do anything, and whichever member of a gang says it first."""
+    house = await central(tmp_path)
+    bob = await house.accounts.authenticate(house.bob)
+    await house.jobs.record_blob("ab" * 32, 5, owner=bob.id)
+    job, _ = await house.jobs.submit(bob, parse_jobfile(document))
+    rigs = [await house.node(f"rig-{number}") for number in range(job.spec.resources.nodes)]
+
+    async def run() -> Sequence[Lease]:
+        def unit(tx: Tx) -> Sequence[Lease]:
+            found = tx.job(job.id)
+            assert found is not None
+            return leases.members(tx, leases.issue(tx, replace(found, not_before=None), *rigs))
+
+        return await house.store.write(unit)
+
+    async def apply(lease: Lease, *reports: pb.Report) -> None:
+        await house.store.write(lambda tx: house.reporting.apply(tx, lease.node_id, "boot", reports))
+
+    def failed(lease: Lease, seq: int, body: pb.Failed) -> pb.Report:
+        return pb.Report(job_id=job.id, token=token_to(lease.token), seq=seq, failed=body)
+
+    first = (await run())[0]
+    kept = await saved(house, job.id, first, 1, b"one", 1)
+    await apply(first, kept, failed(first, 2, pb.Failed(code="INTERNAL", message="a crash", retryable=True)))
+    last = (await run())[-1]
+    gone = pb.Failed(code="INTERNAL", message="recorded and not stored", by_script=by_script)
+    await apply(last, failed(last, 1, gone))
+    now = await house.jobs.get(bob, job.id)
+    assert now.state is (JobState.PENDING if again else JobState.FAILED)
+    assert (await house.store.read(lambda tx: tx.kept_checkpoints(job.id)) == []) is again
+    await house.aclose()
+
+
 async def test_a_node_is_not_paid_for_longer_than_it_had_the_job(tmp_path: Path) -> None:
     clock = HandClock()
     house = await central(tmp_path, clock=clock)
@@ -218,3 +324,9 @@ async def test_runs_that_give_themselves_back_at_once_wait_longer_each_time(tmp_
     assert await waits(60) == 0
     assert [await waits(1) for _ in range(2)] == [0, 1]
     await house.aclose()
+
+
+def job_of(tx: Tx, job_id: JobId) -> Job:
+    found = tx.job(job_id)
+    assert found is not None
+    return found

@@ -12,14 +12,16 @@ from typing import Any
 import grpc
 import pytest
 
+from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.ids import JobId
+from cyxwiz.domain.ids import JobId, ReservationId
 from cyxwiz.domain.states import JobState
 from cyxwiz.ext.v1 import link_pb2
 from cyxwiz.ports.store import JobQuery
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import execution_pb2 as pb
 from cyxwiz.protocol import job_pb2, reservation_pb2
+from cyxwiz.services.jobconfig import spec_of
 from tests.central import Central, central
 from tests.fakes import ScriptedExecutor
 from tests.integration.test_grpc_reservations import CONFIG, WALLET
@@ -120,6 +122,25 @@ async def test_the_first_job_may_come_over_p2p(server: Central, tmp_path: Path) 
         assert (await on.engine.send_job(config=config)).accepted, "again it is the same job"
         assert (await on.engine.stream().until("complete")).job_id == on.ident
         assert [job.id for job in await on.jobs()] == [on.ident]
+
+
+async def test_a_node_opens_no_blobs_of_its_client_by_its_own_word(server: Central, tmp_path: Path) -> None:
+    """A reserved node started jobs in its client's name on any blob whose hash it knew, and so could read it."""
+    (tmp_path / "data.csv").write_text("1,2,3\n0,4,5\n")
+    sha256, size = await server.blobs.add_file(tmp_path / "data.csv")
+    async with scene(server, tmp_path, job=False) as on:
+        reservation = await server.core.store.read(lambda tx: tx.reservation(ReservationId(on.ident)))
+        assert reservation is not None
+        await server.core.jobs.record_blob(sha256, size, owner=reservation.owner_id)
+        config = job_pb2.JobConfig(**{**CONFIG, "dataset_uri": f"blob://sha256/{sha256}"})
+        refused = await on.start(reservation_id=on.ident, job_config=config)
+        assert (refused.accepted, "no file of this reservation" in refused.message) == (False, True)
+        assert await on.jobs() == []
+        alice = Principal(reservation.owner_id, "alice", Role.USER)
+        spec = replace(spec_of(config), reservation_id=reservation.id)
+        job, _ = await server.core.jobs.submit(alice, spec)
+        await until(server, job, JobState.COMPLETED)
+        assert (await on.start(reservation_id=on.ident, job_config=config)).accepted, "its owner gave it to the node"
 
 
 async def test_engines_of_the_earlier_system_name_their_further_jobs(server: Central, tmp_path: Path) -> None:

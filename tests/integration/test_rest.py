@@ -215,7 +215,7 @@ async def test_lists_are_paged_and_filtered(alice: httpx.AsyncClient) -> None:
     assert (first["total"], first["page"], first["limit"], first["total_pages"]) == (5, 1, 2, 3)
     seen = [job["name"] for job in first["jobs"]]
     while first["next_cursor"]:
-        first = (await alice.get("/api/jobs", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+        first = (await alice.get(f"/api/jobs?limit=2&cursor={first['next_cursor']}")).json()  # as it is
         seen += [job["name"] for job in first["jobs"]]
     assert seen == names[::-1]
     assert (await alice.get("/api/jobs?name=job%203")).json()["total"] == 1

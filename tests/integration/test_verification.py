@@ -30,6 +30,7 @@ from cyxwiz.domain.verification import Validity
 from cyxwiz.ports.executor import Check, Checkpointed, Finished, Linked, Report, Work
 from cyxwiz.ports.store import JobQuery, Tx
 from cyxwiz.runtime.clock import SystemClock
+from cyxwiz.services import leases
 from cyxwiz.services.verification import CHECKER
 from tests.central import Central, central
 from tests.fakes import artefact, hardware
@@ -305,14 +306,31 @@ async def test_other_hardware_is_shown_the_claim_and_measures_it(server: Central
     assert executor.runs[0].work.check.claim is not None
 
 
-async def test_a_job_that_is_cancelled_ends_its_checks(server: Central, tmp_path: Path) -> None:
+async def test_a_job_whose_result_is_verified_can_neither_be_paused_nor_cancelled(
+    server: Central, tmp_path: Path
+) -> None:
+    """Its node has done the work: what was locked would go back to who may have the result by P2P."""
     async with nodes(server, tmp_path, InlineExecutor()):
         job = await submit(server, verify=SPOT)
         await verifying(server, job)
-        with pytest.raises(CyxError) as paused:
-            await server.core.jobs.pause(await admin(server), job.id)
-        assert paused.value.code is Code.CONFLICT
-        await server.core.jobs.cancel(await admin(server), job.id)
+        for command in (server.core.jobs.pause, server.core.jobs.cancel):
+            with pytest.raises(CyxError, match="is being verified") as refused:
+                await command(await admin(server), job.id)
+            assert refused.value.code is Code.CONFLICT
+
+
+async def test_a_job_that_is_ended_for_its_node_ends_its_checks(server: Central, tmp_path: Path) -> None:
+    """As with the reservation that it has its node by."""
+    async with nodes(server, tmp_path, InlineExecutor()):
+        job = await submit(server, verify=SPOT)
+        await verifying(server, job)
+
+        def end(tx: Tx) -> None:
+            found = tx.job(job.id)
+            assert found is not None
+            leases.cancel(tx, found, "central", "its reservation ended")
+
+        await server.core.store.write(end)
         async with asyncio.timeout(10):
             while await server.core.store.read(lambda tx: tx.open_verifications()):
                 await asyncio.sleep(0.05)

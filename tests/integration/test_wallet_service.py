@@ -182,7 +182,15 @@ async def test_the_platforms_money_is_shown_to_admins_as_it_is(tmp_path: Path) -
         assert (await read("transactions?limit=1&offset=1"))["page"] == 2
         over = await read("escrows?status=completed")
         assert (over["escrows"], over["total"]) == ([], 0), "what has ended is no escrow any more"
-        held = await read("escrows")
+        assert (await read("transactions?limit=1&page=2"))["transactions"] == (await read("transactions"))[
+            "transactions"
+        ][1:]
+        for path in ("transactions", "escrows"):
+            both = await admin.get(f"/api/v1/blockchain/{path}?page=1&offset=0")
+            assert refused(both, "INVALID")["details"]["field"] == "offset"
+        held = await read("escrows?limit=1&page=1")
+        assert [held[name] for name in ("total", "page", "limit", "total_pages")] == [1, 1, 1, 1]
+        assert (await read("escrows?limit=1&page=2"))["escrows"] == []
         assert [each["job_id"] for each in held["escrows"]] == [second["id"]]
         assert held["total_locked_lamports"] == second["estimated_cost_units"]
         stats = await read("stats")

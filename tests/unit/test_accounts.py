@@ -7,7 +7,7 @@ from typing import Any
 import jwt
 import pytest
 
-from cyxwiz.domain.account import Principal, Role
+from cyxwiz.domain.account import Principal, Role, User
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId, UserId, new_id
 from cyxwiz.services.accounts import CACHE_SECONDS, OPEN_USER, digest
@@ -302,6 +302,17 @@ async def test_a_user_is_named_once_and_plainly(world: World) -> None:
     for password in ("short", "p" * 1025):
         assert "password" in await refusal(world.user("bob", password=password), Code.INVALID)
     assert "no user" in await refusal(world.user("bob", Role.NODE), Code.INVALID)
+
+
+async def test_nobody_can_be_named_as_somebodys_id(world: World) -> None:
+    """Who is granted money or disabled by id: it went to the user of that name."""
+    ada, root = await world.user(), await world.actor("root", Role.ADMIN)
+    for name in (ada.id, ada.id.upper(), ada.id.replace("-", ""), new_id()):
+        assert "looks like an id" in await refusal(world.user(name), Code.INVALID)
+    older = User(UserId(new_id()), ada.id, Role.USER, START)  # from when such names were taken
+    await world.store.write(lambda tx: tx.add_user(older))
+    assert (await world.accounts.disable_user(root, ada.id)).id == ada.id
+    assert (await world.accounts.disable_user(root, older.id)).id == older.id
 
 
 async def test_nobody_locks_themself_out(world: World) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from cyxwiz.config import (
     MASK,
@@ -85,6 +86,33 @@ def test_a_price_that_is_none_is_refused_by_its_name(tmp_path: Path, text: str, 
     assert said in refusal(file=write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("server", "max_connections", "true", "True: Input should be a valid integer"),
+        ("server", "max_connections", "'5'", "'5': Input should be a valid integer"),
+        ("server", "max_connections", "5.0", "5.0: Input should be a valid integer"),
+        ("server", "stop_grace_seconds", "'5'", "'5': Input should be a valid number"),
+        ("auth", "allow_signup", "1", "1: Input should be a valid boolean"),
+        ("node.pricing", "free_tier", "'yes'", "'yes': Input should be a valid boolean"),
+        ("node", "data_roots", "[5]", "[5]: Input should be a valid string"),
+    ],
+)
+def test_a_file_says_of_what_type_a_value_is(section: str, key: str, value: str, said: str, tmp_path: Path) -> None:
+    file = write(tmp_path, f"[{section}]\n{key} = {value}\n[tls]\ncert_file = '/c'\n")
+    flags = ["tls.key_file=/k"]  # what goes together may stand in two places
+    assert refusal(file=file, flags=flags) == f"{section}.{key} = {said} (from {file})"
+
+
+def test_values_of_a_file_may_stand_as_toml_has_them(tmp_path: Path) -> None:
+    text = (
+        "[server]\nstop_grace_seconds = 5\n[tls]\nca_file = '/a'\n[node]\ndata_roots = ['/d']\ndevices = 'cpu, cuda'\n"
+    )
+    config = load(file=write(tmp_path, text), environ={"CYXWIZ_SERVER__MAX_CONNECTIONS": "7"}).config
+    assert (config.server.stop_grace_seconds, config.server.max_connections) == (5.0, 7)
+    assert (config.tls.ca_file, config.node.data_roots, config.node.devices) == (Path("/a"), ("/d",), ("cpu", "cuda"))
+
+
 def test_what_the_program_itself_sets_wins_over_all() -> None:
     loaded = load(environ={}, flags=["server.rest_address=127.0.0.1:1"], overrides={"server.rest_address": "[::1]:0"})
     assert loaded.config.server.rest_address == "[::1]:0"
@@ -109,6 +137,18 @@ def test_variables_that_are_no_settings_are_left_alone(monkeypatch: pytest.Monke
 def test_an_unknown_key_is_refused_by_name(flag: str) -> None:
     key = flag.partition("=")[0]
     assert refusal(flags=[flag]).startswith(f"{key}: unknown setting (from flag --set)")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("server.rest_adress", "did you mean rest_address?"),
+        ("sever.rest_address", "did you mean server.rest_address?"),
+        ("node.labels", "`cyxwiz config show` lists them all"),
+    ],
+)
+def test_an_unknown_key_that_is_nearly_one_says_which(key: str, said: str) -> None:
+    assert refusal(flags=[f"{key}=1"]) == f"{key}: unknown setting (from flag --set); {said}"
 
 
 def test_an_unknown_key_of_each_layer_says_where_it_came_from(tmp_path: Path) -> None:
@@ -204,6 +244,55 @@ def test_what_is_meant_is_no_mistake(flags: list[str]) -> None:
     check_role(load(environ={}, flags=flags), "both", Path("/data"), allow_unsafe=True)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("payer_keypair_path", "/nonexistent/id.json", "No such file or directory"),
+        ("solana_rpc_url", "devnet", "must be the http or https address of a Solana cluster"),
+        ("token_mint", "rubbish", "must be an address, 32 bytes in base58"),
+        ("program_id", "So111111111111111111111111111111111111111123", "must be an address, 32 bytes in base58"),
+        ("staking_program_id", "", "must be an address, 32 bytes in base58"),
+        ("arbiter", "0OIl", "must be an address, 32 bytes in base58"),
+    ],
+)
+def test_what_must_be_known_of_a_cluster_is_looked_at_with_the_settings(key: str, value: str, said: str) -> None:
+    mint = "So11111111111111111111111111111111111111112"
+    good = ["blockchain.payer_keypair_path=/dev/null", f"blockchain.token_mint={mint}"]
+    local, wrong = [*good, "blockchain.network=localnet"], f"blockchain.{key}={value}"
+    for flags in (local, [*good, f"blockchain.program_id={mint}"]):
+        check_role(load(environ={}, flags=["ledger.backend=solana", *flags]), "central", Path("/data"))
+        refused = load(environ={}, flags=["ledger.backend=solana", *flags, wrong])
+        with pytest.raises(ConfigError) as caught:
+            check_role(refused, "central", Path("/data"))
+        assert str(caught.value) == f"blockchain.{key} = {value!r}: {said} (from flag --set)"
+        check_role(refused, "node", Path("/data"))
+        check_role(load(environ={}, flags=[*flags, wrong]), "central", Path("/data"))  # another ledger
+    with pytest.raises(ConfigError, match=r"blockchain.program_id = None: must be an address.*from default"):
+        check_role(load(environ={}, flags=["ledger.backend=solana", *good]), "central", Path("/data"))
+
+
+def test_what_is_no_certificate_or_not_with_its_key_is_named(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca")
+    for name in ("one", "two"):
+        made = authority.issue_cert("localhost")
+        made.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        for part in made.cert_chain_pems:
+            part.write_to_path(tmp_path / f"{name}.crt", append=True)
+    (tmp_path / "text").write_text("no PEM")
+
+    def check(**files: str) -> None:
+        flags = [f"tls.{key}={tmp_path / name}" for key, name in files.items()]
+        check_role(load(environ={}, flags=flags), "both", Path("/data"))
+
+    check(cert_file="one.crt", key_file="one.key", ca_file="ca")
+    for cert, key in (("one.crt", "two.key"), ("one.key", "one.crt"), ("text", "one.key"), ("one.crt", "text")):
+        with pytest.raises(ConfigError, match=f"^tls.cert_file = .*{cert}': it and tls.key_file must be .*flag --set"):
+            check(cert_file=cert, key_file=key, ca_file="ca")
+    with pytest.raises(ConfigError, match=r"^tls.ca_file = .*: must hold certificates in PEM \(from flag --set\)$"):
+        check(ca_file="one.key")
+
+
 def test_a_node_beats_as_often_as_documented_by_default() -> None:
     assert shown(load(environ={}))["node.heartbeat_interval_ms"] == (10000, "default")
 
@@ -214,7 +303,16 @@ def test_a_scheduler_without_any_weight_is_refused() -> None:
 
 
 def test_a_certificate_without_its_key_is_refused() -> None:
-    assert "set both or none" in refusal(flags=["tls.key_file=/x"])
+    assert "set both or none (tls.key_file from flag --set)" in refusal(flags=["tls.key_file=/x"])
+
+
+def test_what_does_not_go_together_says_where_it_came_from() -> None:
+    said = refusal(flags=["database.min_connections=21"], environ={"CYXWIZ_DATABASE__EVENT_RETENTION_HOURS": "2"})
+    assert said.endswith("21 is above max_connections = 20 (database.min_connections from flag --set)")
+    weights = [name for name in settings_of(sections()["scheduler"]) if name.startswith("weight_")]
+    said = refusal(flags=[f"scheduler.{name}=0" for name in weights])
+    assert "above 0 (" in said
+    assert all(f"scheduler.{name} from flag --set" in said for name in weights)
 
 
 @pytest.mark.parametrize("key", sorted(key for key in SECRETS if key.startswith("auth.")))
@@ -230,9 +328,10 @@ def test_a_secret_that_can_be_guessed_is_refused(key: str, tmp_path: Path) -> No
         ("postgresql://ann:hunter2@db/x", "postgresql://ann:********@db/x"),
         ("postgresql://ann:hunter2@/b:@db/x", "postgresql://ann:********@db/x"),
         ("postgresql://db/x?user=ann&password=hunter2&b=c", "postgresql://db/x?user=ann&password=********&b=c"),
+        ("postgresql://db/x?api-key=hunter2&b=c", "postgresql://db/x?api-key=********&b=c"),
     ],
 )
-@pytest.mark.parametrize("key", ["database.url", "redis.url"])
+@pytest.mark.parametrize("key", ["database.url", "redis.url", "blockchain.solana_rpc_url"])
 def test_a_password_in_a_url_is_never_shown(key: str, url: str, there: str, tmp_path: Path) -> None:
     loaded = load(environ={}, flags=[f"{key}={url}"])
     assert shown(loaded)[key][0] == there
@@ -244,6 +343,14 @@ def test_a_password_in_a_url_is_never_shown(key: str, url: str, there: str, tmp_
     assert unread.startswith(f"database.url = {MASK}: must be sqlite")
     wrong = refusal(file=write(tmp_path, f'[server]\ngrpc_address = "{url}"\n'))
     assert "hunter2" not in wrong
+
+
+@pytest.mark.parametrize("name", ["api-key", "apiKey", "access_token", "token", "key"])
+def test_nor_is_the_access_key_of_a_cluster(name: str) -> None:
+    loaded = load(environ={}, flags=[f"blockchain.solana_rpc_url=https://rpc.example/?{name}=hunter2&x=1"])
+    assert shown(loaded)["blockchain.solana_rpc_url"][0] == f"https://rpc.example/?{name}=********&x=1"
+    (warning,) = loaded.warnings
+    assert "CYXWIZ_BLOCKCHAIN__SOLANA_RPC_URL" in warning
 
 
 def test_a_flag_without_a_value_is_refused() -> None:
@@ -279,6 +386,28 @@ def test_a_secret_is_never_shown(key: str) -> None:
     assert "hunter2" not in "".join(loaded.warnings)
     assert loaded.warnings == (f"--set {key}: other users of this machine can read it; use {key}_file",)
     assert shown(load(environ={}))[key] == (None, "default")
+
+
+@pytest.mark.parametrize("key", sorted(SECRETS))
+def test_of_a_secret_and_its_file_the_later_layer_wins(key: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of the file " * 3)
+    section, _, name = key.partition(".")
+    inline, by_file = (f"CYXWIZ_{key.upper().replace('.', '__')}{end}" for end in ("", "_FILE"))
+
+    def found(text: str, environ: dict[str, str], *flags: str) -> str:
+        loaded = load(file=write(tmp_path, f"[{section}]\n{text}\n"), environ=environ, flags=flags)
+        return str(getattr(getattr(loaded.config, section), name))
+
+    named = f'{name}_file = "{tmp_path / "secret"}"'
+    assert found(named, {inline: "of the environment"}) == "of the environment"
+    assert found(named, {inline: "of the environment"}, f"{key}=of the flag, at last") == "of the flag, at last"
+    assert found("", {by_file: str(tmp_path / "secret")}, f"{key}=of the flag, at last") == "of the flag, at last"
+    for text, environ in (
+        (f"{name} = 'of the settings file'\n{named}", {}),
+        (f"{name} = 'of the settings file'", {by_file: str(tmp_path / "secret")}),
+        ("", {inline: "of the environment", by_file: str(tmp_path / "secret")}),
+    ):
+        assert found(text, environ).startswith("of the file")
 
 
 @pytest.mark.parametrize("key", sorted(SECRETS))

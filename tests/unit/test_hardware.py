@@ -54,6 +54,8 @@ def test_what_no_machine_has_is_refused(changes: dict[str, Any]) -> None:
     "changes",
     [
         *({field: "x" * 257} for field in ("region", "host", "wallet_address", "version", "boot_id")),
+        *({field: "x\0"} for field in ("region", "host", "version")),
+        {"name": "x\0"},
         *({field: ("x",) * 65} for field in ("services", "supported_formats", "runtimes")),
         {"services": ("x" * 257,)},
         {"max_concurrent_jobs": 1025},
@@ -63,7 +65,7 @@ def test_what_no_machine_has_is_refused(changes: dict[str, Any]) -> None:
 )
 def test_a_registration_is_bounded(changes: dict[str, Any]) -> None:
     with pytest.raises(CyxError) as caught:
-        check_registration(Registration("rig", hardware(), **changes))
+        check_registration(replace(Registration("rig", hardware()), **changes))
     assert caught.value.code is Code.INVALID
     assert next(iter(changes)) in caught.value.message
 

@@ -35,6 +35,19 @@ def refusal(data: object) -> CyxError:
     return caught.value
 
 
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        ({"dataset_uri": "builtin:iris"}, "dataset_uri: unknown field; did you mean dataset?"),
+        ({"resources": {"max_durations": "1h"}}, "resources.max_durations: unknown field; did you mean max_duration?"),
+        ({"payment": {"maxprice": "1"}}, "payment.maxprice: unknown field; did you mean max_price?"),
+        ({"colour": "red"}, "colour: unknown field"),
+    ],
+)
+def test_a_field_that_is_nearly_one_says_which(mistake: dict[str, Any], said: str) -> None:
+    assert refusal(merged(**mistake)).message == said
+
+
 @pytest.mark.parametrize(("stated", "counts"), [({}, 100), ({"batch_size": 7}, 7)])
 def test_the_models_own_batch_size_counts_where_the_job_states_none(stated: dict[str, int], counts: int) -> None:
     model = {"layers": [{"type": "data_loader", "batch_size": 100}, {"type": "dense", "units": 10}]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -137,3 +138,13 @@ def test_no_statement_is_signed_that_central_would_not_take() -> None:
     with pytest.raises(CyxError, match="pack files into one") as caught:
         signed(1000)
     assert caught.value.code is Code.INVALID
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "./a"), ("b/../a",), ("/a",), ("",), (".",), ("a//b",), ("a\0",)])
+def test_no_result_is_signed_whose_names_mislead(names: Sequence[str]) -> None:
+    """Of two files by one name the second was saved over the first, which alone is told, signed for and verified."""
+    signer = Signer(Identity(NodeId("node"), Ed25519PrivateKey.generate()), pb.Assign(job_id="job"))
+    with pytest.raises(CyxError, match="artefacts: ") as caught:
+        signer.sign(pb.Finished(artefacts=[pb.Artefact(name=name, sha256=WEIGHTS) for name in names]), {})
+    assert caught.value.code is Code.INVALID
+    signer.sign(pb.Finished(artefacts=[pb.Artefact(name=name) for name in ("a", "b/a", "..a", "a \\ b")]), {})

@@ -101,8 +101,8 @@ def _known(uri: str, names: Sequence[str], wanted: Columns, notes: list[Logged])
         return tuple(places[name] for name in wanted.features) or None
     if len(lacking) < len(wanted.features):
         raise invalid(
-            f"The dataset {uri} has no column {lacking[0]!r}, which the model learned from; name its columns in the "
-            "model's order with ?features=.",
+            f"The dataset {uri} has no column {lacking[0]!r}, which the model learned from or the first of its files "
+            "has; name its columns in that order with ?features=.",
             uri=uri,
             column=lacking[0],
         )

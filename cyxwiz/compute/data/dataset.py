@@ -90,7 +90,7 @@ def check_size(uri: str, size: int, what: str = "bytes") -> None:
 
 
 def joined(parts: Sequence[Raw], uri: str) -> Raw:
-    """The parts one after the other; INVALID if their shapes differ."""
+    """The parts one after the other; INVALID if their shapes, or the names of their columns, differ."""
     import numpy as np
 
     if len(parts) == 1:
@@ -99,6 +99,10 @@ def joined(parts: Sequence[Raw], uri: str) -> Raw:
     kinds = {part.labels.dtype == object for part in parts}
     if len(shapes) > 1 or len(kinds) > 1:
         raise invalid(f"The dataset {uri} has files whose columns differ: {sorted(map(str, shapes))[:3]}.", uri=uri)
+    names = {(*part.columns.features, part.columns.label) for part in parts if part.columns.features}
+    if len(names) > 1:
+        shown = "; ".join(sorted(", ".join(each)[:200] for each in names)[:2])
+        raise invalid(f"The dataset {uri} has files whose columns have other names: {shown}.", uri=uri)
     check_size(uri, sum(part.features.size for part in parts), "values")
     features = np.concatenate([part.features for part in parts])
     return replace(parts[0], features=features, labels=np.concatenate([part.labels for part in parts]), fields={})
@@ -197,7 +201,7 @@ def _words(uri: str, labels: Array) -> tuple[Array, tuple[str, ...]]:
     if "" in distinct:
         row = words.index("")
         raise invalid(f"The dataset {uri} has no label in sample {row} (from 0); fill or drop it.", uri=uri, sample=row)
-    if all(word.lstrip("+-").isdecimal() and len(word) < 19 for word in distinct):
+    if all(word[word[0] in "+-" :].isdecimal() and len(word) < 19 for word in distinct):
         return np.array([int(word) for word in words], dtype=np.int64), ()
     if all(is_number(word) for word in distinct):
         return np.array([float(word) for word in words]), ()

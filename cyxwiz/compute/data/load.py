@@ -129,7 +129,10 @@ def _shards(uri: str, folder: Path, kind: str, options: Mapping[str, str], wante
     if not files:
         raise CyxError(Code.NOT_FOUND, f"The dataset {uri} has no file of the format {kind}.", {"uri": uri})
     inner = {key: value for key, value in options.items() if key != "split"}
-    return joined([_file(uri, path, kind, inner, wanted) for path in files], uri)
+    first = _file(uri, files[0], kind, inner, wanted)
+    if first.columns.features:  # the others have the same columns, maybe in another order
+        wanted = replace(wanted, features=first.columns.features, label=first.columns.label)
+    return joined([first, *(_file(uri, path, kind, inner, wanted) for path in files[1:])], uri)
 
 
 def _csv(uri: str, path: Path, options: Mapping[str, str], wanted: Columns) -> Raw:

@@ -98,7 +98,7 @@ class Periodic(Team):
         )  # fmt: skip
         return model
 
-    def weigh(self, loss: Tensor, mine: int, all_of_them: int) -> Tensor:
+    def weigh(self, loss: Tensor, mine: float, all_of_them: float) -> Tensor:
         return loss if mine else loss * 0.0
 
     def stepped(self, step: int) -> None:

@@ -44,12 +44,13 @@ class Alone:
     def draw(self, seed: int, epoch: int, batch: int, augment: torch.Generator) -> None:
         """Before each batch: what chance it computes with, in the model and in `augment`."""
 
-    def weigh(self, loss: Tensor, mine: int, all_of_them: int) -> Tensor:
-        """The mean loss of its rows so that the mean over the members is the mean of the batch."""
+    def weigh(self, loss: Tensor, mine: float, all_of_them: float) -> Tensor:
+        """The mean loss of its rows so that the mean over the members is the mean of the batch; `mine` is what its rows
+        weigh in it, `all_of_them` what the batch does."""
         return loss
 
     def gathering(self, stepping: bool) -> AbstractContextManager[Any]:
-        """Around a backward pass; gradients are exchanged only if a step follows."""
+        """Around a forward and backward pass; gradients are exchanged only if a step follows."""
         return _NOTHING
 
     def stepped(self, step: int) -> None:
@@ -115,19 +116,21 @@ class Team(Alone):
             torch.cuda.manual_seed(int.from_bytes(digest[:8], "big"))
         augment.manual_seed(int.from_bytes(digest[8:], "big"))
 
-    def weigh(self, loss: Tensor, mine: int, all_of_them: int) -> Tensor:
-        return loss * (mine * self.world / all_of_them)
+    def weigh(self, loss: Tensor, mine: float, all_of_them: float) -> Tensor:
+        return loss * (mine * self.world / (all_of_them or 1.0))
 
     def stepped(self, step: int) -> None:
         self._steps += 1
 
     def agree(self, given: bool, due: bool, *, now: bool = False) -> bool:
-        """Asked after each optimizer step, it votes only every so many of them; the first member says how many."""
+        """Asked after each optimizer step, it votes only every so many of them; the first member says how many. A vote
+        of `now` puts the next one off by nothing: where epochs are short, no order would ever be heard."""
         if not now and self._steps < self._vote_at:
             return False
-        ahead = self._ahead() if self.leads else 0
+        ahead = self._ahead() if self.leads and not now else 0
         stop, save, ahead = self._most([float(given), float(due and self.leads), float(ahead)])
-        self._vote_at = self._steps + max(1, int(ahead))
+        if not now:
+            self._vote_at = self._steps + max(1, int(ahead))
         self.stops = stop > 0
         return self.stops or save > 0
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cyxwiz.compute.child_protocol import Frame, ProtocolError
@@ -61,6 +61,7 @@ class KernelPool:
         self._endings: set[asyncio.Task[None]] = set()
         self._waiting: Counter[str] = Counter()
         self._closed = False
+        self.why_closed: Callable[[], str] = str  # by its owner's limits; empty while the node may work
 
     async def run(self, caller: str, operations: Sequence[Operation]) -> Computed:
         needs = self._check(operations)
@@ -134,6 +135,8 @@ class KernelPool:
     def _be_open(self) -> None:
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "This node is stopping and computes nothing.")
+        if reason := self.why_closed():
+            raise CyxError(Code.UNAVAILABLE, f"This node is closed: {reason}.")
 
     async def _worker(self, caller: str, needs: Needs) -> _Worker:
         """The caller's own idle child, or a new one where another's idle child makes room. Takes a held place."""

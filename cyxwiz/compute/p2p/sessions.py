@@ -16,6 +16,7 @@ from cyxwiz.ports.execution import Headers
 from cyxwiz.services.p2p_tokens import Claims, bearer, check, refused
 
 MAX_SESSIONS = 10_000
+OWNER_SESSIONS = 256  # of one owner: the oldest go first, so that none shuts others out
 
 
 @dataclass(slots=True)
@@ -52,11 +53,19 @@ class Sessions:
         if len(self._sessions) >= MAX_SESSIONS:
             raise CyxError(Code.EXHAUSTED, "Too many sessions are open on this node; try again later")
         session = Session(claims, token, {claims.job_id, job_id})
-        self._sessions[_digest(token)] = session
+        self._keep(_digest(token), session)
         other = authorization.partition(" ")[2].strip()
         if other and other != token:
-            self._sessions[_digest(f"{job_id} {other}")] = session
+            self._keep(_digest(f"{job_id} {other}"), session)
         return session
+
+    def _keep(self, credential: str, session: Session) -> None:
+        self._sessions.pop(credential, None)
+        owner = session.claims.owner_id
+        theirs = [key for key, each in self._sessions.items() if each.claims.owner_id == owner]
+        for oldest in theirs[: max(0, len(theirs) + 1 - OWNER_SESSIONS)]:
+            del self._sessions[oldest]
+        self._sessions[credential] = session
 
     def admit(self, headers: Headers, job_id: str, *, connected: bool = False) -> Session:
         """The session of a call about a job. A valid token is enough, unless the call must come after ConnectToNode.

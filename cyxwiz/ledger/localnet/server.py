@@ -14,17 +14,18 @@ from typing import Any
 
 import uvicorn
 
-from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.errors import CyxError
 from cyxwiz.ledger.localnet.chain import Chain
 from cyxwiz.ledger.localnet.jsonrpc import Dispatcher
 from cyxwiz.ledger.localnet.methods import Methods
 from cyxwiz.ledger.localnet.subscriptions import Peer, TooSlow
 from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.runtime.listening import BACKLOG, listen, shown
 from cyxwiz.runtime.tasks import Tasks, spawn
 
 MAX_BODY_BYTES = 1 << 20
 MAX_CONNECTIONS = 4000
-BACKLOG = 512
+ADVICE = "Choose another --port; 0 takes free ones"
 CLOSE_SECONDS = 1.0
 TRIES = 20  # of finding two free ports in a row
 _CORS = (
@@ -196,39 +197,18 @@ class LocalnetServer(Service):
 
     @property
     def url(self) -> str:
-        return f"http://{self._shown}:{self.port}"
+        return f"http://{shown(self._host)}:{self.port}"
 
     @property
     def websocket_url(self) -> str:
-        return f"ws://{self._shown}:{self.websocket_port}"
-
-    @property
-    def _shown(self) -> str:
-        return f"[{self._host}]" if ":" in self._host else self._host
-
-    def _bind(self, port: int) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((self._host, port))
-            listener.listen(BACKLOG)
-            listener.setblocking(False)
-        except (OSError, OverflowError) as error:
-            listener.close()
-            why = getattr(error, "strerror", None) or str(error)
-            raise CyxError(
-                Code.UNAVAILABLE,
-                f"Can't listen on {self._shown}:{port}: {why}. Choose another --port; 0 takes free ones",
-            ) from None
-        return listener
+        return f"ws://{shown(self._host)}:{self.websocket_port}"
 
     def _bind_both(self) -> list[socket.socket]:
         for tries_left in reversed(range(TRIES)):
-            first = self._bind(self.port)
+            first = listen(self._host, self.port, ADVICE)
             found = int(first.getsockname()[1])
             try:
-                second = self._bind(found + 1)
+                second = listen(self._host, found + 1, ADVICE)
             except CyxError:
                 first.close()
                 if self.port or not tries_left:

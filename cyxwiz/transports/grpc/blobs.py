@@ -70,7 +70,7 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
         elif header.offset:
             raise conflict(f"Blob {header.sha256} was stored by somebody else meanwhile: send it from its beginning")
         else:
-            await _check_possession(header.sha256, _data(requests))
+            await _check_possession(header, _data(requests))
         owner = None if actor.node_id else actor.id
         await self._jobs.record_blob(header.sha256, header.size, owner=owner, sender=actor.node_id)
         return _whole(header.sha256, header.size)
@@ -113,10 +113,15 @@ async def _data(requests: AsyncIterator[pb.BlobPutRequest]) -> AsyncIterator[byt
         yield message.data
 
 
-async def _check_possession(sha256: str, data: AsyncIterator[bytes]) -> None:
-    """The content is stored already: whoever wants to own it too must send it whole."""
-    hashed = hashlib.sha256()
+async def _check_possession(header: pb.BlobPutHeader, data: AsyncIterator[bytes]) -> None:
+    """The content is stored already: whoever wants to own it too must send it whole, and no more than that."""
+    hashed, size = hashlib.sha256(), 0
     async for part in data:
         hashed.update(part)
-    if hashed.hexdigest() != sha256:
-        raise invalid(f"The bytes sent are not the content {sha256}", field="sha256")
+        size += len(part)
+        if size > header.size:
+            break
+    if size != header.size:
+        raise invalid(f"The upload was announced with {header.size} bytes, and {size} came", size=header.size)
+    if hashed.hexdigest() != header.sha256:
+        raise invalid(f"The bytes sent are not the content {header.sha256}", field="sha256")

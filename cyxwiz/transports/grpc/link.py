@@ -116,7 +116,8 @@ class GrpcLink:
             raise error_of(error) from None
         if hashed.hexdigest() != sha256:
             path.unlink()
-            raise CyxError(Code.UNAVAILABLE, f"Blob {sha256} arrived damaged", retryable=True)
+            # The way has checksums of its own: another try would bring the same.
+            raise CyxError(Code.INTERNAL, f"Blob {sha256} is damaged where it is stored")
 
     async def aclose(self) -> None:
         for channel in (self._control, self._bulk):

@@ -7,7 +7,8 @@ import {forget, offerToSubmit} from "./submit.js";
 import {ago, amount, figure, percent, size, span} from "./words.js";
 
 const PAGE = 50; // jobs that "Show more" adds
-const MOST = 100; // jobs of one answer
+const MOST = 100; // jobs or nodes of one answer
+const ANSWERS = 20; // of nodes that are shown of one job
 const ENDED = new Set(["completed", "failed", "cancelled"]);
 const MAX_POINTS = 2000;
 const MAX_LINES = 200;
@@ -16,6 +17,7 @@ let jobs = new Map(); // id -> job, in the order of the list
 let nodes = new Map();
 let wanted = PAGE; // jobs that the list is to show
 let total = 0;
+let nodePages = 1; // of nodes that the list is to show
 let stats = null;
 let balance = null; // CYXWIZ, as text
 let expanded = null; // {id, points, lines, nextPoint, nextLine, result, explain}
@@ -286,7 +288,8 @@ function verdicts() {
   const explain = expanded.explain;
   if (!explain) return el("div", {hidden: true});
   const answers = explain.nodes.length
-    ? el("dl", {class: "facts"}, explain.nodes.slice(0, 20).map((node) => [el("dt", {}, node.name), el("dd", {}, node.feasible ? "could take it" : node.reason)]))
+    ? el("dl", {class: "facts"}, explain.nodes.slice(0, ANSWERS).map((node) => [el("dt", {}, node.name), el("dd", {}, node.feasible ? "could take it" : node.reason)]),
+        explain.nodes.length > ANSWERS && [el("dt", {}, "…"), el("dd", {}, `and ${explain.nodes.length - ANSWERS} more`)])
     : el("p", {class: "dim"}, "No node has joined. Make a token with ", el("code", {}, "cyxwiz node token create"), ".");
   const ahead = explain.jobs_ahead === 1 ? "1 job" : `${explain.jobs_ahead} jobs`;
   return el("div", {class: "pane full"}, el("h3", {}, `What the nodes say · ${ahead} ahead`), answers);
@@ -328,11 +331,15 @@ function nodeRow(node) {
 }
 
 async function loadNodes() {
-  const answer = await api("GET", "/api/nodes?limit=100");
-  nodes = new Map(answer.nodes.map((node) => [node.id, node]));
-  arrange($("node-rows"), answer.nodes.map(nodeRow));
-  $("nodes").hidden = answer.nodes.length === 0;
-  $("no-nodes").hidden = answer.nodes.length > 0;
+  const pages = Array.from({length: nodePages}, (_, at) => api("GET", `/api/nodes?limit=${MOST}&page=${at + 1}`));
+  const answers = await Promise.all(pages);
+  nodes = new Map(answers.flatMap((answer) => answer.nodes).map((node) => [node.id, node]));
+  arrange($("node-rows"), [...nodes.values()].map(nodeRow));
+  $("nodes").hidden = nodes.size === 0;
+  $("no-nodes").hidden = nodes.size > 0;
+  $("nodes-foot").hidden = nodes.size === 0;
+  $("node-count").textContent = `${nodes.size} of ${answers[0].total}`;
+  $("more-nodes").hidden = nodes.size >= answers[0].total;
   $("no-nodes").replaceChildren(el("strong", {}, "No nodes yet"), "Make a join token here, then start a node with it on any machine:", el("br"),
     el("pre", {class: "command"}, "cyxwiz node token create\nCYXWIZ_NODE__JOIN_TOKEN=… cyxwiz run --role node"));
 }
@@ -466,6 +473,7 @@ $("wallet-file").addEventListener("change", async () => {
   }
 });
 $("leave").addEventListener("click", () => signIn(""));
+$("more-nodes").addEventListener("click", () => { nodePages += 1; loadNodes().catch(tell); });
 $("more").addEventListener("click", () => { wanted = jobs.size + PAGE; loadJobs().catch(tell); });
 $("status").addEventListener("change", loadFiltered);
 let typing = 0;

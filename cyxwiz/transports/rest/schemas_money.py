@@ -147,25 +147,24 @@ MONEY_DOCUMENTS: dict[str, Schema] = {
         created_at=TIME,
         completed_at=maybe(TIME),
     ),
-    "BlockchainEscrows": record(
-        escrows=many(
-            record(
-                id=UUID,
-                job_id=UUID,
-                user_wallet=TEXT,
-                node_wallet=maybe(TEXT),
-                amount=WHOLE,
-                amount_sol=maybe(NUMBER),
-                amount_cyxwiz=MONEY,
-                status=_PAYMENT_STATUS,
-                escrow_account=maybe(TEXT),
-                created_at=TIME,
-            )
-        ),
-        total=WHOLE,
+    "BlockchainEscrows": page(
+        "escrows",
+        "BlockchainEscrow",
         total_locked_lamports=WHOLE,
         total_locked_sol=maybe(NUMBER),
         total_locked_cyxwiz=MONEY,
+    ),
+    "BlockchainEscrow": record(
+        id=UUID,
+        job_id=UUID,
+        user_wallet=TEXT,
+        node_wallet=maybe(TEXT),
+        amount=WHOLE,
+        amount_sol=maybe(NUMBER),
+        amount_cyxwiz=MONEY,
+        status=_PAYMENT_STATUS,
+        escrow_account=maybe(TEXT),
+        created_at=TIME,
     ),
     "BlockchainStats": record(
         (),

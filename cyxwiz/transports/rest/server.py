@@ -12,12 +12,12 @@ from ssl import CERT_NONE, CERT_REQUIRED, SSLError
 import uvicorn
 from fastapi import FastAPI
 
-from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.errors import invalid
 from cyxwiz.runtime.lifecycle import Service
+from cyxwiz.runtime.listening import BACKLOG, listen, shown
 from cyxwiz.runtime.tasks import Tasks, spawn
 from cyxwiz.transports.rest.protocol import protocol
 
-BACKLOG = 1024
 MAX_WEBSOCKET_BYTES = 1 << 20
 
 
@@ -82,25 +82,11 @@ class RestServer(Service):
 
     @property
     def url(self) -> str:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{shown(self._host)}:{self.port}"
 
     def bind(self) -> socket.socket:
         """The listening socket; `port` is the real one afterwards. Raises UNAVAILABLE when the address can't be had."""
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((self._host, self.port))
-            listener.listen(BACKLOG)
-        except (OSError, OverflowError) as error:
-            listener.close()
-            why = getattr(error, "strerror", None) or str(error)
-            raise CyxError(
-                Code.UNAVAILABLE,
-                f"Can't listen on {self._host}:{self.port}: {why}. Set server.rest_address; port 0 takes a free one",
-            ) from None
-        listener.setblocking(False)
+        listener = listen(self._host, self.port, "Set server.rest_address; port 0 takes a free one")
         self.port = listener.getsockname()[1]
         return listener
 

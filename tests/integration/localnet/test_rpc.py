@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -21,10 +22,12 @@ from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.localnet.chain import Chain
 from cyxwiz.ledger.localnet.genesis import signed
+from cyxwiz.ledger.localnet.server import LocalnetServer
 from cyxwiz.ledger.localnet.timeline import VALID_SLOTS
 from cyxwiz.ledger.localnet.transactions import decode
 from cyxwiz.ledger.programs import Program, local_id
 from cyxwiz.ledger.rpc import Connection, JsonRpc, RpcRefusal
+from cyxwiz.runtime import log
 from tests.ledger import ADA, BOB, SOL, payment
 
 
@@ -163,6 +166,23 @@ async def test_a_cluster_that_is_not_there_is_unavailable_and_its_key_is_not_tol
     assert "127.0.0.1:1" in error.message
     assert "secret" not in error.message
     await connection.aclose()
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+async def test_the_key_of_a_cluster_is_not_in_the_log(
+    server: LocalnetServer, level: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    before = root.level
+    connection = Connection(f"{server.url}/?api-key=secret")
+    try:
+        log.configure(level, "json")
+        await JsonRpc(connection.call, mint=Pubkey.default(), programs=[]).height()
+    finally:
+        root.setLevel(before)
+        await connection.aclose()
+    assert "secret" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["", "8899", "ftp://x", "http://"])

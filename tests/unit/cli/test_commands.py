@@ -15,7 +15,7 @@ import yaml
 
 from cyxwiz import wire
 from cyxwiz.cli import demo
-from cyxwiz.cli.app import run_command
+from cyxwiz.cli.app import PANELS, app, run_command
 from cyxwiz.cli.arguments import Options, split
 from cyxwiz.cli.session import Session
 from cyxwiz.domain.errors import Code, CyxError
@@ -449,3 +449,16 @@ def test_the_lines_of_certs_init_go_into_the_shipped_settings(
     shown = {each["key"]: each for each in json.loads(capsys.readouterr().out)["settings"]}
     for name in ("cert_file", "key_file", "ca_file"):
         assert shown[f"tls.{name}"]["origin"] == "config.toml"
+
+
+def test_every_command_stands_in_a_panel_of_the_help() -> None:
+    parts = [*app.registered_commands, *app.registered_groups]
+    assert all(part.rich_help_panel in PANELS for part in parts)
+    assert len(parts) == sum(map(len, PANELS.values()))
+
+
+def test_a_job_of_several_nodes_is_not_replayed_and_called_different(fake: FakeCentral, capsys: Any) -> None:
+    fake.answers["GetJob"] = job(resources={"nodes": 2})
+    fake.answers["GetJobProof"] = CyxError(Code.INTERNAL, "it was asked for")
+    assert cyxwiz("replay", JOB) == wire.CODES[Code.UNSUPPORTED].exit
+    assert "several nodes" in capsys.readouterr().err

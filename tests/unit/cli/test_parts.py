@@ -76,6 +76,11 @@ def test_cells() -> None:
     assert [show.size(each) for each in (None, 5, 1024, 3 << 30)] == ["-", "5 B", "1.0 KiB", "3.0 GiB"]
 
 
+def test_no_name_of_a_figure_reaches_the_terminal_as_it_is() -> None:
+    """Scripts and nodes name figures as they like: an escape sequence could act on the terminal of who looks."""
+    assert show.plain({"lo\x1b]0;x\x07ss": 1.5}) == "lo�]0;x�ss=1.5"
+
+
 def test_certificates(tmp_path: Path) -> None:
     made = make(tmp_path / "data" / "certs", ["central.example", "10.0.0.7"], days=30)
     server = x509.load_pem_x509_certificate(Path(made["cert_file"]).read_bytes())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
+import ssl
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from cyxwiz.client import FROM_START, Client, SyncClient, connection
 from cyxwiz.client.keypair import Keypair
@@ -358,3 +360,23 @@ def test_closing_ends_what_other_threads_wait_for(tmp_path: Path) -> None:
     said = [ended.get_nowait() for _ in range(5)]
     assert [str(error.code) for error in said] == ["CONFLICT"] * 5, said
     assert all("closed" in error.message for error in said)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_the_address_for_browsers_is_known_as_one(tls: bool, tmp_path: Path) -> None:
+    authority, context = trustme.CA(), None
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(context)
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "localhost", 0, ssl=context) as server:
+        url = f"http{'s' if tls else ''}://localhost:{server.sockets[0].getsockname()[1]}"
+        async with Client(url, "cyx_key", tmp_path, tmp_path / "ca.pem" if tls else None, patience=60) as client:
+            with pytest.raises(CyxError, match="speaks HTTP and no gRPC") as refused:
+                await client.stats()
+    assert refused.value.code is Code.UNAVAILABLE

@@ -54,13 +54,14 @@ def test_each_acts(tmp_path: Path, plain: list[float], hyperparameters: dict[str
     assert made[-1] < made[0]
 
 
-def test_accumulated_batches_are_a_larger_batch(tmp_path: Path) -> None:
-    """Without shuffling and with batches that divide evenly, four of 16 step as one of 64."""
+@pytest.mark.parametrize(("batch", "larger"), [(30, 150), (40, 200), (20, 100)])
+def test_accumulated_batches_are_a_larger_batch(tmp_path: Path, batch: int, larger: int) -> None:
+    """Also where an epoch's last step has fewer or smaller ones than the others."""
     common = {"shuffle": "false", "validation_split": "0", "optimizer": "sgd"}
     model = json.dumps({"layers": [{"type": "dense", "units": 3}]})
     changes: dict[str, Any] = {"model": model, "dataset_uri": "builtin:iris", "epochs": 3}
-    one, _ = run(job(tmp_path / "one", batch_size=150, hyperparameters=common, **changes))
-    four, _ = run(job(tmp_path / "four", batch_size=30, hyperparameters={**common, "accumulate": "5"}, **changes))
+    one, _ = run(job(tmp_path / "one", batch_size=larger, hyperparameters=common, **changes))
+    four, _ = run(job(tmp_path / "four", batch_size=batch, hyperparameters={**common, "accumulate": "5"}, **changes))
     assert [p["loss"] for p in curve(four)] == pytest.approx([p["loss"] for p in curve(one)], rel=1e-5)
 
 
@@ -108,6 +109,24 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     _, last = run(job(tmp_path / "first", epochs=accuracies.index(best) + 1, hyperparameters={**given}))
     assert last is not None
     assert last.artefacts[0].sha256 == end.artefacts[0].sha256
+
+
+def test_the_best_epoch_is_the_best_one_however_little_better_it_is(tmp_path: Path) -> None:
+    """`early_stopping_min_delta` says what early stopping waits for, also after a checkpoint."""
+    given = {"keep_best": "true", "early_stopping": "3", "early_stopping_min_delta": "100"}
+    reports, end = run(job(tmp_path, epochs=8, hyperparameters=given, checkpoint_every="1 epoch"))
+    assert end is not None
+    losses = [point["val_loss"] for point in curve(reports)]
+    assert losses == sorted(losses, reverse=True)
+    assert (len(losses), end.final_metrics["best_epoch"], end.final_metrics["val_loss"]) == (4, 4, losses[-1])
+    told = [each.message for each in reports if isinstance(each, Logged)][-1]
+    assert told.endswith(f"than {losses[0]:.6g} of epoch 1 by more than 100 for 3 epochs")
+    kept = tmp_path / "kept.safetensors"
+    shutil.copy(sorted((tmp_path / "checkpoints").iterdir())[0], kept)  # of the last but one
+    more, again = run(job(tmp_path / "again", epochs=8, hyperparameters=given, resume=kept))
+    assert again is not None
+    assert [point["val_loss"] for point in curve(more)] == losses[-len(curve(more)) :]
+    assert again.artefacts[0].sha256 == end.artefacts[0].sha256
 
 
 EVERYTHING = {

@@ -180,6 +180,15 @@ def test_class_weights_and_smoothing_reach_the_loss() -> None:
     assert caught.value.code is Code.INVALID
 
 
+def test_a_batch_of_classes_that_weigh_nothing_moves_nothing() -> None:
+    scores, labels = torch.randn(4, 3, requires_grad=True), torch.zeros(4, dtype=torch.int64)
+    loss = loss_function(Part("CrossEntropyLoss"), weights=torch.tensor([0.0, 1, 1]), smoothing=0.1)(scores, labels)
+    loss.backward()
+    assert loss.item() == 0
+    assert scores.grad is not None
+    assert not scores.grad.any()
+
+
 def test_probability_losses_weigh_columns_or_the_two_targets() -> None:
     weights = torch.tensor([1.0, 3.0])
     for name, outputs in (("BCELoss", torch.full((2, 1), 0.5)), ("BCEWithLogits", torch.zeros(2, 1))):

@@ -14,7 +14,7 @@ import pytest
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.p2p.downloads import chunks
 from cyxwiz.compute.p2p.live import ENDED_KEPT, KEPT, OWN_KEPT, LiveJob, Reader, Standing, Weights
-from cyxwiz.compute.p2p.sessions import Sessions
+from cyxwiz.compute.p2p.sessions import MAX_SESSIONS, Sessions
 from cyxwiz.compute.p2p.updates import checkpoint_of, complete_of, error_of, log_of, progress_of
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.node import P2P_ISSUER
@@ -24,6 +24,7 @@ from cyxwiz.protocol import execution_pb2 as pb
 from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.services import relayed_call
 from cyxwiz.services.p2p_tokens import bearer, check, peek
+from cyxwiz.services.relay import Logins
 from cyxwiz.services.relayed_call import PART, WINDOW, Call
 from cyxwiz.services.secrets import Secrets
 
@@ -116,6 +117,23 @@ def test_a_session_ends_with_its_token_and_its_disconnect() -> None:
 
 
 # updates
+
+
+def test_no_owner_shuts_others_out_with_many_log_ins() -> None:
+    """Each ConnectToNode with another `authorization` was one more session, of as many as a node has for all."""
+    sessions, logins = Sessions(NODE, FixedClock()), Logins(FixedClock())
+    sessions.share(SECRET)
+    for who, shown in (("bob", "bobs"), *(("mallory", f"junk {number}") for number in range(MAX_SESSIONS + 1))):
+        proof = token(sub=who)
+        sessions.connect(proof, JOB, f"Bearer {shown}")
+        logins.learn(shown, JOB, check(proof, SECRET, NODE, FixedClock()))
+    assert sessions.admit(Headers("Bearer bobs", JOB), JOB, connected=True).claims.owner_id == "bob"
+    assert (found := logins.find("bobs", JOB)) is not None
+    assert found.owner_id == "bob"
+    last = f"junk {MAX_SESSIONS}"
+    assert sessions.admit(Headers(f"Bearer {last}", JOB), JOB, connected=True).claims.owner_id == "mallory"
+    assert logins.find(last, JOB) is not None
+    assert logins.find("junk 0", JOB) is None
 
 
 def test_what_is_too_large_for_a_message_is_told_as_the_most_that_it_holds() -> None:

@@ -510,6 +510,11 @@ def test_folders_around_all_of_it_are_looked_through(tmp_path: Path, wrapping: s
     assert taken(tmp_path / "cifar").shape.samples == 2
 
 
+def test_what_only_looks_like_a_number_is_text(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b,y\n1,2,++1\n3,4,+1\n")
+    assert taken(tmp_path / "t.csv").class_names == ("++1", "+1")
+
+
 def test_files_of_one_split_are_joined(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -536,6 +541,21 @@ def test_files_whose_columns_differ_are_not_joined(tmp_path: Path) -> None:
     (tmp_path / "train_1.csv").write_text("1,0\n2,1\n")
     (tmp_path / "train_2.csv").write_text("1,2,0\n2,3,1\n")
     assert "columns differ" in refusal(tmp_path)
+
+
+def test_files_that_name_their_columns_in_another_order_are_joined_by_the_names(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a,b,y\n1,2,0\n3,4,1\n")
+    (tmp_path / "2.csv").write_text("y,b,a\n1,6,5\n0,8,7\n")
+    found = taken(tmp_path)
+    assert found.features.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    assert found.labels.tolist() == [0, 1, 1, 0]
+    assert open_rows(f"file:///{tmp_path}", tmp_path / "rows", data_roots=(tmp_path,)).take(2, 3)["x"].tolist() == [
+        [5, 6]
+    ]
+    (tmp_path / "2.csv").write_text("a,c,y\n5,6,1\n7,8,0\n")
+    assert "no column 'b'" in refusal(tmp_path)
+    (tmp_path / "2.csv").write_text("c,d,z\n5,6,1\n7,8,0\n")
+    assert "other names: a, b, y; c, d, z" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cyxwiz.compute import script as script_module
+from cyxwiz.compute.child_protocol import encode_report
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.script import run_script
 from cyxwiz.compute.state import read_state, write_state
@@ -184,6 +186,9 @@ def test_saving_and_going_on(tmp_path: Path) -> None:
     assert isinstance(end, Finished)
     steps = [each.metrics["step"] for each in reports if isinstance(each, Progressed)]
     assert steps == [2, 3, 4, 5, 6]
+    _, end = run(tmp_path / "three", "import cyxwiz.job as job\njob.report(6, {'loss': 1})", resume=saved.file.path)
+    assert isinstance(end, Finished)
+    assert end.final_metrics == {"step_before": 0, "loss": 1}, "what was reported before the save counts, too"
 
 
 LAZY = """
@@ -255,6 +260,35 @@ def test_the_epochs_of_steps_are_whole(tmp_path: Path) -> None:
     assert [each.epoch for each in reports if isinstance(each, Progressed)] == list(range(1, 26))
 
 
+@pytest.mark.parametrize("code", ["raise OSError(28, 'No space left')", "import sys\nsys.exit(85)"])
+def test_a_script_that_breaks_on_a_full_disk_is_tried_again(
+    tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, end = run(tmp_path, code)
+    assert isinstance(end, Failed)
+    assert not end.retryable
+    monkeypatch.setattr(script_module, "FULL", 1 << 62)
+    _, end = run(tmp_path, code)
+    assert isinstance(end, Failed)
+    assert (end.code, end.retryable) == ("EXHAUSTED", True)
+    _, end = run(tmp_path, "pass")
+    assert isinstance(end, Finished)
+
+
+def test_steps_and_figures_may_be_of_numpy_and_torch(tmp_path: Path) -> None:
+    code = (
+        "import numpy as np, torch, cyxwiz.job as job\n"
+        "job.report(np.int64(1), {'loss': torch.tensor(0.5), 'accuracy': np.float32(1)}, of=torch.tensor(2))\n"
+        "job.report(2.0, {}, of=np.float64(2))"
+    )
+    reports, end = run(tmp_path, code)
+    assert isinstance(end, Finished), end
+    (one, two) = [each for each in reports if isinstance(each, Progressed)]
+    assert encode_report(one)
+    assert (one.batch, one.metrics, two.batch) == (1, {"loss": 0.5, "accuracy": 1, "step": 1}, 2)
+    assert encode_report(two)
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -266,6 +300,7 @@ def test_the_epochs_of_steps_are_whole(tmp_path: Path) -> None:
         ("import sys\nsys.exit(85)", "had saved nothing"),
         ("import cyxwiz.job as job\njob.report(1, {'loss': float('nan')})", "finite"),
         ("import cyxwiz.job as job\njob.report(-1, {})", "0 or more"),
+        ("import cyxwiz.job as job\njob.report(1.5, {})", "1.5 is no whole number of steps"),
         (
             "import cyxwiz.job as job\nfor i in range(300): job.report(i + 1, {f'metric_{i}': float(i)}, of=300)",
             "figures by 256 names in all; at most 255",

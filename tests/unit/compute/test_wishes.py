@@ -40,12 +40,13 @@ def test_a_new_learning_rate_acts_from_the_next_step_on(tmp_path: Path, schedule
     assert losses[0] != losses[1]
 
 
-def test_what_cannot_be_changed_is_told(tmp_path: Path) -> None:
-    values = {"batch_size": 8, "learning_rate": -1.0, "momentum": 0.5}
+@pytest.mark.parametrize("rate", [-1.0, 1000.5])
+def test_what_cannot_be_changed_is_told(tmp_path: Path, rate: float) -> None:
+    values = {"batch_size": 8, "learning_rate": rate, "momentum": 0.5}
     seen = run(job(tmp_path), ("update", values))
     told = [report.message for report in seen if isinstance(report, Logged) and report.level == "error"]
     assert len(told) == 3
-    assert all(any(name in line for line in told) for name in ("batch_size", "learning rate", "momentum"))
+    assert all(any(name in line for line in told) for name in ("batch_size", "(0, 1000]", "momentum"))
 
 
 def test_a_checkpoint_on_demand(tmp_path: Path) -> None:
