@@ -25,6 +25,7 @@ Prepared = tuple[Sequence[Instruction], Sequence[Key]]
 PENDING, CONFIRMED, FAILED = "pending", "confirmed", "failed"
 FARTHEST_BEHIND = timedelta(hours=1)  # that a node of the cluster is; it may have forgotten what landed before
 KEPT_SLOTS = 10_000
+_LAMPORTS = "ResultWithNegativeLamports"  # how the System program refuses what an account has too little SOL for
 
 
 def newest(moves: Sequence[Movement], kind: str) -> str:
@@ -160,13 +161,15 @@ class Send:
         signers: Sequence[Key],
         record: Record | None = None,
     ) -> str:
-        """Sends one transaction until it is final; returns its signature. The first signer pays.
+        """Sends one transaction until it is final; returns its signature. The first signer pays, a key of the
+        platform's.
 
         Args:
             record: takes what became of it, for the caller to store; None: it is stored here.
 
         Raises:
-            CyxError: what it was refused with; UNAVAILABLE or TIMEOUT when it never landed.
+            CyxError: what it was refused with; UNAVAILABLE or TIMEOUT when it never landed, and UNAVAILABLE when the
+                platform's SOL has run out.
         """
         tried: list[Movement] = []
 
@@ -185,7 +188,7 @@ class Send:
         if record is None:
             await self.keep(results)
         if not isinstance(ended, Landed):
-            raise ended.error
+            raise _of_the_platform(ended.error)
         return landed
 
     async def once(self, movement: Movement, prepare: Callable[[], Awaitable[Prepared]]) -> str:
@@ -210,6 +213,13 @@ class Send:
             confirmed_at=self._clock.now() if error is None else None,
             raw=b"",
         )
+
+
+def _of_the_platform(error: CyxError) -> CyxError:
+    """The error, told as the platform's where SOL is lacking: who asked lacks nothing, and may ask again."""
+    if error.code is not Code.FUNDS or error.details.get("program_error", _LAMPORTS) != _LAMPORTS:
+        return error
+    return CyxError(Code.UNAVAILABLE, f"The platform's SOL has run out: {error.message}")
 
 
 def _pending(movement: Movement, signature: Signature, raw: bytes, last_height: int) -> Movement:

@@ -398,13 +398,7 @@ class SolanaLedger:
         signers: Sequence[Key] = (),
     ) -> str:
         movement = self._movement(payment, step, amounts)
-        try:
-            return await self._send.land(movement, steps, [self._at.platform, *signers], record)
-        except CyxError as error:
-            if error.code is Code.FUNDS and error.details.get("program_error") != "InsufficientFunds":
-                # It is not the client who lacks anything: the job must not fail for it.
-                raise CyxError(Code.UNAVAILABLE, f"The platform's SOL has run out: {error.message}") from error
-            raise
+        return await self._send.land(movement, steps, [self._at.platform, *signers], record)
 
     async def _land_payout(
         self,

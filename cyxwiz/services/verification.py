@@ -437,7 +437,9 @@ class Verifying:
             elif check.state is JobState.PENDING:
                 waiting = check.reason
         if waiting and tx.now - item.since >= self.rules.wait:
-            self.give_up(tx, completes, job, item, f"no node could check it in time: {waiting}")
+            wrong = item.count(Verdict.MISMATCH)
+            found = f"{wrong} of {len(item.checks)} checks found it wrong, and no other node could decide in time"
+            self.give_up(tx, completes, job, item, f"{found if wrong else 'no node could check it in time'}: {waiting}")
             return
         if waiting:
             reason = f"its result waits for another node to check it: {waiting}"[:500]

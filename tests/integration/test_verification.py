@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,27 @@ async def test_without_another_node_it_is_taken_and_says_so(tmp_path: Path) -> N
         assert "did the work that is checked" in shown["reason"]
         open_checks = await server.core.jobs.list(await admin(server), JobQuery(owner_id=CHECKER))
         assert [each.state for each in open_checks.items] == [JobState.CANCELLED]
+
+
+async def test_a_mismatch_that_nobody_can_decide_is_told(server: Central, tmp_path: Path) -> None:
+    async with nodes(server, tmp_path, liar("wrong weights")):
+        job = await submit(server, verify={"mode": "quorum", "n": 2})
+        await verifying(server, job)
+        async with nodes(server, tmp_path, InlineExecutor()):
+            async with asyncio.timeout(30):
+                while not any(each["verdict"] == "mismatch" for each in await checks(server, job)):
+                    await asyncio.sleep(0.02)
+
+            def long_ago(tx: Tx) -> None:
+                item = tx.verification(job.id)
+                assert item is not None
+                tx.save_verification(replace(item, since=item.since - timedelta(days=1)))
+
+            await server.core.store.write(long_ago)
+            await until(server, job, JobState.COMPLETED)
+    shown = (await result(server, job))["verification"]
+    assert shown["outcome"] == "unverified"
+    assert shown["reason"].startswith("1 of 2 checks found it wrong, and no other node could decide in time: ")
 
 
 async def test_a_node_of_the_same_owner_does_not_check(tmp_path: Path) -> None:

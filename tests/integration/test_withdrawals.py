@@ -16,11 +16,14 @@ from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.localnet.chain import open_chain
-from cyxwiz.ledger.sending import Record
+from cyxwiz.ledger.localnet.direct import direct_rpc
+from cyxwiz.ledger.sender import SendPolicy
+from cyxwiz.ledger.sending import Record, Send
 from cyxwiz.ledger.solana import SolanaLedger
 from cyxwiz.ports.store import MovementQuery
 from tests.contract.conftest import HandClock
 from tests.integration.conftest import client, refused
+from tests.ledger import lamports, payment
 from tests.wiring import Central, central
 
 TO = Keypair(b"\5" * 32).address
@@ -92,6 +95,28 @@ async def test_what_was_sent_before_a_crash_is_not_sent_again(
     assert await in_doubt() == 0, "nobody has to ask again"
     assert (await alice.post(PATH, json=body, headers=key)).status_code == 201
     assert (await has(alice), await has(alice, TO)) == (before - UNIT, UNIT)
+
+
+async def test_a_platform_without_sol_is_not_the_users_lack(tmp_path: Path) -> None:
+    """Neither of funds, nor for good: what was asked for happens when it is asked for again."""
+    clock = HandClock()
+    chain = await open_chain(None, clock)
+    made = await central(tmp_path, clock=clock, chain=chain)
+    platform = chain.genesis.keys.platform
+    assert made.api.payments is not None
+    asking = Send(made.store, clock, direct_rpc(chain), SendPolicy())  # as for a cluster: what would fail is not sent
+    made.api.payments.ledger._withdrawals._send = asking  # type: ignore[attr-defined]
+    async with client(made, made.alice) as alice:
+        before, key = await has(alice), {"Idempotency-Key": "three"}
+        rest = lamports(chain, platform.pubkey) - 5000
+        await chain.submit(payment(chain, platform, chain.genesis.keys.faucet.pubkey, rest))
+        body = {"to": TO, "amount": "1"}
+        error = refused(await alice.post(PATH, json=body, headers=key), "UNAVAILABLE")
+        assert (error["retryable"], error["message"][:31]) == (True, "The platform's SOL has run out:")
+        await chain.airdrop(platform.pubkey, UNIT)
+        assert (await alice.post(PATH, json=body, headers=key)).status_code == 201
+        assert (await has(alice), await has(alice, TO)) == (before - UNIT, UNIT)
+    await made.aclose()
 
 
 @pytest.mark.parametrize(
