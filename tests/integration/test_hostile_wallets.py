@@ -125,8 +125,9 @@ async def test_a_client_may_stop_its_stream_at_any_time(
     why: str,
 ) -> None:
     """The node is paid what was attested, its job is set aside, and nothing waits for the chain for ever."""
-    asked = await quote(alice, wallet)
-    job_id = (await alice.post("/api/jobs", json=paying(pay_with(wallet, asked)))).json()["id"]
+    long = {**PRICED, "epochs": 20}
+    asked = await quote(alice, wallet, long)
+    job_id = (await alice.post("/api/jobs", json=paying(pay_with(wallet, asked), long))).json()["id"]
     await settle(house)
     lease = await house.lease(job_id, await house.node())
     sent = 0
