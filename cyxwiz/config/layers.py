@@ -197,8 +197,8 @@ def _line(error: Mapping[str, Any], tree: Mapping[str, Any], origins: Mapping[st
     key = ".".join(place[:depth])
     if len(place) < depth:
         own = {name: origin for name, origin in origins.items() if name.rpartition(".")[0] == key}
-        meant = {name: own[name] for name in own if name.rpartition(".")[2] in why} or own
-        return f"[{key}]: {why} ({', '.join(f'{name} from {origin}' for name, origin in sorted(meant.items()))})"
+        named = {name: own[name] for name in own if name.rpartition(".")[2] in why} or own
+        return f"[{key}]: {why} ({', '.join(f'{name} from {origin}' for name, origin in sorted(named.items()))})"
     found: Any = tree
     for part in place[:depth]:
         found = found.get(part) if isinstance(found, dict) else None

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 PROTOCOL = 1
 HANDSHAKE_SECONDS = 20.0
-MAX_REASON = 200  # characters of why a node is closed
+MAX_CLOSED_REASON = 200  # characters of why a node is closed
 MAX_HELD = 5000  # leases of one node
 MAX_HELLO = 1 << 20  # bytes of what a stranger says before it proves anything, which is kept meanwhile
 _WRONG = (Code.INVALID, Code.CONFLICT)  # no repetition of such a report would be taken
@@ -171,7 +171,7 @@ class NodeGateway:
 
         def unit(tx: Tx) -> tuple[Node, list[pb.Ack], set[Key]]:
             node = self._nodes.join(tx, node_id, registration, hello.join_token, local=local)
-            self._nodes.liveness.close(node_id, hello.closed_reason[:MAX_REASON])
+            self._nodes.liveness.close(node_id, hello.closed_reason[:MAX_CLOSED_REASON])
             acks, given = self._resume(tx, node, claims)
             self._nodes.reconcile(tx, node, claims)
             return node, acks, given
@@ -418,7 +418,7 @@ class NodeGateway:
         self._nodes.liveness.keeps(session.node.id, beat.data_keys)
         self._nodes.liveness.measured(session.node.id, beat.round_trip_seconds, beat.network_bytes_per_second)
         sample = sample_of(beat, instant(beat.at_ms, self._clock.now()))
-        news = self._nodes.liveness.close(session.node.id, beat.closed_reason[:MAX_REASON])
+        news = self._nodes.liveness.close(session.node.id, beat.closed_reason[:MAX_CLOSED_REASON])
 
         def unit(tx: Tx) -> None:
             self._expect_online(tx, session)

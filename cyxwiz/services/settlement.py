@@ -31,7 +31,6 @@ WANTING = (OUT_OF_FUNDS, STOPPED, GONE, TIME_OVER)
 HELD = frozenset({PaymentState.LOCKED, PaymentState.STREAMING})
 LOW = 0.8  # of what is locked: the owner is told
 RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
-MAX_REASON = 500
 LOOK_AGAIN = timedelta(seconds=1)
 NO_WORK = Work("", None, ended=False, cost_units=None, progress=0.0, attempt=0, running=False)
 
@@ -221,12 +220,14 @@ class Settlement:
         if error.code is Code.FUNDS and step is Step.LOCK and payment.number == 0 and job is not None and not job.ended:
             leases.fail(tx, job, Code.FUNDS.value, error.message)
         elif job is not None and job.phase is Phase.AWAITING_PAYMENT and job.state is JobState.PENDING:
-            reason = f"waiting for its payment: {error.message}"[:MAX_REASON]
+            reason = f"waiting for its payment: {error.message}"[: leases.MAX_REASON]
             if job.reason != reason:
                 tx.save_job(replace(job, reason=reason))
         attempts = payment.attempts + 1
         wait = min(RETRY * 2 ** min(attempts - 1, 10), RETRY_MOST)
-        tx.save_payment(replace(payment, attempts=attempts, error=error.message[:MAX_REASON], due_at=tx.now + wait))
+        tx.save_payment(
+            replace(payment, attempts=attempts, error=error.message[: leases.MAX_REASON], due_at=tx.now + wait)
+        )
 
     async def take_up(self) -> None:
         """Has all open payments looked at now: what a central that is gone had in hand would be only when it was given

@@ -1,4 +1,7 @@
-"""Jobs that their client pays for with a key of its own, on the real program: what counts, and all that does not."""
+"""Jobs that their client pays for with a key of its own, on the real program: what counts, and all that does not.
+
+Long, as it is a list: what a client may send, or a way in which it goes wrong, a test.
+"""
 
 from __future__ import annotations
 

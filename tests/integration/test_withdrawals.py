@@ -16,9 +16,8 @@ from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.localnet.chain import open_chain
-from cyxwiz.ledger.localnet.direct import direct_rpc
-from cyxwiz.ledger.sender import SendPolicy
-from cyxwiz.ledger.sending import Record, Send
+from cyxwiz.ledger.localnet.ledger import POLICY
+from cyxwiz.ledger.sending import Record
 from cyxwiz.ledger.solana import SolanaLedger
 from cyxwiz.ports.store import MovementQuery
 from tests.contract.conftest import HandClock
@@ -97,15 +96,14 @@ async def test_what_was_sent_before_a_crash_is_not_sent_again(
     assert (await has(alice), await has(alice, TO)) == (before - UNIT, UNIT)
 
 
-async def test_a_platform_without_sol_is_not_the_users_lack(tmp_path: Path) -> None:
+async def test_a_platform_without_sol_is_not_the_users_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of funds, nor for good: what was asked for happens when it is asked for again."""
     clock = HandClock()
     chain = await open_chain(None, clock)
+    # As for a cluster: what would fail is not sent.
+    monkeypatch.setattr("cyxwiz.ledger.localnet.ledger.POLICY", replace(POLICY, simulate=True))
     made = await central(tmp_path, clock=clock, chain=chain)
     platform = chain.genesis.keys.platform
-    assert made.api.payments is not None
-    asking = Send(made.store, clock, direct_rpc(chain), SendPolicy())  # as for a cluster: what would fail is not sent
-    made.api.payments.ledger._withdrawals._send = asking  # type: ignore[attr-defined]
     async with client(made, made.alice) as alice:
         before, key = await has(alice), {"Idempotency-Key": "three"}
         rest = lamports(chain, platform.pubkey) - 5000
