@@ -171,6 +171,7 @@ class Shares:
 
 
 def rapl_packages(root: Path) -> list[Path]:
-    """RAPL's packages (intel-rapl:0), which AMD's processors have under the same name; not their parts (…:0:0)."""
+    """RAPL's packages (intel-rapl:0), which AMD's processors have under the same name; not their parts (…:0:0), nor
+    what laptops count beside them for the whole board (psys), which has the packages in it."""
     found = sorted(root.glob("intel-rapl:*")) if root.is_dir() else []
-    return [each for each in found if each.name.count(":") == 1]
+    return [each for each in found if each.name.count(":") == 1 and read(each / "name") != "psys"]

@@ -212,6 +212,16 @@ def test_rapl_wraps(tmp_path: Path) -> None:
     assert "root only" in meter.missing[0]
 
 
+def test_what_a_laptop_counts_for_the_whole_board_has_its_package_in_it(tmp_path: Path) -> None:
+    for number, name in ((0, "package-0"), (1, "psys")):
+        folder = tmp_path / f"sys/class/powercap/intel-rapl:{number}"
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(f"{name}\n")
+        (folder / "energy_uj").write_text("9000000\n")
+    meter = EnergyMeter(Clock(), Sensors(Machine(tmp_path, "Linux", nvml=machines.machine("m2", tmp_path).nvml)))
+    assert meter.sources == ("cpu package-0",)
+
+
 def test_nothing_readable_is_none(tmp_path: Path) -> None:
     meter = EnergyMeter(Clock(), Sensors(Machine(tmp_path, "Linux", nvml=machines.machine("m2", tmp_path).nvml)))
     assert meter.read() is None
