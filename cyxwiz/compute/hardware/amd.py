@@ -8,6 +8,7 @@ from typing import Any
 
 from cyxwiz.compute.hardware.facts import Answer, Facts, pci_address
 from cyxwiz.compute.hardware.machine import Machine, parse_json
+from cyxwiz.compute.hardware.sysfs import OWN_VRAM_LEAST
 
 ROCM_SMI = (
     "--showproductname", "--showbus", "--showmeminfo", "vram", "--showuse", "--showtemp", "--showpower",
@@ -47,7 +48,8 @@ def parse_amd_smi(static: str, metric: str) -> list[Facts]:
         now = measured.get(index, {})
         asic, bus = _part(gpu, "asic"), _part(gpu, "bus")
         memory = _part(now, "mem_usage")
-        total = _size(memory.get("total_vram")) or _size(_part(gpu, "vram").get("size"))
+        shown = _size(memory.get("total_vram")) or _size(_part(gpu, "vram").get("size"))
+        total = _own(shown)
         temperatures = [_value(each) for each in _part(now, "temperature").values()]
         generation = re.search(r"(\d+)", str(bus.get("pcie_interface_version", "")))
         usage = _value(_part(now, "usage").get("gfx_activity"))
@@ -58,7 +60,7 @@ def parse_amd_smi(static: str, metric: str) -> list[Facts]:
                 index=index if isinstance(index, int) else None,
                 pci=pci_address(str(bus.get("bdf", ""))),
                 memory_total=total,
-                memory_free=_size(memory.get("free_vram")),
+                memory_free=_size(memory.get("free_vram")) if total else None,
                 compute_units=_whole(asic.get("num_compute_units")),
                 driver=_text(_part(gpu, "driver").get("version")),
                 pcie_generation=int(generation[1]) if generation else None,
@@ -66,7 +68,7 @@ def parse_amd_smi(static: str, metric: str) -> list[Facts]:
                 utilisation=usage / 100 if usage is not None else None,
                 temperature_c=max((each for each in temperatures if each is not None), default=None),
                 power_watts=_value(_part(now, "power").get("socket_power")),
-                why=_missing(total, "amd-smi"),
+                why=_missing(shown, "amd-smi"),
             )
         )
     return found
@@ -113,10 +115,16 @@ def _text(cell: Any) -> str | None:
     return cell.strip() if isinstance(cell, str) and cell.strip() not in ("", "N/A") else None
 
 
-def _missing(total: int | None, tool: str) -> dict[str, str]:
-    if total:
+def _own(shown: int | None) -> int | None:
+    """Of a processor's own GPU these tools show the RAM that is set aside for it, which says nothing of its size."""
+    return shown if shown and shown >= OWN_VRAM_LEAST else None
+
+
+def _missing(shown: int | None, tool: str) -> dict[str, str]:
+    if _own(shown):
         return {}
-    reason = f"{tool} does not say"
+    aside = f"{tool} shows only the {shown >> 20} MiB of the RAM that are set aside for it" if shown else ""
+    reason = aside or f"{tool} does not say"
     return {"memory_total": reason, "memory_free": reason}
 
 
@@ -136,26 +144,33 @@ def parse_rocm_smi(text: str) -> list[Facts]:
         if match is None or not isinstance(cells, dict):
             continue
         row = _folded(cells)
-        total, used = _value(row.get("vram total memory (b)")), _value(row.get("vram total used memory (b)"))
+        shown, used = _whole(row.get("vram total memory (b)")), _value(row.get("vram total used memory (b)"))
+        total = _own(shown)
         usage = _value(row.get("gpu use (%)"))
         heat = [_value(value) for name, value in row.items() if name.startswith("temperature (sensor")]
         watts = [_value(value) for name, value in row.items() if "graphics package power" in name and "max" not in name]
         found.append(
             Facts(
                 "amd",
-                name=_text(row.get("card series")) or _text(row.get("device name")) or _text(row.get("card model")),
+                name=_name(row.get("card series")) or _name(row.get("device name")) or _name(row.get("card model")),
                 index=int(match[1]),
                 pci=pci_address(_text(row.get("pci bus"))),
-                memory_total=int(total) if total else None,
+                memory_total=total,
                 memory_free=int(total - used) if total and used is not None else None,
                 driver=driver,
                 utilisation=usage / 100 if usage is not None else None,
                 temperature_c=max((each for each in heat if each is not None), default=None),
                 power_watts=max((each for each in watts if each is not None), default=None),
-                why=_missing(int(total) if total else None, "rocm-smi"),
+                why=_missing(shown, "rocm-smi"),
             )
         )
     return found
+
+
+def _name(cell: Any) -> str | None:
+    """Where no name is known, older versions write the number of the vendor or of the model in its place."""
+    text = _text(cell)
+    return None if text is None or re.fullmatch(r"0x[0-9a-fA-F]+", text) else text
 
 
 def _folded(cells: Mapping[str, Any]) -> dict[str, Any]:

@@ -268,6 +268,37 @@ def test_the_memory_of_a_processors_own_radeon_is_not_its_carve_out(tmp_path: Pa
     assert (facts.memory_total, facts.unified) == (min(8 * GIB, psutil.virtual_memory().total), True)
 
 
+ASIDE = 512 * MIB
+BUS = "0000:C4:00.0"
+SMALL = {
+    "rocm-smi": {"card0": {"PCI Bus": BUS, "VRAM Total Memory (B)": str(ASIDE), "VRAM Total Used Memory (B)": "9"}},
+    "amd-smi": {"gpu_data": [{"gpu": 0, "bus": {"bdf": BUS}, "vram": {"size": {"value": 512, "unit": "MB"}}}]},
+}
+
+
+@pytest.mark.parametrize("tool", SMALL)
+def test_nor_is_it_where_a_tool_shows_the_carve_out(tmp_path: Path, tool: str) -> None:
+    there = machines.machine("apu", tmp_path, torch=CPU)
+    there = replace(
+        there, which=lambda name: name if name == tool else None, run=lambda _: Ran(json.dumps(SMALL[tool]))
+    )
+    facts = Detector(("all",), there).inspect().gpus[0].facts
+    assert (facts.memory_total, facts.unified) == (min(8 * GIB, psutil.virtual_memory().total), True)
+    assert facts.memory_free is not None
+    assert facts.memory_free > ASIDE
+    (tmp_path / "sys/class/drm/card0/device/mem_info_vram_total").unlink()
+    alone = Detector(("all",), there).inspect().gpus[0].facts
+    assert (alone.memory_total, alone.memory_free) == (None, None)
+    assert alone.why["memory_total"] == f"{tool} shows only the 512 MiB of the RAM that are set aside for it"
+
+
+def test_a_number_is_no_name() -> None:
+    """Versions before 5 write the vendor's or the model's number where they know no name."""
+    card = {"Card series": "0x1002", "Card model": "0x73df", "VRAM Total Memory (B)": str(12 * GIB)}
+    (facts,) = amd.parse_rocm_smi(json.dumps({"card0": card}))
+    assert (facts.name, facts.memory_total) == (None, 12 * GIB)
+
+
 def test_mi300x_by_amd_smi(tmp_path: Path) -> None:
     first, second = found("mi300x", tmp_path, torch=CPU).gpus
     facts = first.facts
