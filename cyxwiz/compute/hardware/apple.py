@@ -57,8 +57,9 @@ def parse(text: str, ram: Ram) -> list[Facts]:
 
 
 def _has_metal(gpu: dict[str, Any]) -> bool:
-    """Newer systems name a family (spdisplays_metal3), older ones whether Metal is supported."""
-    said = [str(gpu.get(name, "")) for name in ("spdisplays_mtlgpufamilysupport", "spdisplays_metal")]
+    """Newer systems name a family (spdisplays_metal3), macOS 11 under another key; older ones name a feature set."""
+    keys = ("spdisplays_mtlgpufamilysupport", "spdisplays_metalfamily", "spdisplays_metal")
+    said = [str(gpu.get(name, "")) for name in keys]
     return any(each and "notsupported" not in each.lower() for each in said)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cyxwiz.compute.hardware import Detector, Inventory, amd, cpu, machine, nvidia_smi, sysfs
+from cyxwiz.compute.hardware import Detector, Inventory, amd, apple, cpu, machine, nvidia_smi, sysfs
 from cyxwiz.compute.hardware.cpu import Ram
 from cyxwiz.compute.hardware.facts import Answer, Facts, merge, pci_address
 from cyxwiz.compute.hardware.machine import Ran, parse_torch_build
@@ -330,6 +330,13 @@ def test_m2_by_system_profiler(tmp_path: Path) -> None:
     assert gpu.facts.memory_total == inventory.hardware.ram_total_bytes
     assert inventory.hardware.cpu_model == "Apple M2"
     assert "shared with the machine's RAM" in said(inventory, "metal:0")
+
+
+def test_macos_11_names_the_family_of_metal_under_another_key() -> None:
+    gpu = {"_name": "kHW_AppleM1Item", "sppci_model": "Apple M1", "spdisplays_vendor": "sppci_vendor_Apple"}
+    text = json.dumps({"SPDisplaysDataType": [{**gpu, "spdisplays_metalfamily": "spdisplays_mtlgpufamilyapple7"}]})
+    (facts,) = apple.parse(text, Ram(8 * GIB, 4 * GIB))
+    assert (facts.name, facts.memory_total, facts.unified) == ("Apple M1", 8 * GIB, True)
 
 
 def test_opencl_completes_what_the_kernel_does_not_name(tmp_path: Path) -> None:
