@@ -45,15 +45,16 @@ def read(machine: Machine, ram: Ram) -> Answer:
     if any(name in ran.problem for name in NEWER):
         fields = tuple(name for name in FIELDS if name not in NEWER)
         ran = machine.run([tool, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"])
-    if ran.problem:
-        return Answer("nvidia-smi", notes=(f"nvidia-smi: {ran.problem}",))
     gpus = parse_query(ran.text, fields, ram)
+    if ran.problem and not gpus:
+        return Answer("nvidia-smi", notes=(f"nvidia-smi: {ran.problem}",))
+    # Beside a GPU that does not answer it lists the others, and may end with a failure for all that.
+    notes = [f"nvidia-smi: {line}" for line in strays(ran.text, fields) or ([ran.problem] if ran.problem else [])]
     banner = machine.run([tool]).text
     cuda = parse_cuda(banner)
     slices = parse_list(machine.run([tool, "-L"]).text)
     sizes = parse_mig_table(banner)
     devices: list[Facts] = []
-    notes: list[str] = []
     for gpu, mig in gpus:
         gpu = replace(gpu, cuda=cuda)
         made = _slices(gpu, slices.get(gpu.uuid or "", []), sizes)
@@ -72,8 +73,10 @@ def parse_query(text: str, fields: tuple[str, ...], ram: Ram) -> list[tuple[Fact
         cells = dict(zip(fields, row, strict=True))
         why: dict[str, str] = {}
         total, free = _number(cells, "memory.total", "memory_total", why), _number(cells, "memory.free", "", why)
-        # N/A for the size with a working GPU: it has none of its own. Any other word is a failure to read it.
-        unified = _word(cells["memory.total"]) in ("n/a", "not supported")
+        mig = _word(cells.get("mig.mode.current", "")) == "enabled"
+        # N/A for the size with a working GPU: it has none of its own, unless MIG has shared it out. Any other word is
+        # a failure to read it.
+        unified = _word(cells["memory.total"]) in ("n/a", "not supported") and not mig
         if unified:
             total, free = ram.total / MIB, ram.available / MIB
             why.pop("memory_total", None)
@@ -100,8 +103,14 @@ def parse_query(text: str, fields: tuple[str, ...], ram: Ram) -> list[tuple[Fact
             power_watts=_number(cells, "power.draw", "power_watts", why),
             why=why,
         )
-        found.append((facts, _word(cells.get("mig.mode.current", "")) == "enabled"))
+        found.append((facts, mig))
     return found
+
+
+def strays(text: str, fields: tuple[str, ...]) -> list[str]:
+    """The lines of the query's output that are no GPU's: what the tool says of one that it can't read."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and len(next(csv.reader([line]))) != len(fields)]
 
 
 def _word(cell: str) -> str:

@@ -135,6 +135,34 @@ def test_mig_without_slices_is_nothing_to_lend(tmp_path: Path) -> None:
     assert "no slice is made" in said(inventory, "cuda:0")
 
 
+LOST = "Unable to determine the device handle for GPU0: 0000:41:00.0: Unknown Error\n"
+
+
+@pytest.mark.parametrize("status", [0, 255])
+def test_a_gpu_off_the_bus_hides_no_other_from_nvidia_smi(tmp_path: Path, status: int) -> None:
+    """The tool tells of it in a line of its own, lists the rest, and ends well or badly by its version."""
+    there = machines.machine("rtx4090", tmp_path)
+
+    def run(command: Sequence[str]) -> Ran:
+        ran = there.run(command)
+        if len(command) < 3:
+            return ran
+        rest = "".join(ran.text.splitlines(keepends=True)[1:])
+        return Ran(LOST + rest, f"nvidia-smi ended with status {status}: {rest.strip()}" if status else "")
+
+    inventory = Detector(("all",), replace(there, run=run)).inspect()
+    assert one(inventory).memory_total_bytes == 24564 * MIB
+    assert said(inventory, "nvidia-smi") == f"nvidia-smi: {LOST.strip()}"
+
+
+def test_a_size_that_mig_has_shared_out_is_not_the_machines_ram() -> None:
+    row = "0, GPU-1, 00000000:61:00.0, NVIDIA RTX PRO 6000, [N/A], [N/A], 610.43, 5, 16, [N/A], 34, 108.2, {}, 12.0"
+    ram = Ram(64 * GIB, 32 * GIB)
+    for mig, unified, total in (("Enabled", False, None), ("Disabled", True, 64 * GIB)):
+        ((facts, _),) = nvidia_smi.parse_query(row.format(mig), nvidia_smi.FIELDS, ram)
+        assert (facts.unified, facts.memory_total, facts.pcie_lanes) == (unified, total, None if unified else 16)
+
+
 def test_wsl_finds_the_tool_where_windows_puts_it(tmp_path: Path) -> None:
     inventory = found("wsl-laptop", tmp_path)
     gpu = one(inventory)
