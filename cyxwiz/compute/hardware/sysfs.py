@@ -140,7 +140,7 @@ def nvidia(machine: Machine) -> list[Facts]:
     version = re.search(r"Kernel Module\s+(?:for \S+\s+)?(\d[\d.]*)", machine.read("/proc/driver/nvidia/version") or "")
     found: list[Facts] = []
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        rows = dict(re.findall(r"^([^:\n]+):\s*(.*?)\s*$", read(folder / "information") or "", re.MULTILINE))
+        rows = dict(re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", read(folder / "information") or "", re.MULTILINE))
         uuid = rows.get("GPU UUID", "")
         found.append(
             Facts(

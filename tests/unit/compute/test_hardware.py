@@ -470,6 +470,14 @@ def test_the_cuda_version_of_the_newer_banner() -> None:
     assert nvidia_smi.parse_cuda("| NVIDIA-SMI 590.1   Driver Version: 590.1   CUDA UMD Version: 13.1  |") == "13.1"
 
 
+def test_an_empty_row_of_the_kernel_driver_takes_nothing_of_the_next(tmp_path: Path) -> None:
+    there = put(
+        tmp_path, {"proc/driver/nvidia/gpus/0000:01:00.0/information": "Model: \t\nBus Location: \t 0000:01:00.0\n"}
+    )
+    (facts,) = sysfs.nvidia(there)
+    assert (facts.name, facts.pci) == (None, "0000:01:00.0")
+
+
 # the processor and the RAM
 
 
