@@ -15,6 +15,7 @@ LABELS = ("label", "labels", "target", "class", "y")  # where no option says whi
 _WARNED = LABELS[:-1]  # a y beside an x is as often a feature
 _SHOWN = 20
 MAX_COLUMNS = 100_000
+MISSING = "missing"  # an option that no URI has: a cell without a value becomes NaN
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute.data.columns import TRAINING, Columns
-from cyxwiz.domain.errors import invalid
+from cyxwiz.domain.errors import CyxError, invalid
 from cyxwiz.graph.dataset_uri import DataShape
 from cyxwiz.ports.executor import Logged
 
@@ -178,18 +178,41 @@ def _are_classes(labels: Array) -> bool:
 def _finite(uri: str, values: Array, where: str) -> Array:
     import numpy as np
 
-    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and is refused
-        values = np.ascontiguousarray(values, dtype=np.float32)
+    values = as_float32(values)
     if not np.isfinite(values).all():
-        row, *rest = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
-        place = ", ".join(str(int(each)) for each in rest)
-        raise invalid(
-            f"The dataset {uri} holds missing or infinite values, first in sample {int(row)}, {where} {place} "
-            "(from 0); fill or drop them.",
-            uri=uri,
-            sample=int(row),
-        )
+        raise _not_finite(uri, np.isfinite(values), where, "missing or infinite")
     return values
+
+
+def not_infinite(uri: str, values: Array) -> Array:
+    """Features as float32, where NaN is a missing value. Raises CyxError INVALID for what is infinite in float32."""
+    import numpy as np
+
+    values = as_float32(values)
+    if np.isinf(values).any():
+        raise _not_finite(uri, ~np.isinf(values), "column", "infinite")
+    return values
+
+
+def as_float32(values: Any) -> Array:
+    """What is too large becomes infinite."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _not_finite(uri: str, sound: Array, where: str, what: str) -> CyxError:
+    import numpy as np
+
+    row, *rest = np.unravel_index(int(np.argmin(sound)), sound.shape)
+    place = ", ".join(str(int(each)) for each in rest)
+    return invalid(
+        f"The dataset {uri} holds {what} values, first in sample {int(row)}, {where} {place} (from 0); fill or drop "
+        "them.",
+        uri=uri,
+        sample=int(row),
+    )
 
 
 def _words(uri: str, labels: Array) -> tuple[Array, tuple[str, ...]]:
@@ -232,8 +255,9 @@ def _is_text(word: str) -> bool:
 
 
 def is_number(text: str) -> bool:
+    """As NumPy's parser of tables has it: Python alone would take 1_000, and digits of other scripts, too."""
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return text.isascii() and "_" not in text

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from cyxwiz.compute.data.arrays import UNREADABLE
 from cyxwiz.compute.data.builtin import builtin, mock
 from cyxwiz.compute.data.columns import ASKING, Columns, choose, fault
-from cyxwiz.compute.data.dataset import check_size, is_number
+from cyxwiz.compute.data.dataset import as_float32, check_size, is_number
 from cyxwiz.compute.data.filed import Filed, filed_npy
 from cyxwiz.compute.data.load import format_of, locate, read
-from cyxwiz.compute.data.text import body, delimiter_of, head, is_header, mark_of
+from cyxwiz.compute.data.text import BROKEN, body, delimiter_of, head, is_header, mark_of, no_text
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph.dataset_uri import check_dataset_uri
 from cyxwiz.graph.values import no_json
@@ -62,8 +62,7 @@ class Rows:
 
         made: dict[str, Array] = {}
         for name, array in self.arrays.items():
-            with np.errstate(over="ignore"):
-                part = np.ascontiguousarray(array[start:stop], dtype=np.float32)
+            part = as_float32(array[start:stop])
             if not np.isfinite(part).all():
                 row = int(np.argmin(np.isfinite(part).reshape(len(part), -1).all(axis=1)))
                 raise invalid(
@@ -186,19 +185,25 @@ def _table(
             names = first if header else [str(index) for index in range(len(first))]
             chosen = choose(uri, names, options, wanted, named=header)
             notes += chosen.notes
+            told = [names[index] for index in chosen.features]
 
             def numbers() -> Iterator[tuple[int, list[Any]]]:
-                for number, row in body(lines, mark, above + int(header)):
-                    if len(row) != len(names):
-                        raise invalid(
-                            f"The dataset {uri}: row {number} has {len(row)} columns, the first has {len(names)}.",
-                            uri=uri,
-                        )
-                    yield number, [row[index] for index in chosen.features]
+                for number, row in body(uri, lines, mark, above + int(header), len(names)):
+                    cells = [row[index] for index in chosen.features]
+                    if "_" in (written := "".join(cells)) or not written.isascii():
+                        _no_words(uri, number, cells, told)
+                    yield number, cells
 
-            return _spool(uri, folder / "x.bin", numbers(), [names[index] for index in chosen.features])
-        except UnicodeDecodeError as error:
-            raise invalid(f"The dataset {uri} is no table of text: {error.reason}.", uri=uri) from None
+            return _spool(uri, folder / "x.bin", numbers(), told)
+        except BROKEN as error:
+            raise no_text(uri, error) from None
+
+
+def _no_words(uri: str, number: int, cells: Sequence[str], names: Sequence[str]) -> None:
+    """Refuses a cell that only Python takes for a number."""
+    for cell, name in zip(cells, names, strict=True):
+        if not is_number(cell):
+            raise fault(uri, number, name, cell)
 
 
 def _lines(
@@ -282,7 +287,8 @@ def _numbers(uri: str, piece: list[tuple[int, Any]], names: Sequence[str]) -> Ar
     import numpy as np
 
     try:
-        return np.array([row for _, row in piece], dtype=np.float32)
+        with np.errstate(over="ignore"):  # refused when it is taken
+            return np.array([row for _, row in piece], dtype=np.float32)
     except (ValueError, TypeError, OverflowError):
         for number, row in piece:
             for at, value in enumerate(row):

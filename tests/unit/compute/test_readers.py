@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
 
+from cyxwiz.compute.data.columns import Columns
 from cyxwiz.compute.data.dataset import Dataset
 from cyxwiz.compute.data.files import detect_file, split_of
 from cyxwiz.compute.data.load import load
@@ -162,6 +163,14 @@ def test_a_text_in_json_may_hold_what_else_ends_a_line(tmp_path: Path) -> None:
         ("\ufeffa,b\r\n1,0\r\n2,1\r\n", "", 2),
         ("a|b\n1|0\n2|1", "?delimiter=|", 2),
         (",a,b\n0,1,0\n2,2,1\n", "", 2),
+        ('"a\n(kg)",b\n1,0\n2,1\n', "", 2),
+        ('\n"a\r\n(kg)",b\r\n1,0\r\n\r\n2,1\r\n', "", 2),
+        ("a,b\n1,0\n  \n2,1\n \t\n\n", "", 2),
+        ("a,b,\n1,0,\n2,1,\n", "", 2),
+        ("a,b\n1,0,\n2,1\n", "", 2),
+        ("1,0,\n2,1,\n", "", 2),
+        ("a b \n1 0  \n\n2   1\n", "?delimiter=space", 2),
+        ("a;b;\n1;0; \n2;1;\n", "?delimiter=semicolon", 2),
     ],
 )
 def test_headers_quotes_and_delimiters(tmp_path: Path, text: str, options: str, rows: int) -> None:
@@ -169,6 +178,9 @@ def test_headers_quotes_and_delimiters(tmp_path: Path, text: str, options: str, 
     found = taken(tmp_path / "t.csv", options)
     assert len(found.features) == rows
     assert found.features[-1, 0] == (3 if "header" in options else 2)
+    model = Columns(labels=False, width=found.features.shape[1])
+    asked = open_rows(f"file:///{tmp_path / 't.csv'}{options}", tmp_path / "own", wanted=model, data_roots=(tmp_path,))
+    assert asked.take(0, 9)["x"].tolist() == found.features.tolist(), "and a model is asked about the same"
 
 
 @pytest.mark.parametrize("nothing", ["", "?", "NA", " null "])
@@ -191,8 +203,8 @@ def test_a_header_that_could_be_a_row_is_told(tmp_path: Path) -> None:
 
 
 def test_a_txt_file_is_read_by_its_own_delimiter(tmp_path: Path) -> None:
-    for mark in ("\t", ";", ",", " "):
-        (tmp_path / "t.txt").write_text(f"1{mark}2{mark}0\n3{mark}4{mark}1\n")
+    for mark in ("\t", ";", ",", " ", "  "):
+        (tmp_path / "t.txt").write_bytes(f"\ufeff1{mark}2{mark}0{mark}\r\n3{mark}4{mark}1\r\n\r\n".encode())
         assert taken(tmp_path / "t.txt").features.tolist() == [[1, 2], [3, 4]]
 
 
@@ -204,6 +216,11 @@ def test_a_txt_file_is_read_by_its_own_delimiter(tmp_path: Path) -> None:
         ("t.csv", "1,2,0\n1,2\n", ["row 2 has 2 columns"]),
         ("t.csv", "1,2,0\n1,2,3,4\n", ["row 2 has 4 columns"]),
         ("t.csv", "1,2,0\n1,2,\n", ["no label in sample 1"]),
+        ("t.csv", "1,2,\n1,2,0\n", ["no label in sample 0"]),
+        ("t.csv", "a;b\n1;0\n2;1\n", ["split at ';'", "delimiter=semicolon"]),
+        ("t.csv", "a,b,c\n1_000,2,0\n3,4,1\n", ["row 2", "column a", "'1_000'"]),
+        ("t.csv", "a,b,c\n\u0663,2,0\n3,4,1\n", ["row 2", "column a"]),
+        ("t.csv", f'a,b\n"{"9" * 200_000}",0\n', ["no table of text: field larger"]),
         ("t.csv", "1,2,0\ninf,2,0\n", ["sample 1", "column 0"]),
         ("t.json", "{", ["no JSON"]),
         ("t.json", "[]", ["list of objects"]),
@@ -226,6 +243,20 @@ def test_a_bad_table_is_refused_where_it_is_bad(tmp_path: Path, name: str, text:
     (tmp_path / name).write_text(text)
     message = refusal(tmp_path / name)
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b,c\n1_000,2,0\n3,4,1\n", "row 2, column a holds '1_000'"),
+        (f'a,b\n"{"9" * 200_000}",0\n', "no table of text: field larger"),
+    ],
+)
+def test_a_model_is_asked_about_no_table_that_training_refuses(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(CyxError, match=words) as caught:
+        open_rows(f"file:///{tmp_path / 't.csv'}", tmp_path / "own", data_roots=(tmp_path,))
+    assert caught.value.code is Code.INVALID
 
 
 def test_json_takes_arrays_of_any_shape(tmp_path: Path) -> None:
@@ -513,6 +544,8 @@ def test_folders_around_all_of_it_are_looked_through(tmp_path: Path, wrapping: s
 def test_what_only_looks_like_a_number_is_text(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b,y\n1,2,++1\n3,4,+1\n")
     assert taken(tmp_path / "t.csv").class_names == ("++1", "+1")
+    (tmp_path / "t.csv").write_text("a,b,y\n1,2,1_0\n3,4,2_0\n")
+    assert taken(tmp_path / "t.csv").class_names == ("1_0", "2_0")
 
 
 def test_files_of_one_split_are_joined(tmp_path: Path) -> None:
