@@ -130,6 +130,9 @@ def _labels(uri: str, values: Any) -> Array:
 
     if not isinstance(values, list) or not values:
         raise invalid(f"The dataset {uri} has no list of labels.", uri=uri)
+    if None in values:
+        row = values.index(None)
+        raise invalid(f"The dataset {uri} has no label in sample {row} (from 0); fill or drop it.", uri=uri, sample=row)
     if all(isinstance(value, str) for value in values):
         return np.array(values, dtype=object)
     try:

@@ -231,6 +231,7 @@ def test_a_txt_file_is_read_by_its_own_delimiter(tmp_path: Path) -> None:
         ("t.json", '[{"a": 1, "y": 0}, {"a": "x", "y": 0}]', ["row 2", "column a", "'x'"]),
         ("t.json", '[{"a": 1, "y": 0}, {"a": null, "y": 0}]', ["sample 1"]),
         ("t.json", '[{"a": 1, "y": 0}, {"a": 2, "y": "x"}]', ["neither all numbers"]),
+        ("t.json", '[{"a": 1, "y": 0}, {"a": 2, "y": null}]', ["no label in sample 1"]),
         ("t.json", '{"x": [[1], [2, 3]], "y": [0, 1]}', ["one shape"]),
         ("t.json", '{"x": [[1], [2]], "y": [0]}', ["2 samples but 1 labels"]),
         ("t.json", '[{"a": 1, "y": "b"}, {"a": 2, "y": "\\ud800"}]', ["sample 1", "'\\ud800'", "Unicode"]),
