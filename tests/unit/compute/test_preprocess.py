@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from cyxwiz.compute.datasets import load
 from cyxwiz.compute.orders import Orders
@@ -178,9 +180,29 @@ def test_what_the_data_do_not_allow_is_named(tmp_path: Path, steps: list[Any], w
     assert words in caught.value.message
 
 
-def test_a_column_without_values_is_refused_and_words_are_no_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", ["impute", "standardize", "normalize", "one_hot"])
+def test_a_column_without_values_is_refused(tmp_path: Path, step: str) -> None:
     with pytest.raises(CyxError, match="no value in any training row"):
-        table(tmp_path, {"type": "impute"}, text="a,b,kind\n1,,x\n2,NA,y\n")
+        table(tmp_path, {"type": step, "columns": [1]}, text="a,b,kind\n1,,x\n2,NA,y\n")
+
+
+@pytest.mark.parametrize("cell", ["inf", "1e39"])
+def test_what_is_infinite_is_refused_before_a_step_learns_from_it(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(CyxError, match=r"infinite values, first in sample 1, column 0 \(from 0\)"):
+        table(tmp_path, {"type": "standardize"}, text=f"a,b,kind\n1,2,x\n{cell},3,y\n")
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float32(), pa.decimal128(9, 2), pa.bool_(), pa.list_(pa.float64())])
+def test_a_null_in_parquet_is_a_missing_value(tmp_path: Path, kind: Any) -> None:
+    listed = pa.types.is_list(kind)
+    values: Any = [[1.0, None], [1.0, 0.0]] if listed else [True, None] if kind == pa.bool_() else [1, None]
+    parquet.write_table(pa.table({"a": pa.array(values, kind), "label": [0, 1]}), tmp_path / "t.parquet")
+    step = {"type": "impute", "with": "constant", "value": 7}
+    made = run(job(tmp_path / "work", step, dataset="file://parquet/t.parquet", roots=(tmp_path,)))[1]
+    assert made["x"].tolist() == ([[1, 7], [1, 0]] if listed else [[1], [7]])
+
+
+def test_words_are_no_numbers(tmp_path: Path) -> None:
     with pytest.raises(CyxError, match="which is no number"):
         table(tmp_path, {"type": "impute"}, text="a,b,kind\n1,red,x\n2,3,y\n")
 

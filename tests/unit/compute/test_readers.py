@@ -355,6 +355,29 @@ def test_parquet_of_lists_pictures_and_dictionaries(tmp_path: Path) -> None:
     refusal(path)
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.utf8())]
+)
+def test_text_in_parquet_is_a_label_and_no_feature(tmp_path: Path, kind: Any) -> None:
+    words = pa.array(["b", "a", "b"]).cast(kind)
+    path = parquet_of(tmp_path / "t.parquet", x=pa.array([1, 2, 3]), label=words)
+    assert taken(path).class_names == ("a", "b")
+    parquet_of(path, x=words, label=pa.array([0, 1, 0]))
+    assert "column x holds text, no numbers; leave it out" in refusal(path)
+
+
+def test_parquet_of_decimals_dates_and_nulls(tmp_path: Path) -> None:
+    path, x = tmp_path / "t.parquet", pa.array([1, 2, 3])
+    parquet_of(path, x=x, label=pa.array([1, 0, 1]).cast(pa.decimal128(19, 0)).cast(pa.decimal128(5, 0)))
+    assert (taken(path).classes, taken(path).labels.tolist()) == (2, [1, 0, 1])
+    parquet_of(path, x=x, label=pa.array([1.25, 0, 1]).cast(pa.decimal128(5, 2)))
+    assert (taken(path).classes, taken(path).labels.tolist()) == (None, [[1.25], [0], [1]])
+    parquet_of(path, x=x, label=pa.array([1, 2, 3], pa.date32()))
+    assert "column label holds date32[day], no numbers; name another column with ?label=" in refusal(path)
+    parquet_of(path, x=x, label=pa.array([1, None, 0]))
+    assert "no label in sample 1" in refusal(path)
+
+
 # pictures
 
 
