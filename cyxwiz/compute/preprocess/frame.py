@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute.data.builtin import builtin, mock
-from cyxwiz.compute.data.dataset import MAX_VALUES, Raw, check_rows, labels_of
+from cyxwiz.compute.data.columns import MISSING
+from cyxwiz.compute.data.dataset import MAX_VALUES, Raw, check_rows, labels_of, not_infinite
 from cyxwiz.compute.data.load import locate, read
-from cyxwiz.compute.data.text import MISSING
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph.dataset_uri import check_dataset_uri
 from cyxwiz.ports.executor import Logged
@@ -91,5 +91,5 @@ def read_frame(uri: str, xp: Any, *, seed: int, data_roots: Sequence[Path], blob
     check_rows(uri, raw)
     labels, classes, names = labels_of(uri, raw, "numbers")
     divisor = np.float32(255.0 if raw.features.dtype == np.uint8 else 1.0)
-    x = np.asarray(raw.features, dtype=np.float32) / divisor
+    x = not_infinite(uri, raw.features) / divisor
     return Frame(xp, xp.asarray(x), {**raw.fields, "y": labels}, classes, names, notes=raw.notes)

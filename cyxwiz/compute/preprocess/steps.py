@@ -43,6 +43,12 @@ def _told(xp: Any, values: Any) -> Any:
     return None if host.size > _MAX_TOLD else host.tolist()
 
 
+def _no_column_empty(xp: Any, train: Any, instead: str = "") -> None:
+    """Raises CyxError INVALID for a column of training rows that a step can learn nothing from."""
+    if bool(xp.isnan(train).all(axis=0).any()):
+        raise invalid(f"a column has no value in any training row; drop it{instead}")
+
+
 def _at(frame: Frame, step: Step) -> Any:
     """What picks the step's columns out of rows; all of them for every shape."""
     return ... if step.columns is None else (slice(None), frame.xp.asarray(step.columns))
@@ -66,8 +72,7 @@ def _impute(frame: Frame, step: Step, _: np.random.Generator) -> dict[str, Any]:
     if how == "constant":
         fill = xp.full(train.shape[1:], step.params["value"], dtype=xp.float64)
     else:
-        if bool(xp.isnan(train).all(axis=0).any()):
-            raise invalid("a column has no value in any training row; drop it, or use with = constant")
+        _no_column_empty(xp, train, ", or use with = constant")
         if how == "most_frequent":
             fill = _most_frequent(xp, train)
         else:
@@ -125,6 +130,7 @@ def _log1p(frame: Frame, step: Step, _: np.random.Generator) -> dict[str, Any]:
 def _standardize(frame: Frame, step: Step, _: np.random.Generator) -> dict[str, Any]:
     xp, at = frame.xp, _at(frame, step)
     train = frame.train()[at].astype(xp.float64)
+    _no_column_empty(xp, train)
     mean, std = xp.nanmean(train, axis=0), xp.nanstd(train, axis=0)
     std = xp.where((std > 0) & xp.isfinite(std), std, 1.0)  # a constant column must not divide by nothing
     _put(frame, at, ((frame.x[at].astype(xp.float64) - mean) / std).astype(xp.float32))
@@ -136,6 +142,7 @@ def _normalize(frame: Frame, step: Step, _: np.random.Generator) -> dict[str, An
     params: Mapping[str, Any] = step.params
     low, high = params["low"], params["high"]
     train = frame.train()[at].astype(xp.float64)
+    _no_column_empty(xp, train)
     least, most = xp.nanmin(train, axis=0), xp.nanmax(train, axis=0)
     span = xp.where(most > least, most - least, 1.0)
     values = (frame.x[at].astype(xp.float64) - least) / span * (high - low) + low
@@ -157,6 +164,8 @@ def _one_hot(frame: Frame, step: Step, _: np.random.Generator) -> dict[str, Any]
     classes = step.params.get("classes")
     told: dict[str, list[float]] = {}
     train = frame.train()
+    if classes is None:
+        _no_column_empty(xp, train[:, list(step.columns)], ", or say how many classes there are")
     for column in step.columns:
         seen = xp.arange(classes) if classes is not None else xp.unique(train[:, column])
         seen = seen.astype(xp.float32)
