@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _PAIRS = (("x", "y"), ("x_train", "y_train"), ("features", "labels"), ("data", "target"))
+_NOTHING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 MAX_CLASSES = 65_536
 NO_DATA, NO_SPLIT, NO_INDEX = 1001, 1002, 1003  # error codes of the earlier system
 
@@ -54,7 +56,8 @@ class LocalData:
             raise invalid(f"dataset: {path} holds missing or infinite values; fill or drop them", field="dataset")
         if labels.min() < 0 or labels.max() >= MAX_CLASSES:
             raise invalid(
-                f"dataset: {path} has labels from {labels.min()} to {labels.max()}; classes run from 0", field="dataset"
+                f"dataset: {path} has labels from {labels.min():g} to {labels.max():g}; classes run from 0",
+                field="dataset",
             )
         return LocalData(np.ascontiguousarray(samples, "<f4"), labels.astype("<i4"), names)
 
@@ -120,15 +123,34 @@ def _npz(path: Path) -> tuple[Array, Array, tuple[str, ...]]:
 
 
 def _csv(path: Path) -> tuple[Array, Array, tuple[str, ...]]:
+    """A node reads a table by the same rules."""
     import numpy as np
 
     with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if rows and not all(_is_number(cell) for cell in rows[0][:-1]):
-        rows = rows[1:]
-    if not rows or len(rows[0]) < 2:
+        rows = [row for row in csv.reader(file) if len(row) > 1 or "".join(row).strip()]
+    if rows and not any(row[-1].strip() for row in rows):
+        rows = [row[:-1] for row in rows]  # every line ends in a delimiter
+    if len(rows) < 2 or len(rows[0]) < 2:
         raise ValueError("it needs rows of numbers with the label last")
-    return np.array([row[:-1] for row in rows], dtype=np.float32), *_classes(np.array([row[-1] for row in rows]))
+    width = len(rows[0])
+    for number, row in enumerate(rows, 1):
+        if len(row) == width + 1 and not row[-1].strip():
+            row.pop()
+        if len(row) != width or not row[-1].strip():
+            what = "has no label" if len(row) == width else f"has {len(row)} columns, the first has {width}"
+            raise ValueError(f"row {number} {what}")
+    rows = rows[1:] if _is_header(*rows[:2]) else rows
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and is refused
+        samples = np.array([row[:-1] for row in rows], dtype=np.float32)
+    return samples, *_classes(np.array([row[-1] for row in rows]))
+
+
+def _is_header(first: list[str], second: Sequence[str] = ()) -> bool:
+    """Whether a word stands above a number. A word for a missing value is none."""
+    pairs = zip(first, second, strict=False)
+    return any(
+        word.strip().lower() not in _NOTHING and not _is_number(word) and _is_number(below) for word, below in pairs
+    )
 
 
 def _classes(labels: Array) -> tuple[Array, tuple[str, ...]]:
@@ -138,8 +160,11 @@ def _classes(labels: Array) -> tuple[Array, tuple[str, ...]]:
     if labels.dtype.kind in "biu":
         return labels.astype(np.int64), ()
     words = [str(label).strip() for label in labels]
-    if all(word.isdecimal() and len(word) < 10 for word in words):
-        return np.array([int(word) for word in words]), ()
+    if all(_is_number(word) for word in words):
+        values = np.array([float(word) for word in words])
+        if not np.array_equal(values, np.rint(values)):
+            raise ValueError("its labels are numbers to predict, and only classes are streamed: upload it")
+        return values, ()
     names = sorted(set(words))
     numbers = {name: number for number, name in enumerate(names)}
     return np.array([numbers[word] for word in words]), tuple(names)
@@ -150,7 +175,7 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return text.isascii() and "_" not in text
 
 
 def local_path(uri: str, beside: Path) -> Path | None:
