@@ -94,10 +94,11 @@ def _array(uri: str, path: Path) -> Array:
 
 
 def _numbers(uri: str, name: str, array: Any) -> Array:
-    if array.dtype.kind == "U":
+    if array.dtype.kind == "U" and array.ndim:
         return array.astype(object)
     if array.dtype.kind not in "biuf" or array.ndim == 0:
-        raise invalid(f"The dataset {uri}: {name} holds {array.dtype}; numbers are needed.", uri=uri)
+        what = array.dtype if array.ndim else "a single value"
+        raise invalid(f"The dataset {uri}: {name} holds {what}; rows of numbers are needed.", uri=uri)
     return array
 
 

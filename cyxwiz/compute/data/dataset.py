@@ -97,7 +97,11 @@ def joined(parts: Sequence[Raw], uri: str) -> Raw:
         return parts[0]
     shapes = {(part.features.shape[1:], part.labels.shape[1:]) for part in parts}
     kinds = {part.labels.dtype == object for part in parts}
-    if len(shapes) > 1 or len(kinds) > 1:
+    if len(kinds) > 1:
+        raise invalid(
+            f"The dataset {uri} has labels that are text in some of its files and numbers in others.", uri=uri
+        )
+    if len(shapes) > 1:
         raise invalid(f"The dataset {uri} has files whose columns differ: {sorted(map(str, shapes))[:3]}.", uri=uri)
     names = {(*part.columns.features, part.columns.label) for part in parts if part.columns.features}
     if len(names) > 1:

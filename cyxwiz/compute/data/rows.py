@@ -164,11 +164,13 @@ def _npy(uri: str, path: Path) -> Array | Filed:
         path = next((path / f"{name}.npy" for name in _X if (path / f"{name}.npy").is_file()), path / "x.npy")
     check_size(uri, path.stat().st_size)
     try:
-        array: Array | Filed = filed_npy(path) or np.load(path, allow_pickle=False)
+        filed = filed_npy(path)
+        array: Array | Filed = np.load(path, allow_pickle=False) if filed is None else filed
     except UNREADABLE as error:
         raise invalid(f"The dataset {uri} is no readable npy file: {str(error)[:200]}.", uri=uri) from error
     if array.dtype.kind not in "biuf" or array.ndim == 0:
-        raise invalid(f"The dataset {uri} holds {array.dtype}; numbers are needed.", uri=uri)
+        what = array.dtype if array.ndim else "a single value"
+        raise invalid(f"The dataset {uri} holds {what}; rows of numbers are needed.", uri=uri)
     return array
 
 

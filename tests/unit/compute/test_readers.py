@@ -290,6 +290,13 @@ def test_an_npz_may_hold_splits_and_further_arrays(tmp_path: Path) -> None:
     assert "validation" in refusal(path, "?split=validation")
 
 
+def test_an_array_of_no_dimension_is_no_table(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", x=np.array(5.0), y=np.array(1))
+    assert "x holds a single value" in refusal(tmp_path / "t.npz")
+    with pytest.raises(CyxError, match="holds a single value; rows of numbers are needed"):
+        open_rows(f"file:///{tmp_path / 't.npz'}", tmp_path / "own", data_roots=(tmp_path,))
+
+
 def test_a_folder_of_two_arrays(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.full((3, 2, 2), 255, np.uint8))
     np.save(tmp_path / "y.npy", np.array(["b", "a", "b"]))
@@ -598,6 +605,12 @@ def test_files_whose_columns_differ_are_not_joined(tmp_path: Path) -> None:
     (tmp_path / "train_1.csv").write_text("1,0\n2,1\n")
     (tmp_path / "train_2.csv").write_text("1,2,0\n2,3,1\n")
     assert "columns differ" in refusal(tmp_path)
+
+
+def test_files_with_words_and_numbers_for_labels_are_not_joined(tmp_path: Path) -> None:
+    for name, label in (("a", "x"), ("b", 0)):
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"a": 1, "label": label}]))
+    assert "labels that are text in some of its files and numbers in others" in refusal(tmp_path)
 
 
 def test_files_that_name_their_columns_in_another_order_are_joined_by_the_names(tmp_path: Path) -> None:
