@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from cyxwiz.domain.errors import Code, CyxError, invalid
 
 MAX_FILES = 2_000_000
 MAX_DEPTH = 16
+_MARK = b"\xef\xbb\xbf"  # with which a text in UTF-8 may begin
+_LINE = 16 * 1024 * 1024  # bytes of a line that are looked at
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 SUFFIXES = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".txt": "csv", ".json": "json", ".jsonl": "jsonl",
@@ -81,13 +84,18 @@ def detect_file(uri: str, path: Path) -> str:
         return "npy"
     if start.startswith(b"\x1f\x8b"):
         raise invalid(f"The dataset {uri} is gzipped; unpack it first.", uri=uri)
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith(b"["):
-        return "json"
-    if text.startswith(b"{"):
-        first = text.split(b"\n", 1)
-        return "jsonl" if len(first) == 2 and first[0].rstrip().endswith(b"}") and first[1].strip() else "json"
+    text = start.removeprefix(_MARK).lstrip()
+    if text.startswith((b"[", b"{")):
+        return "jsonl" if _is_lines(path) else "json"
     return "csv"
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether the first line holds a whole object or list, and the next starts like it."""
+    with path.open("rb") as file:
+        lines = (line.removeprefix(_MARK).strip() for line in iter(lambda: file.readline(_LINE), b""))
+        first, second = [*itertools.islice((line for line in lines if line), 2), b"", b""][:2]
+    return first[-1:] == {b"[": b"]", b"{": b"}"}.get(first[:1]) and first[:1] == second[:1]
 
 
 def unwrapped(folder: Path) -> Path:

@@ -668,9 +668,21 @@ def test_no_bytes_raise_anything_but_a_refusal(tmp_path_factory: Any, head: byte
             assert error.code in (Code.INVALID, Code.EXHAUSTED, Code.NOT_FOUND)  # noqa: PT017
 
 
-def test_a_jsonl_is_told_from_a_json_by_its_first_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('{"a": 1, "y": 0}\n{"a": 2, "y": 1}\n', "jsonl"),
+        ('\ufeff\n{"a": 1, "y": 0}\r\n\r\n{"a": 2, "y": 1}\r\n', "jsonl"),
+        (f'{{"x": {[0.5] * 2000}, "y": 0}}\n' * 2, "jsonl"),
+        ("[1, 2, 0]\n[3, 4, 1]\n", "jsonl"),
+        ('{"x": [[1], [2]],\n "y": [0, 1]}\n', "json"),
+        ('{"x": [[1], [2]], "y": [0, 1]}\n', "json"),
+        ("[[1, 2, 0],\n[3, 4, 1]]\n", "json"),
+        ("[\n[1, 2, 0],\n[3, 4, 1]\n]\n", "json"),
+    ],
+)
+def test_a_jsonl_is_told_from_a_json_by_its_first_lines(tmp_path: Path, text: str, kind: str) -> None:
     path = tmp_path / "t"
-    path.write_text('{"a": 1, "y": 0}\n{"a": 2, "y": 1}\n')
-    assert detect_file("u", path) == "jsonl"
-    path.write_text('{"x": [[1], [2]],\n "y": [0, 1]}\n')
-    assert detect_file("u", path) == "json"
+    path.write_bytes(text.encode())
+    assert detect_file("u", path) == kind
+    assert len(taken(path).features) == 2
