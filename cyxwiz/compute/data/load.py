@@ -136,7 +136,7 @@ def _shards(uri: str, folder: Path, kind: str, options: Mapping[str, str], wante
 
 
 def _csv(uri: str, path: Path, options: Mapping[str, str], wanted: Columns) -> Raw:
-    return read_text(uri, path, delimiter_of(path) if path.suffix.lower() not in (".csv", "") else ",", options, wanted)
+    return read_text(uri, path, delimiter_of(path), options, wanted)
 
 
 def _tsv(uri: str, path: Path, options: Mapping[str, str], wanted: Columns) -> Raw:

@@ -106,7 +106,7 @@ def open_rows(
         elif kind == "npy":
             arrays = {"x": _npy(uri, path)}
         elif kind in ("csv", "tsv") and plain:
-            mark = "\t" if kind == "tsv" else "," if path.suffix.lower() in (".csv", "") else delimiter_of(path)
+            mark = "\t" if kind == "tsv" else delimiter_of(path)
             arrays = {"x": _table(uri, path, folder, mark_of(parsed.options, mark), parsed.options, wanted, notes)}
         elif kind == "jsonl" and plain:
             arrays = {"x": _lines(uri, path, folder, parsed.options, wanted, notes)}

@@ -59,10 +59,15 @@ def read_text(uri: str, path: Path, delimiter: str, options: Mapping[str, str], 
 
 
 def delimiter_of(path: Path) -> str:
-    """By the first line: a tab, a semicolon or a comma, else blanks."""
+    """A comma in a .csv; else by the first line a tab, a comma or a semicolon, else blanks. What was uploaded has no
+    name, and is taken for a .csv unless its first line has no comma."""
+    ending = path.suffix.lower()
+    if ending == ".csv":
+        return ","
     with path.open(encoding="utf-8-sig", errors="replace") as lines:
         first = lines.readline(_LINE)
-    return next((mark for mark in "\t,;" if mark in first), " ")
+    marks, other = ("\t,;", " ") if ending else (",\t;", ",")
+    return next((mark for mark in marks if mark in first), other)
 
 
 def mark_of(options: Mapping[str, str], delimiter: str) -> str:

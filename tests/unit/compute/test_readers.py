@@ -208,6 +208,15 @@ def test_a_txt_file_is_read_by_its_own_delimiter(tmp_path: Path) -> None:
         assert taken(tmp_path / "t.txt").features.tolist() == [[1, 2], [3, 4]]
 
 
+@pytest.mark.parametrize("mark", ["\t", ";", ","])
+def test_an_uploaded_table_has_no_name_to_go_by(tmp_path: Path, mark: str) -> None:
+    (tmp_path / HEX).write_text(f"a{mark}b c{mark}kind\n1{mark}2{mark}x\n3{mark}4{mark}y\n")
+    found = load(f"blob://sha256/{HEX}", blob=tmp_path / HEX)
+    assert (found.features.tolist(), found.columns.features) == ([[1, 2], [3, 4]], ("a", "b c"))
+    asked = open_rows(f"blob://sha256/{HEX}", tmp_path / "own", wanted=found.columns, blob=tmp_path / HEX)
+    assert asked.take(0, 2)["x"].tolist() == [[1, 2], [3, 4]]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
