@@ -100,8 +100,7 @@ def _gpu(system: _System, handle: Any, index: int, ram: Ram, notes: list[str]) -
     )
     if unified:
         why.update(pcie_generation=ON_CHIP, pcie_lanes=ON_CHIP)
-    mode = ask(nvml, {}, "mig", "nvmlDeviceGetMigMode", handle)
-    if not mode or mode[0] != 1:
+    if not _has_mig(nvml, handle):
         return [whole]
     slices = _slices(system, handle, whole, ram)
     if not slices:
@@ -147,12 +146,18 @@ def _slices(system: _System, parent: Any, whole: Facts, ram: Ram) -> list[Facts]
     return found
 
 
+def _has_mig(nvml: Any, handle: Any) -> bool:
+    mode = ask(nvml, {}, "mig", "nvmlDeviceGetMigMode", handle)
+    return bool(mode) and mode[0] == 1
+
+
 def memory(nvml: Any, handle: Any, ram: Ram, why: dict[str, str]) -> tuple[int | None, int | None, bool]:
-    """(total, free, whether it is the machine's RAM). A driver that supports no answer has no memory of its own."""
+    """(total, free, whether it is the machine's RAM). A GPU of which the driver supports no answer has no memory of its
+    own, unless MIG has shared it out."""
     try:
         found = nvml.nvmlDeviceGetMemoryInfo(handle)
     except nvml.NVMLError as error:
-        if error.value == NOT_SUPPORTED:
+        if error.value == NOT_SUPPORTED and not _has_mig(nvml, handle):
             return ram.total, ram.available, True
         why.update(memory_total=str(error), memory_free=str(error))
         return None, None, False

@@ -16,6 +16,7 @@ from cyxwiz.compute.hardware import Detector, Inventory, amd, apple, cpu, machin
 from cyxwiz.compute.hardware.cpu import Ram
 from cyxwiz.compute.hardware.facts import Answer, Facts, merge, pci_address
 from cyxwiz.compute.hardware.machine import Ran, parse_torch_build
+from cyxwiz.compute.hardware.sampler import Sensors
 from cyxwiz.domain.job import Device
 from cyxwiz.domain.node import DeviceInfo
 from tests import machines
@@ -161,6 +162,16 @@ def test_a_size_that_mig_has_shared_out_is_not_the_machines_ram() -> None:
     for mig, unified, total in (("Enabled", False, None), ("Disabled", True, 64 * GIB)):
         ((facts, _),) = nvidia_smi.parse_query(row.format(mig), nvidia_smi.FIELDS, ram)
         assert (facts.unified, facts.memory_total, facts.pcie_lanes) == (unified, total, None if unified else 16)
+
+
+def test_nor_is_it_to_nvml(tmp_path: Path) -> None:
+    there = machines.machine("a100-mig", tmp_path)
+    replay = there.nvml()
+    replay.recorded["gpus"][0]["memory"] = {"error": 3}
+    gpu = one(Detector(("all",), replace(there, nvml=lambda: replay)).inspect())
+    assert (gpu.memory_total_bytes, gpu.pcie_generation, gpu.pcie_lanes) == (19968 * MIB, 4, 16)
+    (load,) = Sensors(replace(there, nvml=lambda: replay)).gpus()
+    assert (load.memory_total_bytes, load.memory_free_bytes) == (None, None)
 
 
 def test_wsl_finds_the_tool_where_windows_puts_it(tmp_path: Path) -> None:
