@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +18,11 @@ if TYPE_CHECKING:
     from cyxwiz.compute.data.dataset import Array
 
 _PAIRS = (("x", "y"), ("features", "labels"), ("data", "target"))
-UNREADABLE = (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError)
+# What NumPy and zipfile raise for a damaged file, each from the layer that first trips over it.
+UNREADABLE = (
+    ValueError, TypeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError,
+    NotImplementedError, RuntimeError, EOFError, KeyError,
+)  # fmt: skip
 
 
 def read_npz(uri: str, path: Path, options: Mapping[str, str]) -> Raw:

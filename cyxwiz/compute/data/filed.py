@@ -62,6 +62,8 @@ def filed_npy(path: Path) -> Filed | None:
         shape, fortran, dtype = read(file)
         if dtype.hasobject:
             raise ValueError("it holds objects, which are never loaded")
+        if any(size < 0 for size in shape):
+            raise ValueError("its header has a negative size")
         made = Filed(path, dtype, tuple(shape), file.tell())
     if path.stat().st_size < made.offset + made.size * dtype.itemsize:
         raise ValueError("it is shorter than its header says")

@@ -34,12 +34,12 @@ def read_parquet(uri: str, path: Path, options: Mapping[str, str], wanted: Colum
             check_size(uri, metadata.num_rows * len(chosen.features), "values")
             picked = [names[index] for index in chosen.all]
             table = file.read(columns=picked, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+        check_size(uri, table.nbytes)
+        if table.num_columns != len(set(picked)) or len(set(picked)) != len(picked):
+            raise invalid(f"The dataset {uri} has several columns of one name; name others with ?features=.", uri=uri)
+        made = _raw(uri, table, names, chosen, options)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise invalid(f"The dataset {uri} is no readable parquet file: {str(error)[:200]}.", uri=uri) from error
-    check_size(uri, table.nbytes)
-    if table.num_columns != len(set(picked)) or len(set(picked)) != len(picked):
-        raise invalid(f"The dataset {uri} has several columns of one name; name others with ?features=.", uri=uri)
-    made = _raw(uri, table, names, chosen, options)
     return replace(made, columns=chosen.columns, notes=chosen.notes)
 
 

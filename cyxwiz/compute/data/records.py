@@ -46,7 +46,11 @@ def _text(uri: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise invalid(f"The dataset {uri} is no UTF-8 text: {error.reason} at byte {error.start}.", uri=uri) from None
+        raise no_utf8(uri, f"{error.reason} at byte {error.start}") from None
+
+
+def no_utf8(uri: str, why: str) -> CyxError:
+    return invalid(f"The dataset {uri} is no UTF-8 text: {why}.", uri=uri)
 
 
 def _parse(uri: str, text: str, where: str) -> Any:

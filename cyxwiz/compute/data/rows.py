@@ -23,6 +23,7 @@ from cyxwiz.compute.data.columns import ASKING, Columns, choose, fault
 from cyxwiz.compute.data.dataset import as_float32, check_size, is_number
 from cyxwiz.compute.data.filed import Filed, filed_npy
 from cyxwiz.compute.data.load import format_of, locate, read
+from cyxwiz.compute.data.records import no_utf8
 from cyxwiz.compute.data.text import BROKEN, body, delimiter_of, head, is_header, mark_of, no_text
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.graph.dataset_uri import check_dataset_uri
@@ -109,7 +110,10 @@ def open_rows(
             mark = "\t" if kind == "tsv" else delimiter_of(path)
             arrays = {"x": _table(uri, path, folder, mark_of(parsed.options, mark), parsed.options, wanted, notes)}
         elif kind == "jsonl" and plain:
-            arrays = {"x": _lines(uri, path, folder, parsed.options, wanted, notes)}
+            try:
+                arrays = {"x": _lines(uri, path, folder, parsed.options, wanted, notes)}
+            except UnicodeDecodeError as error:
+                raise no_utf8(uri, error.reason) from None
         else:
             raw = read(uri, path, kind, parsed.options, wanted)
             notes += raw.notes

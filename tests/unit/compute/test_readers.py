@@ -662,6 +662,46 @@ def test_a_folder_without_data_and_a_gzipped_file_are_refused(tmp_path: Path) ->
     assert load(f"file://{tmp_path / 't.csv'}", data_roots=(tmp_path,)).classes == 3
 
 
+def damaged_npz() -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, x=np.arange(4000.0).reshape(2000, 2), y=np.zeros(2000, np.int64))
+    whole = bytearray(buffer.getvalue())
+    whole[300:310] = b"\xff" * 10  # within what is packed
+    return bytes(whole)
+
+
+def npy_header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", 64) + text.ljust(63).encode() + b"\n" + bytes(96)
+
+
+LATIN = pa.Array.from_buffers(
+    pa.string(), 2, [None, pa.py_buffer(struct.pack("<3i", 0, 1, 2)), pa.py_buffer(b"\xe4\xf6")]
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.npz", damaged_npz()),
+        ("t.npy", npy_header("{'descr': '<f8', 'shape': (4, 3")),
+        ("t.npy", npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (4, -3)}")),
+        ("t.npy", npy_header("{'descr': '<f8', 'fortran_order': True, b'shape': (4, 3)}")),
+        ("t.jsonl", b'{"a": 1, "label": "x"}\n{"a": 2, "label": "\xe4"}\n'),
+        ("t.csv", b"a,label\n1,x\n2,\xe4\n"),
+    ],
+)
+def test_a_damaged_file_is_refused_at_every_door(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    refusal(tmp_path / name)
+    with pytest.raises(CyxError) as caught:
+        open_rows(f"file:///{tmp_path / name}", tmp_path / "own", data_roots=(tmp_path,))
+    assert caught.value.code is Code.INVALID
+
+
+def test_words_of_parquet_that_are_no_unicode_are_refused(tmp_path: Path) -> None:
+    assert "no readable parquet" in refusal(parquet_of(tmp_path / "t.parquet", x=pa.array([1, 2]), label=LATIN))
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from([b"", b"PK\x03\x04", b"PAR1", b"\x93NUMPY\x01\x00", b"[", b"{", b"\x1f\x8b"]),
