@@ -7,7 +7,10 @@ Samples are sent as float32 and labels as int32, both little-endian; 8-bit pictu
 from __future__ import annotations
 
 import csv
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,11 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _PAIRS = (("x", "y"), ("x_train", "y_train"), ("features", "labels"), ("data", "target"))
+# What NumPy, zipfile and csv raise for a damaged file, each from the layer that first trips over it.
+_UNREADABLE = (
+    OSError, ValueError, TypeError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, csv.Error,
+    NotImplementedError, RuntimeError, EOFError, KeyError,
+)  # fmt: skip
 _NOTHING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 MAX_CLASSES = 65_536
 NO_DATA, NO_SPLIT, NO_INDEX = 1001, 1002, 1003  # error codes of the earlier system
@@ -47,7 +55,7 @@ class LocalData:
             raise invalid(f"dataset: {path} can't be streamed; only .npz and .csv files are", field="dataset")
         try:
             read = _npz(path) if path.suffix.lower() == ".npz" else _csv(path)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, csv.Error) as error:
+        except _UNREADABLE as error:
             raise invalid(f"dataset: {path} can't be read: {str(error)[:200]}", field="dataset") from None
         samples, labels, names = read
         if len(samples) != len(labels) or len(samples) < 2:

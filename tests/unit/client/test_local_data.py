@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +59,17 @@ def test_what_is_no_table_with_classes_is_refused(tmp_path: Path, text: str, wor
     with pytest.raises(CyxError, match=words) as caught:
         LocalData.read(tmp_path / "t.csv")
     assert caught.value.code is Code.INVALID
+
+
+def test_a_damaged_npz_is_refused(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    np.savez_compressed(whole, x=np.arange(4000.0).reshape(2000, 2), y=np.zeros(2000, np.int64))
+    packed = bytearray(whole.getvalue())
+    packed[300:310] = b"\xff" * 10
+    single = io.BytesIO()
+    np.save(single, np.arange(3))
+    for content in (b"", bytes(packed), single.getvalue()):
+        (tmp_path / "t.npz").write_bytes(content)
+        with pytest.raises(CyxError, match="can't be read") as caught:
+            LocalData.read(tmp_path / "t.npz")
+        assert caught.value.code is Code.INVALID
