@@ -28,7 +28,10 @@ def apply(frame: Frame, number: int, step: Step, seed: int) -> None:
 
     chance = np.random.default_rng([number, seed & (2**64 - 1)])
     try:
-        learned = _APPLY[step.type](frame, step, chance)
+        with np.errstate(over="ignore"):
+            learned = _APPLY[step.type](frame, step, chance)
+        if bool(frame.xp.isinf(frame.x).any()):  # from which the next step would learn nothing
+            raise invalid("a value becomes too large for float32")
     except CyxError as error:
         raise CyxError(error.code, f"steps.{number} ({step.type}): {error.message}", error.details) from None
     columns = {} if step.columns is None else {"columns": list(step.columns)}

@@ -171,6 +171,10 @@ def test_images_are_flipped_and_shifted(layout: str) -> None:
         ([{"type": "drop", "columns": [3]}], "steps.0 (drop): there is no column 3: a sample has 3"),
         ([{"type": "pca", "components": 2}], "values are missing; impute them before"),
         ([{"type": "scale", "factor": -1}, {"type": "log1p"}], "steps.1 (log1p): a value is -1 or below"),
+        (
+            [{"type": "scale", "factor": 1e30}] * 2 + [{"type": "normalize"}],
+            "steps.1 (scale): a value becomes too large",
+        ),
     ],
 )
 def test_what_the_data_do_not_allow_is_named(tmp_path: Path, steps: list[Any], words: str) -> None:
