@@ -28,6 +28,7 @@ from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.audit import record
+from cyxwiz.services.barred import barred
 from cyxwiz.services.budgets import keep_cost, reserve
 from cyxwiz.services.jobfile import blobs_of, check_spec, resolve
 from cyxwiz.services.leases import QUEUE
@@ -307,7 +308,7 @@ class Jobs:
 
         def unit(tx: Tx) -> Explanation:
             job = owned(tx, actor, parsed)
-            verdicts = explain(job.spec, self.candidates(tx), self._weights, job.owner_id)
+            verdicts = explain(job.spec, self.candidates(tx), self._weights, job.owner_id, barred(tx, job))
             ahead = 0
             if job.state is JobState.PENDING:
                 due = [other.id for other in tx.due_jobs(1000)]
