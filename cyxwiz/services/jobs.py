@@ -155,6 +155,8 @@ class Jobs:
                 if first is None:
                     raise not_found("job", made)
                 return first, False
+            if self._payments is not None and have is not None:
+                self._payments.check_unpromised(tx, actor.id, self.price(spec), have)
             submitted = self.take(tx, job, actor.name, lock)
             request.keep(tx, job.id)
             if lock is not None:
@@ -162,8 +164,9 @@ class Jobs:
             return submitted, True
 
         repeated = key and await self._store.read(request.answered) is not None
+        have: int | None = None
         if self._payments is not None and lock is None and not repeated:
-            await self._payments.check_funds(actor.id, self.price(spec))
+            have = await self._payments.check_funds(actor.id, self.price(spec))
         try:
             return await self._store.write(unit)
         except CyxError as error:
