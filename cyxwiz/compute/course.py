@@ -207,8 +207,7 @@ class Course:
         samples, y = plan.train, plan.train.y
         count = len(samples)
         shuffled = torch.randperm(count, generator=self._shuffle) if plan.hyper.shuffle else torch.arange(count)
-        team = plan.team
-        stream = plan.stream
+        team, stream = plan.team, plan.stream
         batches = shuffled.to(y.device).split(plan.batch)
         mine = [index[team.rows] for index in batches]
         tally = Tally(samples.labels, plan.loss.type, torch.cat(mine), self._weights)
