@@ -1,9 +1,10 @@
 """The store on PostgreSQL: for several centrals.
 
 Promised: a write unit runs READ COMMITTED with row locks on what it reads by id; a read unit sees one snapshot. A unit
-that loses a deadlock, a serialization race or its connection before the commit runs again, a few times; one whose
-connection breaks during the commit is UNAVAILABLE, and may have happened. Refused: a transaction that its central
-left open (the server ends it after a minute, so that a dead central holds no lock).
+that loses a deadlock, a serialization race or its connection before the commit runs again, a few times; one that adds
+what is there already runs again once, as it may have looked before somebody else added it; one whose connection breaks
+during the commit is UNAVAILABLE, and may have happened. Refused: a transaction that its central left open (the server
+ends it after a minute, so that a dead central holds no lock).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ BACKOFF_SECONDS = 0.01
 CONNECT_SECONDS = 10
 IDLE_IN_TRANSACTION_MS = 60_000
 _LOST_RACES = {"40001", "40P01"}  # serialization failure, deadlock
+_THERE_ALREADY = "23505"
 
 
 async def open_postgres(url: URL, config: Database, *, clock: Clock, bus: Bus) -> PostgresStore:
@@ -106,7 +108,8 @@ class PostgresStore:
                     await (connection.commit() if writing else connection.rollback())
                     return value
             except Exception as error:
-                if attempt == ATTEMPTS or not _worth_another(error, committing and writing):
+                slower = attempt == 1 and sqlstate(error) == _THERE_ALREADY
+                if not slower and (attempt == ATTEMPTS or not _worth_another(error, committing and writing)):
                     seen = translated(error)
                     if seen is error:
                         raise

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Database
+from cyxwiz.domain.account import Role, User
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.events import JobStarted, JobSubmitted
-from cyxwiz.domain.ids import JobId
+from cyxwiz.domain.ids import JobId, UserId
 from cyxwiz.ports.store import JobQuery, Store, Tx
 from cyxwiz.store import migrate
 from cyxwiz.store.engine import database_url, open_store
@@ -329,6 +331,28 @@ async def test_a_deadlock_is_run_again(postgres: Any) -> None:
             await asyncio.gather(postgres.write(both(a.id, b.id)), postgres.write(both(b.id, a.id)))
     saved = await postgres.read(lambda tx: (tx.job(a.id).version, tx.job(b.id).version))
     assert saved == (2 * rounds, 2 * rounds)
+
+
+async def test_who_was_slower_with_a_unique_name_looks_again(postgres: Any) -> None:
+    """Two centrals that start at once on an empty database both find no `admin`."""
+    ann = User(OWNER, "ann", Role.USER, START)
+
+    def unit(tx: Tx) -> str:
+        if tx.user_by_name("ann"):
+            return "somebody was faster"
+        tx.add_user(replace(ann, id=UserId("44444444-4444-4444-8444-444444444444")))
+        return "added"
+
+    async with postgres._engine.connect() as faster:
+        await faster.run_sync(lambda connection: SqlTx(connection, START, writing=True).add_user(ann))
+        slower = asyncio.ensure_future(postgres.write(unit))
+        done, _ = await asyncio.wait([slower], timeout=0.2)
+        assert not done
+        await faster.commit()
+    assert await slower == "somebody was faster"
+    with pytest.raises(CyxError) as caught:
+        await postgres.write(lambda tx: tx.add_user(ann))
+    assert caught.value.code is Code.EXISTS
 
 
 async def test_a_lost_connection_is_replaced(postgres: Any) -> None:
