@@ -25,8 +25,9 @@ from cyxwiz.config import Database
 from cyxwiz.domain.account import Role, User
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.events import JobStarted, JobSubmitted
-from cyxwiz.domain.ids import JobId, UserId
-from cyxwiz.ports.store import JobQuery, Store, Tx
+from cyxwiz.domain.ids import JobId, Token, UserId
+from cyxwiz.domain.verification import Mode, Validity, Verification
+from cyxwiz.ports.store import BlobInfo, JobQuery, Store, Tx
 from cyxwiz.store import migrate
 from cyxwiz.store.engine import database_url, open_store
 from cyxwiz.store.memory import MemoryStore
@@ -34,7 +35,7 @@ from cyxwiz.store.sql import SqlTx
 from cyxwiz.store.sqlite import SqliteStore, connect, raw_of
 from cyxwiz.store.tables import metadata
 from tests.contract.conftest import Backend, HandClock, empty_database
-from tests.contract.make import OWNER, START, job, stored
+from tests.contract.make import OWNER, START, job, node, stored
 
 
 @pytest.fixture
@@ -353,6 +354,44 @@ async def test_who_was_slower_with_a_unique_name_looks_again(postgres: Any) -> N
     with pytest.raises(CyxError) as caught:
         await postgres.write(lambda tx: tx.add_user(ann))
     assert caught.value.code is Code.EXISTS
+
+
+async def test_who_waits_for_what_is_saved_finds_it(postgres: Any) -> None:
+    """What is put in the place of something is no other row: a check's verdict, a record, a budget would be lost."""
+    parent, one = job(), node()
+    item = Verification(parent.id, Mode.SPOT, START, one.id, Token(1, 7), 0, 3, 1, {})
+
+    def save(tx: Tx, more: int) -> None:
+        tx.set_budget(OWNER, 5 + more)
+        tx.save_validity(Validity(one.id, 1 + more, 1, 0))
+        tx.save_verification(replace(item, rejected=more))
+
+    await postgres.write(lambda tx: [tx.add_job(parent), tx.add_node(one), save(tx, 0)])
+    looks: list[Callable[[Tx], object]] = [
+        lambda tx: tx.budget(OWNER),
+        lambda tx: tx.validity(one.id).streak,
+        lambda tx: getattr(tx.verification(parent.id), "rejected", None),
+    ]
+    async with postgres._engine.connect() as saving:
+        await saving.run_sync(lambda connection: save(SqlTx(connection, START, writing=True), 1))
+        waiting = [asyncio.ensure_future(postgres.write(look)) for look in looks]
+        done, _ = await asyncio.wait(waiting, timeout=0.2)
+        assert not done
+        await saving.commit()
+    assert await asyncio.gather(*waiting) == [6, 2, 1]
+
+
+async def test_content_that_somebody_takes_is_not_dropped(postgres: Any) -> None:
+    blob = BlobInfo("ab" * 32, 1, START)
+    await postgres.write(lambda tx: tx.add_blob(blob, None))
+    async with postgres._engine.connect() as taking:
+        await taking.run_sync(lambda connection: SqlTx(connection, START, writing=True).add_blob(blob, OWNER))
+        dropping = asyncio.ensure_future(postgres.write(lambda tx: tx.drop_blob(blob.sha256)))
+        done, _ = await asyncio.wait([dropping], timeout=0.2)
+        assert not done
+        await taking.commit()
+    assert not await dropping
+    assert (await postgres.read(lambda tx: tx.blob(blob.sha256))).owners == {OWNER}
 
 
 async def test_a_lost_connection_is_replaced(postgres: Any) -> None:
