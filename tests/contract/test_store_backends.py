@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from cyxwiz.domain.account import Role, User
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.events import JobStarted, JobSubmitted
 from cyxwiz.domain.ids import JobId, Token, UserId
+from cyxwiz.domain.payment import Payment, Step, Work
 from cyxwiz.domain.verification import Mode, Validity, Verification
+from cyxwiz.ledger.credits import CreditsLedger
 from cyxwiz.ports.store import BlobInfo, JobQuery, Store, Tx
 from cyxwiz.store import migrate
 from cyxwiz.store.engine import database_url, open_store
@@ -392,6 +395,27 @@ async def test_content_that_somebody_takes_is_not_dropped(postgres: Any) -> None
         await taking.commit()
     assert not await dropping
     assert (await postgres.read(lambda tx: tx.blob(blob.sha256))).owners == {OWNER}
+
+
+@pytest.mark.parametrize("slower", [Step.SETTLE, Step.PAY, Step.REFUND])
+async def test_a_central_that_was_slower_to_settle_tells_what_the_faster_one_did(postgres: Any, slower: Step) -> None:
+    ledger = CreditsLedger(postgres, welcome_units=1000)
+    payment = Payment(
+        "p", job().id, OWNER, 100, 0, ledger.client_account(OWNER), 1.0, 60, START, START + timedelta(days=1)
+    )
+    work = Work("user:n", None, ended=True, cost_units=60, progress=1, attempt=1, running=False)
+    await ledger.perform(payment, Step.LOCK, work)
+    payment = replace(payment, node="user:n", earned_units=60)
+    async with postgres._engine.connect() as faster:
+        first = await faster.run_sync(
+            lambda connection: ledger._perform(SqlTx(connection, START, writing=True), payment, Step.SETTLE)
+        )
+        second = asyncio.ensure_future(ledger.perform(payment, slower, work))
+        done, _ = await asyncio.wait([second], timeout=0.2)
+        assert not done
+        await faster.commit()
+    assert (first.paid_units, first.refunded_units) == (60, 40)
+    assert await second == first
 
 
 async def test_a_lost_connection_is_replaced(postgres: Any) -> None:
