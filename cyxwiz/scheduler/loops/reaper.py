@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 class LeaseReaper(Periodic):
     """A node is silent when this process has not heard it for the time-out and no replica wrote that it did.
 
-    After a start nothing is reaped before the time-out has passed once: the nodes need that long to come back.
+    After a start nothing is reaped before the time-out has passed once: the nodes need that long to come back. The same
+    holds when for half of it no look came through: what nodes said while the store was away was taken by nobody.
     """
 
     def __init__(self, store: Store, clock: Clock, nodes: Nodes) -> None:
@@ -26,19 +27,31 @@ class LeaseReaper(Periodic):
         self._store = store
         self._clock = clock
         self._nodes = nodes
-        self._not_before = 0.0
+        self._looked = self._not_before = 0.0
 
     async def run(self) -> None:
-        self._not_before = self._clock.monotonic() + self._nodes.liveness.timeout_seconds
+        self._looked = self._clock.monotonic()
+        self._not_before = self._looked + self._nodes.liveness.timeout_seconds
         await super().run()
 
     async def once(self) -> None:
+        timeout = self._nodes.liveness.timeout_seconds
         await self._nodes.liveness.flush(self._store)
-        if self._clock.monotonic() >= self._not_before:
-            await self.reap()
+        gone, outage = await self._silent()
+        now = self._clock.monotonic()
+        if now - self._looked > timeout / 2:
+            self._not_before = now + timeout
+        self._looked = now
+        if now >= self._not_before:
+            await self._expire(gone, outage=outage)
 
     async def reap(self) -> None:
         """One look at every node that counts as online."""
+        gone, outage = await self._silent()
+        await self._expire(gone, outage=outage)
+
+    async def _silent(self) -> tuple[list[NodeId], bool]:
+        """The nodes that went silent, and whether those are most."""
         timeout = timedelta(seconds=self._nodes.liveness.timeout_seconds)
 
         def silent(tx: Tx) -> tuple[list[NodeId], int]:
@@ -46,7 +59,9 @@ class LeaseReaper(Periodic):
             return unseen, tx.stats().online_nodes if unseen else 0
 
         gone, online = await self._store.read(silent)
-        outage = widespread(len(gone), online)
+        return gone, widespread(len(gone), online)
+
+    async def _expire(self, gone: list[NodeId], *, outage: bool) -> None:
         for node_id in gone:
             expired = await self._store.write(lambda tx: self._nodes.expire(tx, node_id, outage=outage))  # noqa: B023
             self._nodes.liveness.gone(node_id)
