@@ -3,8 +3,9 @@
 Promised: a write unit runs READ COMMITTED with row locks on what it reads by id; a read unit sees one snapshot. A unit
 that loses a deadlock, a serialization race or its connection before the commit runs again, a few times; one that adds
 what is there already runs again once, as it may have looked before somebody else added it; one whose connection breaks
-during the commit is UNAVAILABLE, and may have happened. Refused: a transaction that its central left open (the server
-ends it after a minute, so that a dead central holds no lock).
+during the commit is UNAVAILABLE, and may have happened, as is one that waits long for a row that somebody else holds.
+Refused: a transaction that its central left open (the server ends it after a minute, so that a dead central holds no
+lock).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ ATTEMPTS = 5
 BACKOFF_SECONDS = 0.01
 CONNECT_SECONDS = 10
 IDLE_IN_TRANSACTION_MS = 60_000
+LOCK_MS = 10_000  # that a unit waits for a lock: those that wait for one row must not use up all connections for long
 _LOST_RACES = {"40001", "40P01"}  # serialization failure, deadlock
 _THERE_ALREADY = "23505"
 
@@ -66,6 +68,7 @@ def _engine(url: URL, config: Database) -> AsyncEngine:
             "server_settings": {
                 "application_name": "cyxwiz",
                 "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+                "lock_timeout": str(LOCK_MS),
                 "jit": "off",  # every statement here is small: compiling one costs more than it saves
             },
         },
@@ -140,6 +143,7 @@ def _apply(connection: Connection, unit: Callable[[SqlTx], T], now: datetime, wr
 
 def _upgrade(connection: Connection) -> None:
     if migrate.current(connection) != migrate.head():
+        connection.execute(text("SET LOCAL lock_timeout = 0"))  # another central may migrate for long
         connection.execute(text(f"SELECT pg_advisory_xact_lock({migrate.MIGRATION_LOCK})"))
         migrate.upgrade(connection)
 

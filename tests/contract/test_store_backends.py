@@ -433,6 +433,23 @@ async def test_a_lost_connection_is_replaced(postgres: Any) -> None:
     assert await postgres.read(lambda tx: tx.setting("a")) == "b"
 
 
+async def test_a_row_that_somebody_holds_keeps_nobody_for_long(
+    postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cyxwiz.store.postgres.LOCK_MS", 100)
+    held = job()
+    async with empty_database(postgres_server) as url:
+        store = await open_store(Database(url=url), tmp_path, clock=HandClock(), bus=LocalBus())
+        await store.write(lambda tx: tx.add_job(held))
+        async with store._engine.connect() as holding:  # type: ignore[attr-defined]
+            await holding.run_sync(lambda connection: SqlTx(connection, START, writing=True).job(held.id))
+            with pytest.raises(CyxError) as caught:
+                async with asyncio.timeout(5):
+                    await store.write(lambda tx: tx.job(held.id))
+        assert (caught.value.code, caught.value.retryable) == (Code.UNAVAILABLE, True)
+        await store.aclose()
+
+
 async def test_what_can_not_be_reached_is_unavailable(postgres_server: str, tmp_path: Path) -> None:
     for url, retryable in (
         ("postgresql://u:s3cret@127.0.0.1:9/d", True),
