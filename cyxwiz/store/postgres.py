@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from cyxwiz.config import Database
-from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
 from cyxwiz.store import migrate
@@ -176,6 +176,11 @@ def _unreachable(error: Exception) -> Exception:
     state = sqlstate(error)
     if state.startswith("28"):
         return CyxError(Code.UNAVAILABLE, "PostgreSQL refused the user or password of database.url.", retryable=False)
+    if state.startswith("53"):
+        said = "PostgreSQL has no connection left: raise its max_connections, or lower database.max_connections."
+        return CyxError(Code.UNAVAILABLE, said)
+    if isinstance(error, (TypeError, ValueError)):
+        return invalid(f"database.url has a parameter that can't be used: {error}")
     if state == "3D000":
         return CyxError(Code.UNAVAILABLE, "The database of database.url does not exist: create it.", retryable=False)
     return CyxError(Code.UNAVAILABLE, f"PostgreSQL can't be reached: {type(error).__name__}. Is it up?")

@@ -460,6 +460,49 @@ async def test_what_can_not_be_reached_is_unavailable(postgres_server: str, tmp_
         assert "s3cret" not in error.message
 
 
+@pytest.mark.parametrize("given", ["foo=bar", "sslmode=bogus"])
+async def test_a_parameter_that_is_none_is_named(postgres_server: str, tmp_path: Path, given: str) -> None:
+    error = await refused(Database(url=f"{postgres_server}?{given}"), tmp_path)
+    assert error.code is Code.INVALID
+    assert given.split("=")[0] in error.message
+
+
+async def test_who_has_no_rights_or_no_connection_left_is_told_so(postgres_server: str, tmp_path: Path) -> None:
+    async with empty_database(postgres_server) as url:
+        engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+        async with engine.begin() as connection:
+            await connection.execute(text("CREATE ROLE poor LOGIN"))
+            await connection.execute(text("REVOKE CREATE ON SCHEMA public FROM public"))
+        try:
+            config = Database(url=url.replace("cyxwiz@", "poor@"))
+            error = await refused(config, tmp_path)
+            assert (error.code, "rights on the database's schema" in error.message) == (Code.UNAVAILABLE, True)
+            async with engine.begin() as connection:
+                await connection.execute(text("ALTER ROLE poor CONNECTION LIMIT 0"))
+            assert "no connection left" in (await refused(config, tmp_path)).message
+        finally:
+            async with engine.begin() as connection:
+                await connection.execute(text("DROP ROLE poor"))
+            await engine.dispose()
+
+
+async def test_a_database_that_takes_no_writes_is_unavailable(postgres_server: str, tmp_path: Path) -> None:
+    """As one that became a standby: what writes is put off, and goes on once it takes writes again."""
+    async with empty_database(postgres_server) as url:
+        await (await open_store(Database(url=url), tmp_path, clock=HandClock(), bus=LocalBus())).aclose()
+        engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+        async with engine.begin() as connection:
+            name = (await connection.execute(text("SELECT current_database()"))).scalar_one()
+            await connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+        await engine.dispose()
+        store = await open_store(Database(url=url), tmp_path, clock=HandClock(), bus=LocalBus())
+        with pytest.raises(CyxError) as caught:
+            await store.write(lambda tx: tx.put_setting("a", "b"))
+        assert (caught.value.code, caught.value.retryable) == (Code.UNAVAILABLE, True)
+        assert "takes no writes" in caught.value.message
+        await store.aclose()
+
+
 # migrations
 
 
