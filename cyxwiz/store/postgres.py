@@ -156,8 +156,10 @@ async def revision(url: URL) -> str | None:
             connection = await engine.connect()
         except Exception as error:
             raise _unreachable(error) from error
-        async with connection:
+        try:
             return await connection.run_sync(migrate.current)
+        finally:
+            await connection.close()
     finally:
         await engine.dispose()
 

@@ -34,6 +34,7 @@ from cyxwiz.ports.store import BlobInfo, JobQuery, Store, Tx
 from cyxwiz.store import migrate
 from cyxwiz.store.engine import database_url, open_store
 from cyxwiz.store.memory import MemoryStore
+from cyxwiz.store.postgres import revision
 from cyxwiz.store.sql import SqlTx
 from cyxwiz.store.sqlite import SqliteStore, connect, raw_of
 from cyxwiz.store.tables import metadata
@@ -566,6 +567,14 @@ async def test_migrations_on_postgres_make_todays_tables_and_undo_them(postgres_
         async with engine.begin() as connection:
             await connection.run_sync(_up_and_down)
         await engine.dispose()
+
+
+async def test_the_revision_of_a_database_is_told_without_touching_it(postgres_server: str, tmp_path: Path) -> None:
+    async with empty_database(postgres_server) as url:
+        config = Database(url=url)
+        assert await revision(database_url(config, tmp_path)) is None
+        await (await open_store(config, tmp_path, clock=HandClock(), bus=LocalBus())).aclose()
+        assert await revision(database_url(config, tmp_path)) == migrate.head()
 
 
 async def test_centrals_that_start_at_once_migrate_once(
