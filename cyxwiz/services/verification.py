@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Protocol, cast
 
@@ -242,7 +242,7 @@ class Verifying:
         elif step.outcome is Outcome.REJECTED:
             self._reject(tx, job, item, step.wrong)
         elif len(item.checks) + step.more > MOST_CHECKS and completes is not None:
-            self.give_up(tx, completes, job, item, f"{len(item.checks)} checks came to no end")
+            self._undecided(tx, completes, job, item, f"{len(item.checks)} checks came to no end")
         else:
             for _ in range(step.more):
                 item = self._begin(tx, job, item, show_claim=unclear > 0)
@@ -309,9 +309,15 @@ class Verifying:
         for node_id in wrong:
             self._blame(tx, job, item, NodeId(node_id), "its check was found wrong")
 
-    def give_up(self, tx: Tx, completes: Completes, job: Job, item: Verification, reason: str) -> None:
-        """Nobody could check it: the result is taken, and says so."""
-        self._take(tx, completes, job, item, Outcome.UNVERIFIED, reason)
+    def _undecided(self, tx: Tx, completes: Completes, job: Job, item: Verification, reason: str) -> None:
+        """No more checks can be had. The result is taken, and says so; but not one that more found wrong than right.
+        Who is wrong is not known then: none of them gets the job again, so that nobody wins it by a false word."""
+        wrong = [each.node_id for each in item.checks if each.verdict is Verdict.MISMATCH]
+        if len(wrong) <= item.count(Verdict.MATCH):
+            self._take(tx, completes, job, item, Outcome.UNVERIFIED, reason)
+            return
+        found = f"{len(wrong)} of {len(item.checks)} checks found it wrong, and no other node could decide in time"
+        self._refuse(tx, job, item, f"{found}: {reason}", wrong)
 
     def _take(self, tx: Tx, completes: Completes, job: Job, item: Verification, outcome: Outcome, reason: str) -> None:
         self.close(tx, item)
@@ -338,8 +344,7 @@ class Verifying:
         tx.emit(JobVerified(job.id, job.owner_id, str(outcome), reason), private_to=job.owner_id)
 
     def _reject(self, tx: Tx, job: Job, item: Verification, wrong: tuple[str, ...]) -> None:
-        """The work was wrong: nothing of it is kept or charged, and the job is done again elsewhere, once."""
-        self.close(tx, item)
+        """The work was wrong, by the word of two."""
         others = Counter(each.weights for each in item.checks if each.verdict is Verdict.MISMATCH)
         reason = "two other nodes came to other weights"
         if max(others.values()) > 1:  # and to the same ones: so it is known who is wrong
@@ -348,8 +353,13 @@ class Verifying:
                 self._blame(tx, job, item, NodeId(node_id), "its check was found wrong")
         else:
             reason = f"{reason}, each to its own: nobody is blamed"
+        self._refuse(tx, job, item, reason)
+
+    def _refuse(self, tx: Tx, job: Job, item: Verification, reason: str, others: Sequence[str] = ()) -> None:
+        """Nothing of the work is kept or charged, and the job is done again elsewhere, once: by none of `others`."""
+        self.close(tx, item)
         self.drop_held(tx, job, item)
-        refused = (*item.refused, item.node_id)
+        refused = (*item.refused, item.node_id, *others)
         item = replace(
             item, held={}, outcome=Outcome.REJECTED, reason=reason, rejected=item.rejected + 1, refused=refused
         )
@@ -427,7 +437,7 @@ class Verifying:
                 replace(item, held={}, outcome=Outcome.UNVERIFIED, reason="its job ended while it was verified")
             )
             return
-        waiting = ""
+        waiting, since, running = "", item.since, False
         for each in item.checks:
             check = tx.job(each.job_id)
             if each.verdict is not Verdict.OPEN:
@@ -435,14 +445,14 @@ class Verifying:
             if check is None or check.ended:
                 item = item.with_check(replace(each, verdict=Verdict.FAILED))
             elif check.state is JobState.PENDING:
-                waiting = check.reason
-        if waiting and tx.now - item.since >= self.rules.wait:
-            wrong = item.count(Verdict.MISMATCH)
-            found = f"{wrong} of {len(item.checks)} checks found it wrong, and no other node could decide in time"
-            self.give_up(tx, completes, job, item, f"{found if wrong else 'no node could check it in time'}: {waiting}")
+                waiting, since = check.reason, max(since, _waits_since(tx, check))
+            else:
+                running = True
+        if waiting and not running and tx.now - since >= self.rules.wait:
+            self._undecided(tx, completes, job, item, f"no node could check it in time: {waiting}")
             return
         if waiting:
-            reason = f"its result waits for another node to check it: {waiting}"[:500]
+            reason = f"its result waits for another node to check it: {waiting}"[: leases.MAX_REASON]
             if reason != job.reason:
                 job = tx.save_job(replace(job, reason=reason))
                 tx.hint(f"job:{job.id}", "progress")
@@ -454,12 +464,9 @@ def machine_of(node: Node) -> str:
     return " | ".join([node.hardware.cpu_model, *(gpu.name for gpu in node.hardware.gpus)])
 
 
-def barred(tx: Tx, job: Job) -> frozenset[NodeId]:
-    """Nodes that may not have the job again: their results of it were refused."""
-    if job.spec.verify is Mode.NONE:
-        return frozenset()
-    item = tx.verification(job.id)
-    return frozenset(map(NodeId, item.refused)) if item is not None else frozenset()
+def _waits_since(tx: Tx, check: Job) -> datetime:
+    """Since when a check waits for a node: from its beginning, or since the last one had it."""
+    return max([check.created_at, *(each.ended_at for each in tx.leases_of(check.id) if each.ended_at)])
 
 
 def _held(report: pb.Finished) -> Mapping[str, Any]:
