@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any, Protocol, cast
 
@@ -41,11 +41,13 @@ from cyxwiz.domain.verification import (
     interval,
     is_checked,
     same_class,
+    wrong_start,
 )
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Tx
 from cyxwiz.services import leases
 from cyxwiz.services.audit import record
+from cyxwiz.services.checks import broke, digest_at, waits_since, whose
 from cyxwiz.services.reputation import Reputation
 from cyxwiz.services.secrets import Secrets
 
@@ -203,14 +205,15 @@ class Verifying:
         item, job, own = tx.verification(spec.parent), tx.job(spec.parent), tx.last_link(check.id)
         if item is None or job is None or item.outcome is not Outcome.OPEN or job.phase is not Phase.VERIFYING:
             return
-        claim = self._claim(tx, job, item)
-        if own is None or claim is None:
+        claim, figures = self._claim(tx, job, item), dict(report.final_metrics)
+        if claim is not None and wrong_start(figures):
+            verdict = Verdict.MISMATCH
+        elif own is None or claim is None:
             verdict = Verdict.FAILED
         elif own.link.step != claim.link.step:
             verdict = Verdict.MISMATCH
         else:
             verdict = self._compare(item, claim, own, report)
-        figures = dict(report.final_metrics)
         weights = own.link.weights if own is not None else ""
         item = item.with_check(CheckRun(check.id, lease.node_id, verdict, weights, figures))
         self._settle(tx, completes, job, item)
@@ -242,7 +245,11 @@ class Verifying:
         elif step.outcome is Outcome.REJECTED:
             self._reject(tx, job, item, step.wrong)
         elif len(item.checks) + step.more > MOST_CHECKS and completes is not None:
-            self._undecided(tx, completes, job, item, f"{len(item.checks)} checks came to no end")
+            came, why = f"{len(item.checks)} checks came to no end", broke(tx, item)
+            if why:
+                self._refuse(tx, job, item, f"{came}: {why}")
+            else:
+                self._undecided(tx, completes, job, item, came)
         else:
             for _ in range(step.more):
                 item = self._begin(tx, job, item, show_claim=unclear > 0)
@@ -272,6 +279,7 @@ class Verifying:
             result=files[0]["sha256"] if end is not None else "",
             result_weights=last.link.weights if end is not None else "",
             machine=machine_of(worker) if worker is not None else "",
+            start_digest=digest_at(tx, job, start),
             show_claim=show_claim,
             not_nodes=tuple(node.id for node in nodes),
             not_owners=() if self.rules.same_owner else tuple({node.owner_id: None for node in nodes}),
@@ -345,21 +353,23 @@ class Verifying:
 
     def _reject(self, tx: Tx, job: Job, item: Verification, wrong: tuple[str, ...]) -> None:
         """The work was wrong, by the word of two."""
+        guilty: list[NodeId] = []
         others = Counter(each.weights for each in item.checks if each.verdict is Verdict.MISMATCH)
         reason = "two other nodes came to other weights"
         if max(others.values()) > 1:  # and to the same ones: so it is known who is wrong
-            self._blame(tx, job, item, item.node_id, "its work was found wrong by two others")
+            guilty.append(whose(tx, job, item))
+            self._blame(tx, job, item, guilty[0], "its work was found wrong by two others")
             for node_id in wrong:
                 self._blame(tx, job, item, NodeId(node_id), "its check was found wrong")
         else:
             reason = f"{reason}, each to its own: nobody is blamed"
-        self._refuse(tx, job, item, reason)
+        self._refuse(tx, job, item, reason, guilty)
 
     def _refuse(self, tx: Tx, job: Job, item: Verification, reason: str, others: Sequence[str] = ()) -> None:
         """Nothing of the work is kept or charged, and the job is done again elsewhere, once: by none of `others`."""
         self.close(tx, item)
         self.drop_held(tx, job, item)
-        refused = (*item.refused, item.node_id, *others)
+        refused = tuple(dict.fromkeys([*item.refused, item.node_id, *others]))
         item = replace(
             item, held={}, outcome=Outcome.REJECTED, reason=reason, rejected=item.rejected + 1, refused=refused
         )
@@ -445,7 +455,7 @@ class Verifying:
             if check is None or check.ended:
                 item = item.with_check(replace(each, verdict=Verdict.FAILED))
             elif check.state is JobState.PENDING:
-                waiting, since = check.reason, max(since, _waits_since(tx, check))
+                waiting, since = check.reason, max(since, waits_since(tx, check))
             else:
                 running = True
         if waiting and not running and tx.now - since >= self.rules.wait:
@@ -462,11 +472,6 @@ class Verifying:
 def machine_of(node: Node) -> str:
     """The class of a node's hardware, as far as central knows it before a run."""
     return " | ".join([node.hardware.cpu_model, *(gpu.name for gpu in node.hardware.gpus)])
-
-
-def _waits_since(tx: Tx, check: Job) -> datetime:
-    """Since when a check waits for a node: from its beginning, or since the last one had it."""
-    return max([check.created_at, *(each.ended_at for each in tx.leases_of(check.id) if each.ended_at)])
 
 
 def _held(report: pb.Finished) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -32,7 +33,7 @@ from cyxwiz.domain.verification import CheckRun, CheckSpec, Mode, Outcome, Valid
 from cyxwiz.ports.executor import Check, Checkpointed, Finished, Linked, Report, Work
 from cyxwiz.ports.store import JobQuery, Tx
 from cyxwiz.runtime.clock import SystemClock
-from cyxwiz.services import leases
+from cyxwiz.services import leases, verification
 from cyxwiz.services.barred import barred
 from cyxwiz.services.verification import CHECKER
 from tests.central import Central, central
@@ -204,6 +205,40 @@ async def test_a_liar_is_found_out(server: Central, tmp_path: Path, verify: dict
     assert steps[-1] == 69, "the chain is that of the second run alone"
 
 
+def lazy_state(path: Path) -> None:
+    """The saved state, with an optimizer that changes nothing any more: from here on there is nothing to do."""
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    meta = json.loads(metadata["cyxwiz.checkpoint"])
+    for group in meta["figures"]["optimizer"]["groups"]:
+        group["lr"] = 0.0
+    save_file(tensors, path, {**metadata, "cyxwiz.checkpoint": json.dumps(meta)})
+
+
+@pytest.mark.parametrize("forge", [lazy_state, lambda path: path.write_bytes(b"rubbish")], ids=["lazy", "rubbish"])
+async def test_who_forges_a_state_to_go_on_from_is_found_out(
+    server: Central, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forge: Callable[[Path], None]
+) -> None:
+    """Every interval of its chain would be right by itself, or could not be checked at all."""
+
+    def forges(work: Work, report: Report) -> list[Report]:
+        if work.check is None and isinstance(report, Checkpointed):
+            forge(report.file.path)
+            return [replace(report, artefacts=(artefact(report.file.path),))]
+        return [report]
+
+    monkeypatch.setattr(verification, "interval", lambda points, number: (points[0], 0))
+    async with nodes(server, tmp_path, InlineExecutor(forges)) as (bad,):
+        job = await submit(server, verify=SPOT, checkpoint={"every": "1 epoch"})
+        await verifying(server, job)
+        async with nodes(server, tmp_path, InlineExecutor(), InlineExecutor(), InlineExecutor()) as good:
+            await until(server, job, JobState.COMPLETED, seconds=30)
+            assert await validity(server, bad) == Validity(bad._identity.node_id, 0, 0, 1)
+            assert sum([(await validity(server, each)).invalid for each in good]) == 0
+    assert await entries(server, "node.slash_owed") == [f"node:{bad._identity.node_id}"]
+    assert (await result(server, job))["verification"]["outcome"] == "verified"
+
+
 async def entries(server: Central, action: str) -> list[str]:
     log = await server.core.store.read(lambda tx: tx.audit_log(1000))
     return [each.target for each in log if each.action == action]
@@ -314,6 +349,33 @@ async def test_an_owner_has_one_word(server: Central, apart: bool) -> None:
         return barred(tx, check)
 
     assert await server.core.store.write(unit) == {each.id for each in (rigs[:2] if apart else rigs[:1])}
+
+
+@pytest.mark.parametrize(("code", "believed"), [(Code.UNAVAILABLE, True), (Code.EXHAUSTED, False)])
+async def test_what_no_check_can_bear_is_not_believed(
+    server: Central, tmp_path: Path, code: Code, believed: bool
+) -> None:
+    """What checks go on from is the work of who is checked; but not the data that all of them fetch."""
+    async with nodes(server, tmp_path, InlineExecutor()):
+        job = await submit(server, verify=SPOT)
+        await verifying(server, job)
+
+        def break_down(tx: Tx) -> None:
+            item = tx.verification(job.id)
+            assert item is not None
+            (first,) = item.checks
+            check = tx.job(first.job_id)
+            assert check is not None
+            leases.fail(tx, check, code.value, "it did not work")
+            failed = [CheckRun(check.id, verdict=Verdict.FAILED), *(CheckRun(JobId(new_id())) for _ in range(7))]
+            tx.save_verification(replace(item, checks=tuple(replace(each, verdict=Verdict.FAILED) for each in failed)))
+
+        await server.core.store.write(break_down)
+        await seen(server, job, lambda now: now.ended or now.state is JobState.PENDING)
+    item = await server.core.store.read(lambda tx: tx.verification(job.id))
+    assert item is not None
+    assert item.outcome is (Outcome.UNVERIFIED if believed else Outcome.REJECTED)
+    assert item.reason == "8 checks came to no end" + ("" if believed else ": it did not work")
 
 
 async def test_a_node_of_the_same_owner_does_not_check(tmp_path: Path) -> None:
