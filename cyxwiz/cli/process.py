@@ -134,7 +134,13 @@ def export_database(context: typer.Context, path: Path, file: File = None, sets:
 
         async with _opened(section, directory) as store:
             with _new_private(path) as output:
-                return await store.read(lambda tx: sum(output.write(line + "\n") > 0 for line in export_lines(tx)))
+
+                def unit(tx: Any) -> int:
+                    output.seek(0)  # it may be run again
+                    output.truncate()
+                    return sum(output.write(line + "\n") > 0 for line in export_lines(tx))
+
+                return int(await store.read(unit))
 
     rows = asyncio.run(write()) - 1
     here.show({"rows": rows, "file": str(path)}, lambda _: print(f"{rows} rows written to {path}"))
@@ -151,7 +157,12 @@ def import_database(context: typer.Context, path: Path, file: File = None, sets:
 
         async with _opened(section, directory) as store:
             with path.open(encoding="utf-8") as lines:
-                return int(await store.write(lambda tx: import_lines(tx, lines)))
+
+                def unit(tx: Any) -> int:
+                    lines.seek(0)  # it may be run again
+                    return import_lines(tx, lines)
+
+                return int(await store.write(unit))
 
     if not path.is_file():
         raise invalid(f"{path}: no such file")

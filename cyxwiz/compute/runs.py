@@ -258,6 +258,8 @@ class Runner:
         if assign.HasField("resume"):
             resume = record.directory / "resume.safetensors"
             await self._files.fetch(assign.resume.sha256, resume, lambda: record.dropped)
+        if record.dropped:  # what was being fetched may not be there
+            return None
         run = await self._executor.start(
             Work(
                 job_id=assign.job_id,

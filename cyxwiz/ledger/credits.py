@@ -79,10 +79,11 @@ class CreditsLedger:
         held = _escrow(payment)
         if step is Step.ASSIGN:
             return Done("")
+        # First of all, as that locks it: whoever was faster has ended it or has not, once this is known.
+        paid = payment.amount_units - tx.account_units(held)
         ended = _ending(tx, payment)
         if ended is not None:
             return ended
-        paid = payment.amount_units - tx.account_units(held)
         if paid == payment.amount_units and not _locked(tx, payment):
             return Done("", locked=False)
         total = payment.earned_units if step is Step.SETTLE or step is Step.PAY else paid

@@ -31,6 +31,7 @@ class Candidate:
     free_gpus: tuple[DeviceInfo, ...]
     uptime: float  # 0 to 1
     connected: bool = True
+    here: bool = True  # heard by this central, where a gang's members find each other
     closed: str = ""  # why its owner's limits let it take nothing now
     data_keys: frozenset[str] = frozenset()  # of the data that it holds: `domain.job.data_key`
     round_trip_seconds: float | None = None  # to central and back, as the node measured it
@@ -140,6 +141,8 @@ def why_not(spec: JobSpec, candidate: Candidate, owner_id: UserId | None = None)
         return "allows no network"
     if resources.nodes > 1 and not node.gang_network:
         return "takes no part in gangs"
+    if resources.nodes > 1 and not candidate.here:
+        return "not connected to this central, as members of a gang must be"
     if resources.nodes > 1 and spec.script is not None and NETWORK not in node.features:
         return "gives the code of others no network"
     if spec.dataset_uri.startswith(REMOTE) and P2P_SERVICE not in node.services:

@@ -89,6 +89,7 @@ def candidate(
     minimum_stake: int = 0,
     network_rate: float | None = None,
     holds: Iterable[Job] = (),
+    here: bool = True,
 ) -> Candidate:
     """A node less what the jobs it holds use: a slot and RAM each, and a GPU each that needs one."""
     jobs = tuple(holds)
@@ -99,6 +100,7 @@ def candidate(
         free_gpus=node.hardware.gpus,
         uptime=uptime,
         connected=connected,
+        here=here,
         closed=closed,
         data_keys=data_keys,
         round_trip_seconds=round_trip_seconds,

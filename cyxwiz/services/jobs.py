@@ -255,6 +255,7 @@ class Jobs:
                 self._minimum_stake,
                 self._liveness.network_rate(node.id),
                 held.get(node.id, ()),
+                self._liveness.here(node.id),
             )
             for node in tx.fleet()
         ]

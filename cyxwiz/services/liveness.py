@@ -84,6 +84,10 @@ class Liveness:
     def connected(self, node_id: NodeId) -> bool:
         return node_id not in self._cut
 
+    def here(self, node_id: NodeId) -> bool:
+        """Whether this process, and no other central, has heard it of late."""
+        return self.connected(node_id) and not self.silent(node_id)
+
     def silent(self, node_id: NodeId) -> bool:
         last = self._heard.get(node_id)
         return last is None or self._clock.monotonic() - last > self.timeout_seconds

@@ -27,7 +27,9 @@ def export_lines(tx: SqlTx) -> Iterator[str]:
     """A header, then every row as `[table, {column: value}]`."""
     yield json.dumps({"format": FORMAT, "revision": migrate.head(), "at": tx.now.isoformat()})
     for rows in metadata.sorted_tables:
-        for row in tx.connection.execute(select(rows)).mappings():
+        # A part at a time: a large table whole fills memory, and PostgreSQL ends a transaction that long asks nothing.
+        found = tx.connection.execute(select(rows), execution_options={"yield_per": BATCH})
+        for row in found.mappings():
             yield json.dumps([rows.name, {name: _plain(value) for name, value in row.items()}])
 
 

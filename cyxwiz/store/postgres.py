@@ -1,9 +1,11 @@
 """The store on PostgreSQL: for several centrals.
 
 Promised: a write unit runs READ COMMITTED with row locks on what it reads by id; a read unit sees one snapshot. A unit
-that loses a deadlock, a serialization race or its connection before the commit runs again, a few times; one whose
-connection breaks during the commit is UNAVAILABLE, and may have happened. Refused: a transaction that its central
-left open (the server ends it after a minute, so that a dead central holds no lock).
+that loses a deadlock, a serialization race or its connection before the commit runs again, a few times; one that adds
+what is there already runs again once, as it may have looked before somebody else added it; one whose connection breaks
+during the commit is UNAVAILABLE, and may have happened, as is one that waits long for a row that somebody else holds.
+Refused: a transaction that its central left open (the server ends it after a minute, so that a dead central holds no
+lock).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from cyxwiz.config import Database
-from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
 from cyxwiz.store import migrate
@@ -31,7 +33,9 @@ ATTEMPTS = 5
 BACKOFF_SECONDS = 0.01
 CONNECT_SECONDS = 10
 IDLE_IN_TRANSACTION_MS = 60_000
+LOCK_MS = 10_000  # that a unit waits for a lock: those that wait for one row must not use up all connections for long
 _LOST_RACES = {"40001", "40P01"}  # serialization failure, deadlock
+_THERE_ALREADY = "23505"
 
 
 async def open_postgres(url: URL, config: Database, *, clock: Clock, bus: Bus) -> PostgresStore:
@@ -64,6 +68,7 @@ def _engine(url: URL, config: Database) -> AsyncEngine:
             "server_settings": {
                 "application_name": "cyxwiz",
                 "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+                "lock_timeout": str(LOCK_MS),
                 "jit": "off",  # every statement here is small: compiling one costs more than it saves
             },
         },
@@ -106,7 +111,8 @@ class PostgresStore:
                     await (connection.commit() if writing else connection.rollback())
                     return value
             except Exception as error:
-                if attempt == ATTEMPTS or not _worth_another(error, committing and writing):
+                slower = attempt == 1 and sqlstate(error) == _THERE_ALREADY
+                if not slower and (attempt == ATTEMPTS or not _worth_another(error, committing and writing)):
                     seen = translated(error)
                     if seen is error:
                         raise
@@ -137,6 +143,7 @@ def _apply(connection: Connection, unit: Callable[[SqlTx], T], now: datetime, wr
 
 def _upgrade(connection: Connection) -> None:
     if migrate.current(connection) != migrate.head():
+        connection.execute(text("SET LOCAL lock_timeout = 0"))  # another central may migrate for long
         connection.execute(text(f"SELECT pg_advisory_xact_lock({migrate.MIGRATION_LOCK})"))
         migrate.upgrade(connection)
 
@@ -149,8 +156,10 @@ async def revision(url: URL) -> str | None:
             connection = await engine.connect()
         except Exception as error:
             raise _unreachable(error) from error
-        async with connection:
+        try:
             return await connection.run_sync(migrate.current)
+        finally:
+            await connection.close()
     finally:
         await engine.dispose()
 
@@ -169,6 +178,11 @@ def _unreachable(error: Exception) -> Exception:
     state = sqlstate(error)
     if state.startswith("28"):
         return CyxError(Code.UNAVAILABLE, "PostgreSQL refused the user or password of database.url.", retryable=False)
+    if state.startswith("53"):
+        said = "PostgreSQL has no connection left: raise its max_connections, or lower database.max_connections."
+        return CyxError(Code.UNAVAILABLE, said)
+    if isinstance(error, (TypeError, ValueError)):
+        return invalid(f"database.url has a parameter that can't be used: {error}")
     if state == "3D000":
         return CyxError(Code.UNAVAILABLE, "The database of database.url does not exist: create it.", retryable=False)
     return CyxError(Code.UNAVAILABLE, f"PostgreSQL can't be reached: {type(error).__name__}. Is it up?")

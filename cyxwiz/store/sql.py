@@ -78,13 +78,13 @@ def translated(error: BaseException) -> BaseException:
         return error
     if isinstance(error.orig, sqlite3.Error):
         number = getattr(error.orig, "sqlite_errorcode", 0)
-        kind = Code.EXISTS if number in _SQLITE_UNIQUE else _SQLITE.get(number & 0xFF)
+        kind, said = Code.EXISTS if number in _SQLITE_UNIQUE else _SQLITE.get(number & 0xFF), None
     else:
         state = sqlstate(error)
-        kind = _POSTGRES.get(state) or _POSTGRES.get(state[:2])
+        kind, said = _POSTGRES.get(state) or _POSTGRES.get(state[:2]), _POSTGRES_SAID.get(state)
         if kind is None and error.connection_invalidated:
             kind = Code.UNAVAILABLE
-    return error if kind is None else CyxError(kind, _SAID[kind])
+    return error if kind is None else CyxError(kind, said or _SAID[kind])
 
 
 def sqlstate(error: BaseException) -> str:
@@ -115,7 +115,15 @@ _POSTGRES = {
     "55P03": Code.UNAVAILABLE,
     "57": Code.UNAVAILABLE,
     "25P03": Code.UNAVAILABLE,
+    "25006": Code.UNAVAILABLE,
+    "42501": Code.UNAVAILABLE,
+    "54": Code.INVALID,
     "58": Code.UNAVAILABLE,
+    "XX": Code.UNAVAILABLE,
+}
+_POSTGRES_SAID = {
+    "25006": "The database takes no writes now: it is a standby or read-only. Let database.url name the primary.",
+    "42501": "PostgreSQL refuses it to the user of database.url: give that user all rights on the database's schema.",
 }
 _SAID = {
     Code.EXHAUSTED: "The database's disk or memory is full: nothing was stored. Make room and try again.",

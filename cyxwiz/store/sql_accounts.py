@@ -46,6 +46,8 @@ _OWNERS = select(owners.c.owner_id).where(owners.c.sha256 == bindparam("sha256")
 _SENT = select(senders.c.sha256).where(
     senders.c.sha256 == bindparam("sha256"), senders.c.node_id == bindparam("node_id")
 )
+# Locked first: a delete that waited for who takes it would go by what it saw before.
+_LOCK_BLOB = select(blobs.c.sha256).where(blobs.c.sha256 == bindparam("sha256")).with_for_update()
 _DROP_BLOB = delete(blobs).where(
     blobs.c.sha256 == bindparam("at_sha256"),
     ~exists().where(owners.c.sha256 == blobs.c.sha256),
@@ -150,6 +152,7 @@ class Accounts(Unit):
         return self._run(_SENT, {"sha256": sha256, "node_id": node_id}).one_or_none() is not None
 
     def drop_blob(self, sha256: str) -> bool:
+        self._run(_LOCK_BLOB, {"sha256": sha256})
         dropped: int = self._run(_DROP_BLOB, {"at_sha256": sha256}).rowcount
         return dropped > 0
 

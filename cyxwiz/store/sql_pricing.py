@@ -19,6 +19,7 @@ from cyxwiz.store.tables_pricing import BudgetRow, DeletedCostRow
 budgets, deleted = table(BudgetRow), table(DeletedCostRow)
 
 _BUDGET = lookup(select(budgets.c.amount_units).where(budgets.c.user_id == bindparam("user_id")))
+_SAVE_BUDGET = update(budgets).where(budgets.c.user_id == bindparam("of_user"))
 _DROP_BUDGET = delete(budgets).where(budgets.c.user_id == bindparam("of_user"))
 _IS_OVER = jobs.c.state.in_(sorted(str(state) for state in TERMINAL_JOB_STATES))
 _RESERVED = case((_IS_OVER, 0), else_=jobs.c.estimated_cost_units)
@@ -59,9 +60,13 @@ class Budgets(Unit):
         return None if row is None else int(row.amount_units)
 
     def set_budget(self, user_id: UserId, units: int | None) -> None:
-        self._run(_DROP_BUDGET, {"of_user": user_id})
-        if units is not None:
-            self._run(insert(budgets), {"user_id": user_id, "amount_units": units, "set_at": self.now})
+        if units is None:
+            self._run(_DROP_BUDGET, {"of_user": user_id})
+            return
+        # Changed in place: a job that waits for the row's lock would find no budget if it was another row.
+        columns = {"amount_units": units, "set_at": self.now}
+        if self._run(_SAVE_BUDGET, {**columns, "of_user": user_id}).rowcount == 0:
+            self._run(insert(budgets), {**columns, "user_id": user_id})
 
     def costs_since(self, user_id: UserId, month: datetime) -> tuple[int, int]:
         given = {"user_id": user_id, "since": month}

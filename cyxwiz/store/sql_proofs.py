@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, text
+from sqlalchemy import bindparam, delete, insert, select, text, update
 
 from cyxwiz.domain.ids import JobId, NodeId, Token
 from cyxwiz.domain.proof import Kind, Link, loss_bits
@@ -36,9 +36,10 @@ _PROOF = lookup(select(proofs).where(proofs.c.job_id == bindparam("job_id")))
 _DROP_PROOF = delete(proofs).where(proofs.c.job_id == bindparam("job_id"))
 _VERIFICATION = lookup(select(verifications).where(verifications.c.job_id == bindparam("job_id")))
 _OPEN = select(verifications).where(text(f"verifications.{OPEN}")).order_by(verifications.c.since)
-_DROP_VERIFICATION = delete(verifications).where(verifications.c.job_id == bindparam("job_id"))
+# A row is changed in place: who waits for its lock would not find one that was put in the place of another.
+_SAVE_VERIFICATION = update(verifications).where(verifications.c.job_id == bindparam("at_job_id"))
 _VALIDITY = lookup(select(validity).where(validity.c.node_id == bindparam("node_id")))
-_DROP_VALIDITY = delete(validity).where(validity.c.node_id == bindparam("node_id"))
+_SAVE_VALIDITY = update(validity).where(validity.c.node_id == bindparam("at_node_id"))
 
 
 class Proofs(Unit):
@@ -91,11 +92,11 @@ class Proofs(Unit):
         return JobProof(**{**values, **bare})
 
     def save_verification(self, item: Verification) -> None:
-        self._run(_DROP_VERIFICATION, {"job_id": item.job_id})
         data = asdict(item)
         del data["job_id"], data["since"]
-        row = {"job_id": item.job_id, "since": item.since, "outcome": item.outcome.value, "data": data}
-        self._run(insert(verifications), row)
+        row = {"since": item.since, "outcome": item.outcome.value, "data": data}
+        if self._run(_SAVE_VERIFICATION, {**row, "at_job_id": item.job_id}).rowcount == 0:
+            self._run(insert(verifications), {**row, "job_id": item.job_id})
 
     def verification(self, job_id: JobId) -> Verification | None:
         row = self._one(_VERIFICATION, job_id=job_id)
@@ -109,8 +110,8 @@ class Proofs(Unit):
         return Validity(node_id) if row is None else Validity(node_id, row.streak, row.valid, row.invalid)
 
     def save_validity(self, item: Validity) -> None:
-        self._run(_DROP_VALIDITY, {"node_id": item.node_id})
-        self._run(insert(validity), asdict(item))
+        if self._run(_SAVE_VALIDITY, {**asdict(item), "at_node_id": item.node_id}).rowcount == 0:
+            self._run(insert(validity), asdict(item))
 
 
 def _to_link(row: Any) -> StoredLink:

@@ -14,6 +14,7 @@ import pytest
 
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Database
+from cyxwiz.domain.errors import CyxError
 from cyxwiz.ports.store import Store
 from cyxwiz.store.engine import open_store
 from cyxwiz.store.memory import MemoryStore
@@ -115,3 +116,10 @@ async def store(backend: Backend) -> Store:
 @pytest.fixture
 def clock(backend: Backend) -> HandClock:
     return backend.clock
+
+
+async def refused(config: Database, folder: Path) -> CyxError:
+    """Why the store that the settings name is not opened."""
+    with pytest.raises(CyxError) as caught:
+        await open_store(config, folder, clock=HandClock(), bus=LocalBus())
+    return caught.value

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cyxwiz.bus.local import LocalBus
+from cyxwiz.config import Database
 from cyxwiz.domain.account import Role, User
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.domain.events import JobSubmitted
 from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.job import Lease
-from cyxwiz.store.dump import export_lines, import_lines
+from cyxwiz.store.dump import BATCH, export_lines, import_lines
+from cyxwiz.store.engine import open_store
 from cyxwiz.store.memory import MemoryStore
-from tests.contract.conftest import HandClock
+from tests.contract.conftest import HandClock, empty_database
 from tests.contract.make import job, node
 
 
@@ -63,3 +67,24 @@ async def test_into_each_backend(store: Any) -> None:
 async def test_what_is_no_export(store: Any, lines: list[str]) -> None:
     with pytest.raises(CyxError):
         await store.write(lambda tx: import_lines(tx, lines))
+
+
+async def test_a_table_that_takes_long_to_write_keeps_its_transaction(
+    postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL ends one that asks nothing for a while: a part of the table is asked for at a time."""
+    monkeypatch.setattr("cyxwiz.store.postgres.IDLE_IN_TRANSACTION_MS", 500)
+    made = range(5 * BATCH)
+
+    def slowly(tx: Any) -> int:
+        count = 0
+        for count, _ in enumerate(export_lines(tx)):
+            if count % BATCH == 0:
+                time.sleep(0.15)
+        return count
+
+    async with empty_database(postgres_server) as url:
+        store = await open_store(Database(url=url), tmp_path, clock=HandClock(), bus=LocalBus())
+        await store.write(lambda tx: [tx.emit(JobSubmitted(f"{each}", "o", "n")) for each in made])
+        assert await store.read(slowly) >= len(made)
+        await store.aclose()

@@ -1,4 +1,4 @@
-"""What is promised of one kind of store: SQLite's file, PostgreSQL's locks, and the migrations of both."""
+"""What is promised of one kind of store: SQLite's file, plans, and the migrations of both."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Database
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.events import JobStarted, JobSubmitted
 from cyxwiz.domain.ids import JobId
 from cyxwiz.ports.store import JobQuery, Store, Tx
 from cyxwiz.store import migrate
 from cyxwiz.store.engine import database_url, open_store
 from cyxwiz.store.memory import MemoryStore
+from cyxwiz.store.postgres import revision
 from cyxwiz.store.sql import SqlTx
 from cyxwiz.store.sqlite import SqliteStore, connect, raw_of
 from cyxwiz.store.tables import metadata
-from tests.contract.conftest import Backend, HandClock, empty_database
+from tests.contract.conftest import Backend, HandClock, empty_database, refused
 from tests.contract.make import OWNER, START, job, stored
 
 
@@ -40,12 +40,6 @@ async def sqlite(tmp_path: Path) -> Any:
     store = await open_store(Database(), tmp_path, clock=HandClock(), bus=LocalBus())
     yield store
     await store.aclose()
-
-
-async def refused(config: Database, folder: Path) -> CyxError:
-    with pytest.raises(CyxError) as caught:
-        await open_store(config, folder, clock=HandClock(), bus=LocalBus())
-    return caught.value
 
 
 # the file
@@ -237,125 +231,6 @@ async def test_statements_use_their_index_and_do_not_sort(unit: Callable[[Tx], o
     assert "TEMP B-TREE" not in plan, plan
 
 
-# PostgreSQL
-
-
-@pytest.fixture
-async def postgres(postgres_server: str, tmp_path: Path) -> Any:
-    async with empty_database(postgres_server) as url:
-        store = await open_store(Database(url=url), tmp_path, clock=HandClock(), bus=LocalBus())
-        try:
-            yield store
-        finally:
-            await store.aclose()
-
-
-async def test_no_event_overtakes_one_that_is_not_committed(postgres: Any) -> None:
-    first, second = job(), job()
-
-    def emit(connection: Connection) -> None:
-        tx = SqlTx(connection, START, writing=True)
-        tx.emit(JobSubmitted(first.id, OWNER))
-        tx.flush()
-
-    async with postgres._engine.connect() as open_one:
-        await open_one.run_sync(emit)
-        later = asyncio.ensure_future(postgres.write(lambda tx: tx.emit(JobSubmitted(second.id, OWNER))))
-        quiet = asyncio.ensure_future(postgres.write(lambda tx: tx.add_job(first)))
-        await quiet  # one without events waits for nobody
-        done, _ = await asyncio.wait([later], timeout=0.2)
-        assert not done
-        assert await postgres.read(lambda tx: (tx.events(0, frozenset(), 9), tx.last_seq())) == ([], 0)
-        await open_one.commit()
-    await later
-    found = await postgres.read(lambda tx: tx.events(0, frozenset({"jobs"}), 9))
-    assert [event.data["job_id"] for event in found] == [first.id, second.id]
-
-
-async def test_no_follower_misses_an_event(postgres: Any) -> None:
-    """Readers that go on from the last seq they saw, while many write, see every event once and in order."""
-    jobs = [job() for _ in range(8)]
-    seen: list[int] = []
-    wanted = len(jobs) * 10
-
-    async def write(index: int) -> None:
-        for _ in range(10):
-            await postgres.write(lambda tx: tx.emit(JobStarted(jobs[index].id, OWNER)))
-
-    async def follow() -> None:
-        after = 0
-        while len(seen) < wanted:
-            for event in await postgres.read(lambda tx, after=after: tx.events(after, frozenset({"jobs"}), 7)):
-                seen.append(event.seq)
-                after = event.seq
-
-    async with asyncio.timeout(30):
-        await asyncio.gather(follow(), *(write(i) for i in range(len(jobs))))
-    assert seen == sorted(set(seen))
-    assert len(seen) == wanted
-
-
-async def test_due_jobs_that_another_central_holds_are_skipped(postgres: Any) -> None:
-    jobs = [job("a"), job("b")]
-    await postgres.write(lambda tx: [tx.add_job(each) for each in jobs])
-
-    def due(connection: Connection) -> list[str]:
-        return [each.id for each in SqlTx(connection, START, writing=True).due_jobs(1)]
-
-    async with postgres._engine.connect() as one, postgres._engine.connect() as other:
-        held, taken = await one.run_sync(due), await other.run_sync(due)
-    assert {*held, *taken} == {each.id for each in jobs}
-
-
-async def test_a_deadlock_is_run_again(postgres: Any) -> None:
-    a, b = job(), job()
-    await postgres.write(lambda tx: [tx.add_job(a), tx.add_job(b)])
-    runs: list[int] = []
-
-    def both(first: JobId, second: JobId) -> Callable[[Tx], None]:
-        def unit(tx: Tx) -> None:
-            runs.append(1)
-            for each in (first, second):
-                found = tx.job(each)
-                assert found is not None
-                tx.save_job(found)
-
-        return unit
-
-    async with asyncio.timeout(30):
-        rounds = 0
-        while len(runs) <= 2 * rounds or not rounds:  # until one had to be run again
-            rounds += 1
-            await asyncio.gather(postgres.write(both(a.id, b.id)), postgres.write(both(b.id, a.id)))
-    saved = await postgres.read(lambda tx: (tx.job(a.id).version, tx.job(b.id).version))
-    assert saved == (2 * rounds, 2 * rounds)
-
-
-async def test_a_lost_connection_is_replaced(postgres: Any) -> None:
-    async def cut() -> None:
-        async with postgres._engine.connect() as one:
-            await one.exec_driver_sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-
-    async with postgres._engine.connect() as spare:
-        await spare.exec_driver_sql("SELECT 1")
-    await cut()
-    await postgres.write(lambda tx: tx.put_setting("a", "b"))
-    assert await postgres.read(lambda tx: tx.setting("a")) == "b"
-
-
-async def test_what_can_not_be_reached_is_unavailable(postgres_server: str, tmp_path: Path) -> None:
-    for url, retryable in (
-        ("postgresql://u:s3cret@127.0.0.1:9/d", True),
-        (postgres_server.removesuffix("postgres") + "nosuch", False),
-    ):
-        error = await refused(Database(url=url), tmp_path)
-        assert (error.code, error.retryable) == (Code.UNAVAILABLE, retryable)
-        assert "s3cret" not in error.message
-
-
 # migrations
 
 
@@ -419,6 +294,14 @@ async def test_migrations_on_postgres_make_todays_tables_and_undo_them(postgres_
         async with engine.begin() as connection:
             await connection.run_sync(_up_and_down)
         await engine.dispose()
+
+
+async def test_the_revision_of_a_database_is_told_without_touching_it(postgres_server: str, tmp_path: Path) -> None:
+    async with empty_database(postgres_server) as url:
+        config = Database(url=url)
+        assert await revision(database_url(config, tmp_path)) is None
+        await (await open_store(config, tmp_path, clock=HandClock(), bus=LocalBus())).aclose()
+        assert await revision(database_url(config, tmp_path)) == migrate.head()
 
 
 async def test_centrals_that_start_at_once_migrate_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -178,6 +179,34 @@ async def test_a_silent_node_is_charged_the_time_out_but_not_when_most_are_silen
     for node_id in many:
         assert (await world.kinds(node_id), await world.score(node_id)) == ([Kind.OUTAGE], 75.0)
         assert (await world.node(node_id)).state is NodeState.OFFLINE
+
+
+async def test_nodes_that_nobody_could_hear_while_the_store_was_away_are_not_reaped(world: World) -> None:
+    class Away:
+        """The store, while it can't be reached."""
+
+        def __init__(self) -> None:
+            self.away = False
+
+        def __getattr__(self, name: str) -> Any:
+            if self.away:
+                raise CyxError(Code.UNAVAILABLE, "The database can't be reached.")
+            return getattr(world.house.store, name)
+
+    store = Away()
+    reaper = LeaseReaper(store, world.clock, world.house.nodes)  # type: ignore[arg-type]
+    node_id = await world.house.node("there")
+    await world.begin(node_id)
+    for away in (False, True, True, True, True, True, True, False, False):
+        world.clock.advance(5)
+        store.away = away
+        with contextlib.suppress(CyxError):
+            await reaper.once()
+    assert (await world.node(node_id)).state is NodeState.ONLINE
+    for _ in range(6):
+        world.clock.advance(5)
+        await reaper.once()
+    assert (await world.node(node_id)).state is NodeState.OFFLINE
 
 
 async def test_a_job_is_taken_from_a_node_that_is_there_and_never_ends_it(world: World) -> None:

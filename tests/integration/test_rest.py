@@ -51,6 +51,10 @@ async def test_ready_says_whether_it_can_serve(house: Central, anybody: httpx.As
     assert (await anybody.get("/api/ready")).json() == {"status": "ready"}
     house.ready = False
     assert refused(await anybody.get("/api/ready"), "UNAVAILABLE")["retryable"] is True
+    house.ready = True
+    await house.store.aclose()
+    refused(await anybody.get("/api/ready"), "UNAVAILABLE")
+    assert (await anybody.get("/api/health")).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/api/stats", "/metrics"])

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from cyxwiz.domain.job import Job, Strategy
 from cyxwiz.domain.link import Link, Links, Pair, pair
 from cyxwiz.domain.node import GANG, Node
-from cyxwiz.scheduler.feasible import Candidate
+from cyxwiz.scheduler.feasible import Candidate, why_not
 from cyxwiz.scheduler.gangs import Patience
 from cyxwiz.scheduler.links import between, distance
 from cyxwiz.scheduler.policy import Plan, Snapshot, candidate, plan
+from cyxwiz.services.liveness import Liveness
+from tests.contract.conftest import HandClock
 from tests.unit.test_policy import a_job, a_node
 
 NEVER = 1e9
@@ -73,6 +75,22 @@ def test_members_share_a_network() -> None:
     assert not decide([gang], apart).placements
     (placed,) = decide([gang], [*apart, seen(member(4, network="b"))]).placements
     assert set(placed.node_ids) == {apart[1].id, member(4).id}
+
+
+def test_members_are_connected_to_the_central_that_places_them() -> None:
+    """There they find each other; what one central decides of another's nodes would wait in vain for minutes."""
+    job, near = a_job(1, nodes=2), seen(member(1))
+    far = replace(seen(member(2)), here=False)
+    assert why_not(job.spec, far) == "not connected to this central, as members of a gang must be"
+    assert not decide([job], [near, far]).placements
+    assert decide([a_job(2)], [far]).placements
+    clock, node_id = HandClock(), near.id
+    liveness = Liveness(clock, 30)
+    assert not liveness.here(node_id)
+    liveness.heard(node_id)
+    assert liveness.here(node_id)
+    clock.advance(31)
+    assert not liveness.here(node_id)
 
 
 def test_the_nearest_group_is_taken() -> None:

@@ -20,7 +20,8 @@ LOOK_SECONDS = 60.0  # between two looks at how long leases are held
 class LeaseReaper(Periodic):
     """A node is silent when this process has not heard it for the time-out and no replica wrote that it did.
 
-    After a start nothing is reaped before the time-out has passed once: the nodes need that long to come back.
+    After a start nothing is reaped before the time-out has passed once: the nodes need that long to come back. The same
+    holds when for half of it no look came through: what nodes said while the store was away was taken by nobody.
 
     A node ends its runs at their `max_duration` itself. One that is heard and does not is relied upon no longer than
     `leases.longest`, counted while this process sees the lease live: what a node did while it was away, or central, is
@@ -32,21 +33,36 @@ class LeaseReaper(Periodic):
         self._store = store
         self._clock = clock
         self._nodes = nodes
-        self._not_before = 0.0
+        self._looked = self._not_before = 0.0
         self._look_at = 0.0
         self._ends: dict[tuple[JobId, Token], float] = {}  # of live leases: when they are overdue
 
     async def run(self) -> None:
-        self._not_before = self._clock.monotonic() + self._nodes.liveness.timeout_seconds
+        self._looked = self._clock.monotonic()
+        self._not_before = self._looked + self._nodes.liveness.timeout_seconds
         await super().run()
 
     async def once(self) -> None:
+        timeout = self._nodes.liveness.timeout_seconds
         await self._nodes.liveness.flush(self._store)
-        if self._clock.monotonic() >= self._not_before:
-            await self.reap()
+        gone, outage = await self._silent()
+        now = self._clock.monotonic()
+        if now - self._looked > timeout / 2:
+            self._not_before = now + timeout
+        self._looked = now
+        if now >= self._not_before:
+            await self._expire(gone, outage=outage)
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            await self._drop_overdue()
 
     async def reap(self) -> None:
         """One look at every node that counts as online."""
+        gone, outage = await self._silent()
+        await self._expire(gone, outage=outage)
+
+    async def _silent(self) -> tuple[list[NodeId], bool]:
+        """The nodes that went silent, and whether those are most."""
         timeout = timedelta(seconds=self._nodes.liveness.timeout_seconds)
 
         def silent(tx: Tx) -> tuple[list[NodeId], int]:
@@ -54,14 +70,13 @@ class LeaseReaper(Periodic):
             return unseen, tx.stats().online_nodes if unseen else 0
 
         gone, online = await self._store.read(silent)
-        outage = widespread(len(gone), online)
+        return gone, widespread(len(gone), online)
+
+    async def _expire(self, gone: list[NodeId], *, outage: bool) -> None:
         for node_id in gone:
             expired = await self._store.write(lambda tx: self._nodes.expire(tx, node_id, outage=outage))  # noqa: B023
             self._nodes.liveness.gone(node_id)
             log.warning("node %s went silent; %d leases expired", node_id, expired)
-        if self._clock.monotonic() >= self._look_at:
-            self._look_at = self._clock.monotonic() + LOOK_SECONDS
-            await self._drop_overdue()
 
     async def _drop_overdue(self) -> None:
         now = self._clock.monotonic()

@@ -61,7 +61,7 @@ def build(
     )
     blob_door = routes_blobs.BlobDoor(blobs, api.jobs, spool=spool, max_bytes=config.server.max_upload_bytes)
     operations = [
-        *routes_system.operations(api, gauges if config.metrics.enabled else None, ready),
+        *routes_system.operations(api, store, gauges if config.metrics.enabled else None, ready),
         *routes_jobs.operations(api, guard, streams),
         *routes_nodes.operations(api),
         *routes_reservations.operations(api),

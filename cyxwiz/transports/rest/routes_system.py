@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ from cyxwiz.services.api import Api, Call
 from cyxwiz.services.reconcile import Found
 from cyxwiz.transports.rest.request import Access, Operation, reply
 
+STORE_SECONDS = 3.0  # that the store may take to answer whoever asks whether this central can serve
 DRIFTS = ("payments", "units", "books_units", "reservations", "reservation_units", "spare_units")
 
 
@@ -58,13 +60,18 @@ class Gauges:
         return Response(generate_latest(self._registry), media_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def operations(api: Api, gauges: Gauges | None, ready: Callable[[], bool]) -> Iterable[Operation]:
+def operations(api: Api, store: Store, gauges: Gauges | None, ready: Callable[[], bool]) -> Iterable[Operation]:
     async def health(call: Call) -> Any:
         return {"status": "ok", "version": __version__, "service": "cyxwiz-central-server"}
 
     async def readiness(_: Request, call: Call) -> Response:
         if not ready():
             raise CyxError(Code.UNAVAILABLE, "Not ready: starting or stopping")
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                await store.read(lambda tx: tx.last_seq())
+        except TimeoutError:
+            raise CyxError(Code.UNAVAILABLE, f"Not ready: no answer of the database in {STORE_SECONDS:g} s") from None
         return reply({"status": "ready"})
 
     yield Operation("GET", "/api/health", "Whether the process lives", "Health", health, access=Access.ANYBODY)
