@@ -42,7 +42,7 @@ class JobView:
     def __init__(self, *, stdout: bool = False) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=not stdout, highlight=False, markup=False, soft_wrap=True)
+        self._console = Console(stderr=not stdout, highlight=False, markup=False)
         self._plain = not self._console.is_terminal or "utf" not in (self._console.encoding or "").lower()
         self._file = sys.stdout if stdout else sys.stderr
         self._live: Any = None

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from cyxwiz import wire
+from cyxwiz.__main__ import main
 from cyxwiz.cli import demo
 from cyxwiz.cli.app import PANELS, app, run_command
 from cyxwiz.cli.arguments import Options, split
@@ -422,6 +423,18 @@ def test_database_commands_on_rubbish(tmp_path: Path, capsys: Any, monkeypatch: 
     assert len(said.splitlines()) == 4
     assert "a-password" not in said
     assert "should not happen" not in said
+
+
+def test_an_interrupt_while_the_program_loads_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cyxwiz.cli.arguments.split", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
 
 
 def test_a_command_that_is_told_to_end_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import ssl
 import subprocess
 import sys
@@ -60,6 +61,22 @@ def test_a_state_comes_after_the_epochs_that_led_to_it(capsys: pytest.CaptureFix
         view.update(update("2.2.0", 2, status=status))
     said = [line.split()[0] for line in capsys.readouterr().err.splitlines()]
     assert said == ["running:", "epoch", "epoch", f"{status}:"]
+
+
+def test_a_narrow_terminal_shows_all_of_a_job(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wider than the terminal goes on in the next line: the status after a long name, the loss."""
+    for name, value in {"FORCE_COLOR": "1", "NO_COLOR": "1", "COLUMNS": "40", "PYTHONIOENCODING": "utf-8"}.items():
+        monkeypatch.setenv(name, value)
+    told = update("1.1.0", 1, status="running")
+    told["job"] |= {"name": "a job that was named by somebody who had time", "phase": "training"}
+    with live.JobView() as view:
+        view.update(told)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err).replace("\r", "").splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "running" in "".join(lines)
+    assert any(line.startswith("loss") for line in lines)
 
 
 def test_cells() -> None:

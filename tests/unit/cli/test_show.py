@@ -94,6 +94,17 @@ def test_lists_are_readable_in_80_columns(capsys: Any, monkeypatch: pytest.Monke
     assert TRANSACTION["reference"] not in out
 
 
+@pytest.mark.parametrize("columns", [30, 40, 60])
+def test_ids_are_whole_in_few_columns(capsys: Any, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show.jobs({"jobs": [job(name="a job with a long name", status="completed")], **OF_ONE})
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    for whole in (job()["id"], "a job with a long name", "completed"):
+        assert whole in out
+
+
 def test_what_is_piped_has_every_column_whole(capsys: Any) -> None:
     all_lists()
     out = capsys.readouterr().out
