@@ -173,7 +173,7 @@ class Jobs:
     async def paid_by(self, actor: Principal, spec: JobSpec, quote: str) -> Job | None:
         """The job that a quote has paid for, however long ago; None for one that has paid for nothing yet. Raises
         CONFLICT where that was another job."""
-        job_id = JobId(parse_uuid("quote", quote))
+        job_id = JobId(parse_uuid("quote", quote, "payment.quote"))
         return await self._store.read(lambda tx: self._paid(tx, actor, spec, job_id))
 
     def _paid(self, tx: Tx, actor: Principal, spec: JobSpec, job_id: JobId) -> Job | None:
