@@ -9,9 +9,11 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cyxwiz.cli.certs import make
 from cyxwiz.compute.hardware.score import RESULT
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError
@@ -487,3 +489,31 @@ async def test_who_proves_nothing_locks_nobody_out(
     async with asyncio.timeout(5):
         while server.core.gateway._unproved:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("central_speaks_tls", "node_tls", "setting"),
+    [(True, False, "node.tls = true"), (False, True, "leave node.tls out"), (True, True, "tls.ca_file")],
+)
+async def test_a_node_that_speaks_otherwise_is_told_which_setting_is_wrong(
+    tmp_path: Path, central_speaks_tls: bool, node_tls: bool, setting: str
+) -> None:
+    made = make(tmp_path / "certs", [], days=30)
+    pair = (Path(made["key_file"]).read_bytes(), Path(made["cert_file"]).read_bytes())
+    door = grpc.aio.server()
+    if central_speaks_tls:
+        port = door.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    else:
+        port = door.add_insecure_port("127.0.0.1:0")
+    await door.start()
+    credentials = grpc.ssl_channel_credentials() if node_tls else None
+    link = GrpcLink(f"127.0.0.1:{port}", credentials)
+    try:
+        with pytest.raises(CyxError, match=setting):
+            session = await link.open()
+            await session.send(pb.NodeMessage())
+            async for _ in session.receive():
+                pass
+    finally:
+        await link.aclose()
+        await door.stop(None)
