@@ -373,13 +373,18 @@ def logs(document: Json) -> None:
         print(log_line(each))
 
 
+def first_file(files: Sequence[Json]) -> str:
+    """What the result's first file is called: that of other jobs than trainings stands where weights do."""
+    return "weights" if not files or files[0]["name"].endswith(".safetensors") else "first file"
+
+
 def result(document: Json) -> None:
     joules = document.get("energy_joules")  # which an earlier central does not tell
     pairs(
         (
             ("job", document["job_id"]),
             ("node", document["node_id"]),
-            ("weights", document["model_weights_uri"]),
+            (first_file(document["files"]), document["model_weights_uri"]),
             ("hash", document["model_weights_hash"]),
             ("metrics", _summary(document["final_metrics"])),
             ("compute", f"{plain(document['total_compute_seconds'])} s"),

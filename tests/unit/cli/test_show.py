@@ -155,3 +155,9 @@ def test_a_curve_is_that_of_the_run_that_counts(capsys: Any) -> None:
         ("2", "3.2"),
         ("3", "3.3"),
     ]
+
+
+@pytest.mark.parametrize(("name", "called"), [("model.safetensors", "weights"), ("evaluation.json", "first file")])
+def test_what_is_no_model_is_not_called_weights(capsys: Any, name: str, called: str) -> None:
+    show.pairs([(show.first_file([{"name": name}]), "sha256:0")])
+    assert capsys.readouterr().out.split("  ")[0] == called
