@@ -63,6 +63,17 @@ def test_a_state_comes_after_the_epochs_that_led_to_it(capsys: pytest.CaptureFix
     assert said == ["running:", "epoch", "epoch", f"{status}:"]
 
 
+def test_a_script_shows_its_own_figures_and_no_empty_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with live.JobView() as view:
+        for metrics in ({"reward": 3.0}, {}):
+            told = update("1.1.0", 1, status="running")
+            told["metrics"][0]["metrics"] = metrics
+            view.update(told)
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")] == [
+        "epoch 1/2  reward 3",
+    ]
+
+
 def test_a_narrow_terminal_shows_all_of_a_job(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
