@@ -11,7 +11,7 @@ import typer
 
 from cyxwiz.cli import live, show
 from cyxwiz.cli.session import Session
-from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.errors import Code, CyxError, invalid
 
 if TYPE_CHECKING:
     from cyxwiz.client import Client, LocalData, P2PSession
@@ -23,6 +23,10 @@ def submit_p2p(
     here: Session, file: Path, sets: Sequence[str], *, way: str, download: Path | None, key: str | None
 ) -> None:
     """Submits the job, follows it to its end and shows it; exits with 1 when it did not complete."""
+    from cyxwiz.client.p2p import WAYS
+
+    if way not in WAYS:  # told before the job is there and costs money
+        raise invalid(f"--p2p-way: must be one of {', '.join(WAYS)}, not {way!r}")
 
     async def work(client: Client) -> Json:
         from cyxwiz.client import P2PSession

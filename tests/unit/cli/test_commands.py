@@ -230,6 +230,15 @@ def test_submit(fake: FakeCentral, tmp_path: Path, capsys: Any) -> None:
     assert JOB in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("args", [("--p2p", "--p2p-way", "elsewhere"), ("--p2p-way", "relay")])
+def test_a_wrong_way_is_told_before_the_job_is_paid(
+    fake: FakeCentral, tmp_path: Path, capsys: Any, args: tuple[str, ...]
+) -> None:
+    assert cyxwiz("submit", jobfile(tmp_path), *args) == 2
+    assert "--p2p-way" in capsys.readouterr().err
+    assert fake.calls == []
+
+
 def test_what_central_refuses_is_placed_in_the_file(fake: FakeCentral, tmp_path: Path, capsys: Any) -> None:
     fake.answers["SubmitJob"] = CyxError(Code.INVALID, "epochs: too few", {"field": "epochs"})
     path = jobfile(tmp_path)
