@@ -39,6 +39,7 @@ def submit_p2p(
             complete: Json = {}
             with here.following(made["id"]):
                 try:
+                    await _until_given(here, client, made["id"])
                     await stack.enter_async_context(session)
                     here.note(_connected(session))
                     await session.send_job()
@@ -75,6 +76,19 @@ def prepared(job: Json, beside: Path) -> tuple[Json, LocalData | None]:
     if path is None:
         return job, None
     return {**job, "dataset": remote_uri(path)}, LocalData.read(path)
+
+
+async def _until_given(here: Session, client: Client, job_id: str) -> None:
+    """Says why the job waits, until a node has it or it has ended."""
+    said = ""
+    async with aclosing(client.watch(job_id)) as updates:
+        async for update in updates:
+            job = update["job"]
+            if job["status"] != "pending":
+                return
+            if job["reason"] not in ("", said):
+                said = job["reason"]
+                here.note(f"pending: {said}")
 
 
 def _connected(session: P2PSession) -> str:

@@ -27,6 +27,7 @@ def wallet(document: Json) -> None:
             ("ledger", document["backend"]),
             ("network", document["network"]),
             ("mint", document["token_mint"]),
+            ("program id", document["program_id"]),
             ("wallets", linked or None),
         )
         if row[1] is not None

@@ -4,8 +4,9 @@ import re
 import ssl
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cryptography import x509
@@ -13,10 +14,15 @@ from cryptography import x509
 from cyxwiz.cli import live, show
 from cyxwiz.cli.arguments import Options, split
 from cyxwiz.cli.certs import make
+from cyxwiz.cli.p2p import _until_given
+from cyxwiz.cli.session import Session
 from cyxwiz.cli.show import _summary
 from cyxwiz.cli.start import run
 from cyxwiz.domain.errors import CyxError
 from tests.unit.client.server import update
+
+if TYPE_CHECKING:
+    from cyxwiz.client import Client
 
 
 def test_splitting_the_command_line() -> None:
@@ -72,6 +78,21 @@ def test_a_script_shows_its_own_figures_and_no_empty_lines(capsys: pytest.Captur
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")] == [
         "epoch 1/2  reward 3",
     ]
+
+
+async def test_who_waits_for_a_node_over_p2p_is_told_why(capsys: pytest.CaptureFixture[str]) -> None:
+    class Central:
+        async def watch(self, job_id: str) -> AsyncGenerator[dict[str, Any]]:
+            for status, reason in (
+                ("pending", "no GPU"),
+                ("pending", "no GPU"),
+                ("assigned", ""),
+                ("pending", "later"),
+            ):
+                yield {"job": {"id": job_id, "status": status, "reason": reason}}
+
+    await _until_given(Session(Options()), cast("Client", Central()), "1")
+    assert capsys.readouterr().err == "pending: no GPU\n"
 
 
 def test_a_narrow_terminal_shows_all_of_a_job(
