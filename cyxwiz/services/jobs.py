@@ -233,11 +233,12 @@ class Jobs:
             estimate = Estimate(estimate.seconds, units / estimate.seconds, units)
         return estimate, verdicts
 
-    def candidates(self, tx: Tx) -> list[Candidate]:
-        """Every node with what is left of it."""
+    def candidates(self, tx: Tx, without: JobId | None = None) -> list[Candidate]:
+        """Every node with what is left of it beside the jobs that it has; `without` one of them."""
         held: dict[NodeId, list[Job]] = {}
         for node_id, job in tx.held_jobs():
-            held.setdefault(node_id, []).append(job)
+            if job.id != without:
+                held.setdefault(node_id, []).append(job)
         return [
             candidate(
                 self._reputation.present(node, tx.now),
@@ -307,7 +308,7 @@ class Jobs:
 
         def unit(tx: Tx) -> Explanation:
             job = owned(tx, actor, parsed)
-            verdicts = explain(job.spec, self.candidates(tx), self._weights, job.owner_id)
+            verdicts = explain(job.spec, self.candidates(tx, job.id), self._weights, job.owner_id)
             ahead = 0
             if job.state is JobState.PENDING:
                 due = [other.id for other in tx.due_jobs(1000)]
