@@ -14,6 +14,7 @@ from cryptography import x509
 from cyxwiz.cli import live, show
 from cyxwiz.cli.arguments import Options, split
 from cyxwiz.cli.certs import make
+from cyxwiz.cli.demo import _by_hand
 from cyxwiz.cli.p2p import _until_given
 from cyxwiz.cli.session import Session
 from cyxwiz.cli.show import _summary
@@ -128,6 +129,15 @@ def test_cells() -> None:
 def test_no_name_of_a_figure_reaches_the_terminal_as_it_is() -> None:
     """Scripts and nodes name figures as they like: an escape sequence could act on the terminal of who looks."""
     assert show.plain({"lo\x1b]0;x\x07ss": 1.5}) == "lo�]0;x�ss=1.5"
+
+
+@pytest.mark.parametrize(("path", "told"), [("", True), (f"{sys.prefix}/bin", False)])
+def test_the_demo_says_how_the_command_is_found(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: str, told: bool
+) -> None:
+    monkeypatch.setenv("PATH", path)
+    _by_hand({"job": {"id": "1"}})
+    assert ("bin/activate" in capsys.readouterr().out) is told
 
 
 def test_certificates(tmp_path: Path) -> None:
