@@ -19,7 +19,7 @@ from cyxwiz.app.core import Core
 from cyxwiz.app.node import start_node
 from cyxwiz.app.parts import Running
 from cyxwiz.config import ConfigError, Loaded, check_role
-from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.errors import CyxError
 from cyxwiz.runtime import collecting
 from cyxwiz.runtime import log as logs
 from cyxwiz.runtime.files import write_private
@@ -167,4 +167,4 @@ def main(
         from cyxwiz.wire import CODES
 
         print(f"error: {error.message}", file=sys.stderr)  # noqa: T201
-        return 1 if error.code is Code.CONFLICT else CODES[error.code].exit
+        return CODES[error.code].exit

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -215,8 +216,11 @@ def _tell(document: Json) -> None:
 
 def _by_hand(document: Json) -> None:
     job_id = document["job"]["id"]
+    activate = Path(sys.prefix) / "bin" / "activate"
+    found = shutil.which("cyxwiz") is not None or not activate.exists()
     print("\nThe same by hand:")
     for command, what in (
+        *(() if found else ((f". {shlex.quote(os.path.relpath(activate))}", "in each terminal: brings `cyxwiz`"),)),
         ("cyxwiz run", "central and a node on this machine, in a terminal of its own"),
         ("cyxwiz submit examples/digits.toml --watch", "submits the job and follows it"),
         ("cyxwiz jobs list", "shows its id, such as " + job_id),

@@ -57,6 +57,8 @@ def submit(
         raise invalid("--plan submits nothing, so there is nothing to watch, wait for, download or pay")
     if p2p and wallet:
         raise invalid("--p2p jobs are paid out of your balance: leave --wallet out")
+    if way != "auto" and not p2p:
+        raise invalid("--p2p-way says how --p2p talks to the node: give both")
     keypair = Keypair.read(wallet) if wallet else None
     given = sets or []
     if download:

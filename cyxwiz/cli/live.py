@@ -17,6 +17,7 @@ from cyxwiz.cli.show import plain
 Json = Mapping[str, Any]
 BLOCKS = "▁▂▃▄▅▆▇█"
 BAR_WIDTH = 30
+KNOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 def sparkline(values: list[float], width: int = 40) -> str:
@@ -42,7 +43,7 @@ class JobView:
     def __init__(self, *, stdout: bool = False) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=not stdout, highlight=False, markup=False, soft_wrap=True)
+        self._console = Console(stderr=not stdout, highlight=False, markup=False)
         self._plain = not self._console.is_terminal or "utf" not in (self._console.encoding or "").lower()
         self._file = sys.stdout if stdout else sys.stderr
         self._live: Any = None
@@ -86,12 +87,8 @@ class JobView:
         loss = point["metrics"].get("loss")
         if isinstance(loss, (int, float)):
             self._losses.append(float(loss))
-        if self._plain:
-            figures = "  ".join(
-                f"{name} {point['metrics'][name]:.4g}"
-                for name in ("loss", "accuracy", "val_loss", "val_accuracy")
-                if name in point["metrics"]
-            )
+        figures = "  ".join(f"{plain(name)} {value:.4g}" for name, value in _told(point["metrics"]))
+        if self._plain and figures:
             print(f"epoch {point['epoch']}/{self._job['epochs']}  {figures}", file=self._file, flush=True)
 
     def _say_state(self) -> None:
@@ -121,6 +118,12 @@ class JobView:
             text.append("   accuracy on held-out data ", style="dim")
             text.append(f"{metrics['val_accuracy']:.4f}")
         return text
+
+
+def _told(metrics: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The figures that a line of a training has room for: of a script that reports others, some of its own."""
+    names = [name for name in KNOWN if name in metrics] or sorted(metrics)[: len(KNOWN)]
+    return [(name, metrics[name]) for name in names]
 
 
 @contextmanager

@@ -117,7 +117,8 @@ def create_token(
         print(document["token"])
         here.note(
             "Shown this once. On the node: save it in a file and run "
-            "`cyxwiz run --role node --set node.central=HOST:PORT --set node.join_token_file=FILE`"
+            "`cyxwiz run --role node --set node.central=HOST:PORT --set node.join_token_file=FILE`; where central "
+            "speaks TLS, with --set node.tls=true and, for an authority of its own, --set tls.ca_file=FILE"
         )
 
     here.show(made, tell)

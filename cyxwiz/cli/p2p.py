@@ -11,7 +11,7 @@ import typer
 
 from cyxwiz.cli import live, show
 from cyxwiz.cli.session import Session
-from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.errors import Code, CyxError, invalid
 
 if TYPE_CHECKING:
     from cyxwiz.client import Client, LocalData, P2PSession
@@ -23,6 +23,10 @@ def submit_p2p(
     here: Session, file: Path, sets: Sequence[str], *, way: str, download: Path | None, key: str | None
 ) -> None:
     """Submits the job, follows it to its end and shows it; exits with 1 when it did not complete."""
+    from cyxwiz.client.p2p import WAYS
+
+    if way not in WAYS:  # told before the job is there and costs money
+        raise invalid(f"--p2p-way: must be one of {', '.join(WAYS)}, not {way!r}")
 
     async def work(client: Client) -> Json:
         from cyxwiz.client import P2PSession
@@ -35,6 +39,7 @@ def submit_p2p(
             complete: Json = {}
             with here.following(made["id"]):
                 try:
+                    await _until_given(here, client, made["id"])
                     await stack.enter_async_context(session)
                     here.note(_connected(session))
                     await session.send_job()
@@ -71,6 +76,19 @@ def prepared(job: Json, beside: Path) -> tuple[Json, LocalData | None]:
     if path is None:
         return job, None
     return {**job, "dataset": remote_uri(path)}, LocalData.read(path)
+
+
+async def _until_given(here: Session, client: Client, job_id: str) -> None:
+    """Says why the job waits, until a node has it or it has ended."""
+    said = ""
+    async with aclosing(client.watch(job_id)) as updates:
+        async for update in updates:
+            job = update["job"]
+            if job["status"] != "pending":
+                return
+            if job["reason"] not in ("", said):
+                said = job["reason"]
+                here.note(f"pending: {said}")
 
 
 def _connected(session: P2PSession) -> str:

@@ -24,6 +24,7 @@ COLOURS = {
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 WIDE = 100_000
 CUT = 12  # columns that a cut cell keeps
+FOLDED = 9  # columns that a folded cell needs at least, to be read
 GAP = 3  # columns between two cells
 EDGES = 2
 
@@ -60,7 +61,7 @@ def plain(value: Any) -> str:
 def table(
     headings: Iterable[str], rows: Iterable[Iterable[Any]], *, least: Sequence[str] = (), short: Sequence[str] = ()
 ) -> None:
-    """Rows under headings.
+    """Rows under headings; where the terminal is too narrow for that, each row as lines of its own.
 
     Args:
         least: the columns that a narrow terminal does without, one after the other until the rest fits.
@@ -71,10 +72,16 @@ def table(
     from rich.text import Text
 
     lines = [[plain(value) for value in row] for row in (headings, *rows)]
-    columns = _fitting([*zip(*lines, strict=True)], _console().width, least, short)
+    room = _console().width
+    columns = _fitting([*zip(*lines, strict=True)], room, least, short)
+    if _least_width(columns, short) > room:
+        for row in lines[1:]:
+            pairs((heading or "-", cell) for heading, cell in zip(lines[0], row, strict=True))
+            print()
+        return
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for (heading, *cells), width in columns:
-        whole = any(UUID.fullmatch(cell) for cell in cells)
+        whole = _has_ids(cells)
         cut = heading in short
         grid.add_column(
             Text(heading),
@@ -85,6 +92,16 @@ def table(
     for row in zip(*(cells for (_, *cells), _ in columns), strict=True):
         grid.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
     _print(grid)
+
+
+def _has_ids(cells: Iterable[str]) -> bool:
+    return any(UUID.fullmatch(cell) for cell in cells)
+
+
+def _least_width(columns: Sequence[tuple[tuple[str, ...], int]], short: Sequence[str]) -> int:
+    """What a table of these columns takes once the cells that may be folded are."""
+    widths = (width if _has_ids(cells) or cells[0] in short else min(width, FOLDED) for cells, width in columns)
+    return sum(widths) + GAP * (len(columns) - 1) + EDGES
 
 
 def _fitting(
@@ -356,13 +373,18 @@ def logs(document: Json) -> None:
         print(log_line(each))
 
 
+def first_file(files: Sequence[Json]) -> str:
+    """What the result's first file is called: that of other jobs than trainings stands where weights do."""
+    return "weights" if not files or files[0]["name"].endswith(".safetensors") else "first file"
+
+
 def result(document: Json) -> None:
     joules = document.get("energy_joules")  # which an earlier central does not tell
     pairs(
         (
             ("job", document["job_id"]),
             ("node", document["node_id"]),
-            ("weights", document["model_weights_uri"]),
+            (first_file(document["files"]), document["model_weights_uri"]),
             ("hash", document["model_weights_hash"]),
             ("metrics", _summary(document["final_metrics"])),
             ("compute", f"{plain(document['total_compute_seconds'])} s"),

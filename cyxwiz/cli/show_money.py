@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cyxwiz.cli.show import paged, pairs, plain, table, when
+from cyxwiz.cli.show import first_file, paged, pairs, plain, table, when
 from cyxwiz.domain.money import format_cyxwiz
 
 Json = Mapping[str, Any]
@@ -27,6 +27,7 @@ def wallet(document: Json) -> None:
             ("ledger", document["backend"]),
             ("network", document["network"]),
             ("mint", document["token_mint"]),
+            ("program id", document["program_id"]),
             ("wallets", linked or None),
         )
         if row[1] is not None
@@ -115,7 +116,8 @@ def receipt(document: Json) -> None:
         ("device", "GPU" if document["gpu"] else "CPU"),
         ("compute", f"{plain(document['compute_seconds'])} s"),
         ("data set", f"{document['dataset_uri']}, seed {document['seed']}"),
-        ("weights", document["model_weights_hash"]),
+        (first_file(document["files"]), document["model_weights_hash"]),
+        *([("made data", document["made_dataset_uri"])] if document["made_dataset_uri"] else []),
         ("price", _cyxwiz(document, "price") + ("" if payments else ", not charged")),
     ]
     if payments:

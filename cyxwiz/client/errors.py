@@ -28,6 +28,16 @@ ANSWERED = (
         "shows a certificate that is not trusted here, or of another name: --ca-file names its authority",
     ),
     (
+        (": Socket closed",),
+        Code.UNAVAILABLE,
+        "hangs up, as what speaks TLS does: write grpcs:// before it, and name an authority of its own with --ca-file",
+    ),
+    (
+        ("WRONG_VERSION_NUMBER",),
+        Code.UNAVAILABLE,
+        "speaks no TLS: write grpc:// before it, and leave --ca-file out",
+    ),
+    (
         ("Failed to create security handshaker",),
         Code.INVALID,
         "can't be called: what --ca-file, --cert-file or --key-file names holds no certificate or key in PEM",

@@ -336,7 +336,7 @@ class Agent(Service):
         self._welcomed = True
         self.connected.set()
         spawn(self._beat(session, interval), name="heartbeat", group=duties)
-        for record in self._records.values():
+        for record in list(self._records.values()):
             spawn(self._outbox.send(session, record), name=f"send {record.assign.job_id}", group=duties)
             for question in list(record.asked.values()):
                 await session.send(question)

@@ -9,6 +9,11 @@ from enum import StrEnum
 from cyxwiz.domain.errors import forbidden
 from cyxwiz.domain.ids import NodeId, UserId
 
+NO_CREDENTIALS = (
+    "Missing credentials: send 'Authorization: Bearer <token or API key>' "
+    "(on the command line: CYXWIZ_TOKEN, --token, or `cyxwiz login NAME`)"
+)
+
 
 class Role(StrEnum):
     USER = "user"

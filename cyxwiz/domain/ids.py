@@ -35,22 +35,27 @@ def ids_from(source: Callable[[], uuid.UUID]) -> Generator[None]:
         _source.reset(token)
 
 
-def parse_uuid(kind: str, text: str) -> str:
+def parse_uuid(kind: str, text: str, field: str = "") -> str:
     """The canonical text of a UUID.
 
+    Args:
+        field: the key of a job file that holds it, if one does.
+
     Raises:
-        CyxError: INVALID, naming the kind of thing and the text.
+        CyxError: INVALID, naming the field, the kind of thing and the text.
     """
     try:
         if len(text) > 64:
             raise ValueError
         return str(uuid.UUID(text))
     except (ValueError, AttributeError, TypeError):
-        raise invalid(f"Invalid {kind} ID: {str(text)[:64]!r} is not a UUID", kind=kind) from None
+        where, details = (f"{field}: ", {"field": field}) if field else ("", {})
+        message = f"{where}Invalid {kind} ID: {str(text)[:64]!r} is not a UUID"
+        raise invalid(message, kind=kind, **details) from None
 
 
-def parse_job_id(text: str) -> JobId:
-    return JobId(parse_uuid("job", text))
+def parse_job_id(text: str, field: str = "") -> JobId:
+    return JobId(parse_uuid("job", text, field))
 
 
 def parse_engine_job_id(text: str) -> str:
@@ -76,8 +81,8 @@ def parse_node_id(text: str) -> NodeId:
     return NodeId(parse_uuid("node", text))
 
 
-def parse_reservation_id(text: str) -> ReservationId:
-    return ReservationId(parse_uuid("reservation", text))
+def parse_reservation_id(text: str, field: str = "") -> ReservationId:
+    return ReservationId(parse_uuid("reservation", text, field))
 
 
 def parse_user_id(text: str) -> UserId:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cyxwiz.domain.ids import JobId, NodeId, UserId
-from cyxwiz.domain.job import Job, JobSpec
+from cyxwiz.domain.job import REMOTE, Job, JobSpec
 from cyxwiz.domain.link import Link, Links, Pair
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Tariff
@@ -219,13 +219,15 @@ def explain(
 
 
 def _need(spec: JobSpec) -> tuple[object, ...]:
+    """All of a job that `why_not` looks at: jobs with the same need get the same answer of every node."""
     r = spec.resources
     # What a price depends on matters only to a job that has a limit.
     limit = spec.max_price_units
     cap = (limit, spec.epochs, spec.expected_seconds, r.max_duration_seconds) if limit else ()
     asks = (spec.type, spec.script is not None, bool(spec.requirements), spec.network, spec.reservation_id, *cap)
+    client = (spec.dataset_uri.startswith(REMOTE), spec.stream_units, spec.stream_seconds)
     check = (spec.check.not_nodes, spec.check.not_owners) if spec.check is not None else None
-    return (r.device, r.vram_bytes, r.ram_bytes, r.regions, r.nodes, *asks, spec.verify, check)
+    return (r.device, r.vram_bytes, r.ram_bytes, r.regions, r.nodes, *asks, *client, spec.verify, check)
 
 
 def why_barred(spec: JobSpec) -> str:

@@ -21,7 +21,7 @@ import argon2
 import jwt
 
 from cyxwiz.config import Auth
-from cyxwiz.domain.account import ApiKey, JoinToken, Principal, Role, User
+from cyxwiz.domain.account import NO_CREDENTIALS, ApiKey, JoinToken, Principal, Role, User
 from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, not_found
 from cyxwiz.domain.ids import NodeId, UserId, new_id, parse_user_id
 from cyxwiz.domain.node import P2P_ISSUER
@@ -79,7 +79,7 @@ class Accounts:
         if not bearer:
             if self.open:
                 return OPEN_USER
-            raise _unauthenticated("Missing credentials: send 'Authorization: Bearer <token or API key>'")
+            raise _unauthenticated(NO_CREDENTIALS)
         is_key = bearer.startswith(KEY_PREFIX)
         claims: Mapping[str, Any] = {} if is_key else self._decode(bearer, "access", "node")
         held = self._cache.get(bearer)

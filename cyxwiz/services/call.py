@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cyxwiz.domain.account import Principal
+from cyxwiz.domain.account import NO_CREDENTIALS, Principal
 from cyxwiz.domain.errors import Code, CyxError, forbidden
 from cyxwiz.services.validation import first_problem
 
@@ -51,7 +51,7 @@ class Call:
     @property
     def caller(self) -> Principal:
         if self.actor is None:
-            raise CyxError(Code.UNAUTHENTICATED, "Missing credentials: send 'Authorization: Bearer <token or API key>'")
+            raise CyxError(Code.UNAUTHENTICATED, NO_CREDENTIALS)
         if self.actor.node_id is not None:
             # A node's principal has its owner's id: it must not act for its owner, nor draw tickets in that name.
             raise forbidden("This is a node's token; it opens the node's own stream and blobs, nothing else")

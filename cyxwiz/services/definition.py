@@ -149,7 +149,7 @@ def _weights(model: Model) -> Weights | None:
             raise invalid("model.file: names a file of model.from_job's result; leave it out", field="model.file")
         return Weights(parse_blob(model.weights, "model.weights"))
     if model.from_job is not None:
-        return Weights(job_id=parse_job_id(model.from_job), file=model.file or "")
+        return Weights(job_id=parse_job_id(model.from_job, "model.from_job"), file=model.file or "")
     if model.file is not None:
         message = "model.file: names a file of a job's result; say which job with model.from_job"
         raise invalid(message, field="model.file")

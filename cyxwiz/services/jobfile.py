@@ -210,7 +210,7 @@ def _spec(file: JobFile) -> JobSpec:
         labels=file.labels,
         checkpoint_every=file.checkpoint.every,
         strategy=Strategy(file.strategy),
-        reservation_id=parse_reservation_id(file.reservation) if file.reservation else "",
+        reservation_id=parse_reservation_id(file.reservation, "reservation") if file.reservation else "",
         verify=Mode(file.verify.mode),
         copies=file.verify.n,
     )

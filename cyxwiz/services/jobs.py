@@ -177,7 +177,7 @@ class Jobs:
     async def paid_by(self, actor: Principal, spec: JobSpec, quote: str) -> Job | None:
         """The job that a quote has paid for, however long ago; None for one that has paid for nothing yet. Raises
         CONFLICT where that was another job."""
-        job_id = JobId(parse_uuid("quote", quote))
+        job_id = JobId(parse_uuid("quote", quote, "payment.quote"))
         return await self._store.read(lambda tx: self._paid(tx, actor, spec, job_id))
 
     def _paid(self, tx: Tx, actor: Principal, spec: JobSpec, job_id: JobId) -> Job | None:
@@ -237,11 +237,12 @@ class Jobs:
             estimate = Estimate(estimate.seconds, units / estimate.seconds, units)
         return estimate, verdicts
 
-    def candidates(self, tx: Tx) -> list[Candidate]:
-        """Every node with what is left of it."""
+    def candidates(self, tx: Tx, without: JobId | None = None) -> list[Candidate]:
+        """Every node with what is left of it beside the jobs that it has; `without` one of them."""
         held: dict[NodeId, list[Job]] = {}
         for node_id, job in tx.held_jobs():
-            held.setdefault(node_id, []).append(job)
+            if job.id != without:
+                held.setdefault(node_id, []).append(job)
         return [
             candidate(
                 self._reputation.present(node, tx.now),
@@ -312,7 +313,8 @@ class Jobs:
 
         def unit(tx: Tx) -> Explanation:
             job = owned(tx, actor, parsed)
-            verdicts = explain(job.spec, self.candidates(tx), self._weights, job.owner_id, barred(tx, job))
+            given = self.candidates(tx, job.id)
+            verdicts = explain(job.spec, given, self._weights, job.owner_id, barred(tx, job))
             ahead = 0
             if job.state is JobState.PENDING:
                 due = [other.id for other in tx.due_jobs(1000)]

@@ -82,7 +82,7 @@ class Quotes:
             CyxError: INVALID for a quote that is not the caller's, and as `Ledger.signed` and `check_signed`; CONFLICT
                 for one that has expired or is of another job; FUNDS for a wallet with too little.
         """
-        ident = JobId(parse_uuid("quote", funds.quote))
+        ident = JobId(parse_uuid("quote", funds.quote, "payment.quote"))
         kept = await self._store.read(lambda tx: tx.remembered(_scope(actor), ident))
         if kept is None:
             raise invalid(f"payment.quote: you have no quote {ident}: ask for one", field="payment")

@@ -95,6 +95,28 @@ def test_a_phone_shows_all_of_a_job(page: Any, tmp_path: Path) -> None:
         assert page.evaluate("document.querySelector('#jobs').closest('.scroll').scrollWidth") <= 375
 
 
+def test_an_evaluation_shows_what_it_found_and_no_training(page: Any, tmp_path: Path) -> None:
+    with cyxwiz("both", tmp_path / "both") as both, both.http() as http:
+        trained = submit(http, {**DIGITS, "epochs": 1})
+        until(http, trained, "completed")
+        asked = {"name": "how good", "type": "evaluation", "dataset": "builtin:digits", "model": {"from_job": trained}}
+        until(http, submit(http, asked), "completed")
+        errors = sign_in(page, both)
+        row = page.locator("#job-rows tr", has_text="how good").first
+        assert row.locator("[data-label='Train loss']").inner_text() == "\N{EN DASH}"
+        row.locator(".name").click()
+        page.locator("#detail", has_text="f1_macro").wait_for(timeout=SECONDS)
+        shown = page.inner_text("#detail")
+        assert "First file" in shown
+        assert "Model" not in shown
+        assert "it begins with" not in shown
+        both.kill()
+        page.locator("#live", has_text="disconnected, trying again").wait_for(timeout=SECONDS)
+        page.get_by_role("button", name="receipt.json").click()
+        page.locator("#toast", has_text="Central does not answer").wait_for(timeout=SECONDS)
+        assert errors == []
+
+
 def test_a_wrong_key_is_said(page: Any, tmp_path: Path) -> None:
     with cyxwiz("central", tmp_path / "central") as central:
         page.goto(central.ready["rest"])

@@ -9,9 +9,11 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cyxwiz.cli.certs import make
 from cyxwiz.compute.hardware.score import RESULT
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError
@@ -22,7 +24,7 @@ from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.states import JobState
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import CentralLink
-from cyxwiz.ports.executor import Failed, FirstStep, Logged, Progressed, Report, Run, Work
+from cyxwiz.ports.executor import Asked, Cancelled, Failed, FirstStep, Logged, Progressed, Report, Run, Started, Work
 from cyxwiz.services import gateway
 from cyxwiz.services.hardware import hardware_to
 from cyxwiz.services.jobfile import parse_jobfile
@@ -487,3 +489,126 @@ async def test_who_proves_nothing_locks_nobody_out(
     async with asyncio.timeout(5):
         while server.core.gateway._unproved:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("central_speaks_tls", "node_tls", "setting"),
+    [(True, False, "node.tls = true"), (False, True, "leave node.tls out"), (True, True, "tls.ca_file")],
+)
+async def test_a_node_that_speaks_otherwise_is_told_which_setting_is_wrong(
+    tmp_path: Path, central_speaks_tls: bool, node_tls: bool, setting: str
+) -> None:
+    made = make(tmp_path / "certs", [], days=30)
+    pair = (Path(made["key_file"]).read_bytes(), Path(made["cert_file"]).read_bytes())
+    door = grpc.aio.server()
+    if central_speaks_tls:
+        port = door.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    else:
+        port = door.add_insecure_port("127.0.0.1:0")
+    await door.start()
+    credentials = grpc.ssl_channel_credentials() if node_tls else None
+    link = GrpcLink(f"127.0.0.1:{port}", credentials)
+    try:
+        with pytest.raises(CyxError, match=setting):
+            session = await link.open()
+            await session.send(pb.NodeMessage())
+            async for _ in session.receive():
+                pass
+    finally:
+        await link.aclose()
+        await door.stop(None)
+
+
+class _Asking(ScriptedRun):
+    """A member of a group that waits for the others."""
+
+    async def reports(self) -> AsyncIterator[Report]:
+        yield Started(1)
+        yield Asked(1, "get", "address", b"")
+        await self._cancelled.wait()
+        yield Cancelled()
+
+    def answer(self, number: int, value: bytes) -> None:
+        raise AssertionError("nobody answers here")
+
+
+class _AskingExecutor(ScriptedExecutor):
+    async def start(self, work: Work) -> Run:
+        run = await super().start(work)
+        if work.gang is None:
+            return run
+        self.runs[-1] = _Asking(work, None, None)
+        return self.runs[-1]
+
+
+class _Told:
+    """A stream on which central says what the test says; None cuts it."""
+
+    def __init__(self) -> None:
+        self.says: asyncio.Queue[pb.CentralMessage | None] = asyncio.Queue()
+        self.heard: list[pb.NodeMessage] = []
+
+    async def send(self, message: pb.NodeMessage) -> None:
+        await asyncio.sleep(0.02)  # as a wire takes its time
+        self.heard.append(message)
+
+    async def receive(self) -> AsyncIterator[pb.CentralMessage]:
+        while (message := await self.says.get()) is not None:
+            yield message
+        raise CyxError(Code.UNAVAILABLE, "cut")
+
+    async def aclose(self) -> None:
+        self.says.put_nowait(None)
+
+
+class _ToldLink:
+    session_token = ""
+
+    def __init__(self, *sessions: _Told) -> None:
+        self._sessions = [*sessions]
+
+    async def open(self) -> _Told:
+        return self._sessions.pop(0)
+
+    async def push_blob(self, sha256: str, path: Path) -> None:
+        """Central has it."""
+
+    async def fetch_blob(self, sha256: str, path: Path) -> None:
+        raise AssertionError("these jobs name no blob")
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+async def test_what_is_forgotten_as_the_node_comes_back_does_not_end_it(tmp_path: Path) -> None:
+    """A result is acknowledged in the Welcome, while a group's member asks again what it asked before."""
+    welcome = pb.Welcome(heartbeat_interval_ms=60_000, lease_timeout_ms=60_000)
+    done, waits = (
+        pb.Assign(job_id=new_id(), token=pb.Token(epoch=1, counter=each), job_type="training", epochs=1, device="cpu")
+        for each in (1, 2)
+    )
+    waits.gang.CopyFrom(pb.Gang(rank=0, world=2, strategy="ddp"))
+    first, second = _Told(), _Told()
+    async with node(
+        tmp_path / "node", _ToldLink(first, second), _AskingExecutor(), slots=2, wait=False, gang_address="127.0.0.1"
+    ) as agent:
+        for message in (
+            pb.CentralMessage(welcome=welcome),
+            *(pb.CentralMessage(assign=each) for each in (done, waits)),
+        ):
+            first.says.put_nowait(message)
+
+        def finished() -> list[pb.Report]:
+            reports = [message.report for message in first.heard if message.WhichOneof("body") == "report"]
+            return [each for each in reports if each.WhichOneof("body") == "finished"]
+
+        async with asyncio.timeout(20):
+            while not finished() or not any(message.HasField("rendezvous") for message in first.heard):
+                await asyncio.sleep(0.01)
+            welcome.acks.append(pb.Ack(job_id=done.job_id, token=done.token, seq=finished()[0].seq))
+            second.says.put_nowait(pb.CentralMessage(welcome=welcome))
+            first.says.put_nowait(None)
+            while not any(message.HasField("beat") for message in second.heard):
+                await asyncio.sleep(0.01)
+        assert any(message.HasField("rendezvous") for message in second.heard)
+        assert agent.active == 1

@@ -156,7 +156,7 @@ async def test_no_wallet_passes_any_door(alice: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("payment", "says"),
     [
-        ({"quote": "abc"}, "Invalid quote ID"),
+        ({"quote": "abc"}, "payment.quote: Invalid quote ID"),
         ({"quote": "00000000-0000-0000-0000-000000000000"}, "payment.quote: you have no quote"),
         ({"transaction": "AAAA"}, "payment.quote: missing"),
         ({"escrow_tx_hash": "abc"}, "payment.quote: missing"),

@@ -35,6 +35,18 @@ async def submit(server: Central, priority: str, who: Principal | None = None, *
     return (await server.core.jobs.submit(who or await admin(server), spec))[0]
 
 
+async def test_a_job_does_not_keep_itself_from_its_node(server: Central, tmp_path: Path) -> None:
+    executor, actor = ScriptedExecutor(gated=True), await admin(server)
+    async with node(tmp_path / "node", local_link(server), executor):
+        running = await submit(server, "low")
+        executor.step(1)
+        await at_epoch(server, running, 1)
+        explained = views.explanation(await server.core.jobs.explain(actor, running.id))
+        assert [(each["feasible"], each["reason"]) for each in explained["nodes"]] == [(True, None)]
+        executor.step(3)
+        await until(server, running, JobState.COMPLETED)
+
+
 async def test_it_gives_way_and_goes_on_from_where_it_was(server: Central, tmp_path: Path) -> None:
     executor, actor = ScriptedExecutor(gated=True), await admin(server)
     async with node(tmp_path / "node", local_link(server), executor):

@@ -75,7 +75,7 @@ def test_packages_and_the_network_of_a_script() -> None:
         ({"type": "inference", "model": {**BLOB, "from_job": JOB}}, "model.from_job: give it or model.weights"),
         ({"type": "inference", "model": {**BLOB, "file": "a.onnx"}}, "model.file: names a file of model.from_job"),
         ({"type": "inference", "model": {"file": "a", "layers": [1]}}, "model.file: names a file of a job's result"),
-        ({"type": "inference", "model": {"from_job": "x"}}, "job"),
+        ({"type": "inference", "model": {"from_job": "x"}}, "model.from_job: Invalid job ID"),
         ({"type": "inference", "model": BLOB, "hyperparameters": {"lr": 1}}, "hyperparameters: an inference job takes"),
         ({"type": "inference", "model": BLOB, "hyperparameters": {"output": "xlsx"}}, "output is 'xlsx'"),
         ({"type": "evaluation", "model": BLOB, "hyperparameters": {"rows": "some"}}, "rows is 'some'"),

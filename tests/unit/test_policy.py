@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cyxwiz.domain.ids import JobId, NodeId
 from cyxwiz.domain.job import Device, Job, JobSpec, JobType, Priority, Resources, data_key
 from cyxwiz.domain.node import JOB_TYPES, NETWORK, REQUIREMENTS, SCRIPTS, DeviceInfo, Hardware, Node
+from cyxwiz.domain.pricing import Billing, NodePricing
 from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import NodeState
 from cyxwiz.runtime.clock import SystemClock
@@ -199,6 +200,29 @@ def test_the_queue_is_served_in_its_order() -> None:
     decided = plan(Snapshot(queue, [free(a_node(slots=1))]))
     assert [placement.job_id for placement in decided.placements] == [queue[0].id]
     assert decided.waiting == {queue[1].id: "no node can take it: all slots busy (1 node)"}
+
+
+@pytest.mark.parametrize(
+    ("own", "node"),
+    [
+        ({"dataset_uri": "remote://mine"}, {}),
+        (
+            {"max_price_units": 10**9, "stream_units": 1, "stream_seconds": 10},
+            {"pricing": NodePricing(0, per_job_units=10**8, minimum_charge_units=0, billing=Billing.PER_JOB)},
+        ),
+    ],
+)
+def test_a_job_that_no_node_takes_does_not_hold_up_one_that_asks_for_less(
+    own: dict[str, Any], node: dict[str, object]
+) -> None:
+    picky, plain = a_job(1), a_job(2)
+    limit = own.get("max_price_units", 0)
+    jobs = [
+        replace(picky, spec=replace(picky.spec, **own)),
+        replace(plain, spec=replace(plain.spec, max_price_units=limit)),
+    ]
+    made = plan(Snapshot(jobs, [free(a_node(1, **node))]))
+    assert [placed.job_id for placed in made.placements] == [plain.id]
 
 
 @pytest.mark.parametrize("device", [Device.ANY, Device.CPU])

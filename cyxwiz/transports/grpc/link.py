@@ -33,6 +33,15 @@ CHANNEL_OPTIONS = (
     # Channels to one target share a connection unless told otherwise: bulk would stand before the heartbeats.
     ("grpc.use_local_subchannel_pool", 1),
 )
+ANSWERED = (
+    (": Socket closed", "if central speaks TLS, set node.tls = true"),
+    ("WRONG_VERSION_NUMBER", "central speaks no TLS there: leave node.tls out"),
+    ("CERTIFICATE_VERIFY_FAILED", "tls.ca_file names the authority of central's certificate"),
+    ("Hostname Verification Check failed", "node.central must name a host of central's certificate"),
+    ("http1.x server", "node.central is the address behind `grpc` where central was started"),
+    ("missing selected ALPN property", "node.central is the address behind `grpc` where central was started"),
+)
+"""What gRPC says of a door that answers, and which setting is wrong then."""
 
 
 class NodeLinkServicer(link_pb2_grpc.NodeLinkServicer):
@@ -221,4 +230,6 @@ def rebuild(code: grpc.StatusCode, details: str | None, trailing: Any) -> CyxErr
             body = json.loads(value)
             return CyxError(Code(body["code"]), body["message"], body.get("details"), retryable=body.get("retryable"))
     word = wire.FROM_GRPC.get(code.value[0], "UNAVAILABLE")
-    return CyxError(Code(word), details or f"Central answered {code.name}")
+    said = details or f"Central answered {code.name}"
+    hint = next((f"; {hint}" for sign, hint in ANSWERED if sign in said), "")
+    return CyxError(Code(word), said + hint)

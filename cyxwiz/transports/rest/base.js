@@ -33,8 +33,12 @@ async function request(method, path, body, more) {
   const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = "Bearer " + key;
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const response = await fetch(path, {method, headers, body: body === undefined ? undefined : JSON.stringify(body)});
-  if (!response.ok) throw new Refused(response.status, (await response.json()).error);
+  const asked = fetch(path, {method, headers, body: body === undefined ? undefined : JSON.stringify(body)});
+  const response = await asked.catch((error) => { throw new Error("Central does not answer", {cause: error}); });
+  if (!response.ok) {
+    const said = await response.json().catch(() => ({})); // a proxy before central answers in words of its own
+    throw new Refused(response.status, said.error || {message: `No answer from central (${response.status})`});
+  }
   return response;
 }
 

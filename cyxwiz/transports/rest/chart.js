@@ -44,14 +44,14 @@ function course(points) {
   return kept;
 }
 
-export function chart(points) {
+export function chart(points, ended) {
   const all = course(points);
   const epochs = all.filter((point) => point.epoch_ended);
   const used = epochs.length > 1 ? epochs : all;
   const losses = [["loss", "train loss", series(used, ["loss"])], ["val-loss", "val loss", series(used, ["val_loss"])]]
     .filter(([, , found]) => found);
   const accuracy = series(used, ["val_accuracy", "accuracy"]);
-  if (!losses.length && !accuracy) return el("p", {class: "dim"}, "No curve: it begins with the first epochs.");
+  if (!losses.length && !accuracy) return el("p", {class: "dim"}, ended ? "No curve." : "No curve: it begins with the first epochs.");
   const values = losses.flatMap(([, , found]) => found.values);
   const [low, high] = [Math.min(0, ...values), Math.max(...values)];
   const lines = losses.map(([kind, , found]) => line(found.values, kind, low, high));

@@ -103,7 +103,7 @@ function jobRow(job) {
     el("td", {class: "wide all"},
       el("span", {class: "sub"}, `${label} · epoch ${job.current_epoch} of ${job.epochs}`),
       el("progress", {max: 1, value: job.progress, "data-is": job.status, "aria-label": `Progress of ${job.name || job.id}`})),
-    el("td", {class: "num", "data-label": "Train loss"}, figure(job.metrics.loss, 3)),
+    el("td", {class: "num", "data-label": "Train loss"}, job.job_type === "training" ? figure(job.metrics.loss, 3) : "–"),
     el("td", {class: "num", "data-label": "Val accuracy"}, percent(job.metrics.val_accuracy)),
     el("td", {class: "short", "data-label": "Node"}, nodeName(job.assigned_node_id)),
     el("td", {class: "num less", title: `${job.retry_count} failures charged, ${job.node_losses} nodes lost`}, String(job.attempts)),
@@ -260,6 +260,12 @@ function download(text, path, name, note) {
   return el("span", {class: "download"}, el("button", {class: "link", type: "button", onclick: get}, text), note && el("span", {class: "dim"}, ` (${note})`));
 }
 
+/** What an evaluation and its like found, without the figures of each class, which its file has. */
+function figures(metrics) {
+  const names = Object.keys(metrics).filter((name) => !/^(precision|recall|f1)_class_\d+$/.test(name));
+  return names.sort().map((name) => `${name} ${figure(metrics[name], 4)}`).join(", ");
+}
+
 function facts(job) {
   const pairs = [
     ["Id", el("span", {class: "mono"}, job.id)],
@@ -277,7 +283,9 @@ function facts(job) {
   ];
   const result = expanded.result;
   if (result) {
-    pairs.push(["Model", result.model_weights_hash ? el("span", {class: "mono"}, result.model_weights_hash) : null]);
+    if (job.job_type !== "training") pairs.push(["Figures", figures(job.metrics)]);
+    const weights = !result.files.length || result.files[0].name.endsWith(".safetensors");
+    pairs.push([weights ? "Model" : "First file", result.model_weights_hash ? el("span", {class: "mono"}, result.model_weights_hash) : null]);
     pairs.push(["Files", !result.files.length ? "with its node" : result.files.map((file) => download(file.name, `/api/blobs/${file.sha256}`, file.name, size(file.size)))]);
   }
   if (ENDED.has(job.status)) pairs.push(["Receipt", download("receipt.json", `${pathOf(job.id)}/receipt`, `receipt-${job.id}.json`)]);
@@ -306,7 +314,7 @@ function showDetail() {
   const logs = el("pre", {class: "logs", tabindex: 0, "aria-label": "Log"}, lines.length ? lines : "No log lines.");
   renew(panes, el("div", {},
     el("div", {class: "pane"}, el("h3", {}, "Details"), facts(job)),
-    el("div", {class: "pane"}, el("h3", {}, "Curve"), chart(expanded.points)),
+    el("div", {class: "pane"}, el("h3", {}, "Curve"), chart(expanded.points, ENDED.has(job.status))),
     verdicts(),
     el("div", {class: "pane full"}, el("h3", {}, "Log"), logs)));
   const shown = panes.querySelector(".logs");
@@ -340,8 +348,8 @@ async function loadNodes() {
   $("nodes-foot").hidden = nodes.size === 0;
   $("node-count").textContent = `${nodes.size} of ${answers[0].total}`;
   $("more-nodes").hidden = nodes.size >= answers[0].total;
-  $("no-nodes").replaceChildren(el("strong", {}, "No nodes yet"), "Make a join token here, then start a node with it on any machine:", el("br"),
-    el("pre", {class: "command"}, "cyxwiz node token create\nCYXWIZ_NODE__JOIN_TOKEN=… cyxwiz run --role node"));
+  $("no-nodes").replaceChildren(el("strong", {}, "No nodes yet"), "Make a join token here, then start a node with it on any machine that reaches this one:", el("br"),
+    el("pre", {class: "command"}, "cyxwiz node token create\nCYXWIZ_NODE__JOIN_TOKEN=… cyxwiz run --role node --set node.central=HOST:PORT"));
 }
 
 // live

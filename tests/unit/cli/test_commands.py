@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from cyxwiz import wire
+from cyxwiz.__main__ import main
 from cyxwiz.cli import demo
 from cyxwiz.cli.app import PANELS, app, run_command
 from cyxwiz.cli.arguments import Options, split
@@ -229,6 +230,15 @@ def test_submit(fake: FakeCentral, tmp_path: Path, capsys: Any) -> None:
     assert JOB in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("args", [("--p2p", "--p2p-way", "elsewhere"), ("--p2p-way", "relay")])
+def test_a_wrong_way_is_told_before_the_job_is_paid(
+    fake: FakeCentral, tmp_path: Path, capsys: Any, args: tuple[str, ...]
+) -> None:
+    assert cyxwiz("submit", jobfile(tmp_path), *args) == 2
+    assert "--p2p-way" in capsys.readouterr().err
+    assert fake.calls == []
+
+
 def test_what_central_refuses_is_placed_in_the_file(fake: FakeCentral, tmp_path: Path, capsys: Any) -> None:
     fake.answers["SubmitJob"] = CyxError(Code.INVALID, "epochs: too few", {"field": "epochs"})
     path = jobfile(tmp_path)
@@ -422,6 +432,18 @@ def test_database_commands_on_rubbish(tmp_path: Path, capsys: Any, monkeypatch: 
     assert len(said.splitlines()) == 4
     assert "a-password" not in said
     assert "should not happen" not in said
+
+
+def test_an_interrupt_while_the_program_loads_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cyxwiz.cli.arguments.split", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
 
 
 def test_a_command_that_is_told_to_end_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 import ssl
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cryptography import x509
@@ -12,10 +14,16 @@ from cryptography import x509
 from cyxwiz.cli import live, show
 from cyxwiz.cli.arguments import Options, split
 from cyxwiz.cli.certs import make
+from cyxwiz.cli.demo import _by_hand
+from cyxwiz.cli.p2p import _until_given
+from cyxwiz.cli.session import Session
 from cyxwiz.cli.show import _summary
 from cyxwiz.cli.start import run
 from cyxwiz.domain.errors import CyxError
 from tests.unit.client.server import update
+
+if TYPE_CHECKING:
+    from cyxwiz.client import Client
 
 
 def test_splitting_the_command_line() -> None:
@@ -62,6 +70,48 @@ def test_a_state_comes_after_the_epochs_that_led_to_it(capsys: pytest.CaptureFix
     assert said == ["running:", "epoch", "epoch", f"{status}:"]
 
 
+def test_a_script_shows_its_own_figures_and_no_empty_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with live.JobView() as view:
+        for metrics in ({"reward": 3.0}, {}):
+            told = update("1.1.0", 1, status="running")
+            told["metrics"][0]["metrics"] = metrics
+            view.update(told)
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")] == [
+        "epoch 1/2  reward 3",
+    ]
+
+
+async def test_who_waits_for_a_node_over_p2p_is_told_why(capsys: pytest.CaptureFixture[str]) -> None:
+    class Central:
+        async def watch(self, job_id: str) -> AsyncGenerator[dict[str, Any]]:
+            for status, reason in (
+                ("pending", "no GPU"),
+                ("pending", "no GPU"),
+                ("assigned", ""),
+                ("pending", "later"),
+            ):
+                yield {"job": {"id": job_id, "status": status, "reason": reason}}
+
+    await _until_given(Session(Options()), cast("Client", Central()), "1")
+    assert capsys.readouterr().err == "pending: no GPU\n"
+
+
+def test_a_narrow_terminal_shows_all_of_a_job(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wider than the terminal goes on in the next line: the status after a long name, the loss."""
+    for name, value in {"FORCE_COLOR": "1", "NO_COLOR": "1", "COLUMNS": "40", "PYTHONIOENCODING": "utf-8"}.items():
+        monkeypatch.setenv(name, value)
+    told = update("1.1.0", 1, status="running")
+    told["job"] |= {"name": "a job that was named by somebody who had time", "phase": "training"}
+    with live.JobView() as view:
+        view.update(told)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err).replace("\r", "").splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "running" in "".join(lines)
+    assert any(line.startswith("loss") for line in lines)
+
+
 def test_cells() -> None:
     assert [show.plain(each) for each in (None, True, 0.123456, [1, 2], {"a": 1}, "a\x07")] == [
         "-",
@@ -79,6 +129,15 @@ def test_cells() -> None:
 def test_no_name_of_a_figure_reaches_the_terminal_as_it_is() -> None:
     """Scripts and nodes name figures as they like: an escape sequence could act on the terminal of who looks."""
     assert show.plain({"lo\x1b]0;x\x07ss": 1.5}) == "lo�]0;x�ss=1.5"
+
+
+@pytest.mark.parametrize(("path", "told"), [("", True), (f"{sys.prefix}/bin", False)])
+def test_the_demo_says_how_the_command_is_found(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, path: str, told: bool
+) -> None:
+    monkeypatch.setenv("PATH", path)
+    _by_hand({"job": {"id": "1"}})
+    assert ("bin/activate" in capsys.readouterr().out) is told
 
 
 def test_certificates(tmp_path: Path) -> None:

@@ -94,6 +94,17 @@ def test_lists_are_readable_in_80_columns(capsys: Any, monkeypatch: pytest.Monke
     assert TRANSACTION["reference"] not in out
 
 
+@pytest.mark.parametrize("columns", [30, 40, 60])
+def test_ids_are_whole_in_few_columns(capsys: Any, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show.jobs({"jobs": [job(name="a job with a long name", status="completed")], **OF_ONE})
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    for whole in (job()["id"], "a job with a long name", "completed"):
+        assert whole in out
+
+
 def test_what_is_piped_has_every_column_whole(capsys: Any) -> None:
     all_lists()
     out = capsys.readouterr().out
@@ -144,3 +155,9 @@ def test_a_curve_is_that_of_the_run_that_counts(capsys: Any) -> None:
         ("2", "3.2"),
         ("3", "3.3"),
     ]
+
+
+@pytest.mark.parametrize(("name", "called"), [("model.safetensors", "weights"), ("evaluation.json", "first file")])
+def test_what_is_no_model_is_not_called_weights(capsys: Any, name: str, called: str) -> None:
+    show.pairs([(show.first_file([{"name": name}]), "sha256:0")])
+    assert capsys.readouterr().out.split("  ")[0] == called

@@ -141,6 +141,19 @@ def test_a_trailer_that_is_none_falls_back_to_the_status(trailer: bytes) -> None
     assert rebuilt(grpc.StatusCode.NOT_FOUND, "gone", trailer).code is Code.NOT_FOUND
 
 
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [
+        ("last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed", "grpcs://"),
+        ("SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER: Invalid certificate verification context: OK", "no TLS"),
+    ],
+)
+def test_a_door_that_speaks_otherwise_says_how(said: str, means: str) -> None:
+    error = rebuilt(grpc.StatusCode.UNAVAILABLE, f"failed to connect to all addresses; {said}")
+    assert means in error.message
+    assert "start a server" not in error.message
+
+
 def test_bare_statuses() -> None:
     for status in grpc.StatusCode:
         if status is not grpc.StatusCode.OK:
