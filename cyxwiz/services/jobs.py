@@ -38,6 +38,7 @@ from cyxwiz.services.proofs import ProofSeen, seen
 from cyxwiz.services.repeats import Repeats
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
 from cyxwiz.services.reputation import Reputation
+from cyxwiz.services.room import refuse_without_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Jobs:
         reputation: Reputation,
         *,
         max_pending_per_user: int,
+        max_user_bytes: int = 0,
         payments: Payments | None = None,
         minimum_stake: int = 0,
     ) -> None:
@@ -91,6 +93,7 @@ class Jobs:
         self._weights = weights
         self._reputation = reputation
         self._max_pending = max_pending_per_user
+        self._max_bytes = max_user_bytes
         self._payments = payments
         self._minimum_stake = minimum_stake
         self._closed = False
@@ -138,7 +141,8 @@ class Jobs:
 
         Raises:
             CyxError: INVALID or UNSUPPORTED as `check_spec`, NOT_FOUND and others as `resolve`; CONFLICT for a key used
-                with other content; EXHAUSTED when too many of the caller's jobs wait; UNAVAILABLE while central stops.
+                with other content; EXHAUSTED when too many of the caller's jobs wait, or they keep too much here;
+                UNAVAILABLE while central stops.
         """
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "This central is stopping: submit again once it is back")
@@ -199,6 +203,7 @@ class Jobs:
         submitted = replace(job, spec=resolve(tx, job.spec, job.owner_id))
         if tx.count_pending(job.owner_id, self._max_pending) >= self._max_pending:
             raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
+        refuse_without_room(tx, job.owner_id, self._max_bytes)
         reserve(tx, job.owner_id, job.estimated_cost_units)
         spec = submitted.spec
         if self._payments is not None and lock is not None:
