@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import grpc
@@ -191,20 +191,23 @@ class Door(grpc.aio.ServerInterceptor):
             return await only(requests)
 
     def _unary(self, method: str, metadata: dict[str, Any], inner: Any, streams_in: bool) -> Any:
+        async def serve(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
+            entered = await self._enter(method, metadata, peer_host(context))
+            request = _decoded_stream(requests) if streams_in else await self._message(requests, entered)
+            if method in PACED:
+                await self._guard.admit_login(entered.peer, _name_in(cast("client_pb2.Query", request)))
+            return await inner(request, context)
+
         async def answer(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
             began, code = time.perf_counter(), "OK"
             try:
-                entered = await self._enter(method, metadata, peer_host(context))
-                request = _decoded_stream(requests) if streams_in else await self._message(requests, entered)
-                if method in PACED:
-                    await self._guard.admit_login(entered.peer, _name_in(request))
-                return await inner(request, context)
+                return await serve(requests, context)
             except Exception as error:
                 failure = known(error, method)
                 code = wire.CODES[failure.code].grpc_name
-                await abort(context, failure, method)
             finally:
                 self._observe(method, code, time.perf_counter() - began)
+            return await abort(context, failure, method)
 
         return answer
 
@@ -219,12 +222,14 @@ class Door(grpc.aio.ServerInterceptor):
                     request = _decoded_stream(requests) if streams_in else await self._message(requests, entered)
                     async for response in inner(request, context):
                         yield response
+                return
             except Exception as error:
+                request = None
                 failure = known(error, method)
                 code = wire.CODES[failure.code].grpc_name
-                await abort(context, failure, method)
             finally:
                 self._observe(method, code, time.perf_counter() - began)
+            await abort(context, failure, method)
 
         return serve
 
@@ -243,7 +248,11 @@ def known(error: Exception, method: str) -> CyxError:
         raise error
     if isinstance(error, TimeoutError):
         return CyxError(Code.TIMEOUT, "The other side took too long")
-    return error if isinstance(error, CyxError) else internal(error, method)
+    if not isinstance(error, CyxError):
+        return internal(error, method)
+    # gRPC holds the end of a call for a while. What led to it holds the call's message, which may be large.
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 async def abort(context: grpc.aio.ServicerContext, error: Exception, method: str) -> None:
