@@ -33,6 +33,7 @@ from cyxwiz.services.jobfile import blobs_of, check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.links import links_within
 from cyxwiz.services.liveness import Liveness
+from cyxwiz.services.loglines import read_lines
 from cyxwiz.services.payments import Payments, SignedLock, settled
 from cyxwiz.services.proofs import ProofSeen, seen
 from cyxwiz.services.repeats import Repeats
@@ -287,7 +288,7 @@ class Jobs:
 
     async def logs(self, actor: Principal, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
         parsed = parse_job_id(job_id)
-        return await self._store.read(lambda tx: tx.logs(owned(tx, actor, parsed).id, after, limit))
+        return await self._store.read(lambda tx: read_lines(tx, owned(tx, actor, parsed).id, after, limit)[0])
 
     async def proof(self, actor: Principal, job_id: str) -> ProofSeen:
         """The chain of its run so far, and what its node has signed."""

@@ -60,6 +60,7 @@ class BlobDoor:
                 "Blob",
                 serve=self.upload,
                 raw_body=True,
+                lasting=True,
                 headers={
                     "X-Content-SHA256": "of the whole blob; with it the upload can be gone on with later",
                     "Upload-Length": "size of the whole blob in bytes",
@@ -86,6 +87,7 @@ class BlobDoor:
                 serve=self.download,
                 headers=reading,
                 also=also,
+                lasting=True,
             ),
             Operation(
                 "HEAD",
