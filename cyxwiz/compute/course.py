@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cyxwiz.compute import checkpoint
 from cyxwiz.compute.augment import make_augment
 from cyxwiz.compute.best import Best
+from cyxwiz.compute.chain import state_digest
 from cyxwiz.compute.checkpoint import Place, Saver, State
 from cyxwiz.compute.gang.team import Alone
 from cyxwiz.compute.optim import class_weights, loss_function, make_optimizer, make_schedule, penalty
@@ -111,6 +112,7 @@ class Course:
         self._last: Tensor | None = None  # loss of the last batch
         self._last_loss = 0.0  # as a checkpoint had it
         self._halt = plan.work.check.stop_step if plan.work.check is not None else 0
+        self.halted_at: State | None = None  # of a check
         self._stepped = False  # in this run
         self._save_wanted = False  # by the job's owner
         self._inside: dict[str, Any] | None = None  # figures of the epoch that a checkpoint was taken in
@@ -188,9 +190,13 @@ class Course:
         self._shuffle_before = self._shuffle.get_state()
         saver, now = self.saver, time.perf_counter()
         due = saver.due_after(epoch) or now >= saver.next_time or self.step >= saver.next_step
-        due = due and not saver.busy
-        if epoch < plan.work.epochs and plan.team.agree(False, due, now=True):
-            self._save(epoch + 1, 0, {})
+        due = (due or self._save_wanted) and not saver.busy
+        ending = plan.team.world == 1 and self._orders.ending
+        if epoch < plan.work.epochs and plan.team.agree(ending, due, now=True):
+            self._save_wanted = False
+            self._save(epoch + 1, 0, {}, wait=ending)
+            if ending:
+                raise Stopped
             self._halt_if_there()
 
     def _train(self, epoch: int, inside: dict[str, Any] | None, started: float) -> Tally:
@@ -252,7 +258,9 @@ class Course:
             if orders.given and stepping:
                 self._heed()
             due = (due or self._save_wanted) and not saver.busy
-            if orders.cancelled or (stepping and team.agree(orders.ending, due)):
+            # After an epoch's last batch its end comes first: who does it again stops there too, with the same state.
+            last = batch == self._batches and team.world == 1
+            if orders.cancelled or (stepping and not last and team.agree(orders.ending, due)):
                 self._attend(epoch, batch, tally, now - started)
             if now - self._reported >= REPORT_SECONDS and batch < self._batches:
                 metrics = {"loss": self._finite(tally.loss(), epoch, "loss")}
@@ -397,8 +405,9 @@ class Course:
         chain = self._plan.chain
         if chain is None:
             return ""
-        weights = checkpoint.below(state, "model/")
-        return chain.add(Kind.CHECKPOINT, state.place.step, state.figures["last_loss"], weights)
+        if self._halt:
+            self.halted_at = state
+        return chain.add(Kind.CHECKPOINT, state.place.step, state.figures["last_loss"], state_digest(state))
 
     def _save(self, epoch: int, batch: int, inside: dict[str, Any], *, wait: bool = False) -> None:
         """`inside`: what was counted of the epoch so far. The generators are those of now, but for the sampler's, which

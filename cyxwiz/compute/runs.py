@@ -334,7 +334,8 @@ class Runner:
             if sha256:
                 found[name] = record.directory / name
                 await self._files.fetch(sha256, found[name], lambda: record.dropped)
-        return Check(check.stop_step, check.threads, check.result_weights, found.get("claim"), found.get("result"))
+        places = found.get("claim"), found.get("result")
+        return Check(check.stop_step, check.threads, check.result_weights, *places, start=check.start)
 
     async def _fetch_script(self, record: Record) -> Script | None:
         """Lays the script's files out below the run's folder; None for a job without one."""

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 from cyxwiz.compute import checkpoint
 from cyxwiz.compute.artefacts import artefact
 from cyxwiz.compute.build import build
-from cyxwiz.compute.chain import Chain, distances, weights_digest, weights_of_file
+from cyxwiz.compute.chain import Chain, weights_digest
+from cyxwiz.compute.checking import MOST_THREADS, WrongStart, figures_of, refuted, start_of
+from cyxwiz.compute.checkpoint import State
 from cyxwiz.compute.course import Course, Halted, Plan, Send, Stopped
 from cyxwiz.compute.data.dataset import Dataset
 from cyxwiz.compute.datasets import load
@@ -75,7 +77,10 @@ def train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
 
 def _train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
     began = time.perf_counter()
-    plan, dataset, scaling = _prepare(work, send, orders)
+    try:
+        plan, dataset, scaling = _prepare(work, send, orders)
+    except WrongStart as wrong:
+        return refuted(work.work_dir, str(wrong), time.perf_counter() - began)
     plan.team = _team(plan, send, orders)
     if plan.team.leads:
         plan.chain = Chain(work, dataset, plan.threads, plan.device, send)
@@ -84,7 +89,7 @@ def _train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
         epochs = course.run()
     except Halted:
         trained = _trained(plan, dataset, scaling, course, course.first_epoch)
-        return _checked(plan, trained, _files(plan, trained, alone=True), began)
+        return _checked(plan, trained, course, _files(plan, trained, alone=True), began)
     metrics = course.final_metrics()
     if plan.team.sharded:
         plan.model = _gathered(plan, dataset)
@@ -93,22 +98,17 @@ def _train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
     trained = _trained(plan, dataset, scaling, course, epochs)
     files = _files(plan, trained, alone=work.check is not None)
     if plan.chain is not None:
-        plan.chain.add(Kind.RESULT, course.step, course.last_loss, trained.weights())
+        plan.chain.add(Kind.RESULT, course.step, course.last_loss, weights_digest(trained.weights()))
     if work.check is not None:
-        return _checked(plan, trained, files, began)
+        return _checked(plan, trained, course, files, began)
     return Finished(files, metrics, epochs, time.perf_counter() - began)
 
 
-def _checked(plan: Plan, trained: Trained, files: tuple[Artefact, ...], began: float) -> Finished:
+def _checked(plan: Plan, trained: Trained, course: Course, files: tuple[Artefact, ...], began: float) -> Finished:
     """The outcome of a check: the weights that it came to, and how far the claimed ones are from them."""
     check = plan.work.check
     assert check is not None
-    metrics: dict[str, float] = {}
-    if check.claim is not None:
-        metrics |= distances(trained.weights(), weights_of_file(check.claim))
-    if check.result is not None and check.result_weights:
-        matches = weights_digest(weights_of_file(check.result)) == check.result_weights
-        metrics["result_matches"] = float(matches)
+    metrics = figures_of(check, plan.fingerprint, trained.weights(), course.halted_at)
     return Finished(files, metrics, plan.work.epochs, time.perf_counter() - began)
 
 
@@ -161,11 +161,8 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
     for note in (*graph.notes, *hyper.notes, *unknown):
         send(Logged("warning", note))
     device = device_of(work.device)
-    resumed = checkpoint.read(work.resume, _fingerprint(work)) if work.resume is not None else None
-    # Sums depend on how many threads take part: who goes on takes as many as who began.
-    threads = resumed.threads if resumed is not None and device.type == "cpu" else max(1, work.threads)
-    if work.check is not None and work.check.threads:
-        threads = work.check.threads
+    resumed = start_of(work.resume, _fingerprint(work), work.check) if work.resume is not None else None
+    threads = _threads(work, resumed if device.type == "cpu" else None)
     torch.set_num_threads(threads)
     stream = _stream(work, hyper, send, orders)
     dataset = stream.dataset if stream is not None else _dataset(work, hyper, send)
@@ -209,6 +206,13 @@ def _prepare(work: Work, send: Send, orders: Orders) -> tuple[Plan, Dataset, dic
         stream=stream,
     )
     return plan, dataset, scaling
+
+
+def _threads(work: Work, resumed: State | None) -> int:
+    """Sums depend on how many threads take part: who goes on, or checks, takes as many as who began."""
+    asked = work.check.threads if work.check is not None else 0
+    asked = asked or (resumed.threads if resumed is not None else 0)
+    return asked if 0 < asked <= MOST_THREADS else max(1, work.threads)
 
 
 def _dataset(work: Work, hyper: Hyperparameters, send: Send) -> Dataset:

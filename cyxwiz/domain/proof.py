@@ -6,7 +6,8 @@ All digests are SHA-256. Whole numbers are unsigned and big-endian unless said o
     genesis = H("cyxwiz-proof-genesis-v1\\n" | text job id | seed (8 bytes, two's complement)
                 | digest of the definition (32) | digest of the data (32))
     link    = H("cyxwiz-proof-link-v1\\n" | link before, or genesis (32) | kind (1: 0 checkpoint, 1 result)
-                | step (8) | loss of that step (8, IEEE 754 binary64) | digest of the weights (32))
+                | step (8) | loss of that step (8, IEEE 754 binary64) | digest of the result's weights, or of a
+                checkpoint's state (32))
     weights = H("cyxwiz-proof-weights-v1\\n" | for each tensor, by name: text name | text type | dimensions (4)
                 | each dimension (8) | its bytes, little-endian, row-major)
     data    = H("cyxwiz-proof-data-v1\\n" | the same for each array that was read)
@@ -49,7 +50,7 @@ class Link:
     kind: Kind
     step: int  # optimizer steps done
     loss_bits: int
-    weights: str
+    weights: str  # of a checkpoint: its state
     link: str
 
     @property

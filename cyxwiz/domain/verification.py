@@ -62,6 +62,7 @@ class CheckSpec:
     result: str
     result_weights: str
     machine: str  # of the node whose work is checked: on the same one the digests must be equal, so none is shown
+    start_digest: str = ""  # of the state that it goes on from; empty: from the start
     show_claim: bool = False  # whether it is shown the claim on every machine
     not_nodes: tuple[str, ...] = ()
     not_owners: tuple[str, ...] = ()
@@ -190,10 +191,16 @@ def _bits(environment: str) -> Mapping[str, object]:
     return {name: facts.get(name) for name in ("torch", "threads", "device", "machine", "instructions")}
 
 
+def wrong_start(figures: Mapping[str, float]) -> bool:
+    """Whether the check could not begin, as the state to go on from is not what its link says, or is none at all."""
+    return figures.get("start_matches", 1.0) != 1.0
+
+
 def compare(claimed: str, own: str, figures: Mapping[str, float], *, same: bool, tolerance: Tolerance) -> Verdict:
     """What a check found: digests that are equal match; on one class of hardware they must be, elsewhere the weights
-    may be apart as far as `tolerance` says. `figures` are the check's own: distances, and `result_matches`."""
-    if figures.get("result_matches", 1.0) != 1.0:
+    may be apart as far as `tolerance` says. `figures` are the check's own: distances, `result_matches` and
+    `start_matches`."""
+    if figures.get("result_matches", 1.0) != 1.0 or wrong_start(figures):
         return Verdict.MISMATCH
     if claimed == own:
         return Verdict.MATCH

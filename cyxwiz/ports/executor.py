@@ -31,6 +31,7 @@ class Check:
     result_weights: str = ""  # the digest that the weights of the file `result` must have; empty: nothing to look at
     claim: Path | None = None  # the weights to be compared with: a checkpoint, or a result's file
     result: Path | None = None
+    start: str = ""  # the digest that the state which it goes on from must have; empty: nothing to look at
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,6 +322,10 @@ class Tx(Protocol):
         """Makes all open payments due now that are due later."""
         ...
 
+    def promised_units(self, owner_id: UserId) -> int:
+        """Of the owner's prepaid payments that are to be locked, and have not failed to be so far."""
+        ...
+
     def next_payment_at(self) -> datetime | None:
         """The earliest `due_at` of an open payment."""
         ...

@@ -190,7 +190,11 @@ def best(spec: JobSpec, candidates: Sequence[Candidate], weights: Weights) -> Ca
 
 
 def explain(
-    spec: JobSpec, candidates: Iterable[Candidate], weights: Weights, owner_id: UserId | None = None
+    spec: JobSpec,
+    candidates: Iterable[Candidate],
+    weights: Weights,
+    owner_id: UserId | None = None,
+    barred: frozenset[NodeId] = frozenset(),
 ) -> Sequence[Verdict]:
     """Every node's answer to a job of that owner, the best first, then those that can't and why."""
     given = list(candidates)
@@ -198,7 +202,7 @@ def explain(
         Verdict(
             c.id,
             c.node.name,
-            why_not(spec, c, owner_id),
+            why_not(spec, c, owner_id) or (why_barred(spec) if c.id in barred else None),
             score(spec, c, weights),
             terms(spec, c),
             c.quote(spec),
@@ -222,10 +226,13 @@ def _need(spec: JobSpec) -> tuple[object, ...]:
     return (r.device, r.vram_bytes, r.ram_bytes, r.regions, r.nodes, *asks, spec.verify, check)
 
 
+def why_barred(spec: JobSpec) -> str:
+    return "disagreed with another about its result" if spec.check is None else "has a word by another check"
+
+
 def _reason(job: Job, candidates: Iterable[Candidate], barred: frozenset[NodeId]) -> str:
     reasons = Counter(
-        why_not(job.spec, c, job.owner_id) or ("gave a wrong result of it" if c.id in barred else "")
-        for c in candidates
+        why_not(job.spec, c, job.owner_id) or (why_barred(job.spec) if c.id in barred else "") for c in candidates
     )
     if not reasons:
         return "no node has joined yet"

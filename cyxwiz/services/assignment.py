@@ -64,6 +64,7 @@ def _check(tx: Tx, check: CheckSpec, lease: Lease) -> pb.Check:
         claim=check.claim if shown else "",
         result=check.result,
         result_weights=check.result_weights,
+        start=check.start_digest,
     )
 
 

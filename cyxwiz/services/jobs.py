@@ -28,6 +28,7 @@ from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.audit import record
+from cyxwiz.services.barred import barred
 from cyxwiz.services.budgets import keep_cost, reserve
 from cyxwiz.services.jobfile import blobs_of, check_spec, resolve
 from cyxwiz.services.leases import QUEUE
@@ -159,6 +160,8 @@ class Jobs:
                 if first is None:
                     raise not_found("job", made)
                 return first, False
+            if self._payments is not None and have is not None:
+                self._payments.check_unpromised(tx, actor.id, self.price(spec), have)
             submitted = self.take(tx, job, actor.name, lock)
             request.keep(tx, job.id)
             if lock is not None:
@@ -166,8 +169,9 @@ class Jobs:
             return submitted, True
 
         repeated = key and await self._store.read(request.answered) is not None
+        have: int | None = None
         if self._payments is not None and lock is None and not repeated:
-            await self._payments.check_funds(actor.id, self.price(spec))
+            have = await self._payments.check_funds(actor.id, self.price(spec))
         try:
             return await self._store.write(unit)
         except CyxError as error:
@@ -313,7 +317,7 @@ class Jobs:
 
         def unit(tx: Tx) -> Explanation:
             job = owned(tx, actor, parsed)
-            verdicts = explain(job.spec, self.candidates(tx), self._weights, job.owner_id)
+            verdicts = explain(job.spec, self.candidates(tx), self._weights, job.owner_id, barred(tx, job))
             ahead = 0
             if job.state is JobState.PENDING:
                 due = [other.id for other in tx.due_jobs(1000)]

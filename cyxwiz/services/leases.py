@@ -36,6 +36,8 @@ LEASES = "leases"  # hint prefix: the set of leases of a node changed
 MAX_REASON = 500  # characters: it may be a node's own word
 PAUSING = "pausing: its run saves a checkpoint"
 SHORT_RUN = timedelta(seconds=10)
+BOUNDED = 3  # what of a lease takes `max_duration` at most: the fetch of its data, of its packages, and the run
+BESIDES = timedelta(hours=1)  # for all else, such as the upload of a result
 LOST_PEER = "UNAVAILABLE"  # the failure of a gang's member that another member left alone: charged to nobody
 
 
@@ -137,6 +139,11 @@ def end_group(tx: Tx, lease: Lease, reason: str) -> None:
     for other in members(tx, lease) if lease.world > 1 else ():
         if other.token != lease.token and other.state is not LeaseState.ENDED:
             end(tx, other, f"{DISBANDED}{reason.removeprefix(DISBANDED)}")
+
+
+def longest(job: Job) -> timedelta:
+    """How long a node may hold the job that keeps to its `max_duration`."""
+    return BOUNDED * timedelta(seconds=job.spec.resources.max_duration_seconds) + BESIDES
 
 
 def expire(tx: Tx, job: Job, lease: Lease, policy: RetryPolicy, reason: str) -> Job:

@@ -22,7 +22,7 @@ from cyxwiz.domain.events import (
     NodeWentOffline,
 )
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId, new_id, parse_job_id, parse_node_id
-from cyxwiz.domain.job import Job, Lease
+from cyxwiz.domain.job import REMOTE, Job, Lease
 from cyxwiz.domain.node import HELLO_CONTEXT, Hardware, LoadSample, Node
 from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.reputation import Kind, ReputationEvent
@@ -260,6 +260,17 @@ class Nodes:
             kind = Kind.OUTAGE if outage else Kind.TIMEOUT
             self.reputation.record(tx, node_id, ReputationEvent(kind, live[0][0].id, f"silent with {len(live)} jobs"))
         return len(live)
+
+    def drop_overdue(self, tx: Tx, job_id: JobId, token: Token) -> bool:
+        """Takes a job from a node that is there and holds it for longer than it may; False for one that is over."""
+        job, lease = tx.job(job_id), tx.lease(job_id, token)
+        if job is None or lease is None or not lease.live:
+            return False
+        reason = f"its node did not end it within {leases.longest(job).total_seconds():g} seconds"
+        leases.drop(tx, job, lease, self.policy, reason)
+        if not job.spec.dataset_uri.startswith(REMOTE):  # which waits for its client
+            self.reputation.record(tx, lease.node_id, ReputationEvent(Kind.FAILURE, job.id, reason), failed=1)
+        return True
 
     # looking
 

@@ -144,16 +144,19 @@ class Payments(Settlement):
         if self.taker is not None:
             self.taker(due.payment.id, due)
 
-    async def check_funds(self, owner_id: UserId, units: int) -> None:
-        """Raises FUNDS when a user's balance is lower than that."""
+    async def check_funds(self, owner_id: UserId, units: int) -> int:
+        """A user's balance in units. Raises FUNDS when it is lower than `units`."""
         have = await self.ledger.balance(self.ledger.client_account(owner_id))
         if have < units:
-            raise CyxError(
-                Code.FUNDS,
-                f"This needs {format_cyxwiz(units)} CYXWIZ and your balance is {format_cyxwiz(have)}: add funds, or "
-                "ask for less (resources.max_duration, payment.max_price)",
-                {"needed_units": units, "available_units": have},
-            )
+            raise _lacking(units, have, 0)
+        return have
+
+    def check_unpromised(self, tx: Tx, owner_id: UserId, units: int, have: int) -> None:
+        """Raises FUNDS when a balance of `have` is too low for `units` and what its owner's other payments lock next:
+        where the ledger can't lock within a unit, several submits at once would all find the same money."""
+        promised = tx.promised_units(owner_id)
+        if promised and have < promised + units:
+            raise _lacking(units, have, promised)
 
     async def top_up(self, actor: Principal, job_id: str, units: int, key: str = "") -> Job:
         """Locks more money for a job that goes on, once a key; one that was set aside for want of it comes back.
@@ -171,13 +174,15 @@ class Payments(Settlement):
             _own(tx, actor, parsed)
             return request.answered(tx)
 
+        have = 0
         if await self._store.read(before) is None:
-            await self.check_funds(actor.id, units)
+            have = await self.check_funds(actor.id, units)
 
         def unit(tx: Tx) -> Job:
             job = _own(tx, actor, parsed)
             if request.answered(tx) is not None:
                 return job
+            self.check_unpromised(tx, actor.id, units, have)
             if job.ended:
                 raise conflict(f"Job {job.id} is {job.state}: it needs no more money", state=str(job.state))
             known = tx.payments_of(job.id)
@@ -286,6 +291,16 @@ class Payments(Settlement):
 
     async def stats(self) -> MoneyStats:
         return await self._store.read(lambda tx: tx.money())
+
+
+def _lacking(units: int, have: int, promised: int) -> CyxError:
+    waiting = f", of which {format_cyxwiz(promised)} is about to be locked for others" if promised else ""
+    return CyxError(
+        Code.FUNDS,
+        f"This needs {format_cyxwiz(units)} CYXWIZ and your balance is {format_cyxwiz(have)}{waiting}: add funds, or "
+        "ask for less (resources.max_duration, payment.max_price)",
+        {"needed_units": units, "available_units": max(0, have - promised)},
+    )
 
 
 def _own(tx: Tx, actor: Principal, job_id: JobId) -> Job:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import NodeId
-from cyxwiz.domain.job import Job, JobSpec, JobType, Lease
+from cyxwiz.domain.job import MAX_COUNT, Job, JobSpec, JobType, Lease
 from cyxwiz.domain.node import SIGNS, Node
 from cyxwiz.domain.proof import (
     MAX_STATEMENT,
@@ -89,7 +89,7 @@ def take_link(tx: Tx, job: Job, lease: Lease, message: pb.Link) -> None:
         raise invalid(f"link: a run of job {job.id} has no chain", field="link")
     if not is_digest(message.data) or len(message.environment) > MAX_ENVIRONMENT:
         raise invalid("link: its data or its environment is out of bounds", field="link")
-    _facts(message.environment)
+    _check_environment(message.environment)
     last = tx.last_link(job.id)
     if job.spec.check is not None:
         number = last.number + 1 if last is not None else 1
@@ -180,6 +180,13 @@ def _facts(text: str) -> Mapping[str, Any]:
     if not isinstance(facts, dict):
         raise invalid("proof: a statement or an environment is no JSON object")
     return cast("Mapping[str, Any]", facts)
+
+
+def _check_environment(text: str) -> None:
+    """A check of the run takes its number of threads from there."""
+    threads = _facts(text).get("threads", 1)
+    if type(threads) is not int or not 0 < threads < MAX_COUNT:
+        raise invalid("link: the threads of its environment are no number of threads", field="link")
 
 
 def _link_of(message: pb.Link) -> Link:

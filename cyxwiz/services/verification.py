@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
@@ -41,11 +41,13 @@ from cyxwiz.domain.verification import (
     interval,
     is_checked,
     same_class,
+    wrong_start,
 )
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Tx
 from cyxwiz.services import leases
 from cyxwiz.services.audit import record
+from cyxwiz.services.checks import broke, digest_at, waits_since, whose
 from cyxwiz.services.reputation import Reputation
 from cyxwiz.services.secrets import Secrets
 
@@ -203,14 +205,15 @@ class Verifying:
         item, job, own = tx.verification(spec.parent), tx.job(spec.parent), tx.last_link(check.id)
         if item is None or job is None or item.outcome is not Outcome.OPEN or job.phase is not Phase.VERIFYING:
             return
-        claim = self._claim(tx, job, item)
-        if own is None or claim is None:
+        claim, figures = self._claim(tx, job, item), dict(report.final_metrics)
+        if claim is not None and wrong_start(figures):
+            verdict = Verdict.MISMATCH
+        elif own is None or claim is None:
             verdict = Verdict.FAILED
         elif own.link.step != claim.link.step:
             verdict = Verdict.MISMATCH
         else:
             verdict = self._compare(item, claim, own, report)
-        figures = dict(report.final_metrics)
         weights = own.link.weights if own is not None else ""
         item = item.with_check(CheckRun(check.id, lease.node_id, verdict, weights, figures))
         self._settle(tx, completes, job, item)
@@ -242,7 +245,11 @@ class Verifying:
         elif step.outcome is Outcome.REJECTED:
             self._reject(tx, job, item, step.wrong)
         elif len(item.checks) + step.more > MOST_CHECKS and completes is not None:
-            self.give_up(tx, completes, job, item, f"{len(item.checks)} checks came to no end")
+            came, why = f"{len(item.checks)} checks came to no end", broke(tx, item)
+            if why:
+                self._refuse(tx, job, item, f"{came}: {why}")
+            else:
+                self._undecided(tx, completes, job, item, came)
         else:
             for _ in range(step.more):
                 item = self._begin(tx, job, item, show_claim=unclear > 0)
@@ -272,6 +279,7 @@ class Verifying:
             result=files[0]["sha256"] if end is not None else "",
             result_weights=last.link.weights if end is not None else "",
             machine=machine_of(worker) if worker is not None else "",
+            start_digest=digest_at(tx, job, start),
             show_claim=show_claim,
             not_nodes=tuple(node.id for node in nodes),
             not_owners=() if self.rules.same_owner else tuple({node.owner_id: None for node in nodes}),
@@ -309,9 +317,15 @@ class Verifying:
         for node_id in wrong:
             self._blame(tx, job, item, NodeId(node_id), "its check was found wrong")
 
-    def give_up(self, tx: Tx, completes: Completes, job: Job, item: Verification, reason: str) -> None:
-        """Nobody could check it: the result is taken, and says so."""
-        self._take(tx, completes, job, item, Outcome.UNVERIFIED, reason)
+    def _undecided(self, tx: Tx, completes: Completes, job: Job, item: Verification, reason: str) -> None:
+        """No more checks can be had. The result is taken, and says so; but not one that more found wrong than right.
+        Who is wrong is not known then: none of them gets the job again, so that nobody wins it by a false word."""
+        wrong = [each.node_id for each in item.checks if each.verdict is Verdict.MISMATCH]
+        if len(wrong) <= item.count(Verdict.MATCH):
+            self._take(tx, completes, job, item, Outcome.UNVERIFIED, reason)
+            return
+        found = f"{len(wrong)} of {len(item.checks)} checks found it wrong, and no other node could decide in time"
+        self._refuse(tx, job, item, f"{found}: {reason}", wrong)
 
     def _take(self, tx: Tx, completes: Completes, job: Job, item: Verification, outcome: Outcome, reason: str) -> None:
         self.close(tx, item)
@@ -338,18 +352,24 @@ class Verifying:
         tx.emit(JobVerified(job.id, job.owner_id, str(outcome), reason), private_to=job.owner_id)
 
     def _reject(self, tx: Tx, job: Job, item: Verification, wrong: tuple[str, ...]) -> None:
-        """The work was wrong: nothing of it is kept or charged, and the job is done again elsewhere, once."""
-        self.close(tx, item)
+        """The work was wrong, by the word of two."""
+        guilty: list[NodeId] = []
         others = Counter(each.weights for each in item.checks if each.verdict is Verdict.MISMATCH)
         reason = "two other nodes came to other weights"
         if max(others.values()) > 1:  # and to the same ones: so it is known who is wrong
-            self._blame(tx, job, item, item.node_id, "its work was found wrong by two others")
+            guilty.append(whose(tx, job, item))
+            self._blame(tx, job, item, guilty[0], "its work was found wrong by two others")
             for node_id in wrong:
                 self._blame(tx, job, item, NodeId(node_id), "its check was found wrong")
         else:
             reason = f"{reason}, each to its own: nobody is blamed"
+        self._refuse(tx, job, item, reason, guilty)
+
+    def _refuse(self, tx: Tx, job: Job, item: Verification, reason: str, others: Sequence[str] = ()) -> None:
+        """Nothing of the work is kept or charged, and the job is done again elsewhere, once: by none of `others`."""
+        self.close(tx, item)
         self.drop_held(tx, job, item)
-        refused = (*item.refused, item.node_id)
+        refused = tuple(dict.fromkeys([*item.refused, item.node_id, *others]))
         item = replace(
             item, held={}, outcome=Outcome.REJECTED, reason=reason, rejected=item.rejected + 1, refused=refused
         )
@@ -427,7 +447,7 @@ class Verifying:
                 replace(item, held={}, outcome=Outcome.UNVERIFIED, reason="its job ended while it was verified")
             )
             return
-        waiting = ""
+        waiting, since, running = "", item.since, False
         for each in item.checks:
             check = tx.job(each.job_id)
             if each.verdict is not Verdict.OPEN:
@@ -435,14 +455,14 @@ class Verifying:
             if check is None or check.ended:
                 item = item.with_check(replace(each, verdict=Verdict.FAILED))
             elif check.state is JobState.PENDING:
-                waiting = check.reason
-        if waiting and tx.now - item.since >= self.rules.wait:
-            wrong = item.count(Verdict.MISMATCH)
-            found = f"{wrong} of {len(item.checks)} checks found it wrong, and no other node could decide in time"
-            self.give_up(tx, completes, job, item, f"{found if wrong else 'no node could check it in time'}: {waiting}")
+                waiting, since = check.reason, max(since, waits_since(tx, check))
+            else:
+                running = True
+        if waiting and not running and tx.now - since >= self.rules.wait:
+            self._undecided(tx, completes, job, item, f"no node could check it in time: {waiting}")
             return
         if waiting:
-            reason = f"its result waits for another node to check it: {waiting}"[:500]
+            reason = f"its result waits for another node to check it: {waiting}"[: leases.MAX_REASON]
             if reason != job.reason:
                 job = tx.save_job(replace(job, reason=reason))
                 tx.hint(f"job:{job.id}", "progress")
@@ -452,14 +472,6 @@ class Verifying:
 def machine_of(node: Node) -> str:
     """The class of a node's hardware, as far as central knows it before a run."""
     return " | ".join([node.hardware.cpu_model, *(gpu.name for gpu in node.hardware.gpus)])
-
-
-def barred(tx: Tx, job: Job) -> frozenset[NodeId]:
-    """Nodes that may not have the job again: their results of it were refused."""
-    if job.spec.verify is Mode.NONE:
-        return frozenset()
-    item = tx.verification(job.id)
-    return frozenset(map(NodeId, item.refused)) if item is not None else frozenset()
 
 
 def _held(report: pb.Finished) -> Mapping[str, Any]:

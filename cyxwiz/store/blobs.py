@@ -1,8 +1,10 @@
 """Blobs as files, named by the SHA-256 of what they hold.
 
 `ab/cdef…` is whole and never changes; `incoming/` holds what is still on its way. Promised: a blob can be read only
-when its bytes were checked and fsynced, its name too. Refused: any name but 64 hex digits, so that none leaves the
-folder. All disk work happens on threads. Several processes may share the folder: an upload holds a lock on its file.
+when its bytes were checked and fsynced, its name too; one that is read as a whole is checked again, and goes to
+`damaged/` when it is not what it was, so that it can be sent again. Refused: any name but 64 hex digits, so that none
+leaves the folder. All disk work happens on threads. Several processes may share the folder: an upload holds a lock on
+its file.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import asyncio
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -23,6 +26,7 @@ from typing import Any, ParamSpec, TypeVar
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, not_found
 from cyxwiz.ports.clock import Clock
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -131,24 +135,43 @@ class FileBlobStore:
 
 
 class _Range:
-    """A part of a blob that is being read."""
+    """A part of a blob that is being read; all of it is checked on the way."""
 
     def __init__(self, path: Path, offset: int, length: int | None) -> None:
         self._at_work = threading.Lock()  # as FileUpload's
         self._left = False
         self._fd, self._end = _open_range(path, offset, length)
-        self._offset = offset
+        self._offset, self._path = offset, path
+        self._digest = hashlib.sha256() if offset == 0 and self._end == os.fstat(self._fd).st_size else None
 
     def next(self) -> bytes:
         """The next chunk; empty at the end, and once it was left."""
         with self._at_work:
             if self._left or self._offset >= self._end:
+                self._check()
                 return b""
             data = os.pread(self._fd, min(CHUNK_BYTES, self._end - self._offset), self._offset)
             if not data:
                 raise CyxError(Code.INTERNAL, "A blob was cut short on disk")
             self._offset += len(data)
+            if self._digest is not None:
+                self._digest.update(data)
+            if self._offset >= self._end:
+                self._check()
             return data
+
+    def _check(self) -> None:
+        """Once all of it was read, and before its end is given away."""
+        digest, self._digest = self._digest, None
+        named = self._path.parent.name + self._path.name
+        if digest is None or self._left or digest.hexdigest() == named:
+            return
+        if _is_at(self._fd, self._path):  # nobody has sent it again meanwhile
+            aside = self._path.parent.parent / "damaged"
+            aside.mkdir(mode=0o700, exist_ok=True)
+            os.replace(self._path, aside / named)
+        log.error("blob %s was damaged on the disk and is kept aside", named)
+        raise CyxError(Code.INTERNAL, f"Blob {named} is damaged where it is stored: send it again", {"sha256": named})
 
     def leave(self) -> None:
         """Waits for the chunk that is being read."""

@@ -42,6 +42,13 @@ _DUE = (
     .limit(bindparam("most"))
 )
 _HURRY = update(payments).where(_IS_OPEN, payments.c.due_at > bindparam("now")).values(due_at=bindparam("now"))
+_PROMISED = select(func.coalesce(func.sum(payments.c.amount_units), 0)).where(
+    _IS_OPEN,
+    payments.c.owner_id == bindparam("owner_id"),
+    payments.c.state == PaymentState.PENDING.value,
+    payments.c.funding == Funding.PREPAID.value,
+    payments.c.attempts == 0,
+)
 _NEXT = select(func.min(payments.c.due_at)).where(_IS_OPEN, payments.c.due_at.is_not(None))
 # Each payment's own, rounded down (`domain.payment.fee_of`), without a product that leaves 64 bits.
 _FEE = (
@@ -116,6 +123,9 @@ class Money(Unit):
 
     def hurry_payments(self) -> None:
         self._run(_HURRY, {"now": self.now})
+
+    def promised_units(self, owner_id: UserId) -> int:
+        return int(self._run(_PROMISED, {"owner_id": owner_id}).scalar_one())
 
     def next_payment_at(self) -> datetime | None:
         found: datetime | None = self._run(_NEXT).scalar_one()

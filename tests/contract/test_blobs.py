@@ -68,6 +68,21 @@ async def test_what_is_committed_can_be_read(blobs: FileBlobStore, data: bytes) 
     assert [len(chunk) <= CHUNK_BYTES async for chunk in blobs.read(name)].count(False) == 0
 
 
+@pytest.mark.parametrize("damaged", [b"", DATA[:-1], DATA + b"x", b"?" + DATA[1:]])
+async def test_what_the_disk_damaged_is_told_kept_aside_and_can_be_sent_again(
+    blobs: FileBlobStore, tmp_path: Path, damaged: bytes
+) -> None:
+    """It said that it is there already, to whoever sent it again."""
+    name = await put(blobs, DATA)
+    (path,) = tmp_path.rglob(name[2:])
+    path.write_bytes(damaged)
+    await fails(Code.INTERNAL, content(blobs, name))
+    assert await blobs.size(name) is None
+    assert [each.read_bytes() for each in tmp_path.rglob(f"damaged/{name}")] == [damaged]
+    await put(blobs, DATA)
+    assert await content(blobs, name) == DATA
+
+
 @settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(offset=st.integers(-5, 2600), length=st.none() | st.integers(-5, 2600))
 async def test_ranges(blobs: FileBlobStore, offset: int, length: int | None) -> None:

@@ -11,7 +11,7 @@ import pytest
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import JobId, UserId, new_id
 from cyxwiz.domain.money import MAX_UNITS
-from cyxwiz.domain.payment import Payment
+from cyxwiz.domain.payment import Funding, Payment
 from cyxwiz.domain.states import PaymentState
 from cyxwiz.ports.store import Store
 from tests.contract.conftest import HandClock
@@ -71,3 +71,20 @@ async def test_the_fees_of_all_payments_are_the_sum_of_each_ones_own(store: Stor
     found = await store.read(lambda tx: tx.money())
     assert found.fee_units == sum(each.fee_units for each in charged)
     assert found.paid_units == sum(each.paid_units for each in charged)
+
+
+async def test_what_is_promised_of_a_balance(store: Store) -> None:
+    """What is prepaid, not locked and not given up on; of nobody else."""
+    made = job()
+    told: list[dict[str, Any]] = [
+        {"amount_units": 3},
+        {"amount_units": 40},
+        {"amount_units": 500, "attempts": 1},
+        {"amount_units": 500, "state": PaymentState.LOCKED},
+        {"amount_units": 500, "funding": Funding.SIGNED},
+    ]
+    rows = [payment(made.id, made.owner_id, number=number, **given) for number, given in enumerate(told)]
+    rows.append(payment(made.id, UserId(new_id()), number=9, amount_units=500))
+    await store.write(lambda tx: [tx.add_job(made), *(tx.add_payment(each) for each in rows)])
+    assert await store.read(lambda tx: tx.promised_units(made.owner_id)) == 43
+    assert await store.read(lambda tx: tx.promised_units(UserId(new_id()))) == 0

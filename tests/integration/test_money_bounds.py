@@ -16,6 +16,7 @@ from cyxwiz.domain.job import Intent, Job, JobSpec, JobType, Resources
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.domain.states import JobState, PaymentState
+from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.localnet.chain import open_chain
 from cyxwiz.ledger.localnet.ledger import local_ledger
 from cyxwiz.services import leases
@@ -127,7 +128,7 @@ async def test_a_member_that_is_done_without_is_paid_for_its_time_alone(house: H
 
 
 async def test_a_top_up_that_is_not_locked_pays_for_nothing(house: House) -> None:
-    """The same money was promised to two jobs: the one that does not get it is set aside, not run on unpaid."""
+    """Money that was promised went elsewhere: the job that does not get it is set aside, not run on unpaid."""
     chain = await open_chain(None, house.clock)
     ledger = local_ledger(chain, house.store, house.clock, custody=b"c" * 32, welcome_units=100 * AMOUNT)
     house.payments = Payments(house.store, house.clock, ledger, Terms(1000, 60, 3))
@@ -140,7 +141,8 @@ async def test_a_top_up_that_is_not_locked_pays_for_nothing(house: House) -> Non
     rest = await ledger.balance(ledger.client_account(house.owner))
     owner = Principal(house.owner, "ada", Role.USER)
     for job in jobs:
-        await house.payments.top_up(owner, job.id, rest)
+        await house.payments.top_up(owner, job.id, rest // 2)
+    await ledger.withdraw(house.owner, str(Key.new().pubkey), rest // 2, "elsewhere")
     with pytest.raises(CyxError, match="too low"):
         await house.settle()
     await house.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -73,6 +74,25 @@ async def test_a_top_up_that_is_sent_twice_locks_once(alice: httpx.AsyncClient) 
     long = await alice.post(path, json={"amount": "1"}, headers={"Idempotency-Key": "k" * 201})
     assert (long.status_code, long.json()["error"]["details"]["field"]) == (400, "idempotency-key")
     assert len((await alice.get("/api/payments")).json()["payments"]) == len(payments)
+
+
+@pytest.mark.parametrize("charged", ["localnet", "credits"], indirect=True)
+async def test_one_balance_is_promised_once(charged: Central, alice: httpx.AsyncClient) -> None:
+    """Each of several submits at once finds all of it, where a lock is a transaction that lands later."""
+    job = (await alice.post("/api/jobs", json=JOB)).json()
+    await settle(charged)
+    year = {**JOB, "resources": {"max_duration": "366d"}}
+    answers = await asyncio.gather(*(alice.post("/api/jobs", json=year) for _ in range(5)))
+    assert sorted(each.status_code for each in answers) == [201, 201, 201, 402, 402], "one costs 319 of 1000"
+    for each in answers:
+        if each.status_code == 402:
+            assert each.json()["error"]["code"] == "FUNDS"
+            assert each.json()["error"]["details"]["available_units"] < 50 * 10**9
+    more = await alice.post(f"/api/jobs/{job['id']}/topup", json={"amount": "50"})
+    assert more.status_code == 402, more.text
+    await settle(charged)
+    states = [each["status"] for each in (await alice.get("/api/payments")).json()["payments"]]
+    assert states == ["locked"] * 4
 
 
 async def test_nobody_tops_up_with_the_balance_of_another(charged: Central, alice: httpx.AsyncClient) -> None:

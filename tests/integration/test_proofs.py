@@ -132,7 +132,12 @@ def unproved(work: Work, report: Report) -> list[Report]:
     return [] if isinstance(report, Linked) and report.kind else [report]
 
 
-@pytest.mark.parametrize("cheat", ["forged", "replayed", "skipping", "dropping", "unproved"])
+def crowded(work: Work, report: Report) -> list[Report]:
+    """Claims threads that are no number: a check would have to take as many."""
+    return [replace(report, environment='{"threads":"many"}')] if isinstance(report, Linked) else [report]
+
+
+@pytest.mark.parametrize("cheat", ["forged", "replayed", "skipping", "dropping", "unproved", "crowded"])
 async def test_what_is_no_proof_is_refused_and_done_again_elsewhere(
     server: Central, tmp_path: Path, cheat: str
 ) -> None:
@@ -149,8 +154,8 @@ async def test_what_is_no_proof_is_refused_and_done_again_elsewhere(
         if cheat == "forged":
             agent._runner._identity = replace(agent._identity, key=Ed25519PrivateKey.generate())
         else:
-            tampers = {"skipping": skipping, "dropping": dropping, "unproved": unproved, "replayed": replayed(said)}
-            bad.tamper = tampers[cheat]
+            tampers = {"skipping": skipping, "dropping": dropping, "unproved": unproved, "crowded": crowded}
+            bad.tamper = {**tampers, "replayed": replayed(said)}[cheat]
         second = await submit(server)
         while not await _leases(server, second):
             await asyncio.sleep(0.01)

@@ -180,6 +180,33 @@ async def test_a_silent_node_is_charged_the_time_out_but_not_when_most_are_silen
         assert (await world.node(node_id)).state is NodeState.OFFLINE
 
 
+async def test_a_job_is_taken_from_a_node_that_is_there_and_never_ends_it(world: World) -> None:
+    """It says that it runs, and beats, and that is all: the job would be its own for ever."""
+    reaper = LeaseReaper(world.house.store, world.clock, world.house.nodes)
+    honest, bad = await world.house.node("honest"), await world.house.node("bad")
+
+    async def wait(minutes: int) -> None:
+        for _ in range(minutes):
+            world.clock.advance(60)
+            for node_id in (honest, bad):
+                world.house.nodes.liveness.heard(node_id)
+            await reaper.once()
+
+    spec = {**JOB, "resources": {"max_duration": "10m"}}
+    held = [await world.begin(bad, spec), await world.begin(bad, {**spec, "dataset": "remote://mine"})]
+    long = await world.begin(honest, {**spec, "resources": {"max_duration": "1h"}})
+    await wait(89)
+    assert [(await world.house.jobs.get(world.bob, each.job_id)).state for each in held] == [JobState.RUNNING] * 2
+    await wait(3)  # 3 times 10 minutes and an hour, and the looks are a minute apart
+    for each in held:
+        job = await world.house.jobs.get(world.bob, each.job_id)
+        assert (job.state, job.node_losses) == (JobState.PENDING, 1)
+        assert "did not end it within 5400 seconds" in job.reason
+    assert await world.kinds(bad) == [Kind.FAILURE], "not for the one that waits for its client"
+    assert (await world.house.jobs.get(world.bob, long.job_id)).state is JobState.RUNNING
+    assert await world.kinds(honest) == []
+
+
 async def test_a_job_is_placed_by_the_score_of_now(world: World) -> None:
     node_id = await world.house.node()
     spec = parse_jobfile(JOB)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,17 @@ from cyxwiz.compute.chain import definition_of, weights_digest, weights_of_file
 from cyxwiz.compute.executor import ProcessExecutor
 from cyxwiz.compute.sandbox.choose import choose
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.domain.job import Job, Phase
+from cyxwiz.domain.ids import JobId, NodeId, Token, UserId, new_id
+from cyxwiz.domain.job import Job, JobSpec, JobType, Phase
+from cyxwiz.domain.node import Node
 from cyxwiz.domain.proof import Kind, extend, genesis, loss_bits
 from cyxwiz.domain.states import JobState
-from cyxwiz.domain.verification import Validity
+from cyxwiz.domain.verification import CheckRun, CheckSpec, Mode, Outcome, Validity, Verdict, Verification
 from cyxwiz.ports.executor import Check, Checkpointed, Finished, Linked, Report, Work
 from cyxwiz.ports.store import JobQuery, Tx
 from cyxwiz.runtime.clock import SystemClock
-from cyxwiz.services import leases
+from cyxwiz.services import leases, verification
+from cyxwiz.services.barred import barred
 from cyxwiz.services.verification import CHECKER
 from tests.central import Central, central
 from tests.fakes import artefact, hardware
@@ -41,6 +45,9 @@ from tests.training import InlineExecutor
 from tests.unit.compute.test_train import job as training
 
 FLAGS = ("scheduler.node_heartbeat_timeout_ms=5000", "verify.same_owner=true")
+WAIT_SECONDS = 1.5
+WAIT = f"verify.wait_seconds={WAIT_SECONDS}"
+UNDECIDED = "1 of 2 checks found it wrong, and no other node could decide in time: "
 SPOT, QUORUM = {"mode": "spot"}, {"mode": "quorum", "n": 3}
 
 
@@ -198,6 +205,40 @@ async def test_a_liar_is_found_out(server: Central, tmp_path: Path, verify: dict
     assert steps[-1] == 69, "the chain is that of the second run alone"
 
 
+def lazy_state(path: Path) -> None:
+    """The saved state, with an optimizer that changes nothing any more: from here on there is nothing to do."""
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    meta = json.loads(metadata["cyxwiz.checkpoint"])
+    for group in meta["figures"]["optimizer"]["groups"]:
+        group["lr"] = 0.0
+    save_file(tensors, path, {**metadata, "cyxwiz.checkpoint": json.dumps(meta)})
+
+
+@pytest.mark.parametrize("forge", [lazy_state, lambda path: path.write_bytes(b"rubbish")], ids=["lazy", "rubbish"])
+async def test_who_forges_a_state_to_go_on_from_is_found_out(
+    server: Central, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forge: Callable[[Path], None]
+) -> None:
+    """Every interval of its chain would be right by itself, or could not be checked at all."""
+
+    def forges(work: Work, report: Report) -> list[Report]:
+        if work.check is None and isinstance(report, Checkpointed):
+            forge(report.file.path)
+            return [replace(report, artefacts=(artefact(report.file.path),))]
+        return [report]
+
+    monkeypatch.setattr(verification, "interval", lambda points, number: (points[0], 0))
+    async with nodes(server, tmp_path, InlineExecutor(forges)) as (bad,):
+        job = await submit(server, verify=SPOT, checkpoint={"every": "1 epoch"})
+        await verifying(server, job)
+        async with nodes(server, tmp_path, InlineExecutor(), InlineExecutor(), InlineExecutor()) as good:
+            await until(server, job, JobState.COMPLETED, seconds=30)
+            assert await validity(server, bad) == Validity(bad._identity.node_id, 0, 0, 1)
+            assert sum([(await validity(server, each)).invalid for each in good]) == 0
+    assert await entries(server, "node.slash_owed") == [f"node:{bad._identity.node_id}"]
+    assert (await result(server, job))["verification"]["outcome"] == "verified"
+
+
 async def entries(server: Central, action: str) -> list[str]:
     log = await server.core.store.read(lambda tx: tx.audit_log(1000))
     return [each.target for each in log if each.action == action]
@@ -246,25 +287,95 @@ async def test_without_another_node_it_is_taken_and_says_so(tmp_path: Path) -> N
         assert [each.state for each in open_checks.items] == [JobState.CANCELLED]
 
 
-async def test_a_mismatch_that_nobody_can_decide_is_told(server: Central, tmp_path: Path) -> None:
-    async with nodes(server, tmp_path, liar("wrong weights")):
+async def test_a_mismatch_that_nobody_can_decide_is_refused(tmp_path: Path) -> None:
+    """Neither of the two is believed, paid or blamed; who comes later does the job."""
+    async with central(tmp_path, *FLAGS, WAIT) as server, nodes(server, tmp_path, liar("wrong weights")) as (first,):
         job = await submit(server, verify={"mode": "quorum", "n": 2})
         await verifying(server, job)
-        async with nodes(server, tmp_path, InlineExecutor()):
-            async with asyncio.timeout(30):
-                while not any(each["verdict"] == "mismatch" for each in await checks(server, job)):
-                    await asyncio.sleep(0.02)
+        async with nodes(server, tmp_path, InlineExecutor()) as (second,):
+            again = await seen(server, job, lambda now: "disagreed with another about its result (2 no" in now.reason)
+            assert (again.state, again.compute_seconds) == (JobState.PENDING, 0.0)
+            assert (await why_refused(server, job)).startswith(UNDECIDED)
+            assert [(await validity(server, each)).invalid for each in (first, second)] == [0, 0]
+            async with nodes(server, tmp_path, InlineExecutor(), InlineExecutor()) as later:
+                done = await until(server, job, JobState.COMPLETED)
+    assert done.node_id in [each._identity.node_id for each in later]
 
-            def long_ago(tx: Tx) -> None:
-                item = tx.verification(job.id)
-                assert item is not None
-                tx.save_verification(replace(item, since=item.since - timedelta(days=1)))
 
-            await server.core.store.write(long_ago)
-            await until(server, job, JobState.COMPLETED)
-    shown = (await result(server, job))["verification"]
-    assert shown["outcome"] == "unverified"
-    assert shown["reason"].startswith("1 of 2 checks found it wrong, and no other node could decide in time: ")
+async def why_refused(server: Central, job: Job) -> str:
+    item = await server.core.store.read(lambda tx: tx.verification(job.id))
+    assert item is not None
+    assert item.outcome is Outcome.REJECTED
+    return item.reason
+
+
+async def test_a_node_has_one_word(tmp_path: Path) -> None:
+    """Though it has room for both checks of a result, and nobody else is there: that would be the word of two."""
+    goes_on = threading.Event()
+
+    def contrary(work: Work, report: Report) -> list[Report]:
+        goes_on.wait(30)
+        return [replace(report, weights="0" * 64)] if isinstance(report, Linked) else [report]
+
+    async with central(tmp_path, *FLAGS, WAIT) as server, nodes(server, tmp_path, InlineExecutor()) as (first,):
+        job = await submit(server, verify=QUORUM)
+        await verifying(server, job)
+        async with nodes(server, tmp_path, InlineExecutor(contrary), slots=2):
+            await seen(server, job, lambda now: "has a word by another check (1 node)" in now.reason)
+            await asyncio.sleep(2 * WAIT_SECONDS)  # one that runs is waited for
+            goes_on.set()
+            await seen(server, job, lambda now: now.state is JobState.PENDING or now.ended)
+            assert (await why_refused(server, job)).startswith(UNDECIDED)
+            assert (await validity(server, first)).invalid == 0
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_an_owner_has_one_word(server: Central, apart: bool) -> None:
+    """Unless owners are not told apart."""
+    now, mine, other = SystemClock().now(), UserId("one"), UserId("another")
+    rigs = [Node(NodeId(new_id()), owner, f"rig-{owner}", hardware(1), now, now) for owner in (mine, mine, other)]
+    parent, asked = JobId(new_id()), [JobId(new_id()) for _ in range(2)]
+    bounds = CheckSpec(parent, "1.1", 0, 0, 0, 1, "", "", "", "", "", not_owners=("worker",) if apart else ())
+    spec = JobSpec(name="check", type=JobType.TRAINING, dataset_uri="builtin:iris", model="{}", check=bounds)
+    runs = (CheckRun(asked[0], rigs[0].id, Verdict.MISMATCH), CheckRun(asked[1]))
+    item = Verification(parent, Mode.QUORUM, now, NodeId("worker"), Token(1, 1), 0, 0, 2, checks=runs)
+    check = Job(id=asked[1], owner_id=CHECKER, spec=spec, created_at=now)
+
+    def unit(tx: Tx) -> frozenset[NodeId]:
+        for each in rigs:
+            tx.add_node(each)
+        tx.add_job(replace(check, id=parent))
+        tx.save_verification(item)
+        return barred(tx, check)
+
+    assert await server.core.store.write(unit) == {each.id for each in (rigs[:2] if apart else rigs[:1])}
+
+
+@pytest.mark.parametrize(("code", "believed"), [(Code.UNAVAILABLE, True), (Code.EXHAUSTED, False)])
+async def test_what_no_check_can_bear_is_not_believed(
+    server: Central, tmp_path: Path, code: Code, believed: bool
+) -> None:
+    """What checks go on from is the work of who is checked; but not the data that all of them fetch."""
+    async with nodes(server, tmp_path, InlineExecutor()):
+        job = await submit(server, verify=SPOT)
+        await verifying(server, job)
+
+        def break_down(tx: Tx) -> None:
+            item = tx.verification(job.id)
+            assert item is not None
+            (first,) = item.checks
+            check = tx.job(first.job_id)
+            assert check is not None
+            leases.fail(tx, check, code.value, "it did not work")
+            failed = [CheckRun(check.id, verdict=Verdict.FAILED), *(CheckRun(JobId(new_id())) for _ in range(7))]
+            tx.save_verification(replace(item, checks=tuple(replace(each, verdict=Verdict.FAILED) for each in failed)))
+
+        await server.core.store.write(break_down)
+        await seen(server, job, lambda now: now.ended or now.state is JobState.PENDING)
+    item = await server.core.store.read(lambda tx: tx.verification(job.id))
+    assert item is not None
+    assert item.outcome is (Outcome.UNVERIFIED if believed else Outcome.REJECTED)
+    assert item.reason == "8 checks came to no end" + ("" if believed else ": it did not work")
 
 
 async def test_a_node_of_the_same_owner_does_not_check(tmp_path: Path) -> None:

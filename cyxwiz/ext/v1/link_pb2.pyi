@@ -245,18 +245,20 @@ class Gang(_message.Message):
     def __init__(self, rank: _Optional[int] = ..., world: _Optional[int] = ..., strategy: _Optional[str] = ...) -> None: ...
 
 class Check(_message.Message):
-    __slots__ = ("stop_step", "threads", "claim", "result", "result_weights")
+    __slots__ = ("stop_step", "threads", "claim", "result", "result_weights", "start")
     STOP_STEP_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
     CLAIM_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     RESULT_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     stop_step: int
     threads: int
     claim: str
     result: str
     result_weights: str
-    def __init__(self, stop_step: _Optional[int] = ..., threads: _Optional[int] = ..., claim: _Optional[str] = ..., result: _Optional[str] = ..., result_weights: _Optional[str] = ...) -> None: ...
+    start: str
+    def __init__(self, stop_step: _Optional[int] = ..., threads: _Optional[int] = ..., claim: _Optional[str] = ..., result: _Optional[str] = ..., result_weights: _Optional[str] = ..., start: _Optional[str] = ...) -> None: ...
 
 class RendezvousAsk(_message.Message):
     __slots__ = ("job_id", "token", "id", "kind", "key", "value")

@@ -20,8 +20,8 @@ from cyxwiz.scheduler.policy import DEFAULT_PATIENCE, Placement, Plan, Snapshot,
 from cyxwiz.scheduler.preemption import ENDING, Eviction, Rules, Tenant, tenants, urgent
 from cyxwiz.scheduler.rank import Weights
 from cyxwiz.services import leases
+from cyxwiz.services.barred import barred
 from cyxwiz.services.jobs import Jobs
-from cyxwiz.services.verification import barred
 
 log = logging.getLogger(__name__)
 BATCH = 200
@@ -101,7 +101,8 @@ class Placer(Service):
         if candidates is None:
             candidates = self._jobs.candidates(tx) if jobs else ()
         avoid = {job.id: _shunned(tx, job) for job in jobs if job.attempts}
-        never = {job.id: nodes for job in jobs if job.attempts and (nodes := barred(tx, job))}
+        limited = [job for job in jobs if job.attempts or job.spec.check is not None]
+        never = {job.id: nodes for job in limited if (nodes := barred(tx, job))}
         waited = {job.id: _waited(tx, job) for job in jobs if job.spec.resources.nodes > 1}
         due_at = tx.next_due_at()
         waits = [self._poll] if due_at is None else [self._poll, (due_at - tx.now).total_seconds()]
@@ -137,6 +138,9 @@ class Placer(Service):
             if node.reservation_id != job.spec.reservation_id:  # somebody was faster, or its time is over
                 tx.hint(leases.QUEUE)
                 return
+        if job.spec.check is not None and barred(tx, job).intersection(placement.node_ids):
+            tx.hint(leases.QUEUE)  # another check of the same result was placed there just now
+            return
         job = replace(job, estimated_cost_units=placement.cost_units)
         lease = leases.issue(tx, job, *placement.node_ids)
         node = nodes[0]
