@@ -143,8 +143,7 @@ class Jobs:
 
         Raises:
             CyxError: INVALID or UNSUPPORTED as `check_spec`, NOT_FOUND and others as `resolve`; CONFLICT for a key used
-                with other content; EXHAUSTED when too many of the caller's jobs wait, or they keep too much here;
-                UNAVAILABLE while central stops.
+                with other content; EXHAUSTED as `take`; UNAVAILABLE while central stops.
         """
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "This central is stopping: submit again once it is back")
@@ -204,7 +203,8 @@ class Jobs:
         )
 
     def take(self, tx: Tx, job: Job, by: str, lock: SignedLock | None = None) -> Job:
-        """Stores a new job and wakes the scheduler. Raises EXHAUSTED, and what `resolve` refuses."""
+        """Stores a new job and wakes the scheduler. Raises what `resolve` refuses, and EXHAUSTED when too many of the
+        owner's jobs wait or they keep too much here."""
         submitted = replace(job, spec=resolve(tx, job.spec, job.owner_id))
         if tx.count_pending(job.owner_id, self._max_pending) >= self._max_pending:
             raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
