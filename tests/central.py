@@ -86,8 +86,8 @@ async def central(
             store = MemoryStore(clock, bus)
             stack.push_async_callback(store.aclose)
         ledger = await open_ledger(stack, config, store, clock, tmp_path, local=False) if charged else None
-        core = await build_core(config, store, bus, clock, ledger=ledger)
         blobs = FileBlobStore(tmp_path / "blobs", clock)
+        core = await build_core(config, store, bus, clock, ledger=ledger, blobs=blobs)
         key = await core.accounts.bootstrap() or await core.accounts.issue_local_key()
         guard = Guard(core.accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
         server = GrpcServer(
@@ -114,13 +114,21 @@ def _nothing(tmp_path: Path) -> Path:
 
 def servicers(core: Core, blobs: FileBlobStore) -> Servicers:
     return Servicers(
-        jobs=JobServicer(core.jobs, core.watch, blobs, core.clock, keep=timedelta(hours=24), quotes=core.api.quotes),
+        jobs=JobServicer(
+            core.jobs,
+            core.watch,
+            blobs,
+            core.api.keeping,
+            core.clock,
+            keep=timedelta(hours=24),
+            quotes=core.api.quotes,
+        ),
         nodes=NodeServicer(core.store, core.clock, core.nodes, core.legacy, core.accounts),
         job_status=JobStatusServicer(core.legacy),
         discovery=DiscoveryServicer(core.clock, core.nodes),
         reservations=ReservationServicer(core.reservations, core.reservation_reports, core.legacy, core.clock),
         link=NodeLinkServicer(core.gateway, local_token=LOCAL_TOKEN),
-        blobs=BlobServicer(blobs, core.jobs, max_bytes=core.config.server.max_upload_bytes),
+        blobs=BlobServicer(blobs, core.jobs, core.api.keeping, max_bytes=core.config.server.max_upload_bytes),
         events=EventServicer(core.watch),
         api=core.api,
         relay=core.gateway.relay,

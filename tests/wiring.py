@@ -45,6 +45,7 @@ from cyxwiz.services.reservation_drift import ReservationDrift
 from cyxwiz.services.reservation_funds import LedgerFunds, NoFunds, ReservationFunds
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
+from cyxwiz.services.room import Room
 from cyxwiz.services.secrets import load_secrets
 from cyxwiz.services.stakes import staking_of
 from cyxwiz.services.verification import verifying_of
@@ -206,6 +207,7 @@ async def central(
         Weights(),
         reputation,
         max_pending_per_user=1000,
+        max_user_bytes=config.blobs.max_user_bytes,
         payments=payments,
         minimum_stake=parse_cyxwiz(config.blockchain.minimum_stake),
     )
@@ -232,6 +234,7 @@ async def central(
         payments,
         quotes,
         staking=staking,
+        room=Room(store, blobs, most=config.blobs.max_user_bytes),
     )
     guard = Guard(accounts, config.rate_limit, max_streams=config.server.max_streams_per_principal)
     reporting = Reporting(policy, tariff, reputation, verifying_of(config.verify, policy, secrets, reputation))

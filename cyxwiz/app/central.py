@@ -41,8 +41,8 @@ async def start_central(
     store = await open_store(config.database, data_dir, clock=clock, bus=bus)
     stack.push_async_callback(store.aclose)
     ledger = await open_ledger(stack, config, store, clock, data_dir, local=local)
-    core = await build_core(config, store, bus, clock, ledger=ledger)
     blobs = FileBlobStore(_blob_root(config, data_dir), clock)
+    core = await build_core(config, store, bus, clock, ledger=ledger, blobs=blobs)
     local_token = random.token_urlsafe(32)
     write_private(data_dir / "central" / LOCAL_TOKEN, local_token)
     key = await _admin_key(core, data_dir)
@@ -134,13 +134,13 @@ async def _grpc_door(
     config, server = core.config, core.config.server
     keep = timedelta(seconds=config.node.keep_results_seconds)
     servicers = Servicers(
-        jobs=JobServicer(core.jobs, core.watch, blobs, core.clock, keep=keep, quotes=core.api.quotes),
+        jobs=JobServicer(core.jobs, core.watch, blobs, core.api.keeping, core.clock, keep=keep, quotes=core.api.quotes),
         nodes=NodeServicer(core.store, core.clock, core.nodes, core.legacy, core.accounts),
         job_status=JobStatusServicer(core.legacy),
         discovery=DiscoveryServicer(core.clock, core.nodes),
         reservations=ReservationServicer(core.reservations, core.reservation_reports, core.legacy, core.clock),
         link=NodeLinkServicer(core.gateway, local_token=local_token),
-        blobs=BlobServicer(blobs, core.jobs, max_bytes=server.max_upload_bytes),
+        blobs=BlobServicer(blobs, core.jobs, core.api.keeping, max_bytes=server.max_upload_bytes),
         events=EventServicer(core.watch),
         api=core.api,
         relay=core.gateway.relay,

@@ -10,6 +10,7 @@ from datetime import timedelta
 from cyxwiz.config import Config
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.domain.payment import BASIS_POINTS, Tariff
+from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.ports.bus import Bus
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Ledger
@@ -46,6 +47,7 @@ from cyxwiz.services.reservation_drift import ReservationDrift
 from cyxwiz.services.reservation_funds import LedgerFunds, NoFunds
 from cyxwiz.services.reservation_reports import ReservationReports
 from cyxwiz.services.reservations import Reservations
+from cyxwiz.services.room import Room
 from cyxwiz.services.secrets import Secrets, load_secrets
 from cyxwiz.services.stakes import Staking, staking_of
 from cyxwiz.services.verification import verifying_of
@@ -125,10 +127,11 @@ async def build_core(
     clock: Clock,
     *,
     ledger: Ledger | None = None,
+    blobs: BlobStore | None = None,
     nonce: Callable[[], bytes] | None = None,
 ) -> Core:
-    """The services, wired. Without a ledger nothing is charged. `nonce` replaces the gateway's randomness, for
-    simulation."""
+    """The services, wired. Without a ledger nothing is charged, without blobs none are kept. `nonce` replaces the
+    gateway's randomness, for simulation."""
     secrets = await load_secrets(store, config.auth)
     section = config.scheduler
     accounts = Accounts(store, clock, config.auth, secrets)
@@ -158,6 +161,7 @@ async def build_core(
         weights,
         reputation,
         max_pending_per_user=section.max_pending_per_user,
+        max_user_bytes=config.blobs.max_user_bytes,
         payments=payments,
         minimum_stake=parse_cyxwiz(config.blockchain.minimum_stake),
     )
@@ -200,6 +204,7 @@ async def build_core(
         Quotes(store, clock, jobs, payments, platform) if payments is not None else None,
         price_usd=config.blockchain.price_usd,
         staking=staking,
+        room=Room(store, blobs, most=config.blobs.max_user_bytes) if blobs is not None else None,
     )
     return Core(
         config,

@@ -1,4 +1,4 @@
-"""`cyxwiz blobs push|pull`: files to and from central, named by their SHA-256."""
+"""`cyxwiz blobs push|pull|list|delete`: files to and from central, named by their SHA-256."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cyxwiz.cli import live
+from cyxwiz.cli import live, show
 from cyxwiz.cli.session import session
 
 if TYPE_CHECKING:
@@ -51,3 +51,20 @@ def pull(
         return {"sha256": sha256, "path": str(path), "size": path.stat().st_size}
 
     here.show(here.ask(work), lambda document: print(document["path"]))
+
+
+@app_blobs.command("list")
+def list_blobs(context: typer.Context, page: Annotated[int, typer.Option(min=1)] = 1) -> None:
+    """List what you keep on central: uploads, and the files of results."""
+    here = session(context)
+    here.show(here.ask(lambda client: client.blobs(page)), show.blobs)
+
+
+@app_blobs.command()
+def delete(
+    context: typer.Context, blob: Annotated[str, typer.Argument(metavar="SHA256", help="the hash, or its blob:// URI")]
+) -> None:
+    """Give up a blob, which makes room. A job of yours that has not ended must not need it."""
+    here = session(context)
+    sha256 = blob.removeprefix("blob://sha256/").removeprefix("sha256:")
+    here.show(here.ask(lambda client: client.delete_blob(sha256)), show.record)

@@ -417,6 +417,15 @@ def users(document: Json) -> None:
     paged(document, "users")
 
 
+def blobs(document: Json) -> None:
+    table(
+        ("SHA-256", "Bytes", "Since"),
+        ((each["sha256"], each["size"], when(each["created_at"])) for each in document["blobs"]),
+        least=("Since",),
+    )
+    paged(document, "blobs")
+
+
 def keys(document: Json) -> None:
     table(
         ("ID", "Name", "Begins with", "Created", "Revoked"),

@@ -473,6 +473,12 @@ class Client(Market, MoneyCalls, ReservationCalls, StakeCalls):
     async def revoke_key(self, key_id: str) -> Json:
         return await self._ask("RevokeKey", key_id, safe=self._met)
 
+    async def blobs(self, page: int = 1, limit: int = 100) -> Json:
+        return await self._read("ListBlobs", page=page, limit=limit)
+
+    async def delete_blob(self, sha256: str) -> Json:
+        return await self._ask("DeleteBlob", sha256)
+
 
 def encode(value: Mapping[str, Any]) -> bytes:
     """JSON as the server reads it.

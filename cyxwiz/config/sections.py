@@ -117,6 +117,13 @@ class Blobs(Section):
     url: Annotated[str, AfterValidator(blobs_url_checked)] = Field(
         default="", description="Empty: the data directory's blobs folder. file:///path."
     )
+    max_user_bytes: int = Field(
+        default=50 << 30,
+        ge=0,
+        le=1 << 60,
+        description="What one user may keep here, uploads and results; with as much nothing more is uploaded or "
+        "submitted. 0: no limit.",
+    )
 
 
 class Scheduler(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -47,3 +47,11 @@ class BlobStore(Protocol):
         ...
 
     async def delete(self, sha256: str) -> None: ...
+
+    async def unfinished(self, owner: str) -> Sequence[int]:
+        """The bytes that are there of each upload that the owner has begun and not ended."""
+        ...
+
+    async def sweep(self) -> None:
+        """Forgets the uploads that nobody has gone on with for a day."""
+        ...

@@ -26,6 +26,7 @@ from cyxwiz.domain.verification import JobProof, StoredLink, Validity, Verificat
 
 T = TypeVar("T")
 TOTAL_CAP = 10_000
+LEAST_BLOB_BYTES = 4096  # what a blob takes of its owner's room, however small it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,10 @@ class BlobInfo:
     size: int
     created_at: datetime
     owners: frozenset[UserId] = frozenset()
+
+    @property
+    def room_bytes(self) -> int:
+        return max(self.size, LEAST_BLOB_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,6 +485,22 @@ class Tx(Protocol):
         ...
 
     def blob(self, sha256: str) -> BlobInfo | None: ...
+
+    def disown_blob(self, sha256: str, owner_id: UserId) -> bool:
+        """False if it was not theirs."""
+        ...
+
+    def kept_bytes(self, owner_id: UserId) -> int:
+        """The `room_bytes` of all that a user owns."""
+        ...
+
+    def blobs_of(self, owner_id: UserId, offset: int, limit: int) -> Page[BlobInfo]:
+        """What a user owns, by hash."""
+        ...
+
+    def job_with_blob(self, owner_id: UserId, sha256: str) -> JobId | None:
+        """A job of theirs that has not ended, and whose spec names the blob."""
+        ...
 
     def add_blob_sender(self, sha256: str, node_id: NodeId) -> None:
         """Records that a node has sent a recorded blob whole."""

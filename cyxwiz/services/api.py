@@ -33,6 +33,8 @@ from cyxwiz.services.payments import Payments
 from cyxwiz.services.quotes import Quotes
 from cyxwiz.services.receipts import Receipts
 from cyxwiz.services.reservations import MAX_WALLET, Reservations
+from cyxwiz.services.room import Room
+from cyxwiz.services.room_api import RoomApi
 from cyxwiz.services.stake_api import StakeApi
 from cyxwiz.services.stakes import Staking
 from cyxwiz.services.views import Json
@@ -152,7 +154,7 @@ class WatchFrom(Args):
     cursor: str | None = Field(None, max_length=80)
 
 
-class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
+class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi, RoomApi):
     """The use cases as documents. Methods whose names end a public door need a caller unless they say otherwise."""
 
     def __init__(
@@ -171,6 +173,7 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         *,
         price_usd: float | None = None,
         staking: Staking | None = None,
+        room: Room | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -186,6 +189,7 @@ class Api(MoneyApi, StakeApi, WalletApi, BlockchainApi):
         self.reservations = reservations
         self.price_usd = price_usd
         self.staking = staking
+        self.room = room
 
     # jobs
 

@@ -34,11 +34,13 @@ from cyxwiz.services.jobfile import blobs_of, check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.links import links_within
 from cyxwiz.services.liveness import Liveness
+from cyxwiz.services.loglines import read_lines
 from cyxwiz.services.payments import Payments, SignedLock, settled
 from cyxwiz.services.proofs import ProofSeen, seen
 from cyxwiz.services.repeats import Repeats
 from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
 from cyxwiz.services.reputation import Reputation
+from cyxwiz.services.room import refuse_without_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Jobs:
         reputation: Reputation,
         *,
         max_pending_per_user: int,
+        max_user_bytes: int = 0,
         payments: Payments | None = None,
         minimum_stake: int = 0,
     ) -> None:
@@ -92,6 +95,7 @@ class Jobs:
         self._weights = weights
         self._reputation = reputation
         self._max_pending = max_pending_per_user
+        self._max_bytes = max_user_bytes
         self._payments = payments
         self._minimum_stake = minimum_stake
         self._closed = False
@@ -139,7 +143,7 @@ class Jobs:
 
         Raises:
             CyxError: INVALID or UNSUPPORTED as `check_spec`, NOT_FOUND and others as `resolve`; CONFLICT for a key used
-                with other content; EXHAUSTED when too many of the caller's jobs wait; UNAVAILABLE while central stops.
+                with other content; EXHAUSTED as `take`; UNAVAILABLE while central stops.
         """
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "This central is stopping: submit again once it is back")
@@ -199,10 +203,12 @@ class Jobs:
         )
 
     def take(self, tx: Tx, job: Job, by: str, lock: SignedLock | None = None) -> Job:
-        """Stores a new job and wakes the scheduler. Raises EXHAUSTED, and what `resolve` refuses."""
+        """Stores a new job and wakes the scheduler. Raises what `resolve` refuses, and EXHAUSTED when too many of the
+        owner's jobs wait or they keep too much here."""
         submitted = replace(job, spec=resolve(tx, job.spec, job.owner_id))
         if tx.count_pending(job.owner_id, self._max_pending) >= self._max_pending:
             raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
+        refuse_without_room(tx, job.owner_id, self._max_bytes)
         reserve(tx, job.owner_id, job.estimated_cost_units)
         spec = submitted.spec
         if self._payments is not None and lock is not None:
@@ -288,7 +294,7 @@ class Jobs:
 
     async def logs(self, actor: Principal, job_id: str, after: int, limit: int) -> Sequence[LogLine]:
         parsed = parse_job_id(job_id)
-        return await self._store.read(lambda tx: tx.logs(owned(tx, actor, parsed).id, after, limit))
+        return await self._store.read(lambda tx: read_lines(tx, owned(tx, actor, parsed).id, after, limit)[0])
 
     async def proof(self, actor: Principal, job_id: str) -> ProofSeen:
         """The chain of its run so far, and what its node has signed."""

@@ -16,7 +16,7 @@ from cyxwiz.domain.pricing import NodePricing, Quote
 from cyxwiz.domain.reputation import START, tier
 from cyxwiz.domain.states import JobState
 from cyxwiz.domain.weights import Weights
-from cyxwiz.ports.store import Page
+from cyxwiz.ports.store import BlobInfo, Page
 from cyxwiz.scheduler.policy import Verdict
 from cyxwiz.services.accounts import TokenPair
 from cyxwiz.services.budgets import Budget
@@ -455,6 +455,15 @@ def key(item: ApiKey) -> Json:
         "user_id": item.user_id,
         "created_at": instant(item.created_at),
         "revoked_at": instant(item.revoked_at),
+    }
+
+
+def blob(item: BlobInfo) -> Json:
+    return {
+        "sha256": item.sha256,
+        "size": item.size,
+        "uri": f"blob://sha256/{item.sha256}",
+        "created_at": instant(item.created_at),
     }
 
 

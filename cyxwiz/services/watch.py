@@ -22,9 +22,12 @@ from cyxwiz.ports.store import JobQuery, Store, Tx
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.jobs import owned
 from cyxwiz.services.leases import QUEUE
+from cyxwiz.services.loglines import read_lines
 
 BATCH = 500
 MAX_BACKLOG = 5000
+MOST_ROUNDS = 8  # of log lines, between two looks at the events
+MAX_LINES = 1 << 20  # characters of log lines in one update, of which some are kept for each slow reader
 MAX_TOPICS = 400  # one statement asks for all of them, and SQLite takes 500 parts of one
 TOPICS = ("jobs", "nodes", "stats", "logs")
 LIVE = ("job.progress", "job.log", "stats", "reset", "lagged")  # the kinds of notes that are no stored event
@@ -58,6 +61,7 @@ class JobUpdate:
     points: Sequence[MetricPoint]
     lines: Sequence[LogLine]
     cursor: Cursor
+    cut: bool = False  # there may be more lines
 
     @property
     def last(self) -> bool:
@@ -65,7 +69,7 @@ class JobUpdate:
 
     @property
     def more(self) -> bool:
-        return len(self.points) >= BATCH or len(self.lines) >= BATCH or len(self.events) >= BATCH
+        return len(self.points) >= BATCH or self.cut or len(self.events) >= BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +108,13 @@ class Watch:
                     return JobUpdate(job, (), (), (), now)
                 events = tx.events(at.seq, topics, BATCH)
                 points = tx.metrics(parsed, at.metrics, BATCH)
-                lines = tx.logs(parsed, at.logs, BATCH)
+                lines, cut = read_lines(tx, parsed, at.logs, BATCH, MAX_LINES)
                 ahead = Cursor(
                     events[-1].seq if events else at.seq,
                     points[-1].offset if points else at.metrics,
                     lines[-1].offset if lines else at.logs,
                 )
-                return JobUpdate(job, events, points, lines, ahead)
+                return JobUpdate(job, events, points, lines, ahead, cut)
 
             first = True
             version = -1
@@ -235,8 +239,12 @@ class _TopicReader:
         if self.live:
             for note in await self._progress():
                 yield note
-        for note in await self._log_lines():
-            yield note
+        for _ in range(MOST_ROUNDS):
+            notes, more = await self._log_lines()
+            for note in notes:
+                yield note
+            if not more:
+                break
         if self.stats:
             stats = await self._store.read(stats_document)
             if stats != self._stats:
@@ -273,17 +281,24 @@ class _TopicReader:
             for job in moved
         ]
 
-    async def _log_lines(self) -> list[Note]:
+    async def _log_lines(self) -> tuple[list[Note], bool]:
+        """(new lines, whether there are more)"""
         if "logs" not in self._topics or not self._jobs:
-            return []
+            return [], False
 
-        def unit(tx: Tx) -> list[tuple[JobId, LogLine]]:
-            return [(job_id, line) for job_id, after in self._logs.items() for line in tx.logs(job_id, after, BATCH)]
+        def unit(tx: Tx) -> tuple[list[tuple[JobId, LogLine]], bool]:
+            found: list[tuple[JobId, LogLine]] = []
+            left, more = MAX_LINES, False
+            for job_id, after in self._logs.items():
+                lines, cut = read_lines(tx, job_id, after, BATCH, left)
+                found += [(job_id, line) for line in lines]
+                left, more = left - sum(len(line.message) for line in lines), more or cut
+            return found, more
 
-        lines = await self._store.read(unit)
+        lines, more = await self._store.read(unit)
         for job_id, line in lines:
             self._logs[job_id] = line.offset
-        return [
+        notes = [
             Note(
                 self._seq,
                 "job.log",
@@ -298,6 +313,7 @@ class _TopicReader:
             )
             for job_id, line in lines
         ]
+        return notes, more
 
 
 def stats_document(tx: Tx) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -42,10 +42,11 @@ class FileBlobStore:
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self._root, self._incoming = root, root / "incoming"
+        self._clock = clock
         try:
             with _plainly():
                 self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._sweep(clock.now().timestamp() - ABANDONED_SECONDS)
+                self._sweep()
         except OSError as error:
             raise invalid(f"{root}: blobs can't be kept there: {error.strerror}") from error
 
@@ -75,6 +76,12 @@ class FileBlobStore:
 
     async def delete(self, sha256: str) -> None:
         await _off_loop(self._path(sha256).unlink, missing_ok=True)
+
+    async def unfinished(self, owner: str) -> Sequence[int]:
+        return await _off_loop(self._unfinished, owner)
+
+    async def sweep(self) -> None:
+        await _off_loop(self._sweep)
 
     def _path(self, sha256: str) -> Path:
         if not _NAME.fullmatch(sha256):
@@ -108,7 +115,13 @@ class FileBlobStore:
             copy.unlink(missing_ok=True)
         return found, size
 
-    def _sweep(self, before: float) -> None:
+    def _unfinished(self, owner: str) -> list[int]:
+        """Names are read first, and only what is the owner's is looked at."""
+        names = [name for name in os.listdir(self._incoming) if name.endswith(f".{owner}")]
+        return [size for name in names if (size := _size(self._incoming / name)) is not None]
+
+    def _sweep(self) -> None:
+        before = self._clock.now().timestamp() - ABANDONED_SECONDS
         for path in self._incoming.iterdir():
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -5,20 +5,37 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, Table, and_, bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from cyxwiz.domain.account import ApiKey, JoinToken, Role, User
 from cyxwiz.domain.errors import not_found
-from cyxwiz.domain.ids import NodeId, UserId
+from cyxwiz.domain.ids import JobId, NodeId, UserId
+from cyxwiz.domain.states import TERMINAL_JOB_STATES
 from cyxwiz.ports.store import BlobInfo, Page
 from cyxwiz.store import mapping
 from cyxwiz.store.sql_unit import Unit, insert_once, lookup, table
 from cyxwiz.store.tables import (
     ApiKeyRow,
     BlobOwnerRow,
+    BlobRoomRow,
     BlobRow,
     BlobSenderRow,
     JobCheckpointRow,
+    JobRow,
     JoinTokenRow,
     RevokedTokenRow,
     UserRow,
@@ -27,6 +44,7 @@ from cyxwiz.store.tables import (
 users, api_keys, join_tokens = table(UserRow), table(ApiKeyRow), table(JoinTokenRow)
 revoked, blobs, owners = table(RevokedTokenRow), table(BlobRow), table(BlobOwnerRow)
 checkpoints, senders = table(JobCheckpointRow), table(BlobSenderRow)
+room, jobs = table(BlobRoomRow), table(JobRow)
 
 _USER = lookup(select(users).where(users.c.id == bindparam("id")))
 _USER_BY_NAME = lookup(select(users).where(users.c.name == bindparam("name")))
@@ -53,8 +71,24 @@ _DROP_BLOB = delete(blobs).where(
     ~exists().where(owners.c.sha256 == blobs.c.sha256),
     ~exists().where(checkpoints.c.sha256 == blobs.c.sha256, checkpoints.c.kept.is_(True)),
 )
+_TAKE_ROOM = (
+    update(room)
+    .where(room.c.owner_id == bindparam("of_owner"))
+    .values(taken=room.c.taken + bindparam("more", type_=BigInteger))
+)
+_TAKEN = select(room.c.taken).where(room.c.owner_id == bindparam("of_owner"))
+_DISOWN = delete(owners).where(owners.c.sha256 == bindparam("of_sha256"), owners.c.owner_id == bindparam("of_owner"))
+_JOB_WITH_BLOB = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.owner_id == bindparam("owner_id"),
+        jobs.c.state.not_in(sorted(TERMINAL_JOB_STATES)),
+        cast(jobs.c.spec, Text).contains(bindparam("sha256", type_=Text)),
+    )
+    .limit(1)
+)
 _REVOKE, _ADD_BLOB, _ADD_OWNER = insert_once(revoked), insert_once(blobs), insert_once(owners)
-_ADD_SENDER = insert_once(senders)
+_ADD_SENDER, _ADD_ROOM = insert_once(senders), insert_once(room)
 
 
 class Accounts(Unit):
@@ -139,11 +173,37 @@ class Accounts(Unit):
         self._run(_ADD_BLOB, mapping.from_blob(info))
         wanted = info.owners if owner_id is None else info.owners | {owner_id}
         for owner in sorted(wanted):
-            self._run(_ADD_OWNER, {"sha256": info.sha256, "owner_id": owner})
+            if self._run(_ADD_OWNER, {"sha256": info.sha256, "owner_id": owner}).rowcount > 0:
+                self._run(_ADD_ROOM, {"owner_id": owner, "taken": 0})
+                self._run(_TAKE_ROOM, {"of_owner": owner, "more": info.room_bytes})
 
     def blob(self, sha256: str) -> BlobInfo | None:
         row = self._run(_BLOB, {"sha256": sha256}).one_or_none()
         return None if row is None else mapping.to_blob(row, self._run(_OWNERS, {"sha256": sha256}).scalars().all())
+
+    def disown_blob(self, sha256: str, owner_id: UserId) -> bool:
+        info = self.blob(sha256)
+        if info is None or self._run(_DISOWN, {"of_sha256": sha256, "of_owner": owner_id}).rowcount == 0:
+            return False
+        self._run(_TAKE_ROOM, {"of_owner": owner_id, "more": -info.room_bytes})
+        return True
+
+    def kept_bytes(self, owner_id: UserId) -> int:
+        taken: int | None = self._run(_TAKEN, {"of_owner": owner_id}).scalar_one_or_none()
+        return taken or 0
+
+    def blobs_of(self, owner_id: UserId, offset: int, limit: int) -> Page[BlobInfo]:
+        matching = (
+            select(blobs)
+            .join(owners, owners.c.sha256 == blobs.c.sha256)
+            .where(owners.c.owner_id == owner_id)
+            .order_by(owners.c.sha256)
+        )
+        rows, total, capped = self._page(matching, offset, limit)
+        return Page([mapping.to_blob(row, (owner_id,)) for row in rows], total, capped)
+
+    def job_with_blob(self, owner_id: UserId, sha256: str) -> JobId | None:
+        return self._run(_JOB_WITH_BLOB, {"owner_id": owner_id, "sha256": sha256}).scalar_one_or_none()
 
     def add_blob_sender(self, sha256: str, node_id: NodeId) -> None:
         self._run(_ADD_SENDER, {"sha256": sha256, "node_id": node_id})

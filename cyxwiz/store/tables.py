@@ -477,8 +477,17 @@ class BlobRow(Row, table=True):
 
 class BlobOwnerRow(Row, table=True):
     __tablename__ = "blob_owners"
+    __table_args__ = (Index("ix_blob_owners_owner_id_sha256", "owner_id", "sha256"),)
     sha256: str = Field(primary_key=True, sa_column_args=[ForeignKey("blobs.sha256", ondelete="CASCADE")])
     owner_id: str = Field(primary_key=True)
+
+
+class BlobRoomRow(Row, table=True):
+    """What a user's blobs take in all."""
+
+    __tablename__ = "blob_room"
+    owner_id: str = Field(primary_key=True)
+    taken: int = Field(sa_type=BigInteger)
 
 
 class BlobSenderRow(Row, table=True):

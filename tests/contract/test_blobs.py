@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.store import blobs as module
-from cyxwiz.store.blobs import CHUNK_BYTES, FileBlobStore
+from cyxwiz.store.blobs import ABANDONED_SECONDS, CHUNK_BYTES, FileBlobStore
 from tests.contract.conftest import HandClock
 from tests.soak import examples
 
@@ -301,3 +301,18 @@ async def test_a_read_that_is_cancelled_closes_its_file(tmp_path: Path, monkeypa
     async with asyncio.timeout(5):
         while not opened or Path(f"/proc/self/fd/{opened[0]}").exists():
             await asyncio.sleep(0.01)
+
+
+async def test_what_an_owner_has_left_unfinished(tmp_path: Path) -> None:
+    clock = HandClock()
+    blobs = FileBlobStore(tmp_path / "blobs", clock)
+    for name, owner, data in (("a", "ann", b"12345"), ("b", "ann", b"123"), ("a", "bob", b"1")):
+        upload = await blobs.begin(name * 64, 100, 0, owner)
+        await upload.write(data)
+        await upload.aclose()
+    assert sorted(await blobs.unfinished("ann")) == [3, 5]
+    for age, left in ((1, [3, 5]), (ABANDONED_SECONDS + 1, [])):
+        for path in (tmp_path / "blobs" / "incoming").iterdir():
+            os.utime(path, (0, clock.now().timestamp() - age))
+        await blobs.sweep()
+        assert sorted(await blobs.unfinished("ann")) == left

@@ -32,7 +32,7 @@ from cyxwiz.domain.job import (
 from cyxwiz.domain.node import GpuLoad, LoadSample
 from cyxwiz.domain.pricing import Billing, NodePricing
 from cyxwiz.domain.states import JobState, LeaseState, LeaseTrigger, NodeState, NodeTrigger
-from cyxwiz.ports.store import AuditEntry, BlobInfo, JobQuery, NodeQuery, Store, Tx
+from cyxwiz.ports.store import LEAST_BLOB_BYTES, AuditEntry, BlobInfo, JobQuery, NodeQuery, Store, Tx
 from tests.contract.conftest import Backend, HandClock
 from tests.contract.make import OWNER, START, job, node, stored
 
@@ -503,6 +503,24 @@ async def test_blobs_and_their_owners(store: Store) -> None:
     found = await store.read(lambda tx: tx.blob(info.sha256))
     assert found == replace(info, owners=frozenset({UserId("ann"), UserId("bob")}))
     assert await store.read(lambda tx: tx.blob("cd" * 32)) is None
+
+
+async def test_what_a_user_keeps(store: Store) -> None:
+    small, large = BlobInfo("ab" * 32, 7, START), BlobInfo("cd" * 32, 5 << 30, START)
+    given = replace(job(), owner_id=OWNER)
+    given = replace(given, spec=replace(given.spec, dataset_uri=f"blob://sha256/{small.sha256}"))
+    await store.write(lambda tx: [tx.add_blob(each, OWNER) for each in (large, small, small)])
+    await store.write(lambda tx: [tx.add_blob(small, UserId("bob")), tx.add_job(given)])
+    assert await store.read(lambda tx: tx.kept_bytes(OWNER)) == LEAST_BLOB_BYTES + (5 << 30)
+    page = await store.read(lambda tx: tx.blobs_of(OWNER, 0, 1))
+    assert ([each.sha256 for each in page.items], page.total) == ([small.sha256], 2)
+    assert await store.read(lambda tx: tx.job_with_blob(OWNER, small.sha256)) == given.id
+    assert await store.read(lambda tx: tx.job_with_blob(UserId("bob"), small.sha256)) is None
+    assert await store.write(lambda tx: [tx.disown_blob(each.sha256, OWNER) for each in (large, large)]) == [
+        True,
+        False,
+    ]
+    assert await store.read(lambda tx: (tx.kept_bytes(OWNER), tx.kept_bytes(UserId("eve")))) == (LEAST_BLOB_BYTES, 0)
 
 
 async def test_who_sent_a_blob_goes_with_it(store: Store) -> None:

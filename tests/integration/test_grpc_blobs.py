@@ -13,8 +13,9 @@ import pytest
 
 from cyxwiz.ext.v1 import blobs_pb2 as pb
 from cyxwiz.ext.v1 import blobs_pb2_grpc
+from cyxwiz.protocol import job_pb2, job_pb2_grpc
 from cyxwiz.transports.grpc import blobs as door
-from tests.central import Central, central
+from tests.central import MODEL, Central, central
 
 DATA = bytes(range(256)) * 40
 NAME = hashlib.sha256(DATA).hexdigest()
@@ -91,3 +92,22 @@ async def test_what_is_stored_already_is_sent_as_announced(server: Central, size
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert not (await bob.stub.Stat(pb.BlobStatRequest(sha256=NAME), metadata=bob.metadata)).complete
         assert (await bob.put(DATA)).size == len(DATA)
+
+
+async def test_what_a_user_may_keep(tmp_path: Path) -> None:
+    async with central(tmp_path, f"blobs.max_user_bytes={len(DATA)}") as server, server.channel() as channel:
+        _, key = await server.user("ann")
+        ann = Uploader(channel, key)
+        await ann.put(DATA)
+        await ann.put(DATA)
+        more = b"1" * 5000
+        header = pb.BlobPutHeader(sha256=hashlib.sha256(more).hexdigest(), size=len(more))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            call = ann.stub.Put(iter([pb.BlobPutRequest(header=header)]), metadata=ann.metadata)
+            await call
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        request = job_pb2.SubmitJobRequest(config=job_pb2.JobConfig(model_definition=MODEL), initial_data=more)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await job_pb2_grpc.JobServiceStub(channel).SubmitJob(request, metadata=ann.metadata)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "cyxwiz blobs delete" in str(caught.value.details())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.integration.conftest import client, refused
-from tests.wiring import Central, central
+from tests.wiring import JOB, Central, central
 
 DATA = bytes(range(256)) * 5000
 NAME = hashlib.sha256(DATA).hexdigest()
@@ -61,7 +62,7 @@ async def test_bad_uploads(tmp_path: Path, alice: httpx.AsyncClient) -> None:
     async with client(small, small.alice) as made:
         refused(await made.post("/api/blobs", content=DATA, headers=BYTES), "INVALID")
 
-        async def drip() -> Any:
+        async def drip() -> AsyncIterator[bytes]:
             for _ in range(10):
                 yield b" " * 1000
 
@@ -121,3 +122,59 @@ async def test_ranges_outside_and_malformed(alice: httpx.AsyncClient) -> None:
     assert (same.status_code, same.content) == (304, b"")
     for name in ("x", NAME.upper(), "..%2f..%2fetc"):
         assert (await alice.get(f"/api/blobs/{name}")).status_code in (400, 404)
+
+
+async def test_what_a_user_may_keep(tmp_path: Path) -> None:
+    house = await central(tmp_path, blobs={"max_user_bytes": 2 * len(DATA)})
+    async with client(house, house.alice) as alice, client(house, house.bob) as bob:
+
+        async def drip() -> AsyncIterator[bytes]:
+            for _ in range(4):
+                yield DATA
+
+        assert (await alice.post("/api/blobs", content=DATA, headers=BYTES)).status_code == 201
+        error = refused(
+            await alice.post("/api/blobs", content=DATA + b"1" * len(DATA), headers=BYTES), "EXHAUSTED", 429
+        )
+        assert error["details"] == {"limit": 2 * len(DATA)}
+        assert "cyxwiz blobs delete" in error["message"]
+        assert not error["retryable"]
+        refused(await alice.post("/api/blobs", content=drip(), headers=BYTES), "EXHAUSTED", 429)
+        assert (await alice.post("/api/blobs", content=DATA, headers=BYTES)).status_code == 201, "it is hers already"
+        other = DATA[::-1]
+        part = {**BYTES, "X-Content-SHA256": hashlib.sha256(other).hexdigest(), "Upload-Length": str(len(other))}
+        assert (await alice.post("/api/blobs", content=other[:-9], headers=part)).status_code == 202
+        refused(await alice.post("/api/blobs", content=DATA[:-5], headers=BYTES), "EXHAUSTED", 429)
+        rest = await alice.post(
+            "/api/blobs", content=other[-9:], headers={**part, "Upload-Offset": str(len(other) - 9)}
+        )
+        assert rest.status_code == 201
+        refused(await alice.post("/api/jobs", json=JOB), "EXHAUSTED", 429)
+        assert (await bob.post("/api/blobs", content=DATA, headers=BYTES)).status_code == 201, "others have their own"
+        assert (await bob.post("/api/jobs", json=JOB)).status_code == 201
+
+        kept = (await alice.get("/api/blobs")).json()
+        assert [each["sha256"] for each in kept["blobs"]] == sorted([NAME, part["X-Content-SHA256"]])
+        assert (await alice.delete(f"/api/blobs/{NAME}")).json() == {"sha256": NAME, "deleted": True}
+        assert (await bob.get(f"/api/blobs/{NAME}")).content == DATA, "it is bob's still"
+        refused(await alice.get(f"/api/blobs/{NAME}"), "NOT_FOUND")
+        refused(await alice.delete(f"/api/blobs/{NAME}"), "NOT_FOUND")
+        refused(await alice.delete("/api/blobs/x"), "INVALID")
+        job = (
+            await alice.post("/api/jobs", json={**JOB, "dataset": f"blob://sha256/{part['X-Content-SHA256']}"})
+        ).json()
+        error = refused(await alice.delete(f"/api/blobs/{part['X-Content-SHA256']}"), "CONFLICT")
+        assert error["details"]["job_id"] == job["id"]
+        await alice.post(f"/api/jobs/{job['id']}/cancel")
+        assert (await alice.delete(f"/api/blobs/{part['X-Content-SHA256']}")).status_code == 200
+        assert await house.blobs.size(part["X-Content-SHA256"]) is None
+    await house.aclose()
+
+
+async def test_uploads_at_the_same_time_share_the_room(tmp_path: Path) -> None:
+    house = await central(tmp_path, blobs={"max_user_bytes": 2 * len(DATA)})
+    contents = [bytes([number]) * len(DATA) for number in range(4)]
+    async with client(house, house.alice) as alice:
+        given = await asyncio.gather(*(alice.post("/api/blobs", content=each, headers=BYTES) for each in contents))
+    assert sorted(each.status_code for each in given) == [201, 201, 429, 429]
+    await house.aclose()

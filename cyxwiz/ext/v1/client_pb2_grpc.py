@@ -304,6 +304,16 @@ class ClientServiceStub:
                 request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
                 response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
                 _registered_method=True)
+        self.ListBlobs = channel.unary_unary(
+                '/cyxwiz.ext.v1.ClientService/ListBlobs',
+                request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+                response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+                _registered_method=True)
+        self.DeleteBlob = channel.unary_unary(
+                '/cyxwiz.ext.v1.ClientService/DeleteBlob',
+                request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+                response_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+                _registered_method=True)
         self.GetWallet = channel.unary_unary(
                 '/cyxwiz.ext.v1.ClientService/GetWallet',
                 request_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
@@ -698,6 +708,18 @@ class ClientServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListBlobs(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteBlob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetWallet(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -1046,6 +1068,16 @@ def add_ClientServiceServicer_to_server(servicer, server):
             ),
             'RevokeKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeKey,
+                    request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
+                    response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
+            ),
+            'ListBlobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBlobs,
+                    request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
+                    response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
+            ),
+            'DeleteBlob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteBlob,
                     request_deserializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.FromString,
                     response_serializer=cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.SerializeToString,
             ),
@@ -2571,6 +2603,60 @@ class ClientService:
             request,
             target,
             '/cyxwiz.ext.v1.ClientService/RevokeKey',
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBlobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cyxwiz.ext.v1.ClientService/ListBlobs',
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
+            cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteBlob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cyxwiz.ext.v1.ClientService/DeleteBlob',
             cyxwiz_dot_ext_dot_v1_dot_client__pb2.Query.SerializeToString,
             cyxwiz_dot_ext_dot_v1_dot_client__pb2.Document.FromString,
             options,

@@ -41,7 +41,8 @@ class Housekeeper(Periodic):
 
 
 class BlobCollector(Periodic):
-    """Removes blobs that are owed a removal, unless somebody came to own or need one meanwhile."""
+    """Removes blobs that are owed a removal, unless somebody came to own or need one meanwhile, and what is left of
+    uploads that nobody goes on with."""
 
     def __init__(self, store: Store, blobs: BlobStore) -> None:
         super().__init__(PERIOD_SECONDS)
@@ -53,6 +54,7 @@ class BlobCollector(Periodic):
 
     async def collect(self) -> int:
         """One pass; returns how many were removed."""
+        await self._blobs.sweep()
         removed = 0
         while entries := await self._store.read(lambda tx: tx.due_outbox(DROP_BLOB, BATCH)):
             for entry in entries:

@@ -13,15 +13,17 @@ from cyxwiz.ext.v1 import blobs_pb2 as pb
 from cyxwiz.ext.v1 import blobs_pb2_grpc
 from cyxwiz.ports.blobs import BlobStore
 from cyxwiz.services.jobs import Jobs
+from cyxwiz.services.room import Room
 from cyxwiz.transports.grpc.door import caller
 
 IDLE_SECONDS = 60.0
 
 
 class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
-    def __init__(self, blobs: BlobStore, jobs: Jobs, *, max_bytes: int) -> None:
+    def __init__(self, blobs: BlobStore, jobs: Jobs, room: Room, *, max_bytes: int) -> None:
         self._blobs = blobs
         self._jobs = jobs
+        self._room = room
         self._max_bytes = max_bytes
 
     async def Stat(self, request: pb.BlobStatRequest, context: Any) -> pb.BlobState:
@@ -59,20 +61,23 @@ class BlobServicer(blobs_pb2_grpc.BlobServiceServicer):
             raise invalid("An upload needs a header and data")
         if header.size > self._max_bytes:
             raise invalid(f"size: at most {self._max_bytes} bytes, not {header.size}", field="size")
-        if await self._blobs.size(header.sha256) is None:
-            upload = await self._blobs.begin(header.sha256, header.size, header.offset, _uploader(actor))
-            try:
-                async for data in _data(requests):
-                    await upload.write(data)
-                await upload.commit()
-            finally:
-                await upload.aclose()
-        elif header.offset:
-            raise conflict(f"Blob {header.sha256} was stored by somebody else meanwhile: send it from its beginning")
-        else:
-            await _check_possession(header, _data(requests))
-        owner = None if actor.node_id else actor.id
-        await self._jobs.record_blob(header.sha256, header.size, owner=owner, sender=actor.node_id)
+        async with self._room.hold(actor, max(0, header.size - header.offset), header.sha256) as coming:
+            if await self._blobs.size(header.sha256) is None:
+                upload = await self._blobs.begin(header.sha256, header.size, header.offset, _uploader(actor))
+                try:
+                    async for data in _data(requests):
+                        await upload.write(data)
+                        coming.written(len(data))
+                    await upload.commit()
+                finally:
+                    await upload.aclose()
+            elif header.offset:
+                message = f"Blob {header.sha256} was stored by somebody else meanwhile: send it from its beginning"
+                raise conflict(message)
+            else:
+                await _check_possession(header, _data(requests))
+            owner = None if actor.node_id else actor.id
+            await self._jobs.record_blob(header.sha256, header.size, owner=owner, sender=actor.node_id)
         return _whole(header.sha256, header.size)
 
     async def Get(self, request: pb.BlobGetRequest, context: Any) -> AsyncIterator[pb.BlobChunk]:

@@ -1,8 +1,8 @@
 """`cyxwiz.protocol.ComputeService`: tensor operations on a node.
 
-The calls take bytes and decode them themselves, after the caller is known; errors end a call by the one table of codes,
-but for a request of `StreamExecute`, whose error is in its answer. A graph's operation reads another's output by an
-input that has a name and nothing else: `ID`, or `ID:NUMBER` for another output than the first.
+The calls receive and decode their bytes themselves, after the caller is known; errors end a call by the one table of
+codes, but for a request of `StreamExecute`, whose error is in its answer. A graph's operation reads another's output by
+an input that has a name and nothing else: `ID`, or `ID:NUMBER` for another output than the first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import compute_pb2 as pb
 from cyxwiz.services.in_band import error_to
 from cyxwiz.transports.auth import internal
-from cyxwiz.transports.grpc.door import abort
+from cyxwiz.transports.grpc.door import abort, only
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ComputeService"].full_name
 
@@ -63,8 +63,8 @@ def add_compute_service(server: grpc.aio.Server, kernels: Kernels, authorize: Au
     """Registers the service on a server that has not started; returns its full name, for reflection and health."""
     service = ComputeService(kernels, authorize)
     handlers = {
-        "Execute": grpc.unary_unary_rpc_method_handler(service.execute),
-        "ExecuteGraph": grpc.unary_unary_rpc_method_handler(service.execute_graph),
+        "Execute": grpc.stream_unary_rpc_method_handler(service.execute),
+        "ExecuteGraph": grpc.stream_unary_rpc_method_handler(service.execute_graph),
         "StreamExecute": grpc.stream_stream_rpc_method_handler(service.stream_execute),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -78,18 +78,20 @@ class ComputeService:
         self._kernels = kernels
         self._authorize = authorize
 
-    async def execute(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def execute(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes:
         try:
             caller = await self._authorize(context)
-            return (await self._one(caller, _decoded(pb.ComputeRequest(), request))).SerializeToString()
+            return (await self._one(caller, _decoded(pb.ComputeRequest(), await only(requests)))).SerializeToString()
         except Exception as error:
             await abort(context, error, f"/{SERVICE}/Execute")
             raise
 
-    async def execute_graph(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def execute_graph(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes:
         try:
             caller = await self._authorize(context)
-            return (await self._graph(caller, _decoded(pb.ExecuteGraphRequest(), request))).SerializeToString()
+            return (
+                await self._graph(caller, _decoded(pb.ExecuteGraphRequest(), await only(requests)))
+            ).SerializeToString()
         except Exception as error:
             await abort(context, error, f"/{SERVICE}/ExecuteGraph")
             raise

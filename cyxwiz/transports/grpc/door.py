@@ -1,4 +1,9 @@
-"""What stands before every gRPC method: decoding, credentials, rates, and one way to answer with an error."""
+"""What stands before every gRPC method: decoding, credentials, rates, and one way to answer with an error.
+
+gRPC receives the message of a call that has one before it calls the handler, whoever sends it. So every method is
+served as one that streams in, which is the same on the wire: the message is received once the caller is known, and of
+those who are not, `RECEIVING` from one address at a time.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -48,6 +54,10 @@ PACED = frozenset({LOGIN, "/cyxwiz.ext.v1.ClientService/WalletNonce", "/cyxwiz.e
 FRESH = frozenset({*PACED, "/cyxwiz.ext.v1.ClientService/Refresh"})
 # Not counted by their address, behind which many nodes may stand: the gateway keeps one stream a node.
 UNCOUNTED = frozenset({"/cyxwiz.ext.v1.NodeLink/Connect"})
+
+
+RECEIVING = 4
+MESSAGE_SECONDS = 120.0  # for the message of somebody unknown, with the wait for those before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,13 @@ def _decoded(request: Any) -> Any:
     return request
 
 
+async def only(requests: AsyncIterator[Any]) -> Any:
+    """The one message of a call. Raises INVALID where none comes."""
+    async for request in requests:
+        return _decoded(request)
+    raise invalid("The call ended without its message")
+
+
 async def _decoded_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     async for request in requests:
         yield _decoded(request)
@@ -132,6 +149,7 @@ class Door(grpc.aio.ServerInterceptor):
     def __init__(self, guard: Guard, observe: Callable[[str, str, float], None]) -> None:
         self._guard = guard
         self._observe = observe
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # by address
 
     async def intercept_service(
         self,
@@ -147,18 +165,10 @@ class Door(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             inner = handler.stream_stream or handler.unary_stream
             serve = self._streaming(method, metadata, inner, handler.request_streaming)
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-            return make(serve, decode, encode)
+            return grpc.stream_stream_rpc_method_handler(serve, decode, encode)
         inner = handler.stream_unary or handler.unary_unary
         answer = self._unary(method, metadata, inner, handler.request_streaming)
-        make = (
-            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-        )
-        return make(answer, decode, encode)
+        return grpc.stream_unary_rpc_method_handler(answer, decode, encode)
 
     async def _enter(self, method: str, metadata: dict[str, Any], peer: str) -> Caller:
         # Who logs in anew may still send what has expired.
@@ -172,39 +182,54 @@ class Door(grpc.aio.ServerInterceptor):
         _caller.set(entered)
         return entered
 
+    async def _message(self, requests: AsyncIterator[Any], entered: Caller) -> Any:
+        """Raises INVALID, and TimeoutError for a stranger's that is long in coming."""
+        if entered.principal is not None:
+            return await only(requests)
+        turn = self._turns.setdefault(entered.peer, asyncio.Semaphore(RECEIVING))
+        async with asyncio.timeout(MESSAGE_SECONDS), turn:
+            return await only(requests)
+
     def _unary(self, method: str, metadata: dict[str, Any], inner: Any, streams_in: bool) -> Any:
-        async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        async def serve(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
+            entered = await self._enter(method, metadata, peer_host(context))
+            request = _decoded_stream(requests) if streams_in else await self._message(requests, entered)
+            if method in PACED:
+                await self._guard.admit_login(entered.peer, _name_in(cast("client_pb2.Query", request)))
+            return await inner(request, context)
+
+        async def answer(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
             began, code = time.perf_counter(), "OK"
             try:
-                entered = await self._enter(method, metadata, peer_host(context))
-                if method in PACED:
-                    await self._guard.admit_login(entered.peer, _name_in(_decoded(request)))
-                return await inner(_decoded_stream(request) if streams_in else _decoded(request), context)
+                return await serve(requests, context)
             except Exception as error:
                 failure = known(error, method)
                 code = wire.CODES[failure.code].grpc_name
-                await abort(context, failure, method)
             finally:
                 self._observe(method, code, time.perf_counter() - began)
+            return await abort(context, failure, method)
 
         return answer
 
     def _streaming(self, method: str, metadata: dict[str, Any], inner: Any, streams_in: bool) -> Any:
-        async def serve(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        async def serve(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
             began, code = time.perf_counter(), "OK"
             try:
                 entered = await self._enter(method, metadata, peer_host(context))
                 who = entered.principal
                 key = f"grpc:{who.node_id or who.id}" if who else f"grpc:{entered.peer}:{method}"
                 with nullcontext() if method in UNCOUNTED else self._guard.stream(key):
-                    async for response in inner(_decoded_stream(request) if streams_in else _decoded(request), context):
+                    request = _decoded_stream(requests) if streams_in else await self._message(requests, entered)
+                    async for response in inner(request, context):
                         yield response
+                return
             except Exception as error:
+                request = None
                 failure = known(error, method)
                 code = wire.CODES[failure.code].grpc_name
-                await abort(context, failure, method)
             finally:
                 self._observe(method, code, time.perf_counter() - began)
+            await abort(context, failure, method)
 
         return serve
 
@@ -223,7 +248,11 @@ def known(error: Exception, method: str) -> CyxError:
         raise error
     if isinstance(error, TimeoutError):
         return CyxError(Code.TIMEOUT, "The other side took too long")
-    return error if isinstance(error, CyxError) else internal(error, method)
+    if not isinstance(error, CyxError):
+        return internal(error, method)
+    # gRPC holds the end of a call for a while. What led to it holds the call's message, which may be large.
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 async def abort(context: grpc.aio.ServicerContext, error: Exception, method: str) -> None:

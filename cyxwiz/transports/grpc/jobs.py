@@ -25,6 +25,7 @@ from cyxwiz.services.jobconfig import TYPES, count_of, enum_of, spec_of
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.payments import SignedLock
 from cyxwiz.services.quotes import Quotes
+from cyxwiz.services.room import Room
 from cyxwiz.services.watch import JobUpdate, Watch
 from cyxwiz.transports.grpc.door import caller
 from cyxwiz.transports.grpc.mapping import (
@@ -44,6 +45,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         jobs: Jobs,
         watch: Watch,
         blobs: BlobStore,
+        room: Room,
         clock: Clock,
         *,
         keep: timedelta,
@@ -53,6 +55,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         self._quotes = quotes
         self._watch = watch
         self._blobs = blobs
+        self._room = room
         self._clock = clock
         self._keep = keep
 
@@ -97,18 +100,19 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def _keep_data(self, actor: Principal, data: bytes, digest: str) -> None:
         """Inline data becomes a blob. The upload is this call's own: calls with the same data don't meet."""
-        try:
-            upload = await self._blobs.begin(digest, len(data), 0, new_id())
-        except CyxError as error:
-            if error.code is not Code.EXISTS:
-                raise
-        else:
+        async with self._room.hold(actor, len(data), digest):
             try:
-                await upload.write(data)
-                await upload.commit()
-            finally:
-                await upload.aclose()
-        await self._jobs.record_blob(digest, len(data), owner=actor.id)
+                upload = await self._blobs.begin(digest, len(data), 0, new_id())
+            except CyxError as error:
+                if error.code is not Code.EXISTS:
+                    raise
+            else:
+                try:
+                    await upload.write(data)
+                    await upload.commit()
+                finally:
+                    await upload.aclose()
+            await self._jobs.record_blob(digest, len(data), owner=actor.id)
 
     async def GetJobStatus(self, request: pb.GetJobStatusRequest, context: Any) -> pb.GetJobStatusResponse:
         actor = caller().required

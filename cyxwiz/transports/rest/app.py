@@ -59,7 +59,7 @@ def build(
     gauges = routes_system.Gauges(
         store, registry, lambda: api.payments.reconciliation.found if api.payments else Found()
     )
-    blob_door = routes_blobs.BlobDoor(blobs, api.jobs, spool=spool, max_bytes=config.server.max_upload_bytes)
+    blob_door = routes_blobs.BlobDoor(api, blobs, spool=spool, max_bytes=config.server.max_upload_bytes)
     operations = [
         *routes_system.operations(api, store, gauges if config.metrics.enabled else None, ready),
         *routes_jobs.operations(api, guard, streams),

@@ -2,6 +2,7 @@
 
 What is no HTTP is INVALID; a request on a connection beyond `max_connections` is UNAVAILABLE, a WebSocket too. Before
 anybody has shown credentials a connection costs little: `MAX_HEAD_BYTES` of headers, and `HEAD_SECONDS` to send them.
+Who takes nothing of an answer for `TAKE_SECONDS` is cut off, as what is not taken is kept.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cyxwiz.transports.rest import errors
 
 MAX_HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 30.0
+TAKE_SECONDS = 60.0
 
 
 def protocol(max_connections: int) -> type[HttpToolsProtocol]:
@@ -32,10 +34,35 @@ def protocol(max_connections: int) -> type[HttpToolsProtocol]:
             self._kept = 0  # bytes that the parser took and has passed nothing on of yet
             self._awaits_head = True
             self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, transport.close)
+            self._take_timer: asyncio.TimerHandle | None = None
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
+            self._stop_take_timer()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._expect_taken()
+
+        def resume_writing(self) -> None:
+            self._stop_take_timer()
+            super().resume_writing()
+
+        def _expect_taken(self) -> None:
+            left = self.transport.get_write_buffer_size()
+            self._take_timer = self.loop.call_later(TAKE_SECONDS, self._look_what_was_taken, left)
+
+        def _look_what_was_taken(self, before: int) -> None:
+            if self.transport.get_write_buffer_size() < before:
+                self._expect_taken()
+            else:
+                self.transport.abort()  # a close would wait for what is left to be taken
+
+        def _stop_take_timer(self) -> None:
+            if self._take_timer is not None:
+                self._take_timer.cancel()
+                self._take_timer = None
 
         def _stop_timer(self) -> None:
             if self._head_timer is not None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
+from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
@@ -23,11 +25,12 @@ from cyxwiz.services.call import Call, Nothing
 from cyxwiz.services.validation import read_object
 from cyxwiz.transports.auth import Guard, bearer_of
 from cyxwiz.transports.rest import errors
-from cyxwiz.transports.rest.security import on_this_machine
+from cyxwiz.transports.rest.security import HELD, on_this_machine
 
 BODY_SECONDS = 60.0
 STRANGERS_BYTES = 256 << 10  # of the body of who has shown no credentials: it is kept until all of it is there
 MAX_QUERY_PARAMETERS = 100
+LARGE_ANSWERS = 8  # of one caller at a time, each from when it is made until it was taken
 
 
 class Access(Enum):
@@ -54,6 +57,8 @@ class Operation:
     body: type[BaseModel] | None = None  # None: no body belongs here
     body_optional: bool = False
     raw_body: bool = False  # bytes, read by `serve`
+    large: bool = False  # its answer may be: it waits for its turn among the caller's
+    lasting: bool = False  # it may take long: it counts as one of the caller's streams
     headers: Mapping[str, str] | None = None  # request headers it understands, with what they mean
     status: int = 200
     also: Mapping[int, str] | None = None  # further statuses that are no errors
@@ -67,6 +72,7 @@ class Door:
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # by caller
 
     def router(self, operations: list[Operation]) -> APIRouter:
         router = APIRouter(redirect_slashes=False)
@@ -79,12 +85,24 @@ class Door:
     def _endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             call = await self._enter(request, operation)
+            await self._hold(request, call, operation)
             if operation.serve is not None:
                 return await operation.serve(request, call)
             assert operation.act is not None, f"{operation.path} does nothing"
             return reply(await operation.act(call), operation.status)
 
         return endpoint
+
+    async def _hold(self, request: Request, call: Call, operation: Operation) -> None:
+        """What the request holds until its client took the answer. Raises EXHAUSTED for one stream too many."""
+        held: AsyncExitStack = request.scope[HELD]
+        if call.actor is None:
+            return
+        caller = call.actor.node_id or call.actor.id
+        if operation.lasting:
+            held.enter_context(self.guard.stream(f"rest:{caller}"))
+        if operation.large:
+            await held.enter_async_context(self._turns.setdefault(caller, asyncio.Semaphore(LARGE_ANSWERS)))
 
     async def _enter(self, request: Request, operation: Operation) -> Call:
         query = query_of(request)

@@ -22,8 +22,9 @@ from starlette.responses import Response, StreamingResponse
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, not_found
 from cyxwiz.ports.blobs import BlobStore
-from cyxwiz.services.api import Call
-from cyxwiz.services.jobs import Jobs
+from cyxwiz.services.api import Api
+from cyxwiz.services.call import Call, Paging
+from cyxwiz.services.room import Coming
 from cyxwiz.transports.rest.errors import RangeError
 from cyxwiz.transports.rest.request import BODY_SECONDS, Operation, reply
 
@@ -35,10 +36,12 @@ PIECE_BYTES = 1 << 20
 
 
 class BlobDoor:
-    def __init__(self, blobs: BlobStore, jobs: Jobs, *, spool: Path, max_bytes: int) -> None:
+    def __init__(self, api: Api, blobs: BlobStore, *, spool: Path, max_bytes: int) -> None:
         """`spool` is a folder of this process alone; what an earlier one left there goes."""
         self._blobs = blobs
-        self._jobs = jobs
+        self._api = api
+        self._jobs = api.jobs
+        self._room = api.keeping
         self._spool = spool
         self._max_bytes = max_bytes
         spool.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,6 +60,7 @@ class BlobDoor:
                 "Blob",
                 serve=self.upload,
                 raw_body=True,
+                lasting=True,
                 headers={
                     "X-Content-SHA256": "of the whole blob; with it the upload can be gone on with later",
                     "Upload-Length": "size of the whole blob in bytes",
@@ -66,6 +70,15 @@ class BlobDoor:
                 also={202: "So far so good: send the rest from `offset` on"},
                 refuses=(Code.CONFLICT, Code.EXISTS, Code.EXHAUSTED, Code.TIMEOUT),
             ),
+            Operation("GET", UPLOAD_PATH, "Your blobs, by their hashes", "Blobs", self._api.list_blobs, query=Paging),
+            Operation(
+                "DELETE",
+                path,
+                "Give up a blob: a job of yours that has not ended must not need it",
+                "DeletedBlob",
+                self._api.delete_blob,
+                refuses=(Code.CONFLICT,),
+            ),
             Operation(
                 "GET",
                 path,
@@ -74,6 +87,7 @@ class BlobDoor:
                 serve=self.download,
                 headers=reading,
                 also=also,
+                lasting=True,
             ),
             Operation(
                 "HEAD",
@@ -104,15 +118,17 @@ class BlobDoor:
         if sha256 is None:
             if length is not None or offset is not None:
                 raise invalid("X-Content-SHA256: needed with Upload-Length and Upload-Offset", field="X-Content-SHA256")
-            sha256, size = await self._spooled(request)
-            return await self._stored(actor, sha256, size)
+            async with self._room.hold(actor, announced or 0) as coming:
+                sha256, size = await self._spooled(request, coming if announced is None else None)
+                return await self._stored(actor, sha256, size)
         if length is None:
             length = announced if offset in (None, 0) else None
         if length is None:
             raise invalid("Upload-Length: needed with X-Content-SHA256", field="Upload-Length")
         return await self._part(request, actor, _named(sha256), length, offset or 0)
 
-    async def _spooled(self, request: Request) -> tuple[str, int]:
+    async def _spooled(self, request: Request, coming: Coming | None) -> tuple[str, int]:
+        """Stores a body. `coming` counts one whose length was not announced."""
         path, size = self._spool / f"{uuid.uuid4()}{_SPOOLED}", 0
         try:
             with await asyncio.to_thread(path.open, "xb") as file:
@@ -120,6 +136,8 @@ class BlobDoor:
                     size += len(data)
                     if size > self._max_bytes:
                         raise invalid(f"A blob has at most {self._max_bytes} bytes", limit=self._max_bytes)
+                    if coming is not None:
+                        coming.expect(len(data))
                     await asyncio.to_thread(file.write, data)
             return await self._blobs.add_file(path)
         except OSError as error:
@@ -130,17 +148,19 @@ class BlobDoor:
     async def _part(self, request: Request, actor: Principal, sha256: str, length: int, offset: int) -> Response:
         if await self._blobs.size(sha256) is not None:
             return await self._proved(request, actor, sha256, length, offset)
-        upload = await self._blobs.begin(sha256, length, offset, actor.node_id or actor.id)
-        try:
-            async for data in _chunks(request):
-                await upload.write(data)
-            if upload.offset < length:
-                answer = {"sha256": sha256, "size": length, "offset": upload.offset}
-                return reply(answer, 202, {"Upload-Offset": str(upload.offset)})
-            await upload.commit()
-        finally:
-            await upload.aclose()
-        return await self._stored(actor, sha256, length)
+        async with self._room.hold(actor, max(0, length - offset), sha256) as coming:
+            upload = await self._blobs.begin(sha256, length, offset, actor.node_id or actor.id)
+            try:
+                async for data in _chunks(request):
+                    await upload.write(data)
+                    coming.written(len(data))
+                if upload.offset < length:
+                    answer = {"sha256": sha256, "size": length, "offset": upload.offset}
+                    return reply(answer, 202, {"Upload-Offset": str(upload.offset)})
+                await upload.commit()
+            finally:
+                await upload.aclose()
+            return await self._stored(actor, sha256, length)
 
     async def _proved(self, request: Request, actor: Principal, sha256: str, length: int, offset: int) -> Response:
         """It is stored already: its owner need not send it again, anybody else must show that they have it."""
@@ -152,15 +172,16 @@ class BlobDoor:
                 raise
         else:
             return await self._stored(actor, sha256, size or 0)
-        digest, seen = hashlib.sha256(), 0
-        async for data in _chunks(request):
-            digest.update(data)
-            seen += len(data)
-            if seen > length:
-                break
-        if offset != 0 or digest.hexdigest() != sha256 or seen != length:
-            raise conflict("Others have stored this blob: send all of it in one request", sha256=sha256)
-        return await self._stored(actor, sha256, seen)
+        async with self._room.hold(actor, length, sha256):
+            digest, seen = hashlib.sha256(), 0
+            async for data in _chunks(request):
+                digest.update(data)
+                seen += len(data)
+                if seen > length:
+                    break
+            if offset != 0 or digest.hexdigest() != sha256 or seen != length:
+                raise conflict("Others have stored this blob: send all of it in one request", sha256=sha256)
+            return await self._stored(actor, sha256, seen)
 
     async def _stored(self, actor: Principal, sha256: str, size: int) -> Response:
         # A node's upload belongs to nobody until a result names it.

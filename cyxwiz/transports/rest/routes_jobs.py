@@ -133,10 +133,18 @@ def operations(api: Api, guard: Guard, streams: Streams) -> list[Operation]:
             "JobMetrics",
             api.get_job_metrics,
             query=Tail,
+            large=True,
             refuses=_OWN,
         ),
         Operation(
-            "GET", f"{path}/logs", "Its log, from an offset on", "JobLogs", api.get_job_logs, query=Tail, refuses=_OWN
+            "GET",
+            f"{path}/logs",
+            "Its log, from an offset on",
+            "JobLogs",
+            api.get_job_logs,
+            query=Tail,
+            large=True,
+            refuses=_OWN,
         ),
         Operation("GET", f"{path}/result", "Its result", "Result", api.get_job_result, refuses=(*_OWN, Code.CONFLICT)),
         Operation(

@@ -14,7 +14,15 @@ def operations(api: Api) -> list[Operation]:
     return [
         Operation("GET", "/api/nodes", "All nodes", "Nodes", api.list_nodes, query=NodeList),
         Operation("GET", path, "A node", "Node", api.get_node),
-        Operation("GET", f"{path}/metrics", "Samples of its load", "NodeMetrics", api.get_node_metrics, query=Span),
+        Operation(
+            "GET",
+            f"{path}/metrics",
+            "Samples of its load",
+            "NodeMetrics",
+            api.get_node_metrics,
+            query=Span,
+            large=True,
+        ),
         Operation(
             "POST",
             f"{path}/drain",

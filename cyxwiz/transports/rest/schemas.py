@@ -314,6 +314,9 @@ DOCUMENTS: dict[str, Schema] = {
     "Key": record(id=UUID, name=TEXT, prefix=TEXT, user_id=UUID, created_at=TIME, revoked_at=maybe(TIME)),
     "Keys": page("keys", "Key"),
     "Ticket": record(ticket=TEXT, expires_in=WHOLE),
+    "Blobs": page("blobs", "KeptBlob"),
+    "KeptBlob": record(sha256=SHA256, size=WHOLE, uri=TEXT, created_at=TIME),
+    "DeletedBlob": record(sha256=SHA256, deleted=FLAG),
     "Blob": record(("uri", "offset"), sha256=SHA256, size=WHOLE, uri=TEXT, offset=WHOLE),
     **MONEY_DOCUMENTS,
 }

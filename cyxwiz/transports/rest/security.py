@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -35,6 +36,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+HELD = "cyxwiz.held"  # in the scope: an exit stack, for what a request holds until its client took the answer
+LARGE_BYTES = 64 << 10
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -154,11 +157,15 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 self._dress(MutableHeaders(raw=message.setdefault("headers", [])), scope)
+            if len(message.get("body", b"")) > LARGE_BYTES and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                message = {"type": "http.response.body", "body": b""}  # which is sent when the client took most of it
             await send(message)
 
         try:
             self._hosts.check(headers, changes_state=scope["method"] not in SAFE_METHODS)
-            await self._app(scope, self._bounded(scope, headers, receive), dressed)
+            async with AsyncExitStack() as scope[HELD]:
+                await self._app(scope, self._bounded(scope, headers, receive), dressed)
         except Exception as error:
             if status:  # too late for an answer: the server cuts the connection, which tells the client
                 raise

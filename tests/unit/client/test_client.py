@@ -80,6 +80,8 @@ async def test_every_method_of_the_service_has_one_here(fake: FakeCentral, clien
     await client.create_user("bob")
     await client.set_user_budget("bob", "5")
     await client.user_budget("bob")
+    await client.blobs()
+    await client.delete_blob("0" * 64)
     await client.login("bob", "secret-word")
     await client.refresh()
     await client.logout()
