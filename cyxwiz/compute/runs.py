@@ -284,7 +284,7 @@ class Runner:
                 memory_bytes=assign.ram_bytes or None,
                 gang=self._gang(assign),
                 network=assign.network,
-                weights=await self._fetch_weights(record),
+                weights=await self._fetch(record, "weights", assign.weights),
                 chain_id=assign.chain_id,
                 fixed=assign.fixed,
                 check=await self._fetch_check(record),
@@ -319,25 +319,22 @@ class Runner:
         told = f"The packages {'were installed' if made.fresh else 'were on this node'}: {made.size} bytes"
         await self._note(record, "info", told)
 
-    async def _fetch_weights(self, record: Record) -> Path | None:
-        """The file of the trained model that the job uses; None for a job without one."""
-        if not record.assign.weights:
+    async def _fetch(self, record: Record, name: str, sha256: str) -> Path | None:
+        """A file that the run reads, fetched; None for a run without one."""
+        if not sha256:
             return None
-        path = record.directory / "weights"
-        await self._files.fetch(record.assign.weights, path, lambda: record.dropped)
+        path = record.directory / name
+        await self._files.fetch(sha256, path, lambda: record.dropped)
         return path
 
     async def _fetch_check(self, record: Record) -> Check | None:
         """What a check compares with, fetched; None for a run that checks nothing."""
         if not record.assign.HasField("check"):
             return None
-        check, found = record.assign.check, dict[str, Path]()
-        for name, sha256 in (("claim", check.claim), ("result", check.result)):
-            if sha256:
-                found[name] = record.directory / name
-                await self._files.fetch(sha256, found[name], lambda: record.dropped)
-        places = found.get("claim"), found.get("result")
-        return Check(check.stop_step, check.threads, check.result_weights, *places, start=check.start)
+        check = record.assign.check
+        claim = await self._fetch(record, "claim", check.claim)
+        result = await self._fetch(record, "result", check.result)
+        return Check(check.stop_step, check.threads, check.result_weights, claim, result, check.start)
 
     async def _fetch_script(self, record: Record) -> Script | None:
         """Lays the script's files out below the run's folder; None for a job without one."""

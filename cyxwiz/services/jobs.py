@@ -29,8 +29,9 @@ from cyxwiz.services import leases
 from cyxwiz.services.accounts import Accounts
 from cyxwiz.services.audit import record
 from cyxwiz.services.barred import barred
+from cyxwiz.services.blob_rights import may_read
 from cyxwiz.services.budgets import keep_cost, reserve
-from cyxwiz.services.jobfile import blobs_of, check_spec, resolve
+from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.links import links_within
 from cyxwiz.services.liveness import Liveness
@@ -38,7 +39,7 @@ from cyxwiz.services.loglines import read_lines
 from cyxwiz.services.payments import Payments, SignedLock, settled
 from cyxwiz.services.proofs import ProofSeen, seen
 from cyxwiz.services.repeats import Repeats
-from cyxwiz.services.reports import KEPT_CHECKPOINTS, release
+from cyxwiz.services.reports import release
 from cyxwiz.services.reputation import Reputation
 from cyxwiz.services.room import refuse_without_room
 
@@ -461,29 +462,8 @@ class Jobs:
 
     async def may_read_blob(self, actor: Principal, sha256: str) -> None:
         """Raises NOT_FOUND unless the blob is the caller's, or named by a live lease of the calling node."""
-
-        def unit(tx: Tx) -> bool:
-            info = tx.blob(sha256)
-            if info is None:
-                return False
-            if actor.node_id is not None:
-                return any(_needs(tx, lease.job_id, sha256) for lease in tx.live_leases(actor.node_id))
-            return actor.is_admin or actor.id in info.owners
-
-        if not await self._store.read(unit):
+        if not await self._store.read(lambda tx: may_read(tx, actor, sha256)):
             raise not_found("blob", sha256[:64])
-
-
-def _needs(tx: Tx, job_id: JobId, sha256: str) -> bool:
-    """Whether who runs the job must read the blob: its data set, its files, its weights, or a checkpoint."""
-    job = tx.job(job_id)
-    if job is None:
-        return False
-    if sha256 in blobs_of(job.spec):
-        return True
-    if (check := job.spec.check) is not None and sha256 in (check.resume, check.claim, check.result):
-        return True
-    return sha256 in [each.sha256 for each in tx.checkpoints(job_id, KEPT_CHECKPOINTS) if each.kept]
 
 
 def _content(spec: JobSpec) -> str:

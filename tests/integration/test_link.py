@@ -1,4 +1,4 @@
-"""A node's stream, over gRPC and in process: the same tests on both."""
+"""A node's stream, over gRPC and in process: the same tests on both. Long, as it is a list: a turn of events each."""
 
 from __future__ import annotations
 

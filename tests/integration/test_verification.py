@@ -1,6 +1,7 @@
 """Results that are checked on other nodes before they are taken: who lies is found out, and the job ends right.
 
 Real central, agents and training; what is scripted is the lie. Nothing in the product knows how to lie.
+Long, as it is a list: a lie each, or a way in which nobody can tell.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Detection on machines that we lack, from the text that their tools print."""
+"""Detection on machines that we lack, from the text that their tools print. Long, as it is a list: a machine each."""
 
 from __future__ import annotations
 
