@@ -15,11 +15,11 @@ def may_read(tx: Tx, actor: Principal, sha256: str) -> bool:
     if info is None:
         return False
     if actor.node_id is not None:
-        return any(_needs(tx, lease.job_id, sha256) for lease in tx.live_leases(actor.node_id))
+        return any(needs(tx, lease.job_id, sha256) for lease in tx.live_leases(actor.node_id))
     return actor.is_admin or actor.id in info.owners
 
 
-def _needs(tx: Tx, job_id: JobId, sha256: str) -> bool:
+def needs(tx: Tx, job_id: JobId, sha256: str) -> bool:
     """Whether who runs the job must read the blob: its data set, its files, its weights, or a checkpoint."""
     job = tx.job(job_id)
     if job is None:

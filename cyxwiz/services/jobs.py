@@ -172,12 +172,7 @@ class Jobs:
         have: int | None = None
         if self._payments is not None and lock is None and not repeated:
             have = await self._payments.check_funds(actor.id, self.price(spec))
-        try:
-            return await self._store.write(unit)
-        except CyxError as error:
-            if not key or error.code is not Code.EXISTS:
-                raise
-            return await self._store.write(unit)  # the same key came twice at a time: the other one was first
+        return await self._store.write(unit)
 
     async def paid_by(self, actor: Principal, spec: JobSpec, quote: str) -> Job | None:
         """The job that a quote has paid for, however long ago; None for one that has paid for nothing yet. Raises

@@ -1,4 +1,4 @@
-"""Submits that meet others: the same key at the same time."""
+"""What a submit refers to, and who may read it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,10 @@ from cyxwiz.domain.ids import NodeId, Token
 from cyxwiz.domain.job import Job, JobResult, ResultFile
 from cyxwiz.domain.weights import Weights
 from cyxwiz.ports.store import Tx
+from cyxwiz.services.blob_rights import needs
 from cyxwiz.services.jobfile import parse_jobfile
-from cyxwiz.services.jobs import _needs
-from cyxwiz.store.sql import SqlTx
 from tests.contract.make import START
 from tests.wiring import JOB, Central, central
-
-
-async def test_a_key_that_comes_twice_at_a_time_makes_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    house = await central(tmp_path)
-    alice = await house.accounts.authenticate(house.alice)
-    first, _ = await house.jobs.submit(alice, parse_jobfile(JOB), "key")
-    looks: list[str] = []
-    remembered = SqlTx.remembered
-
-    def blind_at_first(self: SqlTx, scope: str, key: str) -> tuple[str, str] | None:
-        looks.append(key)  # PostgreSQL does not show what another unit has not committed yet
-        return None if len(looks) == 1 else remembered(self, scope, key)
-
-    monkeypatch.setattr(SqlTx, "remembered", blind_at_first)
-    second, new = await house.jobs.submit(alice, parse_jobfile(JOB), "key")
-    assert (second.id, new) == (first.id, False)
-    await house.aclose()
-
 
 FILES = tuple(
     ResultFile(name, str(digit) * 64, 9) for digit, name in enumerate(("README.md", "m.safetensors", "m.onnx"), 1)
@@ -68,7 +49,7 @@ async def test_the_weights_of_a_job_are_found_and_are_its_owners_alone(tmp_path:
     assert (await house.jobs.get(alice, made.id)).spec.weights == made.spec.weights
 
     def may(tx: Tx) -> list[bool]:
-        return [_needs(tx, made.id, digit * 64) for digit in "123"]
+        return [needs(tx, made.id, digit * 64) for digit in "123"]
 
     assert await house.store.read(may) == [False, True, False], "whoever runs it may read the weights, nothing else"
     running, _ = await house.jobs.submit(alice, parse_jobfile(JOB))
