@@ -97,7 +97,7 @@ async def test_the_record_of_a_node(store: Store) -> None:
 
 async def test_a_check_is_part_of_its_job(store: Store) -> None:
     plain = job()
-    check = CheckSpec(plain.id, "1-2", 0, 3, 40, 2, HASH, HASH, "", "", "CPU", True, (NODE,), ("owner",))
+    check = CheckSpec(plain.id, "1-2", 0, 3, 40, 2, HASH, HASH, "", "", "CPU", HASH, True, (NODE,), ("owner",))
     hidden = replace(job(), spec=replace(job().spec, check=check, verify=Mode.QUORUM, copies=4))
     await store.write(lambda tx: [tx.add_job(plain), tx.add_job(hidden)])
     assert await store.read(lambda tx: tx.job(hidden.id)) == stored(hidden)
