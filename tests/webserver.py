@@ -25,6 +25,7 @@ class Served:
     status: int = 200
     location: str = ""
     encoding: str = ""
+    type: str = ""
     cuts: list[int] = field(default_factory=list)
     failures: int = 0  # answers 503 that many times first
     gate: asyncio.Event | None = None  # nothing of the body is sent before it is set
@@ -92,6 +93,7 @@ class WebServer:
         more |= {"Last-Modified": modified} if modified else {}
         more |= {"Location": page.location} if page.location else {}
         more |= {"Content-Encoding": page.encoding} if page.encoding else {}
+        more |= {"Content-Type": page.type} if page.type else {}
         more |= {"Content-Length": str(len(body))} if page.length else {}
         lines = [f"HTTP/1.1 {status} Status", "Connection: close", *(f"{key}: {value}" for key, value in more.items())]
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))

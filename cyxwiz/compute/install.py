@@ -21,6 +21,7 @@ from cyxwiz.ports.executor import Finished, Logged, Report, Work
 
 LOCK = "requirements.lock"
 WHEELS = "wheels"  # the folder beside it, where the index is one of the node's
+AUTHORITIES = "authorities.pem"  # beside it, where the node is told whom to trust
 _TOLD_LINES = 20
 _UNREACHED = re.compile(
     r"connection broken|Connection refused|Max retries exceeded|Read timed out|SSLError|ssl certificate"
@@ -77,4 +78,6 @@ def _command(index: str, source: Path) -> list[str]:
     line += ["--progress-bar", "off", "--no-warn-script-location", "--root-user-action", "ignore"]
     wheels = source / WHEELS
     line += ["--no-index", "--find-links", str(wheels)] if wheels.is_dir() else ["--index-url", index]
+    authorities = source / AUTHORITIES
+    line += ["--cert", str(authorities)] if authorities.is_file() else []
     return [*line, "--requirement", str(source / LOCK)]

@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 from cyxwiz.compute.archive import untar
 from cyxwiz.compute.data.cache import size_of
-from cyxwiz.compute.install import LOCK, WHEELS
+from cyxwiz.compute.install import AUTHORITIES, LOCK, WHEELS
 from cyxwiz.domain.errors import Code, CyxError, conflict
 from cyxwiz.domain.lockfile import check_lock, lock_digest
 from cyxwiz.ports.clock import Clock
@@ -165,6 +165,9 @@ class Packages:
         (source / LOCK).write_text(lock, encoding="utf-8")
         parts = urlsplit(self._settings.index)
         if parts.scheme != "file":
+            trusted = os.environ.get("SSL_CERT_FILE", "")  # by which data are fetched, too
+            if Path(trusted).is_file():
+                shutil.copyfile(trusted, source / AUTHORITIES)
             return
         names = set(check_lock(lock))
         (source / WHEELS).mkdir()

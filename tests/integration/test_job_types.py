@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import shutil
+import ssl
 import threading
 import zipfile
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cyxwiz.cli.certs import make
 from cyxwiz.compute.executor import ProcessExecutor
 from cyxwiz.compute.install import failure
 from cyxwiz.compute.packages import Packages, PackageSettings, environment_key
@@ -24,6 +26,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.script import Script
 from cyxwiz.ports.executor import Checkpointed, Failed, Finished, FirstStep, Logged, Outcome, Preempted, Report, Work
 from cyxwiz.runtime.clock import SystemClock
+from tests.webserver import Served, webserver
 
 pytestmark = pytest.mark.timeout(120)
 LAYERS = json.dumps({"layers": [{"type": "dense", "units": 8}, "relu", {"type": "dense", "units": 3}]})
@@ -202,6 +205,25 @@ async def test_a_wheel_that_is_not_the_one_of_the_lock_is_refused(executor: Proc
     assert any("No matching distribution found for missing==1" in line for line in said)
     assert [each.name for each in (tmp_path / "packages").iterdir()] == []
     await kept.aclose()
+
+
+async def test_an_index_of_an_authority_that_the_node_trusts(
+    executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind a company's proxy: by SSL_CERT_FILE, as its data."""
+    lock = wheel(tmp_path / "wheels", "tiny", "1.0", "VALUE = 42\n")
+    (file,) = (tmp_path / "wheels").iterdir()
+    make(tmp_path / "certs", ["127.0.0.1"], days=1)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "certs" / "server.crt", tmp_path / "certs" / "server.key")
+    async with webserver(tls) as web:
+        web.pages["/simple/tiny/"] = Served(f'<a href="/{file.name}">{file.name}</a>'.encode(), type="text/html")
+        web.pages[f"/{file.name}"] = Served(file.read_bytes())
+        kept = packages(executor, tmp_path, index=web.url("/simple", scheme="https"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certs" / "ca.crt"))
+        made = await kept.hold(lock, lambda: True, None)
+        assert (made.path / "tiny" / "__init__.py").read_text() == "VALUE = 42\n"
+        await kept.aclose()
 
 
 async def test_an_index_that_is_away_is_not_the_locks_fault(executor: ProcessExecutor, tmp_path: Path) -> None:
