@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cyxwiz.compute.course import Send
     from cyxwiz.compute.data.dataset import Dataset
 
+_BY_LOSSES = frozenset({"best", "num_bad_epochs", "cooldown_counter"})  # figures that a loss's last digits may decide
 CHUNK = 1 << 24  # bytes hashed at a time
 MODEL, OPTIMIZER, RANDOM = "model/", "optimizer/", "random/"  # how the names of a checkpoint's tensors begin
 
@@ -142,7 +143,8 @@ def _bytes(name: str, value: Tensor) -> Array:
 
 def resembles(own: State, claimed: State) -> bool:
     """Whether a state of another class of hardware is one that the same run may have come to: the same but for its
-    numbers, and those near enough that no learning was left out. Its weights are for `distances`."""
+    numbers, and those near enough that no learning was left out. Its weights are for `distances`. Which epoch was the
+    best so far is left open: the last digits of two losses may decide it."""
     if not _near(_figures(own), _figures(claimed)):
         return False
     ours, theirs = ({n: t for n, t in each.tensors.items() if not n.startswith(RANDOM)} for each in (own, claimed))
@@ -155,7 +157,8 @@ def resembles(own: State, claimed: State) -> bool:
 def _near(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         ours, theirs = cast("dict[str, Any]", one), cast("dict[str, Any]", other)
-        return ours.keys() == theirs.keys() and all(_near(value, theirs[name]) for name, value in ours.items())
+        names = ours.keys() - _BY_LOSSES
+        return ours.keys() == theirs.keys() and all(_near(ours[name], theirs[name]) for name in names)
     if isinstance(one, list) and isinstance(other, list):
         ours_, theirs_ = cast("list[Any]", one), cast("list[Any]", other)
         return len(ours_) == len(theirs_) and all(_near(*pair) for pair in zip(ours_, theirs_, strict=True))

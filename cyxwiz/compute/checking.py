@@ -86,8 +86,8 @@ def _distances(claim: Path, job: str, weights: Mapping[str, Tensor], state: Stat
 
 
 def _kept(state: State) -> dict[str, Tensor]:
-    """The weights of a state, and the best ones so far."""
-    names = (name for name in state.tensors if name.startswith((MODEL, "best/")))
+    """The weights of a state."""
+    names = (name for name in state.tensors if name.startswith(MODEL))
     return {name: state.tensors[name] for name in names if not name.endswith("num_batches_tracked")}
 
 
