@@ -7,16 +7,12 @@ Samples are sent as float32 and labels as int32, both little-endian; 8-bit pictu
 from __future__ import annotations
 
 import csv
-import struct
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.domain.errors import invalid, unsupported
+from cyxwiz.domain.tables import DAMAGED, is_number, titles
 from cyxwiz.protocol import common_pb2
 from cyxwiz.protocol import execution_pb2 as pb
 
@@ -26,12 +22,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _PAIRS = (("x", "y"), ("x_train", "y_train"), ("features", "labels"), ("data", "target"))
-# What NumPy, zipfile and csv raise for a damaged file, each from the layer that first trips over it.
-_UNREADABLE = (
-    OSError, ValueError, TypeError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, csv.Error,
-    NotImplementedError, RuntimeError, EOFError, KeyError,
-)  # fmt: skip
-_NOTHING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+_UNREADABLE = (*DAMAGED, OSError, csv.Error)
 MAX_CLASSES = 65_536
 NO_DATA, NO_SPLIT, NO_INDEX = 1001, 1002, 1003  # error codes of the earlier system
 
@@ -147,18 +138,10 @@ def _csv(path: Path) -> tuple[Array, Array, tuple[str, ...]]:
         if len(row) != width or not row[-1].strip():
             what = "has no label" if len(row) == width else f"has {len(row)} columns, the first has {width}"
             raise ValueError(f"row {number} {what}")
-    rows = rows[1:] if _is_header(*rows[:2]) else rows
+    rows = rows[1:] if titles(*rows[:2]) else rows
     with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and is refused
         samples = np.array([row[:-1] for row in rows], dtype=np.float32)
     return samples, *_classes(np.array([row[-1] for row in rows]))
-
-
-def _is_header(first: list[str], second: Sequence[str] = ()) -> bool:
-    """Whether a word stands above a number. A word for a missing value is none."""
-    pairs = zip(first, second, strict=False)
-    return any(
-        word.strip().lower() not in _NOTHING and not _is_number(word) and _is_number(below) for word, below in pairs
-    )
 
 
 def _classes(labels: Array) -> tuple[Array, tuple[str, ...]]:
@@ -168,7 +151,7 @@ def _classes(labels: Array) -> tuple[Array, tuple[str, ...]]:
     if labels.dtype.kind in "biu":
         return labels.astype(np.int64), ()
     words = [str(label).strip() for label in labels]
-    if all(_is_number(word) for word in words):
+    if all(is_number(word) for word in words):
         values = np.array([float(word) for word in words])
         if not np.array_equal(values, np.rint(values)):
             raise ValueError("its labels are numbers to predict, and only classes are streamed: upload it")
@@ -176,14 +159,6 @@ def _classes(labels: Array) -> tuple[Array, tuple[str, ...]]:
     names = sorted(set(words))
     numbers = {name: number for number, name in enumerate(names)}
     return np.array([numbers[word] for word in words]), tuple(names)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.isascii() and "_" not in text
 
 
 def local_path(uri: str, beside: Path) -> Path | None:

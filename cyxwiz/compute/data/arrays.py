@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import lzma
-import struct
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute.data.dataset import Raw, check_size
 from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.tables import DAMAGED
 
 if TYPE_CHECKING:
     from cyxwiz.compute.data.dataset import Array
 
 _PAIRS = (("x", "y"), ("features", "labels"), ("data", "target"))
-# What NumPy and zipfile raise for a damaged file, each from the layer that first trips over it.
-UNREADABLE = (
-    ValueError, TypeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError,
-    NotImplementedError, RuntimeError, EOFError, KeyError,
-)  # fmt: skip
 
 
 def read_npz(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
@@ -36,7 +28,7 @@ def read_npz(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
             there = list(file.files)
             x, y = _pair(uri, there, options.get("split"))
             arrays = {name: file[name] for name in there if name in (x, y) or not _is_split(name)}
-    except UNREADABLE as error:
+    except DAMAGED as error:
         raise invalid(f"The dataset {uri} is no readable npz file: {str(error)[:200]}.", uri=uri) from error
     features, labels = _numbers(uri, x, arrays.pop(x)), _numbers(uri, y, arrays.pop(y))
     further = {
@@ -92,7 +84,7 @@ def _array(uri: str, path: Path) -> Array:
     try:
         with path.open("rb") as file:  # by its header: the shape decides how much is taken, the size what is there
             array = np.lib.format.read_array(file, allow_pickle=False)
-    except UNREADABLE as error:
+    except DAMAGED as error:
         raise invalid(
             f"The dataset {uri}: {path.name} is no readable npy file: {str(error)[:200]}.", uri=uri
         ) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyxwiz.compute.data.columns import TRAINING, Columns
 from cyxwiz.domain.errors import CyxError, invalid
+from cyxwiz.domain.tables import is_number
 from cyxwiz.graph.dataset_uri import DataShape
 from cyxwiz.ports.executor import Logged
 
@@ -256,12 +257,3 @@ def _is_text(word: str) -> bool:
     except UnicodeEncodeError:  # half of a surrogate pair, as JSON can write it
         return False
     return True
-
-
-def is_number(text: str) -> bool:
-    """As NumPy's parser of tables has it: Python alone would take 1_000, and digits of other scripts, too."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.isascii() and "_" not in text

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyxwiz.compute.data.arrays import UNREADABLE
 from cyxwiz.compute.data.builtin import builtin, mock
 from cyxwiz.compute.data.columns import ASKING, Columns, choose, fault
-from cyxwiz.compute.data.dataset import as_float32, check_size, is_number
+from cyxwiz.compute.data.dataset import as_float32, check_size
 from cyxwiz.compute.data.filed import Filed, filed_npy
 from cyxwiz.compute.data.load import format_of, locate, read
 from cyxwiz.compute.data.records import no_utf8
 from cyxwiz.compute.data.text import BROKEN, body, delimiter_of, head, is_header, mark_of, no_text
 from cyxwiz.domain.errors import Code, CyxError, invalid
+from cyxwiz.domain.tables import DAMAGED, is_number
 from cyxwiz.graph.dataset_uri import check_dataset_uri
 from cyxwiz.graph.values import no_json
 from cyxwiz.ports.executor import Logged
@@ -150,7 +150,7 @@ def _npz(uri: str, path: Path, folder: Path, options: Mapping[str, str]) -> dict
                 with archive.open(entry) as source, spooled.open("wb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
                 found["x" if name == x else name] = _npy(uri, spooled)
-    except UNREADABLE as error:
+    except DAMAGED as error:
         raise invalid(f"The dataset {uri} is no readable npz file: {str(error)[:200]}.", uri=uri) from error
     rows = len(found["x"])
     return {name: array for name, array in found.items() if name == "x" or (array.ndim and len(array) == rows)}
@@ -170,7 +170,7 @@ def _npy(uri: str, path: Path) -> Array | Filed:
     try:
         filed = filed_npy(path)
         array: Array | Filed = np.load(path, allow_pickle=False) if filed is None else filed
-    except UNREADABLE as error:
+    except DAMAGED as error:
         raise invalid(f"The dataset {uri} is no readable npy file: {str(error)[:200]}.", uri=uri) from error
     if array.dtype.kind not in "biuf" or array.ndim == 0:
         what = array.dtype if array.ndim else "a single value"

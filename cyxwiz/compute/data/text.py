@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from cyxwiz.compute.data.columns import MAX_COLUMNS, MISSING, Chosen, Columns, choose, fault
-from cyxwiz.compute.data.dataset import Raw, as_float32, check_size, is_number
+from cyxwiz.compute.data.dataset import Raw, as_float32, check_size
 from cyxwiz.domain.errors import CyxError, invalid
+from cyxwiz.domain.tables import NOTHING, is_number, titles
 from cyxwiz.ports.executor import Logged
 
 if TYPE_CHECKING:
     from cyxwiz.compute.data.dataset import Array
 
 _DELIMITERS = {"tab": "\t", "space": " ", "comma": ",", "semicolon": ";"}
-_NOTHING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 _LINE = 16 * 1024 * 1024  # characters of a line, at most
 BROKEN = (UnicodeDecodeError, csv.Error)  # what is no table of text
 
@@ -131,11 +131,7 @@ def is_header(first: Sequence[str], second: Sequence[str], options: Mapping[str,
         return options["header"] == "true"
     if not second:
         return not any(is_number(field) for field in first)
-    words = [
-        word
-        for word, below in zip(first, second, strict=False)
-        if word.lower() not in _NOTHING and not is_number(word) and is_number(below)
-    ]
+    words = titles(first, second)
     if words and any(is_number(field) for field in first):
         notes.append(
             Logged(
@@ -184,7 +180,7 @@ def _with_missing(uri: str, lines: IO[str], delimiter: str, skip: int, chosen: C
         made = np.empty(len(chosen.features))
         for at, index in enumerate(chosen.features):
             word = row[index].strip()
-            if word.lower() in _NOTHING:
+            if word.lower() in NOTHING:
                 made[at] = np.nan
             elif is_number(word):
                 made[at] = float(word)
