@@ -156,6 +156,15 @@ def test_a_pattern_is_filled_with_its_defaults_and_params() -> None:
     assert infer(graph, (64,)) == {"c": (4, 4, 16), "a": (4, 4, 16), "d": (10,)}
 
 
+def test_a_pattern_of_the_editor_calls_a_default_its_default_value() -> None:
+    stated = [{**entry, "type": "int", "min_value": "1", "max_value": "512"} for entry in PATTERN["parameters"]]
+    for entry, value in zip(stated, ("4", "3", "relu", "10"), strict=True):
+        entry.pop("default", None)
+        entry["default_value"] = value
+    graph = parse(json.dumps({**PATTERN, "parameters": stated}))
+    assert infer(graph, (64,)) == {"c": (6, 6, 4), "a": (6, 6, 4), "d": (10,)}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
