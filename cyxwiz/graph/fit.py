@@ -54,10 +54,15 @@ def final_layer(graph: Graph) -> Layer | None:
     return layer
 
 
-def skipped_softmax(graph: Graph, loss: str) -> Layer | None:
-    """The Softmax that is left out in training because the loss holds one; who predicts puts it back."""
+def skipped_softmax(graph: Graph, features: Features, loss: str) -> Layer | None:
+    """The Softmax over the last axis that is left out in training because the loss holds one; who predicts puts it
+    back."""
     layer = final_layer(graph)
-    if layer is None or loss not in CLASS_LOSSES or layer.type != "Softmax" or layer.params.get("axis") != -1:
+    if layer is None or loss not in CLASS_LOSSES or layer.type != "Softmax":
+        return None
+    site = next(site for site, _ in sites(graph, features) if site.id == layer.id)
+    rank = len(site.given)
+    if site.axis("axis", rank) != rank - 1:
         return None
     return layer if sum(layer.id in other.inputs for other in graph.layers) <= 1 else None
 

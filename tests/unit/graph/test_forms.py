@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.graph import check_model_fits, cost, infer, parse
+from cyxwiz.graph import check_model_fits, cost, infer, parse, skipped_softmax
 
 
 def graph_of(nodes: list[dict[str, Any]], links: list[Any] | None = None) -> Any:
@@ -31,6 +31,21 @@ def test_a_skip_connection_in_a_cyxgraph() -> None:
     by_id = {layer.id: layer for layer in graph.layers}
     assert by_id["4"].inputs == ("2", "3")
     assert infer(graph, (8,))["5"] == (3,)
+
+
+def test_an_axis_may_count_the_batch_as_the_editor_does() -> None:
+    """Its Concatenate has a dim of 1, its Softmax may have; a sample has one axis less."""
+    graph = graph_of(
+        [node(1, 77), node(2, 0, units="4"), node(3, 46, dim="1"), node(4, 0, units="3"), node(5, 39, dim="1"),
+         node(6, 52)],
+        [(1, 2), (2, 3), {"from": 1, "to": 3, "to_pin_index": 1}, (3, 4), (4, 5), (5, 6)],
+    )  # fmt: skip
+    assert infer(graph, (8,)) == {"2": (4,), "3": (12,), "4": (3,), "5": (3,)}
+    skipped = skipped_softmax(graph, (8,), "CrossEntropyLoss")
+    assert skipped is not None
+    assert skipped.id == "5"
+    with pytest.raises(CyxError, match="an axis from -1 to 0, got 2"):
+        infer(graph_of([node(1, 0), node(2, 39, dim="2")], [(1, 2)]), (8,))
 
 
 def test_parts_of_a_split_are_read_by_pin_or_in_order() -> None:
