@@ -48,6 +48,21 @@ def test_an_axis_may_count_the_batch_as_the_editor_does() -> None:
         infer(graph_of([node(1, 0), node(2, 39, dim="2")], [(1, 2)]), (8,))
 
 
+def test_a_loss_on_classes_may_read_what_the_softmax_at_the_end_reads() -> None:
+    """So the earlier system draws a classifier: the scores go to the loss, and by a Softmax to the Output."""
+    nodes = [node(1, 77), node(2, 0, units="3"), node(3, 39), node(4, 50), node(6, 60)]
+    links = [(1, 2), (2, 3), (3, 4), (2, 5), {"from": 1, "to": 5, "from_pin_index": 1}, (5, 6)]
+    graph = graph_of([*nodes, node(5, 52)], links)
+    assert [layer.id for layer in graph.layers] == ["2", "3", "4"]
+    skipped = skipped_softmax(graph, (8,), "CrossEntropyLoss")
+    assert skipped is not None
+    assert skipped.id == "3"
+    with pytest.raises(CyxError, match="only a loss on the output"):
+        graph_of([*nodes, node(5, 51)], links)
+    with pytest.raises(CyxError, match="only a loss on the output"):
+        graph_of([*nodes, node(5, 52), node(7, 0)], [*links, (4, 7)])
+
+
 def test_parts_of_a_split_are_read_by_pin_or_in_order() -> None:
     nodes = [node(1, "Split", sections=2, axis=0), node(2, "Dense", units=2), node(3, "Concatenate")]
     by_order = graph_of(nodes, [(1, 2), (1, 3), (2, 3)])
