@@ -48,6 +48,13 @@ def test_an_axis_may_count_the_batch_as_the_editor_does() -> None:
         infer(graph_of([node(1, 0), node(2, 39, dim="2")], [(1, 2)]), (8,))
 
 
+def test_a_transposed_convolution_is_refused_and_not_trained_as_another() -> None:
+    with pytest.raises(CyxError, match=r"node 1 \(Conv2D\): transposed convolutions cannot be run") as caught:
+        graph_of([node(1, 2, filters="4", transposed="true")])
+    assert caught.value.code is Code.UNSUPPORTED
+    assert not graph_of([node(1, 2, filters="4", transposed="false")]).notes
+
+
 def test_a_loss_on_classes_may_read_what_the_softmax_at_the_end_reads() -> None:
     """So the earlier system draws a classifier: the scores go to the loss, and by a Softmax to the Output."""
     nodes = [node(1, 77), node(2, 0, units="3"), node(3, 39), node(4, 50), node(6, 60)]
