@@ -36,9 +36,11 @@ def _picture(site: Site) -> Shape:
 
 
 def order(site: Site) -> tuple[int, ...]:
-    """The axes of a Permute, from 0 without the batch. Without a 0 among them they count from 1, as in Keras."""
+    """The axes of a Permute, from 0 without the batch. Without a 0 among them they count from 1, as in Keras; with one
+    axis more than the sample the batch is counted, which stays the first."""
     stated, rank = site.whole("dims"), len(site.given)
-    axes = stated if 0 in stated else tuple(place - 1 for place in stated)
+    counted = stated[1:] if len(stated) == rank + 1 and stated[0] == 0 else stated
+    axes = counted if 0 in counted else tuple(place - 1 for place in counted)
     if sorted(axes) != list(range(rank)):
         raise site.refuse(f"every axis from 0 to {rank - 1} once", str(list(stated)))
     return axes
@@ -100,7 +102,7 @@ RULES: dict[str, Rule] = {
             "dims": needed(
                 Param(
                     "axes", None, 0, MAX_RANK, aliases=("axes", "order", "permutation"),
-                    meaning="every axis once, from 0 or, as in Keras, from 1",
+                    meaning="every axis once, from 0 or, as in Keras, from 1; or with a 0 before those for the batch",
                 )
             )
         },
