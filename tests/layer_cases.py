@@ -77,7 +77,7 @@ SINGLE: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
     "Mish": [({}, (4,))], "Sigmoid": [({}, (4,))], "Tanh": [({}, (4,))],
     "Softmax": [({}, (3, 4)), ({"axis": 0}, (3, 4))],
     "Reshape": [({"shape": "[2, -1]"}, (3, 4))], "View": [({"shape": [12]}, (3, 4))],
-    "TensorReshape": [({"shape": "4, 3, 1"}, (12,))],
+    "TensorReshape": [({"shape": "4, 3, 1"}, (12,)), ({"shape": "-1,4,3,1"}, (12,))],
     "Permute": [({"dims": [2, 0, 1]}, (2, 3, 4)), ({"dims": "0,2,1"}, (2, 3)), ({"dims": [2, 1]}, (3, 4))],
     "Squeeze": [({}, (1, 3, 1)), ({"axis": 0}, (1, 3, 1)), ({}, (1, 1))],
     "Unsqueeze": [({}, (3,)), ({"axis": 0}, (3, 2))],

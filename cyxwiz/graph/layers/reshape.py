@@ -18,6 +18,8 @@ def _reshaped(site: Site) -> Shape:
     wanted, size = site.whole("shape"), math.prod(site.given)
     if wanted == PICTURE:
         return _picture(site)
+    if len(wanted) > 1 and wanted[0] == -1 and math.prod(wanted[1:]) == size:
+        return wanted[1:]  # the -1 is the batch, as in the editor's "-1,28,28,1"
     known = math.prod(part for part in wanted if part != -1)
     if size % known or (-1 not in wanted and size != known):
         raise site.refuse(f"{known} numbers{' or a multiple' if -1 in wanted else ''} for {list(wanted)}", site.given)
@@ -88,7 +90,8 @@ def _split(site: Site) -> Shape:
     return (*site.given[:place], length, *site.given[place + 1 :])
 
 
-_TARGET = {"shape": needed(Param("target", aliases=("target_shape", "new_shape", "size")))}
+_BATCH = "a -1 in front with nothing left for it is the batch"
+_TARGET = {"shape": needed(Param("target", aliases=("target_shape", "new_shape", "size"), meaning=_BATCH))}
 _RESHAPE = Rule("any", "shape", _reshaped, free, _TARGET)
 
 RULES: dict[str, Rule] = {

@@ -48,6 +48,12 @@ def test_an_axis_may_count_the_batch_as_the_editor_does() -> None:
         infer(graph_of([node(1, 0), node(2, 39, dim="2")], [(1, 2)]), (8,))
 
 
+def test_a_reshape_may_name_the_batch_as_the_editor_does() -> None:
+    graph = graph_of([node(1, 81, shape="-1,8,8,1"), node(2, 2, filters="4"), node(3, 40, shape="-1,144")])
+    assert infer(graph, (64,)) == {"1": (8, 8, 1), "2": (6, 6, 4), "3": (144,)}
+    assert infer(graph_of([node(1, 40, shape="-1,8")]), (64,)) == {"1": (8, 8)}
+
+
 def test_a_transposed_convolution_is_refused_and_not_trained_as_another() -> None:
     with pytest.raises(CyxError, match=r"node 1 \(Conv2D\): transposed convolutions cannot be run") as caught:
         graph_of([node(1, 2, filters="4", transposed="true")])
