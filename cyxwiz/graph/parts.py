@@ -47,7 +47,7 @@ OPTIMIZERS: dict[str, dict[str, Param]] = {
 LOSSES: dict[str, dict[str, Param]] = {
     **dict.fromkeys(("MSELoss", "CrossEntropyLoss", "BCELoss", "BCEWithLogits", "L1Loss", "NLLLoss"), _WEIGHT),
     "SmoothL1Loss": {"beta": Param("float", 1.0, 0.0, 1e6, above=True), **_WEIGHT},
-    "HuberLoss": {"delta": Param("float", 1.0, 0.0, 1e6, above=True), **_WEIGHT},
+    "HuberLoss": {"delta": Param("float", 1.0, 0.0, 1e6, above=True, aliases=("beta",)), **_WEIGHT},
 }  # fmt: skip
 
 SCHEDULES: dict[str, dict[str, Param]] = {
@@ -73,8 +73,10 @@ REGULARIZERS: dict[str, dict[str, Param]] = {
     "L1Regularization": {"lambda": _strength("l1")},
     "L2Regularization": {"lambda": _strength("l2", "weight_decay")},
     "ElasticNet": {
-        "l1": Param("float", 0.01, 0.0, 1e6, aliases=("l1_lambda", "lambda_l1")),
-        "l2": Param("float", 0.01, 0.0, 1e6, aliases=("l2_lambda", "lambda_l2")),
+        "lambda": Param("float", 0.02, 0.0, 1e6, aliases=("alpha", "strength"), meaning="both penalties together"),
+        "l1_ratio": Param("float", 0.5, 0.0, 1.0, meaning="share of l1 in lambda"),
+        "l1": Param("float", None, 0.0, 1e6, aliases=("l1_lambda", "lambda_l1"), meaning="instead of its share"),
+        "l2": Param("float", None, 0.0, 1e6, aliases=("l2_lambda", "lambda_l2"), meaning="instead of its share"),
     },
 }
 

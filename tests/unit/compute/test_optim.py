@@ -140,6 +140,9 @@ def test_every_optimizer_steps_with_its_numbers(name: str) -> None:
         ({}, [{"type": "L2Regularization"}], 0.05),
         ({}, [{"type": "elastic_net", "l1": 0.1, "l2": 0.2}, {"type": "l1_regularization", "lambda": 1}], 0.3 + 1 + 3),
         ({"l1": "0"}, [{"type": "elastic_net", "l1": 0.1, "l2": 0.2}], 1.0),
+        ({}, [{"type": "elastic_net"}], 0.03 + 0.05),
+        # As the editor writes it: the strength of both, and the share of l1 in it.
+        ({}, [{"type": 72, "parameters": {"lambda": "0.1", "l1_ratio": "0.25"}}], 0.025 * 3 + 0.075 * 5),
     ],
 )
 def test_a_penalty_is_on_weights_and_not_on_biases(given: dict[str, str], layers: list[Any], expected: float) -> None:
