@@ -95,7 +95,8 @@ class Member(SimpleElasticAgent):
 
     def join(self) -> None:
         """Raises what `Rendezvous.next_rendezvous` and `KeptStore` raise."""
-        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its end is told by the job's
+        # What it would say is that it waited in vain at its end, with a traceback in the log of the job.
+        logging.getLogger(SimpleElasticAgent.__module__).setLevel(logging.CRITICAL)
         self._agent.start()
         self._met.wait()
         if self._error is not None:
