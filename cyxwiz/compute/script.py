@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyxwiz import job
 from cyxwiz.compute.orders import Orders
@@ -26,6 +26,7 @@ from cyxwiz.domain.script import Script
 from cyxwiz.graph.dataset_uri import check_dataset_uri
 from cyxwiz.ports.executor import (
     Artefact,
+    Cancelled,
     Checkpointed,
     Failed,
     Finished,
@@ -38,6 +39,9 @@ from cyxwiz.ports.executor import (
     Report,
     Work,
 )
+
+if TYPE_CHECKING:
+    from cyxwiz.compute.gang.elastic import Member
 
 FILE = "file://"
 MAX_FILES = 1000
@@ -156,10 +160,15 @@ def run_script(
     session = ScriptSession(work, send, orders)
     session.out_dir.mkdir(exist_ok=True)
     lay_out_data(work, session.data_dir)
+    member: Member | None = None
     if work.gang is not None:
-        from cyxwiz.compute.gang.meeting import publish_master
+        from cyxwiz.compute.gang.meeting import join
 
-        os.environ.update(publish_master(work.gang, send, orders))
+        try:
+            member = join(work, send, orders)
+        except InterruptedError:
+            return Cancelled() if orders.cancelled else Preempted(session.seconds)
+        os.environ.update(member.environment)
     job.enter(session)
     sys.argv = [str(source / script.entry), *script.args]
     sys.path.insert(0, str((source / script.entry).parent))
@@ -169,6 +178,8 @@ def run_script(
     let_finish()
     sys.stdout.flush()
     sys.stderr.flush()
+    if member is not None and status == 0:
+        member.leave()
     # With what it saved now or went on from; without either only if it was asked to stop, and it begins anew then.
     if status == job.AGAIN and (session.saved or session.rank or work.resume is not None or orders.ending):
         return Preempted(session.seconds)

@@ -222,6 +222,34 @@ async def test_a_script_finds_the_others_as_under_torchrun(tmp_path: Path) -> No
     assert end.artefacts[0].path.read_text() == "0 of 2"
 
 
+LEAVES_EARLY = """
+import os, time
+import torch.distributed as dist
+import cyxwiz.job as job
+assert dist.is_torchelastic_launched()
+assert os.environ["TORCHELASTIC_RUN_ID"] and os.environ["GROUP_RANK"] == str(job.rank)
+dist.init_process_group("gloo")
+if job.rank:
+    time.sleep(2)
+    dist.distributed_c10d._get_default_store().add("late", 1)  # which the first member's process keeps
+job.report(1, {"rank": float(job.rank)}, of=1)
+"""
+
+
+async def test_a_member_that_is_done_waits_for_the_others(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "train.py").write_text(LEAVES_EARLY)
+    work = job(tmp_path, model="", dataset_uri="", source=source, script=Script("train.py", {"train.py": "0" * 64}))
+    executor = ProcessExecutor(
+        SystemClock(), choose("auto", tmp_path / "sandbox", allow_network=True), warm_children=0
+    )  # fmt: skip
+    try:
+        finished(await train_together(executor, work, 2))
+    finally:
+        await executor.aclose()
+
+
 async def test_a_script_in_a_gang_gets_no_network_from_an_owner_who_gives_none(tmp_path: Path) -> None:
     work = job(tmp_path, model="", script=Script("train.py", {}), gang=Gang(0, 2, "ddp"))
     async with running(tmp_path) as executor:
