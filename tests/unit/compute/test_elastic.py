@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
+from torch.distributed.distributed_c10d import TCPStore
 
 from cyxwiz.compute.gang.elastic import Member
+from cyxwiz.compute.gang.meeting import is_loss
 from cyxwiz.compute.orders import Orders
 from cyxwiz.ports.executor import Asked, Gang, Report
 
@@ -70,3 +73,18 @@ def test_who_is_told_to_stop_waits_for_nobody(order: str, capfd: pytest.CaptureF
     with pytest.raises(InterruptedError, match="told to stop"):
         alone.join()
     assert capfd.readouterr().err == ""
+
+
+def test_a_store_that_went_with_the_first_member_is_a_loss() -> None:
+    """What a script's own process group asks; the exceptions are torch's."""
+    second = timedelta(seconds=1)
+    server = TCPStore("127.0.0.1", 0, is_master=True, timeout=second)
+    client = TCPStore("127.0.0.1", server.port, is_master=False, timeout=second)
+    said: list[str] = []
+    for _ in range(2):  # nobody sets it; nobody is there any more
+        with pytest.raises(RuntimeError) as error:
+            client.get("never")
+        said.append(f"{error.typename}: {error.value}")
+        server = None
+    assert all(map(is_loss, said)), said
+    assert not is_loss("RuntimeError: mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)")
