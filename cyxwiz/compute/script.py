@@ -191,7 +191,8 @@ def run_script(
     if status == job.AGAIN:
         return Failed("INVALID", f"The script asked to be run again (exit status {status}) and had saved nothing.")
     if status != 0:
-        return Failed("INVALID", f"The script ended with {status}; what it said is in the job's log.")
+        whose = f" of member {session.rank}" if session.world > 1 else ""
+        return Failed("INVALID", f"The script{whose} ended with {status}; what it said is in the job's log.")
     if session.rank:
         return Preempted(session.seconds)
     return Finished(_files(session), session.metrics, work.epochs, session.seconds)
