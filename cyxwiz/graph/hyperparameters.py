@@ -32,6 +32,8 @@ _OF_OPTIMIZER: Mapping[str, Param] = {
     "beta1": parts.BETA1,
     "beta2": parts.BETA2,
     "eps": parts.EPS,
+    "alpha": parts.ALPHA,
+    "lr_decay": parts.LR_DECAY,
 }
 KNOWN: Mapping[str, Param] = {
     **_OF_OPTIMIZER,
@@ -80,6 +82,8 @@ class Hyperparameters:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    alpha: float = 0.99  # of RMSprop
+    lr_decay: float = 0.0  # of Adagrad
     loss: Part | None = None
     validation_split: float = 0.2
     test_split: float = 0.0

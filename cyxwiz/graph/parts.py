@@ -20,6 +20,10 @@ MOMENTUM = Param("float", 0.0, 0.0, 1.0, below=True)
 BETA1 = Param("float", 0.9, 0.0, 1.0, below=True)
 BETA2 = Param("float", 0.999, 0.0, 1.0, below=True)
 EPS = Param("float", 1e-8, 0.0, 1.0, above=True, aliases=("epsilon",))
+ALPHA = Param(
+    "float", 0.99, 0.0, 1.0, below=True, aliases=("rho",), meaning="how much RMSprop keeps of its mean square"
+)
+LR_DECAY = Param("float", 0.0, 0.0, 1e3, meaning="Adagrad: the rate falls as 1 / (1 + steps x lr_decay)")
 TEST_SPLIT = Param("float", 0.0, 0.0, 0.9, aliases=("test_fraction",), meaning="held out until the end")
 VALIDATION_SPLIT = Param("float", 0.2, 0.0, 0.9, aliases=("val_split", "validation_fraction"))
 SHUFFLE = Param("bool", True)
@@ -39,8 +43,8 @@ OPTIMIZERS: dict[str, dict[str, Param]] = {
     "SGD": {**_STEP, "momentum": MOMENTUM},
     "Adam": _MOMENTS,
     "AdamW": _MOMENTS,
-    "RMSprop": {**_STEP, "momentum": MOMENTUM, "eps": EPS},
-    "Adagrad": {**_STEP, "eps": EPS},
+    "RMSprop": {**_STEP, "momentum": MOMENTUM, "eps": EPS, "alpha": ALPHA},
+    "Adagrad": {**_STEP, "eps": EPS, "lr_decay": LR_DECAY},
     "NAdam": _MOMENTS,
 }
 

@@ -127,6 +127,24 @@ def test_every_optimizer_steps_with_its_numbers(name: str) -> None:
     assert 0 < moved[0] < moved[1]
 
 
+@pytest.mark.parametrize(("name", "key", "value"), [("rmsprop", "alpha", "0.5"), ("adagrad", "lr_decay", "1.0")])
+def test_what_one_optimizer_alone_has_acts(name: str, key: str, value: str) -> None:
+    ends: list[torch.Tensor] = []
+    for given in ({}, {key: value}):
+        model = nn.Linear(2, 1)
+        nn.init.ones_(model.weight)
+        optimizer = make_optimizer(parse_hyperparameters({"optimizer": name, **given}), model)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(1, 2)).square().sum().backward()
+            optimizer.step()
+        ends.append(model.weight.detach())
+    assert not torch.equal(*ends)
+    assert parse_hyperparameters({"optimizer": "adam", key: value}).notes == (
+        f"The hyperparameter {key} has no effect with Adam",
+    )  # fmt: skip
+
+
 # --- penalty
 
 
