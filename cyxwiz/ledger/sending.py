@@ -18,6 +18,7 @@ from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sender import Failed, Intent, Landed, Sender, SendPolicy, Signed
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store, Tx
+from cyxwiz.runtime.sharing import Shared, apart
 
 Prepared = tuple[Sequence[Instruction], Sequence[Key]]
 """What is to happen, and who signs it; the first pays."""
@@ -79,6 +80,8 @@ class Send:
         self._finisher = Sender(rpc, clock, replace(policy, max_signings=1))
         self._rpc = rpc
         self._in_hand: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by payment
+        # Intents that are recorded at one time are recorded in one unit.
+        self._recording = Shared(apart(self._record_all), clock)
         self._slots: dict[str, int] = {}  # by payment: in which its latest transaction landed
 
     async def resolve(self, payment_id: str) -> Sequence[Movement]:
@@ -110,7 +113,7 @@ class Send:
     async def keep(self, record: Record) -> None:
         """Stores what has ended."""
         if ended := record.ended:
-            await self._store.write(lambda tx: [tx.save_movement(each) for each in ended])
+            await self._store.write(lambda tx: tx.save_movements(ended))
 
     async def prefetch(self) -> None:
         """Has at hand what `record` signs by."""
@@ -175,7 +178,7 @@ class Send:
 
         async def keep(signature: Signature, raw: bytes, last_height: int) -> None:
             made = _pending(movement, signature, raw, last_height)
-            await self._store.write(lambda tx: tx.add_movement(made))
+            await self._recording(made)
             tried.append(made)
 
         ended = await self._sender.send(Intent(tuple(instructions), tuple(signers)), record=keep)
@@ -190,6 +193,10 @@ class Send:
         if not isinstance(ended, Landed):
             raise _of_the_platform(ended.error)
         return landed
+
+    async def _record_all(self, made: Sequence[Movement]) -> Sequence[None]:
+        await self._store.write(lambda tx: tx.add_movements(made))
+        return [None] * len(made)
 
     async def once(self, movement: Movement, prepare: Callable[[], Awaitable[Prepared]]) -> str:
         """As `land`, once a payment's id and kind, whoever asks how often, also at the same time and after a crash.

@@ -5,69 +5,16 @@ A public cluster refuses who asks more than a few times a second, and a transact
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Collection, Sequence
 
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from cyxwiz.ledger.rpc import MAX_STATUSES, Caller, Height, JsonRpc, Statuses, check_count
 from cyxwiz.ports.clock import Clock
-from cyxwiz.runtime.tasks import Tasks, spawn
+from cyxwiz.runtime.sharing import Shared
 
 SPACING_SECONDS = 0.4  # a slot of the cluster's: nothing new is known sooner
-
-Q = TypeVar("Q")
-A = TypeVar("A")
-
-
-class Shared(Generic[Q, A]):
-    """Asks for all who wait, no more often than once in a while. What one gets was asked after its own call.
-
-    Args:
-        ask: given all questions, answers each, in their order. What it raises is raised in everybody who asked.
-    """
-
-    def __init__(self, ask: Callable[[list[Q]], Awaitable[Sequence[A]]], clock: Clock, spacing: float) -> None:
-        self._ask = ask
-        self._clock = clock
-        self._spacing = spacing
-        self._next_at = 0.0
-        self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
-        self._tasks = Tasks()
-
-    async def __call__(self, question: Q) -> A:
-        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, answer))
-        if len(self._waiting) == 1:
-            spawn(self._round(), name="shared poll", group=self._tasks)
-        return await answer
-
-    async def _round(self) -> None:
-        await self._clock.sleep(max(0.0, self._next_at - self._clock.monotonic()))
-        asked, self._waiting = self._waiting, []
-        self._next_at = self._clock.monotonic() + self._spacing
-        wanted = [(question, answer) for question, answer in asked if not answer.done()]
-        if not wanted:
-            return
-        try:
-            answers = await self._ask([question for question, _ in wanted])
-            for (_, answer), found in zip(wanted, answers, strict=True):
-                if not answer.done():
-                    answer.set_result(found)
-        except Exception as error:
-            for _, answer in wanted:
-                if not answer.done():
-                    answer.set_exception(error)
-        finally:  # of one that is cancelled, nobody waits for an answer that never comes
-            for _, answer in wanted:
-                answer.cancel()
-
-    async def aclose(self) -> None:
-        await self._tasks.aclose()
-        for _, answer in self._waiting:
-            answer.cancel()
 
 
 class SharingRpc(JsonRpc):

@@ -122,8 +122,9 @@ class SolanaLedger:
             tx, moved, [self._create(payment)], [self._at.platform, self._key_of(payment.owner_id)]
         )
 
-    def known(self, tx: Tx, payment: Payment) -> Sequence[Movement]:
-        return tx.movements_of(payment.id)
+    def known(self, tx: Tx, payments: Sequence[Payment]) -> Sequence[Sequence[Movement]]:
+        found = tx.movements_of_all([each.id for each in payments])
+        return [found[each.id] for each in payments]
 
     async def check(self) -> None:
         """Raises INVALID or CONFLICT where the settings and the cluster don't fit, UNAVAILABLE when it does not answer

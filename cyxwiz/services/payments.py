@@ -69,8 +69,7 @@ class Wallet:
 
 class Payments(Settlement):
     def __init__(self, store: Store, clock: Clock, ledger: Ledger, terms: Terms) -> None:
-        super().__init__(store, ledger)
-        self._clock = clock
+        super().__init__(store, clock, ledger)
         self._terms = terms
         # Drives a payment in the background, while there is one, beginning with a step that is known to be due.
         self.taker: Callable[[str, Due], object] | None = None

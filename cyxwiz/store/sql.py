@@ -50,6 +50,9 @@ class SqlTx(
 ):
     """One unit. `flush` must be called before the commit; `hinted` then names the topics to publish after it."""
 
+    def gather(self, payment_ids: Iterable[str]) -> None:
+        self.gather_jobs(self.gather_payments(payment_ids))
+
     def stats(self) -> Stats:
         by_state = {str(state): 0 for state in JobState}
         by_state.update(dict(self._run(_JOBS_BY_STATE).all()))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    Connection,
     Integer,
     Select,
     Table,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-from cyxwiz.domain.errors import not_found, stale
+from cyxwiz.domain.errors import not_found
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.job import (
     OUTRANKED,
@@ -44,7 +45,7 @@ from cyxwiz.domain.job import (
 from cyxwiz.domain.states import JobState
 from cyxwiz.ports.store import JobQuery, Page
 from cyxwiz.store import mapping
-from cyxwiz.store.sql_unit import Unit, lookup, table
+from cyxwiz.store.sql_unit import Saves, Unit, lookup, table
 from cyxwiz.store.tables import (
     LIVE_LEASES,
     JobCheckpointRow,
@@ -68,6 +69,7 @@ _MAY_START = and_(_IS_PENDING, jobs.c.phase != str(Phase.AWAITING_PAYMENT))
 
 _ADD_JOB, _ADD_MODEL = insert(jobs), insert(models)
 _JOB = lookup(select(jobs).where(jobs.c.id == bindparam("id")))
+_BY_IDS = lookup(select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True))).order_by(jobs.c.id))
 _SAVE_JOB = update(jobs).where(jobs.c.id == bindparam("at_id"), jobs.c.version == bindparam("at_version"))
 _DELETE_JOB = delete(jobs).where(jobs.c.id == bindparam("id"))
 _MODEL = select(models.c.definition).where(models.c.job_id == bindparam("job_id"))
@@ -172,6 +174,10 @@ _RESULT = lookup(select(results).where(results.c.job_id == bindparam("job_id")))
 
 
 class Jobs(Unit):
+    def __init__(self, connection: Connection, now: datetime, *, writing: bool) -> None:
+        super().__init__(connection, now, writing=writing)
+        self._job_saves = Saves(self._run, self._late, "Job", _SAVE_JOB, mapping.from_job_progress)
+
     def add_job(self, job: Job) -> None:
         self._run(_ADD_JOB, mapping.from_job(job))
         self._run(_ADD_MODEL, {"job_id": job.id, "definition": job.spec.model})
@@ -182,21 +188,24 @@ class Jobs(Unit):
             raise not_found("job", job_id)
         return found
 
+    def gather_jobs(self, job_ids: Iterable[JobId]) -> None:
+        """Reads jobs at once (`Saves`)."""
+        for row in self._all(_BY_IDS, ids=sorted(set(job_ids))):
+            self._job_saves.gathered[row.id] = mapping.to_job(row)
+
     def job(self, job_id: JobId) -> Job | None:
+        if (gathered := self._job_saves.gathered.get(job_id)) is not None:
+            return gathered
         row = self._one(_JOB, id=job_id)
         return None if row is None else mapping.to_job(row)
 
     def save_job(self, job: Job) -> Job:
-        columns = mapping.from_job_progress(job)
-        columns["version"] = job.version + 1
-        done = self._run(_SAVE_JOB, {**columns, "at_id": job.id, "at_version": job.version})
-        if done.rowcount == 0:
-            raise stale(f"Job {job.id} was changed by somebody else: read it again", id=job.id, version=job.version)
-        return replace(job, version=job.version + 1)
+        return self._job_saves.save(job)
 
     def delete_job(self, job_id: JobId) -> None:
         # Its leases, metrics, logs and result go with it by their foreign keys.
         self._run(_DELETE_JOB, {"id": job_id})
+        self._job_saves.gathered.pop(job_id, None)
 
     def jobs(self, query: JobQuery) -> Page[Job]:
         matching = select(jobs)

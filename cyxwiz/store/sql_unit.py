@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, Select, Table, TextClause, bindparam, func, literal_column, select, text
+from sqlalchemy import Connection, Row, Select, Table, TextClause, Update, bindparam, func, literal_column, select, text
 from sqlmodel import SQLModel
 
+from cyxwiz.domain.errors import CyxError, stale
+from cyxwiz.domain.job import Job
+from cyxwiz.domain.payment import Payment
 from cyxwiz.ports.store import TOTAL_CAP
 
 S = TypeVar("S", bound=Select[Any])
+V = TypeVar("V", Job, Payment)
 
 
 class Lookup(NamedTuple):
@@ -45,12 +50,13 @@ def insert_once(rows: Table, *keys: str) -> TextClause:
 
 class Unit:
     """The base of SqlTx. `hinted` collects the topics to wake once the unit is committed, `calls` what is to be called
-    then."""
+    then. `_late` is what writes down saves that were put off, in bulk: before anything is asked that could miss them."""
 
     def __init__(self, connection: Connection, now: datetime, *, writing: bool) -> None:
         self.now = now
         self.hinted: set[str] = set()
         self.calls: list[Callable[[], object]] = []
+        self._late: list[Callable[[], None]] = []
         self._connection = connection
         self._writing = writing
         self._postgres = connection.dialect.name == "postgresql"
@@ -61,7 +67,15 @@ class Unit:
         return self._connection
 
     def _run(self, statement: Any, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None) -> Any:
+        if self._late:
+            self._write_late()
         return self._connection.execute(statement, values)
+
+    def _write_late(self) -> None:
+        late = list(self._late)
+        self._late.clear()
+        for write in late:
+            write()
 
     def _one(self, found: Lookup, **values: Any) -> Row[Any] | None:
         return self._run(found.locked if self._writing else found.plain, values).one_or_none()
@@ -79,3 +93,56 @@ class Unit:
         )
         count = self._run(select(func.count()).select_from(limited)).scalar_one()
         return min(count, TOTAL_CAP), count > TOTAL_CAP
+
+
+class Saves(Generic[V]):
+    """Saves of one kind of row, each over the version that was read. Rows that a unit has gathered, which is to say
+    read at once, are known to it from then on, and saves of them are put off and written together.
+
+    Args:
+        name: of the kind, for messages.
+        run, late: of the unit.
+        update: by `at_id` and `at_version`.
+        columns: of a row, those that change.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Any, Sequence[Mapping[str, Any]]], Any],
+        late: list[Callable[[], None]],
+        name: str,
+        update: Update,
+        columns: Callable[[V], dict[str, Any]],
+    ) -> None:
+        self._run, self._late = run, late
+        self._name, self._update, self._columns = name, update, columns
+        self.gathered: dict[str, V] = {}
+        self._unsaved: dict[str, int] = {}  # of these: the version that is stored
+
+    def save(self, row: V) -> V:
+        saved = replace(row, version=row.version + 1)
+        known = self.gathered.get(row.id)
+        if known is None:
+            self._write([(saved, row.version)])
+            return saved
+        if known.version != row.version:
+            raise self._stale(row.id, row.version)
+        if not self._unsaved:
+            self._late.append(self._write_gathered)
+        self._unsaved.setdefault(row.id, row.version)
+        self.gathered[row.id] = saved
+        return saved
+
+    def _write_gathered(self) -> None:
+        unsaved, self._unsaved = self._unsaved, {}
+        self._write([(self.gathered[ident], version) for ident, version in unsaved.items()])
+
+    def _write(self, saves: Sequence[tuple[V, int]]) -> None:
+        rows = [{**self._columns(row), "at_id": row.id, "at_version": version} for row, version in saves]
+        # Of several PostgreSQL does not say how many it found: what was gathered is locked there.
+        if 0 <= self._run(self._update, rows).rowcount < len(rows):
+            raise self._stale(rows[0]["at_id"], rows[0]["at_version"])
+
+    def _stale(self, ident: str, version: int) -> CyxError:
+        said = f"{self._name} {ident} was changed by somebody else: read it again"
+        return stale(said, id=ident, version=version)

@@ -80,8 +80,8 @@ def a_step_that_was_cut_off_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> Non
     """The row of a payment in hand has no time at which it is looked at again."""
     original = Payments._look_at
 
-    def look(self: Payments, tx: Tx, payment: Payment, *, stored: Payment, known: Any = None) -> Any:
-        found = original(self, tx, payment, stored=stored, known=known)
+    def look(self: Payments, tx: Tx, payment: Payment, **given: Any) -> Any:
+        found = original(self, tx, payment, **given)
         return found and replace(found, payment=tx.save_payment(replace(found.payment, due_at=None)))
 
     monkeypatch.setattr(Payments, "_look_at", look)
