@@ -79,6 +79,12 @@ class Intent:
             raise invalid(f"a transaction of {len(bytes(made))} bytes, at most {MAX_BYTES}: split it")
         return made
 
+    @property
+    def fits(self) -> bool:
+        """Whether one transaction has room for it."""
+        message = self.message(Hash.default(), 0)
+        return len(bytes(message)) + 64 * message.header.num_required_signatures < MAX_BYTES
+
     def written(self) -> list[Pubkey]:
         """The accounts that it writes, whose fees it competes with."""
         found = {meta.pubkey for each in self.instructions for meta in each.accounts if meta.is_writable}

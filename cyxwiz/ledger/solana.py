@@ -10,6 +10,7 @@ token account of that key. A node without a wallet is paid to its owner's.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -76,6 +77,7 @@ class SolanaLedger:
         self._checked = False
         self._fee_account = token_account(deployment.platform.pubkey, deployment.mint)
         self._ready = False
+        self._preparing = asyncio.Lock()
         self._greeted: set[str] = set()
         faucet = deployment.faucet
         self._grants = Grants(store, clock, send, deployment.mint, faucet) if faucet is not None else None
@@ -220,6 +222,7 @@ class SolanaLedger:
         return [each.reference for each in moves if each.state == CONFIRMED and each.kind in STEPS]
 
     async def aclose(self) -> None:
+        await self._send.aclose()
         await self._close()
 
     # steps
@@ -461,11 +464,12 @@ class SolanaLedger:
             await self._cluster.check_payer()
         if self._ready:
             return
-        if await self._rpc.account(self._fee_account) is None:
-            target = str(self._fee_account)
-            made = Movement("", "account", 0, "", target, self._clock.now(), payment_id=payment.id)
-            await self._send.land(made, [self._make_account(self._at.platform.pubkey)], [self._at.platform])
-        self._ready = True
+        async with self._preparing:
+            if not self._ready and await self._rpc.account(self._fee_account) is None:
+                target = str(self._fee_account)
+                made = Movement("", "account", 0, "", target, self._clock.now(), payment_id=payment.id)
+                await self._send.land(made, [self._make_account(self._at.platform.pubkey)], [self._at.platform])
+            self._ready = True
 
     async def _greet(self, account: str) -> None:
         """Gives a user's account, kept here, what everybody starts with, once. Who can't get it any more, as the supply

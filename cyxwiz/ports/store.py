@@ -337,7 +337,7 @@ class Tx(Protocol):
 
     def money(self) -> MoneyStats: ...
     def add_movement(self, movement: Movement) -> bool:
-        """False if its reference is there already."""
+        """False if its reference is there already for its payment."""
         ...
 
     def add_movements(self, made: Sequence[Movement]) -> None:
@@ -352,7 +352,10 @@ class Tx(Protocol):
         """The movements of each payment, oldest first."""
         ...
 
-    def movement(self, reference: str) -> Movement | None: ...
+    def movement(self, reference: str) -> Movement | None:
+        """By what it is looked up; one of them, where several payments share a transaction."""
+        ...
+
     def save_movements(self, ended: Sequence[Movement]) -> None:
         """Stores how they ended: nothing else of a movement changes."""
         ...

@@ -98,8 +98,9 @@ class Payments(Settlement):
 
     def open_signed(self, tx: Tx, job: Job, lock: SignedLock) -> Job:
         """Takes up a payment that the job's client locks itself. Raises CONFLICT for a transaction that paid before."""
-        if not tx.add_movement(lock.movement):
+        if tx.movement(lock.movement.reference) is not None:
             raise conflict(f"Transaction {lock.movement.reference} has paid for something else already")
+        tx.add_movement(lock.movement)
         tx.add_payment(lock.payment)
         tx.hint(TOPIC)
         return replace(job, phase=Phase.AWAITING_PAYMENT, reason="waiting for its payment")

@@ -76,13 +76,15 @@ _SUMS = select(
     func.sum(_FEE),
     func.sum(payments.c.refunded_units),
 ).group_by(payments.c.state)
-_ADD_MOVEMENT = insert_once(movements, "reference")
+_ADD_MOVEMENT = insert_once(movements, "reference", "payment_id")
 _ENTER, _OPEN = insert_once(postings, "key", "account"), insert_once(accounts, "account")
 _OF_PAYMENTS = _MOVEMENTS.where(movements.c.payment_id.in_(bindparam("ids", expanding=True))).order_by(
     movements.c.at, movements.c.reference
 )
 _MOVEMENT = _MOVEMENTS.where(movements.c.reference == bindparam("reference"))
-_SAVE_MOVEMENT = update(movements).where(movements.c.reference == bindparam("at_reference"))
+_SAVE_MOVEMENT = update(movements).where(
+    movements.c.reference == bindparam("at_reference"), movements.c.payment_id == bindparam("at_payment_id")
+)
 _ACCOUNT = lookup(select(accounts.c.units).where(accounts.c.account == bindparam("account")))
 _ADD_TO = (
     update(accounts)
@@ -187,12 +189,12 @@ class Money(Unit):
         return found
 
     def movement(self, reference: str) -> Movement | None:
-        row = self._run(_MOVEMENT, {"reference": reference}).one_or_none()
+        row = self._run(_MOVEMENT, {"reference": reference}).first()
         return None if row is None else Movement(*row)
 
     def save_movements(self, ended: Sequence[Movement]) -> None:
         if ended:
-            rows = [{"at_reference": each.reference} | {name: getattr(each, name) for name in _ENDING} for each in ended]
+            rows = [_ending(each) for each in ended]
             if 0 <= self._run(_SAVE_MOVEMENT, rows).rowcount < len(rows):
                 raise not_found("movement", " or ".join(each.reference for each in ended))
 
@@ -219,7 +221,7 @@ class Money(Unit):
 
     def moved(self, since: datetime | None = None) -> tuple[int, int]:
         paid = case((movements.c.kind.in_(("pay", "settle")), movements.c.units), else_=0)
-        counted = select(func.count(), func.coalesce(func.sum(paid), 0)).where(movements.c.state == "confirmed")
+        counted = select(func.count(movements.c.reference.distinct()), func.coalesce(func.sum(paid), 0)).where(movements.c.state == "confirmed")
         if since is not None:
             counted = counted.where(movements.c.at >= since)
         count, units = self._run(counted).one()
@@ -269,6 +271,11 @@ def _from_payment(payment: Payment) -> dict[str, Any]:
 
 def _changing(payment: Payment) -> dict[str, Any]:
     return {name: getattr(payment, name) for name in _CHANGING} | {"state": payment.state.value}
+
+
+def _ending(movement: Movement) -> dict[str, Any]:
+    key = {"at_reference": movement.reference, "at_payment_id": movement.payment_id}
+    return key | {name: getattr(movement, name) for name in _ENDING}
 
 
 def _from_movement(movement: Movement) -> dict[str, Any]:
