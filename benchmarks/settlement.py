@@ -48,7 +48,8 @@ from cyxwiz.services.payments import Payments, Terms
 from cyxwiz.store.engine import open_store
 
 PAYMENTS = 300
-SETTLEMENTS = 3 * PAYMENTS
+KINDS = frozenset({"lock", "assign", "settle"})
+SETTLEMENTS = len(KINDS) * PAYMENTS
 USERS, NODES = 50, 10
 UNITS = 1_000_000  # a payment; the streams' rate is as much a second
 STREAM_SECONDS = 2.1  # until the streams' rate allows all of it, by the chain's whole seconds
@@ -78,7 +79,7 @@ def main() -> list[dict[str, Any]]:
     ours: list[float] = []
     bare: list[float] = []
     spent: list[float] = []
-    sent: list[int] = []
+    sent: list[float] = []
     load = os.getloadavg()[0]
     for _ in range(pairs(5)):
         with tempfile.TemporaryDirectory(prefix="cyxwiz-bench-") as directory:
@@ -136,20 +137,19 @@ async def _platform(directory: Path) -> AsyncIterator[Platform]:
         await store.aclose()
 
 
-async def _settled(store: Store, kind: str, jobs: Sequence[Job]) -> None:
-    """Waits until the Settler has done a step of each job."""
-    query = MovementQuery(kinds=frozenset({kind}), state="confirmed", limit=1)
-    while (await store.read(lambda tx: tx.movements(query))).total < len(jobs):
+async def _settled(store: Store, jobs: Sequence[Job], steps: int) -> None:
+    """Waits until the Settler has done so many steps of each job: each is told by an event, stored with it."""
+    while await store.read(lambda tx: tx.last_seq()) < steps * len(jobs):
         await asyncio.sleep(0.01)
 
 
-async def _drive(payments: Payments, kind: str, jobs: Sequence[Job]) -> None:
+async def _drive(payments: Payments, jobs: Sequence[Job], steps: int) -> None:
     """Does a step of each job, one after the other."""
     for job in jobs:
-        assert await payments.drive(job.id), kind
+        assert await payments.drive(job.id), steps
 
 
-async def _settle(made: Platform, finish: Callable[[str, Sequence[Job]], Awaitable[None]]) -> Run:
+async def _settle(made: Platform, finish: Callable[[Sequence[Job], int], Awaitable[None]]) -> Run:
     store, clock, payments, chain = made.store, made.clock, made.payments, made.chain
     users = [UserId(new_id()) for _ in range(USERS)]
     nodes = [_node(clock.now(), number) for number in range(NODES)]
@@ -179,18 +179,19 @@ async def _settle(made: Platform, finish: Callable[[str, Sequence[Job]], Awaitab
             tx.save_job(replace(found, state=JobState.COMPLETED, actual_cost_units=UNITS // 2))
         tx.hint("jobs")
 
-    steps: list[tuple[str, Callable[[Tx], None]]] = [("lock", submit), ("assign", run), ("settle", complete)]
-    for kind, unit in steps:
-        if kind == "settle":
+    for number, unit in enumerate((submit, run, complete), 1):
+        if unit is complete:
             await asyncio.sleep(STREAM_SECONDS)
         gc.collect()
         await store.write(unit)
         began, used = time.perf_counter(), time.process_time()
-        await finish(kind, jobs)
+        await finish(jobs, number)
         seconds += time.perf_counter() - began
         processor += time.process_time() - used
-    page = await store.read(lambda tx: tx.payments(PaymentQuery(states=frozenset({PaymentState.COMPLETED}), limit=1)))
-    assert page.total == PAYMENTS
+    page = await store.read(lambda tx: tx.payments(PaymentQuery(limit=PAYMENTS)))
+    assert all(each.state is PaymentState.COMPLETED and each.node and each.paid_units for each in page.items)
+    moves = await store.read(lambda tx: tx.movements(MovementQuery(state="confirmed", kinds=KINDS, limit=1)))
+    assert (len(page.items), moves.total) == (PAYMENTS, SETTLEMENTS)
     return Run(seconds, processor, chain.history.latest()[len(before) :], before)
 
 

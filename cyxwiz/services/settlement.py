@@ -127,7 +127,7 @@ class Settlement:
         if turn.follow and moved.open:
             known = {each.reference: each for each in (*(due.known or ()), *done.ended)}
             return self._look_at(tx, moved, stored=due.payment, accounts=accounts, known=list(known.values()))
-        tx.save_payment(moved)
+        tx.save_payment(replace(moved, job_version=-1) if moved.open else moved)
         return None
 
     def _look(self, tx: Tx, payment_id: str, accounts: Accounts) -> Due | None:
@@ -148,12 +148,14 @@ class Settlement:
         """What is due of an open payment, which is saved if it is not as it is stored."""
         job = tx.job(payment.job_id)
         work = self._work(tx, payment, job, accounts)
-        seen = replace(payment, job_version=job.version if job else -1, due_at=None)
-        looked, step = look(seen, work, tx.now)
-        if work.running and looked.streams:
-            waits = timedelta(seconds=looked.interval_seconds)
-            due = (looked.milestone_at or tx.now) + waits
-            looked = replace(looked, due_at=due if due > tx.now else tx.now + LOOK_AGAIN)
+        looked, step = look(payment, work, tx.now)
+        due_at = None
+        if step is not None:
+            due_at = tx.now + RETRY_MOST  # even if this process ends before the step is written down
+        elif work.running and looked.streams:
+            due_at = (looked.milestone_at or tx.now) + timedelta(seconds=looked.interval_seconds)
+            due_at = due_at if due_at > tx.now else tx.now + LOOK_AGAIN
+        looked = replace(looked, job_version=job.version if job else -1, due_at=due_at)
         if job is not None:
             self._watch_funds(tx, payment, looked, job)
             keep_from_running_unpaid(tx, payment, job)
@@ -161,9 +163,7 @@ class Settlement:
             if looked != stored:
                 tx.save_payment(looked)
             return None
-        # Looked at again even if this process ends before the step is written down, and the job never changes.
-        saved = tx.save_payment(replace(looked, due_at=tx.now + RETRY_MOST))
-        return Due(saved, step, work, known)
+        return Due(tx.save_payment(looked), step, work, known)
 
     def _work(self, tx: Tx, payment: Payment, job: Job | None, accounts: Accounts) -> Work:
         closing = tx.now >= payment.deadline - CLOSING
@@ -247,7 +247,7 @@ class Settlement:
                 self.funded(tx, job, locked=moved)
             else:
                 self._set_aside(tx, job, STOPPED if done.stopped else GONE)
-        return replace(moved, job_version=-1) if moved.open else moved
+        return moved
 
     def funded(self, tx: Tx, job: Job, locked: Payment | None = None) -> Job:
         """The job may start, or go on, once all of its payments are locked, of which `locked` is about to be saved."""

@@ -109,7 +109,7 @@ _BY_TOKEN = and_(
     leases.c.token_counter == bindparam("at_counter"),
 )
 _ADD_LEASE = insert(leases)
-_LEASE = lookup(select(leases).where(_BY_TOKEN))
+_LEASE = lookup(select(leases).where(_BY_TOKEN), aside=True)
 _SAVE_LEASE = update(leases).where(_BY_TOKEN)
 _HELD_JOBS = select(jobs, leases.c.node_id.label("held_by")).where(jobs.c.id == leases.c.job_id, IS_LIVE)
 _PAST = leases.alias("past")

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, or_, select, text, update
@@ -27,6 +28,7 @@ _FIELDS = [field.name for field in fields(Payment)]
 _CHANGING = _FIELDS[_FIELDS.index("state") :]  # what is before are its terms
 _MOVED = [field.name for field in fields(Movement)]
 _ENDING = ("state", "confirmed_at", "error", "raw")  # what changes of a movement
+_changing_of, _moved_of = attrgetter(*_CHANGING), attrgetter(*_MOVED)
 _PAYMENTS = select(*(payments.c[name] for name in _FIELDS))
 _MOVEMENTS = select(*(movements.c[name] for name in _MOVED))
 
@@ -270,7 +272,7 @@ def _from_payment(payment: Payment) -> dict[str, Any]:
 
 
 def _changing(payment: Payment) -> dict[str, Any]:
-    return {name: getattr(payment, name) for name in _CHANGING} | {"state": payment.state.value}
+    return dict(zip(_CHANGING, _changing_of(payment), strict=True)) | {"state": payment.state.value}
 
 
 def _ending(movement: Movement) -> dict[str, Any]:
@@ -279,4 +281,4 @@ def _ending(movement: Movement) -> dict[str, Any]:
 
 
 def _from_movement(movement: Movement) -> dict[str, Any]:
-    return {name: getattr(movement, name) for name in _MOVED}
+    return dict(zip(_MOVED, _moved_of(movement), strict=True))

@@ -24,15 +24,16 @@ class Lookup(NamedTuple):
 
     plain: Select[Any]
     locked: Select[Any]
+    aside: bool  # of rows that are never written late
 
 
 def table(row: type[SQLModel]) -> Table:
     return row.__table__  # type: ignore[attr-defined,no-any-return]
 
 
-def lookup(statement: Select[Any], *, skip_locked: bool = False) -> Lookup:
+def lookup(statement: Select[Any], *, skip_locked: bool = False, aside: bool = False) -> Lookup:
     # NO KEY UPDATE: rows that refer to the locked one can still be inserted.
-    return Lookup(statement, statement.with_for_update(key_share=True, skip_locked=skip_locked))
+    return Lookup(statement, statement.with_for_update(key_share=True, skip_locked=skip_locked), aside)
 
 
 def insert_once(rows: Table, *keys: str) -> TextClause:
@@ -77,11 +78,15 @@ class Unit:
         for write in late:
             write()
 
+    def _look_up(self, found: Lookup, values: Mapping[str, Any]) -> Any:
+        run = self._connection.execute if found.aside else self._run
+        return run(found.locked if self._writing else found.plain, values)
+
     def _one(self, found: Lookup, **values: Any) -> Row[Any] | None:
-        return self._run(found.locked if self._writing else found.plain, values).one_or_none()
+        return self._look_up(found, values).one_or_none()
 
     def _all(self, found: Lookup, **values: Any) -> Sequence[Row[Any]]:
-        return self._run(found.locked if self._writing else found.plain, values).all()
+        return self._look_up(found, values).all()
 
     def _total(self, matching: Select[Any]) -> tuple[int, bool]:
         """How many rows `matching` has, counted no further than the cap, and whether it was reached."""
