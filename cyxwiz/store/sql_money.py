@@ -223,7 +223,9 @@ class Money(Unit):
 
     def moved(self, since: datetime | None = None) -> tuple[int, int]:
         paid = case((movements.c.kind.in_(("pay", "settle")), movements.c.units), else_=0)
-        counted = select(func.count(movements.c.reference.distinct()), func.coalesce(func.sum(paid), 0)).where(movements.c.state == "confirmed")
+        counted = select(func.count(movements.c.reference.distinct()), func.coalesce(func.sum(paid), 0)).where(
+            movements.c.state == "confirmed"
+        )
         if since is not None:
             counted = counted.where(movements.c.at >= since)
         count, units = self._run(counted).one()
