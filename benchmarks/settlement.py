@@ -139,7 +139,7 @@ async def _platform(directory: Path) -> AsyncIterator[Platform]:
 
 async def _settled(store: Store, jobs: Sequence[Job], steps: int) -> None:
     """Waits until the Settler has done so many steps of each job: each is told by an event, stored with it."""
-    while await store.read(lambda tx: tx.last_seq()) < steps * len(jobs):
+    while await store.read(lambda tx: tx.last_seq()) < steps * len(jobs):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 

@@ -51,7 +51,7 @@ def insert_once(rows: Table, *keys: str) -> TextClause:
 
 class Unit:
     """The base of SqlTx. `hinted` collects the topics to wake once the unit is committed, `calls` what is to be called
-    then. `_late` is what writes down saves that were put off, in bulk: before anything is asked that could miss them."""
+    then. `_late` writes down, in bulk, saves that were put off: before anything is asked that could miss them."""
 
     def __init__(self, connection: Connection, now: datetime, *, writing: bool) -> None:
         self.now = now
