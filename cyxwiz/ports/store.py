@@ -305,9 +305,14 @@ class Tx(Protocol):
     def prune_load(self, before: datetime) -> int: ...
 
     # money
-    def gather(self, payment_ids: Iterable[str]) -> None:
+    def gather(self, payment_ids: Iterable[str], payments: Iterable[Payment] = (), jobs: Iterable[Job] = ()) -> None:
         """Reads payments, what else their jobs have of them, and these jobs at once: within this unit `payment`,
-        `payments_of` and `job` know them, and what is saved of them is written together, at its end."""
+        `payments_of` and `job` know them, and what is saved of them is written together, at its end.
+
+        Args:
+            payments, jobs: as they were read before; what has the same version is not read again, not even for when a
+                payment is due.
+        """
         ...
 
     def add_payment(self, payment: Payment) -> None: ...

@@ -41,12 +41,18 @@ NO_WORK = Work("", None, ended=False, cost_units=None, progress=0.0, attempt=0, 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A step that is decided on, of a payment as it is stored. `known`: see `Ledger.known`; None: still to be read."""
+    """A step that is decided on, of a payment as it is stored.
+
+    Args:
+        known: see `Ledger.known`; None: still to be read.
+        job: as it was then; None: it is gone, or was not read.
+    """
 
     payment: Payment
     step: Step
     work: Work
     known: Sequence[Movement] | None
+    job: Job | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,12 @@ class Settlement:
 
     async def _turns(self, turns: Sequence[_Turn]) -> Sequence[Due | None]:
         def unit(tx: Tx) -> Sequence[Due | None]:
-            tx.gather([turn.payment_id for turn in turns])
+            before = [turn.due for turn in turns if turn.due is not None]
+            tx.gather(
+                [turn.payment_id for turn in turns],
+                [due.payment for due in before],
+                [due.job for due in before if due.job is not None],
+            )
             tx.save_movements([each for turn in turns if isinstance(turn.done, Done) for each in turn.done.ended])
             accounts: Accounts = {}
             found = [self._take(tx, turn, accounts) for turn in turns]
@@ -163,7 +174,7 @@ class Settlement:
             if looked != stored:
                 tx.save_payment(looked)
             return None
-        return Due(tx.save_payment(looked), step, work, known)
+        return Due(tx.save_payment(looked), step, work, known, job)
 
     def _work(self, tx: Tx, payment: Payment, job: Job | None, accounts: Accounts) -> Work:
         closing = tx.now >= payment.deadline - CLOSING

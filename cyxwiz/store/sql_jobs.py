@@ -68,7 +68,8 @@ _MAY_START = and_(_IS_PENDING, jobs.c.phase != str(Phase.AWAITING_PAYMENT))
 
 _ADD_JOB, _ADD_MODEL = insert(jobs), insert(models)
 _JOB = lookup(select(jobs).where(jobs.c.id == bindparam("id")))
-_BY_IDS = lookup(select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True))).order_by(jobs.c.id))
+_BY_IDS = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+_VERSIONS = lookup(_BY_IDS.with_only_columns(jobs.c.id, jobs.c.version).order_by(jobs.c.id))
 _SAVE_JOB = update(jobs).where(jobs.c.id == bindparam("at_id"), jobs.c.version == bindparam("at_version"))
 _DELETE_JOB = delete(jobs).where(jobs.c.id == bindparam("id"))
 _MODEL = select(models.c.definition).where(models.c.job_id == bindparam("job_id"))
@@ -187,10 +188,14 @@ class Jobs(Unit):
             raise not_found("job", job_id)
         return found
 
-    def gather_jobs(self, job_ids: Iterable[JobId]) -> None:
-        """Reads jobs at once (`Saves`)."""
-        for row in self._all(_BY_IDS, ids=sorted(set(job_ids))):
-            self._job_saves.gathered[row.id] = mapping.to_job(row)
+    def gather_jobs(self, job_ids: Iterable[JobId], seen: Iterable[Job]) -> None:
+        """Reads jobs at once (`Saves.gather`)."""
+        versions = {row.id: row.version for row in self._all(_VERSIONS, ids=sorted(set(job_ids)))}
+
+        def read(changed: list[str]) -> Iterable[Job]:
+            return map(mapping.to_job, self._run(_BY_IDS, {"ids": changed}))
+
+        self._job_saves.gather(versions, seen, read)
 
     def job(self, job_id: JobId) -> Job | None:
         if (gathered := self._job_saves.gathered.get(job_id)) is not None:

@@ -35,10 +35,12 @@ _MOVEMENTS = select(*(movements.c[name] for name in _MOVED))
 _IS_OPEN = text(f"payments.{OPEN_PAYMENTS}")
 _ADD = insert(payments)
 _BY_ID = lookup(_PAYMENTS.where(payments.c.id == bindparam("id")))
-_OF_THEIR_JOBS = lookup(
-    _PAYMENTS.where(
-        payments.c.job_id.in_(select(payments.c.job_id).where(payments.c.id.in_(bindparam("ids", expanding=True))))
-    ).order_by(payments.c.id)
+_AMONG = bindparam("ids", expanding=True)
+_BY_IDS = _PAYMENTS.where(payments.c.id.in_(_AMONG))
+_VERSIONS = lookup(  # of some payments and all others of their jobs
+    select(payments.c.id, payments.c.job_id, payments.c.version)
+    .where(payments.c.job_id.in_(select(payments.c.job_id).where(payments.c.id.in_(_AMONG))))
+    .order_by(payments.c.id)
 )
 _SAVE = update(payments).where(payments.c.id == bindparam("at_id"), payments.c.version == bindparam("at_version"))
 _OF_JOB = _PAYMENTS.where(payments.c.job_id == bindparam("job_id")).order_by("member", "number")
@@ -80,9 +82,7 @@ _SUMS = select(
 ).group_by(payments.c.state)
 _ADD_MOVEMENT = insert_once(movements, "reference", "payment_id")
 _ENTER, _OPEN = insert_once(postings, "key", "account"), insert_once(accounts, "account")
-_OF_PAYMENTS = _MOVEMENTS.where(movements.c.payment_id.in_(bindparam("ids", expanding=True))).order_by(
-    movements.c.at, movements.c.reference
-)
+_OF_PAYMENTS = _MOVEMENTS.where(movements.c.payment_id.in_(_AMONG)).order_by(movements.c.at, movements.c.reference)
 _MOVEMENT = _MOVEMENTS.where(movements.c.reference == bindparam("reference"))
 _SAVE_MOVEMENT = update(movements).where(
     movements.c.reference == bindparam("at_reference"), movements.c.payment_id == bindparam("at_payment_id")
@@ -107,12 +107,17 @@ class Money(Unit):
         self._run(_ADD, _from_payment(payment))
         self._whole_jobs.pop(payment.job_id, None)
 
-    def gather_payments(self, payment_ids: Iterable[str]) -> Collection[JobId]:
-        """Reads payments at once, and all others of their jobs (`Saves`); returns these jobs."""
-        for row in self._all(_OF_THEIR_JOBS, ids=sorted(set(payment_ids))):
-            payment = _to_payment(row)
-            self._payment_saves.gathered[payment.id] = payment
-            self._whole_jobs[payment.job_id].add(payment.id)
+    def gather_payments(self, payment_ids: Iterable[str], seen: Iterable[Payment]) -> Collection[JobId]:
+        """Reads payments at once, and all others of their jobs (`Saves.gather`); returns these jobs."""
+        versions: dict[str, int] = {}
+        for row in self._all(_VERSIONS, ids=sorted(set(payment_ids))):
+            versions[row.id] = row.version
+            self._whole_jobs[row.job_id].add(row.id)
+
+        def read(changed: list[str]) -> Iterable[Payment]:
+            return map(_to_payment, self._run(_BY_IDS, {"ids": changed}))
+
+        self._payment_saves.gather(versions, seen, read)
         return self._whole_jobs.keys()
 
     def payment(self, payment_id: str) -> Payment | None:

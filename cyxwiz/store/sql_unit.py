@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -123,6 +123,13 @@ class Saves(Generic[V]):
         self._name, self._update, self._columns = name, update, columns
         self.gathered: dict[str, V] = {}
         self._unsaved: dict[str, int] = {}  # of these: the version that is stored
+
+    def gather(self, versions: Mapping[str, int], seen: Iterable[V], read: Callable[[list[str]], Iterable[V]]) -> None:
+        """Makes rows known: those that were seen before where their version is still the stored one, else by `read`."""
+        same = [row for row in seen if versions.get(row.id) == row.version]
+        self.gathered |= {row.id: row for row in same}
+        changed = sorted(versions.keys() - {row.id for row in same})
+        self.gathered |= {row.id: row for row in read(changed)} if changed else {}
 
     def save(self, row: V) -> V:
         saved = replace(row, version=row.version + 1)
