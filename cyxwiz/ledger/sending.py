@@ -101,7 +101,7 @@ class Send:
         self._in_hand: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by payment
         # Intents that are recorded at one time are recorded in one unit.
         self._recording = Shared(apart(self._record_all), clock)
-        self._boarding = Shared(self._board, clock)
+        self._boarding = Shared(apart(self._board), clock)
         self._tasks = Tasks()
         self._slots: dict[str, int] = {}  # by payment: in which its latest transaction landed
 
@@ -213,7 +213,7 @@ class Send:
     async def _board(self, asked: list[_Wanted]) -> Sequence[asyncio.Task[_Sent]]:
         """Has all of them sent, several in one transaction where there is room; each has the sending that it is in."""
         sendings: list[asyncio.Task[_Sent]] = []
-        for load in _loads(asked):
+        for load in list(_loads(asked)):  # all of them first: where one can't be laid out, none is on its way yet
             task = spawn(self._sent(load), name="send", group=self._tasks)
             sendings += [task] * len(load)
         return sendings
