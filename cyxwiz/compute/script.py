@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyxwiz import job
 from cyxwiz.compute.orders import Orders
@@ -26,6 +26,7 @@ from cyxwiz.domain.script import Script
 from cyxwiz.graph.dataset_uri import check_dataset_uri
 from cyxwiz.ports.executor import (
     Artefact,
+    Cancelled,
     Checkpointed,
     Failed,
     Finished,
@@ -38,6 +39,9 @@ from cyxwiz.ports.executor import (
     Report,
     Work,
 )
+
+if TYPE_CHECKING:
+    from cyxwiz.compute.gang.elastic import Member
 
 FILE = "file://"
 MAX_FILES = 1000
@@ -156,10 +160,15 @@ def run_script(
     session = ScriptSession(work, send, orders)
     session.out_dir.mkdir(exist_ok=True)
     lay_out_data(work, session.data_dir)
+    member: Member | None = None
     if work.gang is not None:
-        from cyxwiz.compute.gang.meeting import publish_master
+        from cyxwiz.compute.gang.meeting import join
 
-        os.environ.update(publish_master(work.gang, send, orders))
+        try:
+            member = join(work, send, orders)
+        except InterruptedError:
+            return Cancelled() if orders.cancelled else Preempted(session.seconds)
+        os.environ.update(member.environment)
     job.enter(session)
     sys.argv = [str(source / script.entry), *script.args]
     sys.path.insert(0, str((source / script.entry).parent))
@@ -169,10 +178,12 @@ def run_script(
     let_finish()
     sys.stdout.flush()
     sys.stderr.flush()
+    if member is not None and status == 0:
+        member.leave()
     # With what it saved now or went on from; without either only if it was asked to stop, and it begins anew then.
     if status == job.AGAIN and (session.saved or session.rank or work.resume is not None or orders.ending):
         return Preempted(session.seconds)
-    if work.gang is not None and isinstance(status, str):
+    if work.gang is not None and work.gang.world > 1 and isinstance(status, str):
         _raise_if_lost(work.gang, status)
     if status != 0 and shutil.disk_usage(work.work_dir).free < FULL:  # the node's trouble: another one may do better
         message = f"The node's disk is full, and the script ended with {status}; what it said is in the job's log."
@@ -180,7 +191,8 @@ def run_script(
     if status == job.AGAIN:
         return Failed("INVALID", f"The script asked to be run again (exit status {status}) and had saved nothing.")
     if status != 0:
-        return Failed("INVALID", f"The script ended with {status}; what it said is in the job's log.")
+        whose = f" of member {session.rank}" if session.world > 1 else ""
+        return Failed("INVALID", f"The script{whose} ended with {status}; what it said is in the job's log.")
     if session.rank:
         return Preempted(session.seconds)
     return Finished(_files(session), session.metrics, work.epochs, session.seconds)

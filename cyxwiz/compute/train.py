@@ -94,6 +94,7 @@ def _train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
     if plan.team.sharded:
         plan.model = _gathered(plan, dataset)
     if not plan.team.leads:
+        plan.team.leave()
         return Preempted(time.perf_counter() - began)
     trained = _trained(plan, dataset, scaling, course, epochs)
     files = _files(plan, trained, alone=work.check is not None)
@@ -101,6 +102,7 @@ def _train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
         plan.chain.add(Kind.RESULT, course.step, course.last_loss, weights_digest(trained.weights()))
     if work.check is not None:
         return _checked(plan, trained, course, files, began)
+    plan.team.leave()
     return Finished(files, metrics, epochs, time.perf_counter() - began)
 
 
@@ -117,17 +119,18 @@ def _team(plan: Plan, send: Send, orders: Orders) -> Alone:
     gang = plan.work.gang
     if gang is None:
         return Alone()
-    from cyxwiz.compute.gang.meeting import meet
+    from cyxwiz.compute.gang.meeting import join, meet
     from cyxwiz.compute.gang.strategies import make_team
 
     if gang.strategy == "fsdp" and (plan.hyper.l1 or plan.hyper.l2):
         raise unsupported("l1 and l2 penalties need whole weights; take another strategy than fsdp.", field="strategy")
     if plan.hyper.compile:
         send(Logged("warning", "the model is not compiled: this version does so on one node only"))
-    reached = meet(gang, plan.work.device, send, orders)
+    member = join(plan.work, send, orders)
+    reached = meet(member, gang, plan.work.device, send, orders)
     send(Logged("info", f"member {gang.rank} of {gang.world} trains by {gang.strategy}"))
     team = make_team(gang, plan.device, plan.hyper)
-    team.reached = reached
+    team.reached, team.member = reached, member
     return team
 
 

@@ -207,7 +207,8 @@ job.report(1, {"total": float(total), "world": float(job.world), "rank": float(d
 """
 
 
-async def test_a_script_finds_the_others_as_under_torchrun(tmp_path: Path) -> None:
+@pytest.mark.parametrize("world", [2, 1], ids=["two", "left alone"])
+async def test_a_script_finds_the_others_as_under_torchrun(tmp_path: Path, world: int) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "train.py").write_text(SCRIPT)
@@ -215,11 +216,39 @@ async def test_a_script_finds_the_others_as_under_torchrun(tmp_path: Path) -> No
     sandbox = choose("auto", tmp_path / "sandbox", allow_network=True)
     executor = ProcessExecutor(SystemClock(), sandbox, warm_children=0)
     try:
-        end = finished(await train_together(executor, work, 2))
+        end = finished(await train_together(executor, work, world))
     finally:
         await executor.aclose()
-    assert end.final_metrics == {"total": 3.0, "world": 2.0, "rank": 0.0}
-    assert end.artefacts[0].path.read_text() == "0 of 2"
+    assert end.final_metrics == {"total": sum(range(world + 1)), "world": world, "rank": 0.0}
+    assert end.artefacts[0].path.read_text() == f"0 of {world}"
+
+
+LEAVES_EARLY = """
+import os, time
+import torch.distributed as dist
+import cyxwiz.job as job
+assert dist.is_torchelastic_launched()
+assert os.environ["TORCHELASTIC_RUN_ID"] and os.environ["GROUP_RANK"] == str(job.rank)
+dist.init_process_group("gloo")
+if job.rank:
+    time.sleep(2)
+    dist.distributed_c10d._get_default_store().add("late", 1)  # which the first member's process keeps
+job.report(1, {"rank": float(job.rank)}, of=1)
+"""
+
+
+async def test_a_member_that_is_done_waits_for_the_others(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "train.py").write_text(LEAVES_EARLY)
+    work = job(tmp_path, model="", dataset_uri="", source=source, script=Script("train.py", {"train.py": "0" * 64}))
+    executor = ProcessExecutor(
+        SystemClock(), choose("auto", tmp_path / "sandbox", allow_network=True), warm_children=0
+    )  # fmt: skip
+    try:
+        finished(await train_together(executor, work, 2))
+    finally:
+        await executor.aclose()
 
 
 async def test_a_script_in_a_gang_gets_no_network_from_an_owner_who_gives_none(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`meet`: the members of a gang find each other, and torch.distributed's process group is there.
+"""`join` and `meet`: the members of a gang find each other, and torch.distributed's process group is there.
 
 What they have to tell each other for that goes through the node and central, which keeps it for their group. What they
 exchange from then on goes directly from member to member: by gloo on CPUs, by nccl on CUDA devices, over the interface
@@ -7,72 +7,58 @@ that has the gang's address.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import Store, _set_pg_timeout
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
+from cyxwiz.compute.gang.elastic import Member
 from cyxwiz.compute.gang.links import measure
 from cyxwiz.compute.gang.traffic import end_silence
 from cyxwiz.compute.orders import Orders
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.ports.executor import Asked, Gang, Reached, Report
+from cyxwiz.ports.executor import Gang, Reached, Report, Work
 
-MEET_SECONDS = 300.0  # members start when their data is there: some sooner than others
 EXCHANGE_SECONDS = 45.0  # what one exchange may take; a node that is lost is noticed by central sooner
 PATIENT_SECONDS = 1800.0  # the same where members wait for each other's many steps
 SILENCE_SECONDS = 40.0  # after which a connection breaks whose other machine acknowledges nothing; central is sooner
 
+STORE_LOST = ("distnetworkerror:", "diststoreerror:")
+
 Send = Callable[[Report], None]
 
 
-class KeptStore(Store):
-    """`torch.distributed.Store` at central: what a process group needs in order to connect, and no more."""
-
-    def __init__(self, send: Send, orders: Orders) -> None:
-        super().__init__()
-        self._send, self._orders = send, orders
-        self._numbers = itertools.count(1)
-
-    def _ask(self, kind: str, key: str, value: bytes = b"") -> bytes:
-        number = next(self._numbers)
-        self._send(Asked(number, kind, key, value))
-        return self._orders.answers.take(number, MEET_SECONDS)
-
-    def set(self, key: str, value: str | bytes) -> None:
-        self._ask("set", key, value.encode() if isinstance(value, str) else bytes(value))
-
-    def get(self, key: str) -> bytes:
-        """Waits until somebody has set it. Raises TimeoutError, and InterruptedError once the job is told to stop."""
-        return self._ask("get", key)
-
-    def add(self, key: str, value: int) -> int:
-        return int(self._ask("add", key, str(value).encode()))
-
-    def wait(self, keys: list[str], timeout: timedelta | None = None) -> None:
-        for key in keys:
-            self.get(key)
-
-
-def meet(gang: Gang, device: str, send: Send, orders: Orders) -> list[Reached]:
-    """Makes the default process group of this process, and measures the links to those of a higher rank.
+def join(work: Work, send: Send, orders: Orders) -> Member:
+    """The elastic agent of this process, once all members have met.
 
     Raises:
         InterruptedError: the job was told to stop meanwhile.
-        CyxError: UNAVAILABLE, retryable: the others did not come.
+        CyxError: UNAVAILABLE, retryable: the others did not come, or this machine has no interface with its address.
     """
-    name_interface(gang.address)
+    assert work.gang is not None
+    name_interface(work.gang.address)
+    member = Member(work.job_id, work.gang, send, orders)
+    with _losses(work.gang, orders):
+        member.join()
+    return member
+
+
+def meet(member: Member, gang: Gang, device: str, send: Send, orders: Orders) -> list[Reached]:
+    """Makes the default process group of this process, and measures the links to those of a higher rank.
+
+    Raises:
+        InterruptedError, CyxError: as `join`.
+    """
     backend = "nccl" if device.startswith("cuda") else "gloo"
     patient = gang.strategy in ("local_sgd", "diloco")
-    store = KeptStore(send, orders)
-    try:
+    with _losses(gang, orders):
         dist.init_process_group(
             backend,
-            store=store,
+            store=member.store,
             rank=gang.rank,
             world_size=gang.world,
             timeout=timedelta(seconds=EXCHANGE_SECONDS),
@@ -80,16 +66,23 @@ def meet(gang: Gang, device: str, send: Send, orders: Orders) -> list[Reached]:
         end_silence(SILENCE_SECONDS)
         if patient:
             _set_pg_timeout(timedelta(seconds=PATIENT_SECONDS))
-        reached = measure(gang, store)
+        reached = measure(gang, member.store)
+    for each in reached:
+        send(each)
+    return reached
+
+
+@contextlib.contextmanager
+def _losses(gang: Gang, orders: Orders) -> Iterator[None]:
+    """Tells members who do not come, and orders to stop, from what goes wrong here."""
+    try:
+        yield
     except (RuntimeError, TimeoutError) as error:
         if orders.given:
             raise InterruptedError("told to stop while its group was meeting") from error
         if isinstance(error, RuntimeError) and not is_loss(str(error)):
             raise
         raise lost(gang, error) from error
-    for each in reached:
-        send(each)
-    return reached
 
 
 def lost(gang: Gang, error: BaseException) -> CyxError:
@@ -103,35 +96,13 @@ def lost(gang: Gang, error: BaseException) -> CyxError:
 
 def is_loss(text: str) -> bool:
     """Whether an exception's text says that another member is not reached, rather than that something went wrong here:
-    what gloo and nccl say of connections that break, are refused or stay silent."""
+    what gloo and nccl say of connections that break, are refused or stay silent, and torch of a script's store, which
+    is the first member's (the text begins with the exception's name then)."""
     words = text.lower()
-    return any(name in words for name in ("gloo", "nccl")) and any(
-        each in words for each in ("connection", "connect ", "timed out", "timeout", "remote process")
+    return words.startswith(STORE_LOST) or (
+        any(name in words for name in ("gloo", "nccl"))
+        and any(each in words for each in ("connection", "connect ", "timed out", "timeout", "remote process"))
     )
-
-
-def publish_master(gang: Gang, send: Send, orders: Orders) -> dict[str, str]:
-    """The variables by which a script's own `init_process_group` finds the others, as torchrun sets them.
-
-    The first member's address and a port that was free there a moment ago go through central.
-    """
-    import socket
-
-    name_interface(gang.address)
-    store = KeptStore(send, orders)
-    if gang.rank == 0:
-        with socket.socket(socket.AF_INET6 if ":" in gang.address else socket.AF_INET) as free:
-            free.bind((gang.address, 0))
-            store.set("master", f"{gang.address} {free.getsockname()[1]}")
-    address, port = store.get("master").decode().split()
-    return {
-        "RANK": str(gang.rank),
-        "WORLD_SIZE": str(gang.world),
-        "LOCAL_RANK": "0",
-        "LOCAL_WORLD_SIZE": "1",
-        "MASTER_ADDR": address,
-        "MASTER_PORT": port,
-    }
 
 
 def name_interface(address: str) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from cyxwiz.compute.gang.elastic import Member
     from cyxwiz.graph import Hyperparameters
     from cyxwiz.ports.executor import Reached
 
@@ -87,9 +88,14 @@ class Alone:
         """What to report of the exchange itself."""
         return {}
 
+    def leave(self) -> None:
+        """Its part has ended well: returns when those of all have."""
+
 
 class Team(Alone):
     """A member of a gang whose process group is there. Strategies say what is exchanged, and when."""
+
+    member: Member
 
     def __init__(self, rank: int, world: int, device: torch.device, hyper: Hyperparameters) -> None:
         self.rank, self.world = rank, world
@@ -166,6 +172,9 @@ class Team(Alone):
         ring = 2 * (self.world - 1) / self.world * self._gradient_bytes
         found = {"members": float(self.world), "bytes_sent_ddp_equivalent": ring * self._steps, **self._slowest()}
         return found if unknown else {**found, "bytes_sent": total / self.world}
+
+    def leave(self) -> None:
+        self.member.leave()
 
     def together(self) -> AbstractContextManager[Any]:
         """All members take the first one's buffers, as its model is what is kept: figures are of that model."""
