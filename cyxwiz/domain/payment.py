@@ -244,7 +244,8 @@ class Movement:
     """A transaction on a ledger: written before it is sent, confirmed or failed afterwards.
 
     Args:
-        reference: unique: a chain's signature, or the key of the entry in the platform's own books.
+        reference: a chain's signature, or the key of the entry in the platform's own books; unique within a payment, as
+            several may share a transaction.
         kind: a `Step`, or grant, deposit, withdraw, stake, slash.
         units, back_units: that went to the destination, fees included; that a payment's end gave back to its client.
         raw, last_height: of a chain's transaction, to send it again; until which block height it may land.

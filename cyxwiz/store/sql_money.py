@@ -222,7 +222,7 @@ class Money(Unit):
         if query.kinds:
             matching = matching.where(movements.c.kind.in_(sorted(query.kinds)))
         total, capped = self._total(matching)
-        shown = matching.order_by(movements.c.at.desc(), movements.c.reference.desc())
+        shown = matching.order_by(*(movements.c[name].desc() for name in ("at", "reference", "payment_id")))
         rows = self._run(shown.limit(query.limit).offset(query.offset))
         return Page([Movement(*row) for row in rows], total, capped)
 
