@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -19,7 +19,8 @@ class Event:
         raise NotImplementedError
 
     def data(self) -> dict[str, Any]:
-        return asdict(self)
+        """All fields, which are plain values."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from cyxwiz.domain.errors import conflict
 from cyxwiz.domain.ids import JobId, NodeId, UserId
@@ -243,7 +244,8 @@ class Movement:
     """A transaction on a ledger: written before it is sent, confirmed or failed afterwards.
 
     Args:
-        reference: unique: a chain's signature, or the key of the entry in the platform's own books.
+        reference: a chain's signature, or the key of the entry in the platform's own books; unique within a payment, as
+            several may share a transaction.
         kind: a `Step`, or grant, deposit, withdraw, stake, slash.
         units, back_units: that went to the destination, fees included; that a payment's end gave back to its client.
         raw, last_height: of a chain's transaction, to send it again; until which block height it may land.
@@ -300,21 +302,23 @@ class Done:
 
 def after(payment: Payment, step: Step, work: Work, done: Done, now: datetime) -> Payment:
     """The payment once a ledger has done a step of it."""
-    payment = replace(payment, attempts=0, error="", due_at=None)
+    changes: dict[str, Any] = {"attempts": 0, "error": "", "due_at": None}
     if done.over:
-        step, payment = Step.SETTLE, replace(payment, earned_units=done.paid_units)
+        step, changes["earned_units"] = Step.SETTLE, done.paid_units
     match step:
         case Step.LOCK:
-            return payment.move(PaymentTrigger.LOCK, locked_at=now)
+            return payment.move(PaymentTrigger.LOCK, locked_at=now, **changes)
         case Step.ASSIGN:
-            return replace(payment, node=work.node, node_id=work.node_id)
+            return replace(payment, node=work.node, node_id=work.node_id, **changes)
         case Step.PAY:
             earned = max(payment.earned_units, done.paid_units)  # what a stream's cap held back is still owed
-            return payment.move(PaymentTrigger.PAY, paid_units=done.paid_units, earned_units=earned)
+            return payment.move(PaymentTrigger.PAY, paid_units=done.paid_units, earned_units=earned, **changes)
         case Step.SETTLE | Step.REFUND:
+            changes["ended_at"] = now
             if not done.locked:
-                return payment.move(PaymentTrigger.FAIL, ended_at=now)
+                return payment.move(PaymentTrigger.FAIL, **changes)
             trigger = PaymentTrigger.SETTLE if done.paid_units else PaymentTrigger.REFUND
             if payment.state is PaymentState.PENDING:
                 payment = payment.move(PaymentTrigger.LOCK, locked_at=now)
-            return payment.move(trigger, paid_units=done.paid_units, refunded_units=done.refunded_units, ended_at=now)
+            changes |= {"paid_units": done.paid_units, "refunded_units": done.refunded_units}
+            return payment.move(trigger, **changes)

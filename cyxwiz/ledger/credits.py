@@ -67,8 +67,8 @@ class CreditsLedger:
         self._move(tx, reference, payment, Step.LOCK, lines, payment.amount_units, _escrow(payment))
         return Done(reference)
 
-    def known(self, tx: Tx, payment: Payment) -> Sequence[Movement]:
-        return ()
+    def known(self, tx: Tx, payments: Sequence[Payment]) -> Sequence[Sequence[Movement]]:
+        return [()] * len(payments)
 
     async def perform(self, payment: Payment, step: Step, work: Work, known: Sequence[Movement] | None = None) -> Done:
         return await self._store.write(lambda tx: self._perform(tx, payment, step))

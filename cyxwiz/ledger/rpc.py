@@ -28,6 +28,7 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INVALID_REQUEST = -32600
 MAX_STATUSES = 256
+MAX_ACCOUNTS = 100
 MAX_FEE_ACCOUNTS = 128
 LATEST = 20  # transactions of an account that are looked through for one that succeeded
 FEE_PERCENTILE = 75
@@ -227,12 +228,17 @@ class JsonRpc:
             config["minContextSlot"] = seen
         answer = await self._call("getAccountInfo", str(address), config)
         with _reading("getAccountInfo"):
-            value = answer["value"]
-            if value is None:
-                return None
-            data = base64.b64decode(value["data"][0], validate=True)
-            owner = Pubkey.from_string(value["owner"])
-            return Account(int(value["lamports"]), data, owner, bool(value["executable"]), int(value["rentEpoch"]))
+            return _account(answer["value"])
+
+    async def accounts(self, addresses: Sequence[Pubkey]) -> tuple[int, Sequence[Account | None]]:
+        """(the slot that a node had seen, what it held of at most `MAX_ACCOUNTS` accounts)"""
+        config = {"encoding": "base64", "commitment": CONFIRMED}
+        answer = await self._call("getMultipleAccounts", [str(each) for each in addresses], config)
+        with _reading("getMultipleAccounts"):
+            found = [_account(each) for each in answer["value"]]
+            if len(found) != len(addresses):
+                raise ValueError("one account for each address")
+            return int(answer["context"]["slot"]), found
 
     async def token_balance(self, owner: Pubkey) -> int:
         account = await self.account(token_account(owner, self._mint))
@@ -295,6 +301,14 @@ class _reading:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, _UNREADABLE):
             raise CyxError(Code.UNAVAILABLE, f"the cluster's answer to {self._method} is none: {error!r}") from error
+
+
+def _account(value: dict[str, Any] | None) -> Account | None:
+    if value is None:
+        return None
+    data = base64.b64decode(value["data"][0], validate=True)
+    owner = Pubkey.from_string(value["owner"])
+    return Account(int(value["lamports"]), data, owner, bool(value["executable"]), int(value["rentEpoch"]))
 
 
 def _status(value: dict[str, Any]) -> Status:

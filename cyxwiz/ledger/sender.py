@@ -35,6 +35,7 @@ T = TypeVar("T")
 MAX_BYTES = 1232
 SHARED_SECONDS = 0.4  # that a blockhash is used for all who sign
 FRESH_SECONDS = 5.0  # that one is still taken for what is sent at once
+LEAST_WAIT_SECONDS = 0.001  # what is left of a sum of times may be less than a clock can tell
 EXPLANATIONS = 5  # times to ask for the logs of one that failed
 _PASSING = frozenset({Code.UNAVAILABLE, Code.TIMEOUT, Code.EXHAUSTED, Code.INTERNAL})  # of an rpc: asked again later
 _REFUSED = frozenset({Code.INVALID, Code.FUNDS, Code.UNSUPPORTED})
@@ -78,6 +79,12 @@ class Intent:
         if len(bytes(made)) > MAX_BYTES:
             raise invalid(f"a transaction of {len(bytes(made))} bytes, at most {MAX_BYTES}: split it")
         return made
+
+    @property
+    def fits(self) -> bool:
+        """Whether one transaction has room for it."""
+        message = self.message(Hash.default(), 0)
+        return len(bytes(message)) + 64 * message.header.num_required_signatures < MAX_BYTES
 
     def written(self) -> list[Pubkey]:
         """The accounts that it writes, whose fees it competes with."""
@@ -208,7 +215,8 @@ def decide(signed: Sequence[Signed], view: View, policy: SendPolicy) -> Action:
         return Wait(policy.poll_seconds)
     if view.sent_at is None or view.now - view.sent_at >= policy.rebroadcast_seconds:
         return Broadcast(newest)
-    return Wait(min(policy.poll_seconds, view.sent_at + policy.rebroadcast_seconds - view.now))
+    left = max(LEAST_WAIT_SECONDS, view.sent_at + policy.rebroadcast_seconds - view.now)
+    return Wait(min(policy.poll_seconds, left))
 
 
 def _is_dead(each: Signed, view: View) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from weakref import WeakValueDictionary
@@ -18,6 +18,8 @@ from cyxwiz.ledger.rpc import Rpc
 from cyxwiz.ledger.sender import Failed, Intent, Landed, Sender, SendPolicy, Signed
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store, Tx
+from cyxwiz.runtime.sharing import Shared, apart
+from cyxwiz.runtime.tasks import Tasks, spawn
 
 Prepared = tuple[Sequence[Instruction], Sequence[Key]]
 """What is to happen, and who signs it; the first pays."""
@@ -68,6 +70,24 @@ class Record:
         self.ended.append(movement)
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to land for a movement, and who signs it."""
+
+    movement: Movement
+    instructions: tuple[Instruction, ...]
+    signers: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What became of a transaction, whatever of it was signed. A `CyxError`: that is not known."""
+
+    ended: Landed | Failed | CyxError
+    tried: Sequence[Signed]
+    shared: bool
+
+
 class Send:
     """Gets the transactions of payments onto the chain and keeps their record."""
 
@@ -79,6 +99,10 @@ class Send:
         self._finisher = Sender(rpc, clock, replace(policy, max_signings=1))
         self._rpc = rpc
         self._in_hand: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by payment
+        # Intents that are recorded at one time are recorded in one unit.
+        self._recording = Shared(apart(self._record_all), clock)
+        self._boarding = Shared(apart(self._board), clock)
+        self._tasks = Tasks()
         self._slots: dict[str, int] = {}  # by payment: in which its latest transaction landed
 
     async def resolve(self, payment_id: str) -> Sequence[Movement]:
@@ -110,7 +134,7 @@ class Send:
     async def keep(self, record: Record) -> None:
         """Stores what has ended."""
         if ended := record.ended:
-            await self._store.write(lambda tx: [tx.save_movement(each) for each in ended])
+            await self._store.write(lambda tx: tx.save_movements(ended))
 
     async def prefetch(self) -> None:
         """Has at hand what `record` signs by."""
@@ -165,31 +189,70 @@ class Send:
         platform's.
 
         Args:
-            record: takes what became of it, for the caller to store; None: it is stored here.
+            record: takes what became of it, for the caller to store, and lets it share a transaction with others; None:
+                it is stored here, and is sent alone.
 
         Raises:
             CyxError: what it was refused with; UNAVAILABLE or TIMEOUT when it never landed, and UNAVAILABLE when the
                 platform's SOL has run out.
         """
-        tried: list[Movement] = []
-
-        async def keep(signature: Signature, raw: bytes, last_height: int) -> None:
-            made = _pending(movement, signature, raw, last_height)
-            await self._store.write(lambda tx: tx.add_movement(made))
-            tried.append(made)
-
-        ended = await self._sender.send(Intent(tuple(instructions), tuple(signers)), record=keep)
-        self._saw(movement, ended)
-        landed = str(ended.signature) if isinstance(ended, Landed) else ""
+        wanted = _Wanted(movement, tuple(instructions), tuple(signers))
         results = record or Record([])
-        for made in tried:
-            why = "" if isinstance(ended, Landed) else ended.error.message
-            results.end(self._ended(made, None if made.reference == landed else why or "another signing landed"))
+        sent = await asyncio.shield(await self._boarding(wanted)) if record is not None else await self._sent([wanted])
+        self._conclude(wanted, sent, results)
+        if isinstance(sent.ended, Failed) and sent.shared:
+            # Whose fault it was is seen when each is alone. Nothing that all were in can land any more.
+            sent = await self._sent([wanted])
+            self._conclude(wanted, sent, results)
         if record is None:
             await self.keep(results)
-        if not isinstance(ended, Landed):
-            raise _of_the_platform(ended.error)
-        return landed
+        if isinstance(sent.ended, Landed):
+            return str(sent.ended.signature)
+        raise _of_the_platform(sent.ended.error if isinstance(sent.ended, Failed) else sent.ended)
+
+    async def _board(self, asked: list[_Wanted]) -> Sequence[asyncio.Task[_Sent]]:
+        """Has all of them sent, several in one transaction where there is room; each has the sending that it is in."""
+        sendings: list[asyncio.Task[_Sent]] = []
+        for load in list(_loads(asked)):  # all of them first: where one can't be laid out, none is on its way yet
+            task = spawn(self._sent(load), name="send", group=self._tasks)
+            sendings += [task] * len(load)
+        return sendings
+
+    async def _sent(self, load: Sequence[_Wanted]) -> _Sent:
+        """Sends what is wanted of several in one transaction."""
+        tried: list[Signed] = []
+
+        async def keep(signature: Signature, raw: bytes, last_height: int) -> None:
+            await self._recording([_pending(each.movement, signature, raw, last_height) for each in load])
+            tried.append(Signed(signature, raw, last_height))
+
+        try:
+            ended: Landed | Failed | CyxError = await self._sender.send(_together(load), record=keep)
+        except CyxError as error:
+            ended = error
+        return _Sent(ended, tried, shared=len(load) > 1)
+
+    def _conclude(self, wanted: _Wanted, sent: _Sent, record: Record) -> None:
+        """Notes what became of each signing; what is still in doubt stays so, and is seen to at the next look."""
+        if isinstance(sent.ended, CyxError):
+            return
+        self._saw(wanted.movement, sent.ended)
+        landed = sent.ended.signature if isinstance(sent.ended, Landed) else None
+        why = "another signing landed" if isinstance(sent.ended, Landed) else sent.ended.error.message
+        why = f"shared with other payments: {why}" if sent.shared else why
+        for made in sent.tried:
+            moved = _pending(wanted.movement, made.signature, made.raw, made.last_valid_block_height)
+            record.end(self._ended(moved, None if made.signature == landed else why))
+
+    async def aclose(self) -> None:
+        """What is still on its way is seen to after the next start."""
+        await self._boarding.aclose()
+        await self._tasks.aclose()
+        await self._recording.aclose()
+
+    async def _record_all(self, made: Sequence[Sequence[Movement]]) -> Sequence[None]:
+        await self._store.write(lambda tx: tx.add_movements([each for group in made for each in group]))
+        return [None] * len(made)
 
     async def once(self, movement: Movement, prepare: Callable[[], Awaitable[Prepared]]) -> str:
         """As `land`, once a payment's id and kind, whoever asks how often, also at the same time and after a crash.
@@ -213,6 +276,24 @@ class Send:
             confirmed_at=self._clock.now() if error is None else None,
             raw=b"",
         )
+
+
+def _together(load: Sequence[_Wanted]) -> Intent:
+    signers = dict.fromkeys(signer for each in load for signer in each.signers)
+    return Intent(tuple(step for each in load for step in each.instructions), tuple(signers))
+
+
+def _loads(asked: Sequence[_Wanted]) -> Iterable[Sequence[_Wanted]]:
+    """What goes into one transaction each, in the order in which it was asked for; of a payment one thing at a time."""
+    load: list[_Wanted] = []
+    for each in asked:
+        again = any(other.movement.payment_id == each.movement.payment_id for other in load)
+        if load and (again or not _together([*load, each]).fits):
+            yield load
+            load = []
+        load.append(each)
+    if load:
+        yield load
 
 
 def _of_the_platform(error: CyxError) -> CyxError:

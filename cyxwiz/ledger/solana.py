@@ -44,6 +44,7 @@ from cyxwiz.ledger.withdrawals import Withdrawals
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Held, LedgerInfo, Offer
 from cyxwiz.ports.store import MovementQuery, Store, Tx
+from cyxwiz.runtime.sharing import Shared
 
 log = logging.getLogger(__name__)
 DISPUTE_SECONDS = 86_400
@@ -76,6 +77,7 @@ class SolanaLedger:
         self._checked = False
         self._fee_account = token_account(deployment.platform.pubkey, deployment.mint)
         self._ready = False
+        self._opening = Shared(self._open, clock)
         self._greeted: set[str] = set()
         faucet = deployment.faucet
         self._grants = Grants(store, clock, send, deployment.mint, faucet) if faucet is not None else None
@@ -122,8 +124,9 @@ class SolanaLedger:
             tx, moved, [self._create(payment)], [self._at.platform, self._key_of(payment.owner_id)]
         )
 
-    def known(self, tx: Tx, payment: Payment) -> Sequence[Movement]:
-        return tx.movements_of(payment.id)
+    def known(self, tx: Tx, payments: Sequence[Payment]) -> Sequence[Sequence[Movement]]:
+        found = tx.movements_of_all([each.id for each in payments])
+        return [found[each.id] for each in payments]
 
     async def check(self) -> None:
         """Raises INVALID or CONFLICT where the settings and the cluster don't fit, UNAVAILABLE when it does not answer
@@ -219,6 +222,8 @@ class SolanaLedger:
         return [each.reference for each in moves if each.state == CONFIRMED and each.kind in STEPS]
 
     async def aclose(self) -> None:
+        await self._opening.aclose()
+        await self._send.aclose()
         await self._close()
 
     # steps
@@ -458,13 +463,16 @@ class SolanaLedger:
         """Sees that fees can be paid. Makes the account for the platform's part with the first payment."""
         if self._cluster is not None:
             await self._cluster.check_payer()
-        if self._ready:
-            return
+        if not self._ready:
+            await self._opening(payment)
+
+    async def _open(self, payments: Sequence[Payment]) -> Sequence[None]:
         if await self._rpc.account(self._fee_account) is None:
-            target = str(self._fee_account)
-            made = Movement("", "account", 0, "", target, self._clock.now(), payment_id=payment.id)
+            target, first = str(self._fee_account), payments[0].id
+            made = Movement("", "account", 0, "", target, self._clock.now(), payment_id=first)
             await self._send.land(made, [self._make_account(self._at.platform.pubkey)], [self._at.platform])
         self._ready = True
+        return [None] * len(payments)
 
     async def _greet(self, account: str) -> None:
         """Gives a user's account, kept here, what everybody starts with, once. Who can't get it any more, as the supply

@@ -85,8 +85,8 @@ class Ledger(Protocol):
         it there, which may be nothing."""
         ...
 
-    def known(self, tx: Tx, payment: Payment) -> Sequence[Movement]:
-        """What `perform` goes by of what was recorded of a payment, oldest first."""
+    def known(self, tx: Tx, payments: Sequence[Payment]) -> Sequence[Sequence[Movement]]:
+        """What `perform` goes by of what was recorded of each of some payments, oldest first."""
         ...
 
     async def perform(self, payment: Payment, step: Step, work: Work, known: Sequence[Movement] | None = None) -> Done:

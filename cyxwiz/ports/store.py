@@ -5,7 +5,7 @@ Long, as it is a list: what one unit can read and write, all of it in one transa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
@@ -305,6 +305,16 @@ class Tx(Protocol):
     def prune_load(self, before: datetime) -> int: ...
 
     # money
+    def gather(self, payment_ids: Iterable[str], payments: Iterable[Payment] = (), jobs: Iterable[Job] = ()) -> None:
+        """Reads payments, what else their jobs have of them, and these jobs at once: within this unit `payment`,
+        `payments_of` and `job` know them, and what is saved of them is written together, at its end.
+
+        Args:
+            payments, jobs: as they were read before; what has the same version is not read again, not even for when a
+                payment is due.
+        """
+        ...
+
     def add_payment(self, payment: Payment) -> None: ...
     def payment(self, payment_id: str) -> Payment | None: ...
     def save_payment(self, payment: Payment) -> Payment: ...
@@ -332,15 +342,29 @@ class Tx(Protocol):
 
     def money(self) -> MoneyStats: ...
     def add_movement(self, movement: Movement) -> bool:
-        """False if its reference is there already."""
+        """False if its reference is there already for its payment."""
+        ...
+
+    def add_movements(self, made: Sequence[Movement]) -> None:
+        """Leaves those alone that are there already."""
         ...
 
     def movements_of(self, payment_id: str) -> Sequence[Movement]:
         """Oldest first."""
         ...
 
-    def movement(self, reference: str) -> Movement | None: ...
-    def save_movement(self, movement: Movement) -> None: ...
+    def movements_of_all(self, payment_ids: Iterable[str]) -> Mapping[str, Sequence[Movement]]:
+        """The movements of each payment, oldest first."""
+        ...
+
+    def movement(self, reference: str) -> Movement | None:
+        """By what it is looked up; one of them, where several payments share a transaction."""
+        ...
+
+    def save_movements(self, ended: Sequence[Movement]) -> None:
+        """Stores how they ended: nothing else of a movement changes."""
+        ...
+
     def movements(self, query: MovementQuery) -> Page[Movement]: ...
     def moved(self, since: datetime | None = None) -> tuple[int, int]:
         """(how many confirmed transactions there are, the units that jobs were paid by them)"""

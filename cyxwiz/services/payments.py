@@ -69,8 +69,7 @@ class Wallet:
 
 class Payments(Settlement):
     def __init__(self, store: Store, clock: Clock, ledger: Ledger, terms: Terms) -> None:
-        super().__init__(store, ledger)
-        self._clock = clock
+        super().__init__(store, clock, ledger)
         self._terms = terms
         # Drives a payment in the background, while there is one, beginning with a step that is known to be due.
         self.taker: Callable[[str, Due], object] | None = None
@@ -99,8 +98,9 @@ class Payments(Settlement):
 
     def open_signed(self, tx: Tx, job: Job, lock: SignedLock) -> Job:
         """Takes up a payment that the job's client locks itself. Raises CONFLICT for a transaction that paid before."""
-        if not tx.add_movement(lock.movement):
+        if tx.movement(lock.movement.reference) is not None:
             raise conflict(f"Transaction {lock.movement.reference} has paid for something else already")
+        tx.add_movement(lock.movement)
         tx.add_payment(lock.payment)
         tx.hint(TOPIC)
         return replace(job, phase=Phase.AWAITING_PAYMENT, reason="waiting for its payment")

@@ -102,7 +102,8 @@ class LedgerFunds:
             return Hold()
         payment = self._payment(reservation, str(uuid.uuid5(uuid.UUID(reservation.id), key)), units)
         done = await self._ledger.perform(payment, Step.LOCK, _work(""))
-        made = await self._store.read(lambda tx: tx.movement(done.reference))
+        moves = await self._store.read(lambda tx: tx.movements_of(payment.id))
+        made = next((each for each in moves if each.reference == done.reference), None)
         return Hold(made.destination if made is not None else "", done.reference)
 
     async def settle(self, reservation: Reservation, key: str) -> Moved:

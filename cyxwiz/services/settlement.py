@@ -18,8 +18,10 @@ from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.domain.payment import CLOSING, Done, Movement, Payment, Step, Work, after, look, paid_of
 from cyxwiz.domain.pricing import quote
 from cyxwiz.domain.states import JobState, PaymentState
+from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.ledger import Ledger
 from cyxwiz.ports.store import Store, Tx
+from cyxwiz.runtime.sharing import Shared, apart
 from cyxwiz.scheduler.price import epochs_done, needs_of
 from cyxwiz.services import leases
 from cyxwiz.services.payment_deadline import TIME_OVER, keep_from_running_unpaid
@@ -32,23 +34,49 @@ HELD = frozenset({PaymentState.LOCKED, PaymentState.STREAMING})
 LOW = 0.8  # of what is locked: the owner is told
 RETRY, RETRY_MOST = timedelta(seconds=1), timedelta(minutes=1)
 LOOK_AGAIN = timedelta(seconds=1)
+Accounts = dict[NodeId, str]
+"""Where nodes are paid, as far as a unit has looked them up."""
 NO_WORK = Work("", None, ended=False, cost_units=None, progress=0.0, attempt=0, running=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A step that is decided on, of a payment as it is stored. `known`: see `Ledger.known`."""
+    """A step that is decided on, of a payment as it is stored.
+
+    Args:
+        known: see `Ledger.known`; None: still to be read.
+        job: as it was then; None: it is gone, or was not read.
+    """
 
     payment: Payment
     step: Step
     work: Work
-    known: Sequence[Movement]
+    known: Sequence[Movement] | None
+    job: Job | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What is asked of the store for one payment: to write down what became of a step, and what is due then.
+
+    Args:
+        due, done: the step and what the ledger did, or why it did not; None before the first look.
+        follow: whether to look for what is due.
+    """
+
+    payment_id: str
+    due: Due | None = None
+    done: Done | CyxError | None = None
+    follow: bool = True
 
 
 class Settlement:
-    def __init__(self, store: Store, ledger: Ledger) -> None:
+    def __init__(self, store: Store, clock: Clock, ledger: Ledger) -> None:
         self._store = store
+        self._clock = clock
         self.ledger = ledger
+        # Payments whose turn comes at one time have it in one unit; where that fails, each in one of its own.
+        self._turn = Shared(apart(self._turns), clock)
 
     async def drive(self, payment_id: str) -> bool:
         """Has the ledger do the next step of a payment, if one is due. False when there was nothing to do.
@@ -57,7 +85,7 @@ class Settlement:
             CyxError: FUNDS when its owner could not pay, in which case the job has failed for it; UNAVAILABLE and
                 others when the ledger could not do it now: it is tried again later.
         """
-        decided = await self._store.write(lambda tx: self._look(tx, payment_id))
+        decided = await self._turn(_Turn(payment_id))
         if decided is None:
             return False
         await self._perform(decided, follow=False)
@@ -66,51 +94,79 @@ class Settlement:
     async def drive_on(self, payment_id: str, go_on: Callable[[], bool], due: Due | None = None) -> None:
         """As `drive`, one step after the other until nothing is due or `go_on` says no; `due` is the first of them."""
         if due is None:
-            due = await self._store.write(lambda tx: self._look(tx, payment_id))
+            due = await self._turn(_Turn(payment_id))
         while due is not None:
             due = await self._perform(due, follow=go_on())
 
     async def _perform(self, due: Due, *, follow: bool) -> Due | None:
         """Does one step and writes it down; with `follow`, what is next, which is looked at in the same unit."""
-        payment, step = due.payment, due.step
+        payment = due.payment
         try:
-            done = await self.ledger.perform(payment, step, due.work, due.known)
+            done = await self.ledger.perform(payment, due.step, due.work, due.known)
         except CyxError as error:
-            failure = error
-        else:
+            await self._turn(_Turn(payment.id, due, error, follow=False))
+            raise
+        return await self._turn(_Turn(payment.id, due, done, follow))
 
-            def unit(tx: Tx) -> Due | None:
-                for each in done.ended:
-                    tx.save_movement(each)
-                moved = self._apply(tx, due, done)
-                if moved is None:
-                    return self._look(tx, payment.id) if follow else None
-                if follow and moved.open:
-                    known = {each.reference: each for each in (*due.known, *done.ended)}
-                    return self._look_at(tx, moved, stored=payment, known=list(known.values()))
-                tx.save_payment(moved)
-                return None
+    async def _turns(self, turns: Sequence[_Turn]) -> Sequence[Due | None]:
+        def unit(tx: Tx) -> Sequence[Due | None]:
+            before = [turn.due for turn in turns if turn.due is not None]
+            tx.gather(
+                [turn.payment_id for turn in turns],
+                [due.payment for due in before],
+                [due.job for due in before if due.job is not None],
+            )
+            tx.save_movements([each for turn in turns if isinstance(turn.done, Done) for each in turn.done.ended])
+            accounts: Accounts = {}
+            found = [self._take(tx, turn, accounts) for turn in turns]
+            unread = [due.payment for due in found if due is not None and due.known is None]
+            known = dict(zip((each.id for each in unread), self.ledger.known(tx, unread), strict=True))
+            return [due and replace(due, known=known.get(due.payment.id, due.known)) for due in found]
 
-            return await self._store.write(unit)
-        await self._store.write(lambda tx: self._put_off(tx, payment, step, failure))
-        raise failure
+        return await self._store.write(unit)
 
-    def _look(self, tx: Tx, payment_id: str) -> Due | None:
+    def _take(self, tx: Tx, turn: _Turn, accounts: Accounts) -> Due | None:
+        due, done = turn.due, turn.done
+        if due is None or done is None:
+            return self._look(tx, turn.payment_id, accounts)
+        if isinstance(done, CyxError):
+            self._put_off(tx, due.payment, due.step, done)
+            return None
+        moved = self._apply(tx, due, done)
+        if moved is None:
+            return self._look(tx, turn.payment_id, accounts) if turn.follow else None
+        if turn.follow and moved.open:
+            known = {each.reference: each for each in (*(due.known or ()), *done.ended)}
+            return self._look_at(tx, moved, stored=due.payment, accounts=accounts, known=list(known.values()))
+        tx.save_payment(replace(moved, job_version=-1) if moved.open else moved)
+        return None
+
+    def _look(self, tx: Tx, payment_id: str, accounts: Accounts) -> Due | None:
         payment = tx.payment(payment_id)
-        return self._look_at(tx, payment, stored=payment) if payment is not None and payment.open else None
+        if payment is None or not payment.open:
+            return None
+        return self._look_at(tx, payment, stored=payment, accounts=accounts)
 
     def _look_at(
-        self, tx: Tx, payment: Payment, *, stored: Payment, known: Sequence[Movement] | None = None
+        self,
+        tx: Tx,
+        payment: Payment,
+        *,
+        stored: Payment,
+        accounts: Accounts,
+        known: Sequence[Movement] | None = None,
     ) -> Due | None:
         """What is due of an open payment, which is saved if it is not as it is stored."""
         job = tx.job(payment.job_id)
-        work = self._work(tx, payment, job)
-        seen = replace(payment, job_version=job.version if job else -1, due_at=None)
-        looked, step = look(seen, work, tx.now)
-        if work.running and looked.streams:
-            waits = timedelta(seconds=looked.interval_seconds)
-            due = (looked.milestone_at or tx.now) + waits
-            looked = replace(looked, due_at=due if due > tx.now else tx.now + LOOK_AGAIN)
+        work = self._work(tx, payment, job, accounts)
+        looked, step = look(payment, work, tx.now)
+        due_at = None
+        if step is not None:
+            due_at = tx.now + RETRY_MOST  # even if this process ends before the step is written down
+        elif work.running and looked.streams:
+            due_at = (looked.milestone_at or tx.now) + timedelta(seconds=looked.interval_seconds)
+            due_at = due_at if due_at > tx.now else tx.now + LOOK_AGAIN
+        looked = replace(looked, job_version=job.version if job else -1, due_at=due_at)
         if job is not None:
             self._watch_funds(tx, payment, looked, job)
             keep_from_running_unpaid(tx, payment, job)
@@ -118,11 +174,9 @@ class Settlement:
             if looked != stored:
                 tx.save_payment(looked)
             return None
-        # Looked at again even if this process ends before the step is written down, and the job never changes.
-        saved = tx.save_payment(replace(looked, due_at=tx.now + RETRY_MOST))
-        return Due(saved, step, work, self.ledger.known(tx, payment) if known is None else known)
+        return Due(tx.save_payment(looked), step, work, known, job)
 
-    def _work(self, tx: Tx, payment: Payment, job: Job | None) -> Work:
+    def _work(self, tx: Tx, payment: Payment, job: Job | None, accounts: Accounts) -> Work:
         closing = tx.now >= payment.deadline - CLOSING
         if job is None or (closing and job.state is not JobState.COMPLETED):
             return replace(NO_WORK, node=payment.node, node_id=payment.node_id, ended=True)
@@ -133,8 +187,8 @@ class Settlement:
             node_id = next((each.node_id for each in mine), None)
         # A node is paid where it was when it was assigned.
         account = payment.node if node_id == payment.node_id else ""
-        if node_id and not account and (node := tx.node(node_id)) is not None:
-            account = self.ledger.node_account(node)
+        if node_id and not account:
+            account = self._account_of(tx, node_id, accounts)
         completed = job.state is JobState.COMPLETED
         known = tx.payments_of(job.id) if payment.number or completed else ()
         others = [each for each in known if each.member == payment.member and each.id != payment.id]
@@ -157,6 +211,12 @@ class Settlement:
             running=running,
             most_units=_asked(tx, payment, job, node_id, others) if running and payment.streams and node_id else None,
         )
+
+    def _account_of(self, tx: Tx, node_id: NodeId, accounts: Accounts) -> str:
+        if node_id not in accounts:
+            node = tx.node(node_id)
+            accounts[node_id] = self.ledger.node_account(node) if node is not None else ""
+        return accounts[node_id]
 
     def _watch_funds(self, tx: Tx, before: Payment, now: Payment, job: Job) -> None:
         """Tells the owner when a job's money runs low, and sets the job aside before it is all earned."""
@@ -198,7 +258,7 @@ class Settlement:
                 self.funded(tx, job, locked=moved)
             else:
                 self._set_aside(tx, job, STOPPED if done.stopped else GONE)
-        return replace(moved, job_version=-1) if moved.open else moved
+        return moved
 
     def funded(self, tx: Tx, job: Job, locked: Payment | None = None) -> Job:
         """The job may start, or go on, once all of its payments are locked, of which `locked` is about to be saved."""

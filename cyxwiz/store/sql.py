@@ -15,6 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.job import Job
+from cyxwiz.domain.payment import Payment
 from cyxwiz.domain.states import JobState, NodeState
 from cyxwiz.ports.store import Stats
 from cyxwiz.store.sql_accounts import Accounts
@@ -49,6 +51,9 @@ class SqlTx(
     LinksOfNodes,
 ):
     """One unit. `flush` must be called before the commit; `hinted` then names the topics to publish after it."""
+
+    def gather(self, payment_ids: Iterable[str], payments: Iterable[Payment] = (), jobs: Iterable[Job] = ()) -> None:
+        self.gather_jobs(self.gather_payments(payment_ids, payments), jobs)
 
     def stats(self) -> Stats:
         by_state = {str(state): 0 for state in JobState}

@@ -88,7 +88,9 @@ class Facts(Unit):
         self.calls.append(call)
 
     def flush(self) -> None:
-        """Writes the events emitted so far: the last step of a unit, so that their lock is held briefly."""
+        """Writes what was put off, and the events emitted so far: the last step of a unit, so that their lock is held
+        briefly."""
+        self._write_late()
         if self._emitted:
             if self._postgres:
                 self._run(_LOCK_EVENTS)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    Connection,
     Integer,
     Select,
     Table,
@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 
-from cyxwiz.domain.errors import not_found, stale
+from cyxwiz.domain.errors import not_found
 from cyxwiz.domain.ids import JobId, NodeId, Token, UserId
 from cyxwiz.domain.job import (
     OUTRANKED,
@@ -44,7 +44,7 @@ from cyxwiz.domain.job import (
 from cyxwiz.domain.states import JobState
 from cyxwiz.ports.store import JobQuery, Page
 from cyxwiz.store import mapping
-from cyxwiz.store.sql_unit import Unit, lookup, table
+from cyxwiz.store.sql_unit import Saves, Unit, lookup, table
 from cyxwiz.store.tables import (
     LIVE_LEASES,
     JobCheckpointRow,
@@ -68,6 +68,8 @@ _MAY_START = and_(_IS_PENDING, jobs.c.phase != str(Phase.AWAITING_PAYMENT))
 
 _ADD_JOB, _ADD_MODEL = insert(jobs), insert(models)
 _JOB = lookup(select(jobs).where(jobs.c.id == bindparam("id")))
+_BY_IDS = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+_VERSIONS = lookup(_BY_IDS.with_only_columns(jobs.c.id, jobs.c.version).order_by(jobs.c.id))
 _SAVE_JOB = update(jobs).where(jobs.c.id == bindparam("at_id"), jobs.c.version == bindparam("at_version"))
 _DELETE_JOB = delete(jobs).where(jobs.c.id == bindparam("id"))
 _MODEL = select(models.c.definition).where(models.c.job_id == bindparam("job_id"))
@@ -107,7 +109,7 @@ _BY_TOKEN = and_(
     leases.c.token_counter == bindparam("at_counter"),
 )
 _ADD_LEASE = insert(leases)
-_LEASE = lookup(select(leases).where(_BY_TOKEN))
+_LEASE = lookup(select(leases).where(_BY_TOKEN), aside=True)
 _SAVE_LEASE = update(leases).where(_BY_TOKEN)
 _HELD_JOBS = select(jobs, leases.c.node_id.label("held_by")).where(jobs.c.id == leases.c.job_id, IS_LIVE)
 _PAST = leases.alias("past")
@@ -172,6 +174,10 @@ _RESULT = lookup(select(results).where(results.c.job_id == bindparam("job_id")))
 
 
 class Jobs(Unit):
+    def __init__(self, connection: Connection, now: datetime, *, writing: bool) -> None:
+        super().__init__(connection, now, writing=writing)
+        self._job_saves = Saves(self._run, self._late, "Job", _SAVE_JOB, mapping.from_job_progress)
+
     def add_job(self, job: Job) -> None:
         self._run(_ADD_JOB, mapping.from_job(job))
         self._run(_ADD_MODEL, {"job_id": job.id, "definition": job.spec.model})
@@ -182,21 +188,28 @@ class Jobs(Unit):
             raise not_found("job", job_id)
         return found
 
+    def gather_jobs(self, job_ids: Iterable[JobId], seen: Iterable[Job]) -> None:
+        """Reads jobs at once (`Saves.gather`)."""
+        versions = {row.id: row.version for row in self._all(_VERSIONS, ids=sorted(set(job_ids)))}
+
+        def read(changed: list[str]) -> Iterable[Job]:
+            return map(mapping.to_job, self._run(_BY_IDS, {"ids": changed}))
+
+        self._job_saves.gather(versions, seen, read)
+
     def job(self, job_id: JobId) -> Job | None:
+        if (gathered := self._job_saves.gathered.get(job_id)) is not None:
+            return gathered
         row = self._one(_JOB, id=job_id)
         return None if row is None else mapping.to_job(row)
 
     def save_job(self, job: Job) -> Job:
-        columns = mapping.from_job_progress(job)
-        columns["version"] = job.version + 1
-        done = self._run(_SAVE_JOB, {**columns, "at_id": job.id, "at_version": job.version})
-        if done.rowcount == 0:
-            raise stale(f"Job {job.id} was changed by somebody else: read it again", id=job.id, version=job.version)
-        return replace(job, version=job.version + 1)
+        return self._job_saves.save(job)
 
     def delete_job(self, job_id: JobId) -> None:
         # Its leases, metrics, logs and result go with it by their foreign keys.
         self._run(_DELETE_JOB, {"id": job_id})
+        self._job_saves.gathered.pop(job_id, None)
 
     def jobs(self, query: JobQuery) -> Page[Job]:
         matching = select(jobs)

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, or_, select, text, update
 
-from cyxwiz.domain.errors import Code, CyxError, invalid, not_found, stale
-from cyxwiz.domain.ids import JobId, NodeId, UserId
+from cyxwiz.domain.errors import Code, CyxError, invalid, not_found
+from cyxwiz.domain.ids import JobId, UserId
 from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.payment import BASIS_POINTS, CLOSING, Funding, Movement, Payment
 from cyxwiz.domain.states import TERMINAL_JOB_STATES, PaymentState
 from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery
-from cyxwiz.store.sql_unit import Unit, insert_once, lookup, table
+from cyxwiz.store.sql_unit import Saves, Unit, insert_once, lookup, table
 from cyxwiz.store.tables import OPEN_PAYMENTS, AccountRow, JobRow, MovementRow, NodeRow, PaymentRow, PostingRow
 
 payments, movements = table(PaymentRow), table(MovementRow)
 accounts, postings = table(AccountRow), table(PostingRow)
 _jobs, _nodes = table(JobRow), table(NodeRow)
 
+_FIELDS = [field.name for field in fields(Payment)]
+_CHANGING = _FIELDS[_FIELDS.index("state") :]  # what is before are its terms
+_MOVED = [field.name for field in fields(Movement)]
+_ENDING = ("state", "confirmed_at", "error", "raw")  # what changes of a movement
+_changing_of, _moved_of = attrgetter(*_CHANGING), attrgetter(*_MOVED)
+_PAYMENTS = select(*(payments.c[name] for name in _FIELDS))
+_MOVEMENTS = select(*(movements.c[name] for name in _MOVED))
+
 _IS_OPEN = text(f"payments.{OPEN_PAYMENTS}")
 _ADD = insert(payments)
-_BY_ID = lookup(select(payments).where(payments.c.id == bindparam("id")))
+_BY_ID = lookup(_PAYMENTS.where(payments.c.id == bindparam("id")))
+_AMONG = bindparam("ids", expanding=True)
+_BY_IDS = _PAYMENTS.where(payments.c.id.in_(_AMONG))
+_VERSIONS = lookup(  # of some payments and all others of their jobs
+    select(payments.c.id, payments.c.job_id, payments.c.version)
+    .where(payments.c.job_id.in_(select(payments.c.job_id).where(payments.c.id.in_(_AMONG))))
+    .order_by(payments.c.id)
+)
 _SAVE = update(payments).where(payments.c.id == bindparam("at_id"), payments.c.version == bindparam("at_version"))
-_OF_JOB = select(payments).where(payments.c.job_id == bindparam("job_id")).order_by("member", "number")
+_OF_JOB = _PAYMENTS.where(payments.c.job_id == bindparam("job_id")).order_by("member", "number")
 _HAS_ENDED = _jobs.c.state.in_(sorted(state.value for state in TERMINAL_JOB_STATES))
 _CHANGED = and_(
     or_(_jobs.c.id.is_(None), _jobs.c.version != payments.c.job_version),
@@ -63,15 +80,13 @@ _SUMS = select(
     func.sum(_FEE),
     func.sum(payments.c.refunded_units),
 ).group_by(payments.c.state)
-_ADD_MOVEMENT = insert_once(movements, "reference")
+_ADD_MOVEMENT = insert_once(movements, "reference", "payment_id")
 _ENTER, _OPEN = insert_once(postings, "key", "account"), insert_once(accounts, "account")
-_OF_PAYMENT = (
-    select(movements)
-    .where(movements.c.payment_id == bindparam("payment_id"))
-    .order_by(movements.c.at, movements.c.reference)
+_OF_PAYMENTS = _MOVEMENTS.where(movements.c.payment_id.in_(_AMONG)).order_by(movements.c.at, movements.c.reference)
+_MOVEMENT = _MOVEMENTS.where(movements.c.reference == bindparam("reference"))
+_SAVE_MOVEMENT = update(movements).where(
+    movements.c.reference == bindparam("at_reference"), movements.c.payment_id == bindparam("at_payment_id")
 )
-_MOVEMENT = select(movements).where(movements.c.reference == bindparam("reference"))
-_SAVE_MOVEMENT = update(movements).where(movements.c.reference == bindparam("at_reference"))
 _ACCOUNT = lookup(select(accounts.c.units).where(accounts.c.account == bindparam("account")))
 _ADD_TO = (
     update(accounts)
@@ -83,25 +98,45 @@ _ADD_TO = (
 
 
 class Money(Unit):
+    def __init__(self, connection: Connection, now: datetime, *, writing: bool) -> None:
+        super().__init__(connection, now, writing=writing)
+        self._payment_saves = Saves(self._run, self._late, "Payment", _SAVE, _changing)
+        self._whole_jobs = defaultdict[JobId, set[str]](set)  # of which all payments are gathered: their ids
+
     def add_payment(self, payment: Payment) -> None:
         self._run(_ADD, _from_payment(payment))
+        self._whole_jobs.pop(payment.job_id, None)
+
+    def gather_payments(self, payment_ids: Iterable[str], seen: Iterable[Payment]) -> Collection[JobId]:
+        """Reads payments at once, and all others of their jobs (`Saves.gather`); returns these jobs."""
+        versions: dict[str, int] = {}
+        for row in self._all(_VERSIONS, ids=sorted(set(payment_ids))):
+            versions[row.id] = row.version
+            self._whole_jobs[row.job_id].add(row.id)
+
+        def read(changed: list[str]) -> Iterable[Payment]:
+            return map(_to_payment, self._run(_BY_IDS, {"ids": changed}))
+
+        self._payment_saves.gather(versions, seen, read)
+        return self._whole_jobs.keys()
 
     def payment(self, payment_id: str) -> Payment | None:
+        if (gathered := self._payment_saves.gathered.get(payment_id)) is not None:
+            return gathered
         row = self._one(_BY_ID, id=payment_id)
         return None if row is None else _to_payment(row)
 
     def save_payment(self, payment: Payment) -> Payment:
-        columns = {**_from_payment(payment), "version": payment.version + 1}
-        done = self._run(_SAVE, {**columns, "at_id": payment.id, "at_version": payment.version})
-        if done.rowcount == 0:
-            raise stale(f"Payment {payment.id} was changed by somebody else: read it again", id=payment.id)
-        return replace(payment, version=payment.version + 1)
+        return self._payment_saves.save(payment)
 
     def payments_of(self, job_id: JobId) -> Sequence[Payment]:
+        if job_id in self._whole_jobs:
+            found = [self._payment_saves.gathered[ident] for ident in self._whole_jobs[job_id]]
+            return sorted(found, key=lambda each: (each.member, each.number))
         return [_to_payment(row) for row in self._run(_OF_JOB, {"job_id": job_id})]
 
     def payments(self, query: PaymentQuery) -> Page[Payment]:
-        matching = select(payments)
+        matching = _PAYMENTS
         if query.owner_id is not None:
             matching = matching.where(payments.c.owner_id == query.owner_id)
         if query.node_owner_id is not None:
@@ -123,6 +158,8 @@ class Money(Unit):
 
     def hurry_payments(self) -> None:
         self._run(_HURRY, {"now": self.now})
+        self._payment_saves.gathered.clear()
+        self._whole_jobs.clear()
 
     def promised_units(self, owner_id: UserId) -> int:
         return int(self._run(_PROMISED, {"owner_id": owner_id}).scalar_one())
@@ -144,19 +181,32 @@ class Money(Unit):
     def add_movement(self, movement: Movement) -> bool:
         return bool(self._run(_ADD_MOVEMENT, _from_movement(movement)).rowcount)
 
+    def add_movements(self, made: Sequence[Movement]) -> None:
+        if made:
+            self._run(_ADD_MOVEMENT, [_from_movement(each) for each in made])
+
     def movements_of(self, payment_id: str) -> Sequence[Movement]:
-        return [Movement(**row._mapping) for row in self._run(_OF_PAYMENT, {"payment_id": payment_id})]
+        return self.movements_of_all([payment_id])[payment_id]
+
+    def movements_of_all(self, payment_ids: Iterable[str]) -> Mapping[str, Sequence[Movement]]:
+        found: dict[str, list[Movement]] = {ident: [] for ident in payment_ids}
+        for row in self._run(_OF_PAYMENTS, {"ids": sorted(found)}) if found else ():
+            movement = Movement(*row)
+            found[movement.payment_id].append(movement)
+        return found
 
     def movement(self, reference: str) -> Movement | None:
-        row = self._run(_MOVEMENT, {"reference": reference}).one_or_none()
-        return None if row is None else Movement(**row._mapping)
+        row = self._run(_MOVEMENT, {"reference": reference}).first()
+        return None if row is None else Movement(*row)
 
-    def save_movement(self, movement: Movement) -> None:
-        if self._run(_SAVE_MOVEMENT, {**_from_movement(movement), "at_reference": movement.reference}).rowcount == 0:
-            raise not_found("movement", movement.reference)
+    def save_movements(self, ended: Sequence[Movement]) -> None:
+        if ended:
+            rows = [_ending(each) for each in ended]
+            if 0 <= self._run(_SAVE_MOVEMENT, rows).rowcount < len(rows):
+                raise not_found("movement", " or ".join(each.reference for each in ended))
 
     def movements(self, query: MovementQuery) -> Page[Movement]:
-        matching = select(movements)
+        matching = _MOVEMENTS
         if query.owner_id is not None and query.account:
             matching = matching.where(or_(movements.c.owner_id == query.owner_id, _touches(query.account)))
         elif query.owner_id is not None:
@@ -172,13 +222,15 @@ class Money(Unit):
         if query.kinds:
             matching = matching.where(movements.c.kind.in_(sorted(query.kinds)))
         total, capped = self._total(matching)
-        shown = matching.order_by(movements.c.at.desc(), movements.c.reference.desc())
+        shown = matching.order_by(*(movements.c[name].desc() for name in ("at", "reference", "payment_id")))
         rows = self._run(shown.limit(query.limit).offset(query.offset))
-        return Page([Movement(**row._mapping) for row in rows], total, capped)
+        return Page([Movement(*row) for row in rows], total, capped)
 
     def moved(self, since: datetime | None = None) -> tuple[int, int]:
         paid = case((movements.c.kind.in_(("pay", "settle")), movements.c.units), else_=0)
-        counted = select(func.count(), func.coalesce(func.sum(paid), 0)).where(movements.c.state == "confirmed")
+        counted = select(func.count(movements.c.reference.distinct()), func.coalesce(func.sum(paid), 0)).where(
+            movements.c.state == "confirmed"
+        )
         if since is not None:
             counted = counted.where(movements.c.at >= since)
         count, units = self._run(counted).one()
@@ -211,23 +263,13 @@ class Money(Unit):
         return int(self._run(select(func.coalesce(func.sum(accounts.c.units), 0))).scalar_one())
 
 
-_FIELDS = [field.name for field in fields(Payment)]
-_MOVED = [field.name for field in fields(Movement)]
-
-
 def _touches(account: str) -> ColumnElement[bool]:
     return or_(movements.c.source == account, movements.c.destination == account)
 
 
-def _to_payment(row: Any) -> Payment:
-    values = {name: getattr(row, name) for name in _FIELDS}
-    values |= {
-        "job_id": JobId(row.job_id),
-        "owner_id": UserId(row.owner_id),
-        "node_id": NodeId(row.node_id) if row.node_id else None,
-        "state": PaymentState(row.state),
-        "funding": Funding(row.funding),
-    }
+def _to_payment(row: Iterable[Any]) -> Payment:
+    values = dict(zip(_FIELDS, row, strict=True))
+    values |= {"state": PaymentState(values["state"]), "funding": Funding(values["funding"])}
     return Payment(**values)
 
 
@@ -236,5 +278,14 @@ def _from_payment(payment: Payment) -> dict[str, Any]:
     return {**values, "state": payment.state.value, "funding": payment.funding.value}
 
 
+def _changing(payment: Payment) -> dict[str, Any]:
+    return dict(zip(_CHANGING, _changing_of(payment), strict=True)) | {"state": payment.state.value}
+
+
+def _ending(movement: Movement) -> dict[str, Any]:
+    key = {"at_reference": movement.reference, "at_payment_id": movement.payment_id}
+    return key | {name: getattr(movement, name) for name in _ENDING}
+
+
 def _from_movement(movement: Movement) -> dict[str, Any]:
-    return {name: getattr(movement, name) for name in _MOVED}
+    return dict(zip(_MOVED, _moved_of(movement), strict=True))

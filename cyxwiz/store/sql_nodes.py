@@ -25,7 +25,7 @@ from cyxwiz.store.tables import NodeDeviceRow, NodeMetricRow, NodeRow
 nodes, devices, samples = table(NodeRow), table(NodeDeviceRow), table(NodeMetricRow)
 
 _ADD_NODE, _ADD_DEVICES, _ADD_SAMPLE = insert(nodes), insert(devices), insert(samples)
-_NODE = lookup(select(nodes).where(nodes.c.id == bindparam("id")))
+_NODE = lookup(select(nodes).where(nodes.c.id == bindparam("id")), aside=True)
 _NODE_BY_IDENTITY = lookup(
     select(nodes).where(
         nodes.c.owner_id == bindparam("owner_id"), nodes.c.identity == bindparam("identity"), nodes.c.identity != ""
@@ -167,6 +167,6 @@ class Nodes(Unit):
     def _whole(self, row: Row[Any] | None) -> Node | None:
         if row is None:
             return None
-        owned = self._run(_DEVICES_OF, {"node_id": row.id}).all()
-        use = self._run(_USE_OF, {"node_id": row.id, "now": self.now}).one()
+        owned = self._connection.execute(_DEVICES_OF, {"node_id": row.id}).all()
+        use = self._connection.execute(_USE_OF, {"node_id": row.id, "now": self.now}).one()
         return mapping.to_node(row, owned, use.load, use.reservation_id or "")

@@ -373,6 +373,7 @@ class MovementRow(Row, table=True):
         Index("ix_ledger_movements_job_id", "job_id"),
     )
     reference: str = Field(primary_key=True)
+    payment_id: str = Field(primary_key=True)
     kind: str
     units: int = Field(sa_type=BigInteger)
     fee_units: int = Field(sa_type=BigInteger)
@@ -380,7 +381,6 @@ class MovementRow(Row, table=True):
     source: str
     destination: str
     at: datetime = Field(sa_type=Instant)
-    payment_id: str
     job_id: str
     owner_id: str
     node_id: str

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Database
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import JobId
+from cyxwiz.domain.payment import Movement
 from cyxwiz.ports.store import JobQuery, Store, Tx
 from cyxwiz.store import migrate
 from cyxwiz.store.engine import database_url, open_store
@@ -259,6 +261,7 @@ def _up_and_down(connection: Connection) -> None:
     migrate.upgrade(connection)
     at_once = _schema(connection)
     _a_step_back_keeps_models(connection)
+    _a_step_back_keeps_movements(connection)
     migrate.downgrade(connection)
     assert inspect(connection).get_table_names() == ["alembic_version"]
     migrate.upgrade(connection, step_by_step=True)
@@ -278,6 +281,20 @@ def _a_step_back_keeps_models(connection: Connection) -> None:
     migrate.upgrade(connection)
     tx = SqlTx(connection, START, writing=False)
     assert (tx.job(given.id), tx.model(given.id)) == (stored(given), given.spec.model)
+
+
+def _a_step_back_keeps_movements(connection: Connection) -> None:
+    """What 0018 does makes the table anew, where that is SQLite's."""
+    moved = Movement("signed", "settle", 7, "a", "b", START, payment_id="x", raw=b"\0\1")
+    SqlTx(connection, START, writing=True).add_movement(moved)
+    migrate.downgrade(connection, "0017")
+    migrate.upgrade(connection)
+    tx = SqlTx(connection, START, writing=True)
+    assert tx.movements_of("x") == [moved]
+    assert tx.add_movement(replace(moved, payment_id="y"))
+    tx.save_movements([replace(moved, state="failed")])
+    assert [each.state for each in (*tx.movements_of("x"), *tx.movements_of("y"))] == ["failed", "confirmed"]
+    connection.execute(text("DELETE FROM ledger_movements"))
 
 
 def test_migrations_on_sqlite_make_todays_tables_and_undo_them(tmp_path: Path) -> None:

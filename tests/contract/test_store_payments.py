@@ -1,4 +1,4 @@
-"""Which payments are to be looked at: the same on every store."""
+"""Payments and their movements: the same on every store."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import JobId, UserId, new_id
 from cyxwiz.domain.money import MAX_UNITS
-from cyxwiz.domain.payment import Funding, Payment
+from cyxwiz.domain.payment import Funding, Movement, Payment
 from cyxwiz.domain.states import PaymentState
-from cyxwiz.ports.store import Store
+from cyxwiz.ports.store import PaymentQuery, Store, Tx
 from tests.contract.conftest import HandClock
 from tests.contract.make import START, job
 
@@ -88,3 +88,82 @@ async def test_what_is_promised_of_a_balance(store: Store) -> None:
     await store.write(lambda tx: [tx.add_job(made), *(tx.add_payment(each) for each in rows)])
     assert await store.read(lambda tx: tx.promised_units(made.owner_id)) == 43
     assert await store.read(lambda tx: tx.promised_units(UserId(new_id()))) == 0
+
+
+async def test_what_is_gathered_is_known_within_the_unit_and_saved_at_its_end(store: Store) -> None:
+    made = [job(str(number)) for number in range(3)]
+    first = [payment(each.id, each.owner_id) for each in made]
+    second = payment(made[0].id, made[0].owner_id, number=1)
+    await store.write(lambda tx: [*map(tx.add_job, made), *map(tx.add_payment, (*first, second))])
+
+    def unit(tx: Tx) -> None:
+        tx.gather([each.id for each in first])
+        for each in first:
+            assert tx.payment(each.id) == each
+            once = tx.save_payment(replace(each, earned_units=5, paid_units=1))
+            assert tx.payment(each.id) == once
+            tx.save_payment(replace(once, paid_units=2))
+        assert [each.paid_units for each in tx.payments_of(made[0].id)] == [2, 0]
+        found = tx.job(made[1].id)
+        assert found is not None
+        saved = tx.save_job(replace(found, reason="gathered"))
+        assert tx.job(made[1].id) == saved
+        # What is asked for by other ways than by id sees it as well.
+        page = tx.payments(PaymentQuery(owner_id=made[0].owner_id))
+        assert sorted(each.paid_units for each in page.items) == [0, 2, 2, 2]
+        tx.save_payment(replace(second, paid_units=3))
+
+    await store.write(unit)
+
+    def look(tx: Tx) -> None:
+        rows = [tx.payment(each.id) for each in (*first, second)]
+        assert [(row.earned_units, row.paid_units, row.version) for row in rows if row is not None] == [
+            *[(5, 2, 2)] * 3,
+            (0, 3, 1),
+        ]
+        assert [(each.reason, each.version) for each in map(tx.job, (one.id for one in made)) if each is not None] == [
+            ("", 0),
+            ("gathered", 1),
+            ("", 0),
+        ]
+
+    await store.read(look)
+
+
+async def test_a_save_over_another_version_than_was_gathered_fails_the_unit(store: Store) -> None:
+    made = job()
+    one = payment(made.id, made.owner_id)
+    await store.write(lambda tx: [tx.add_job(made), tx.add_payment(one)])
+    await store.write(lambda tx: tx.save_payment(replace(one, paid_units=1)))
+
+    def unit(tx: Tx) -> None:
+        tx.gather([one.id])
+        tx.save_job(replace(made, reason="not kept"))
+        tx.save_payment(replace(one, paid_units=2))
+
+    with pytest.raises(CyxError) as refused:
+        await store.write(unit)
+    assert refused.value.code is Code.STALE
+    found = await store.read(lambda tx: (tx.payment(one.id), tx.job(made.id)))
+    assert found[0] is not None
+    assert found[1] is not None
+    assert (found[0].paid_units, found[1].reason) == (1, "")
+
+
+async def test_payments_that_share_a_transaction_have_a_movement_each(store: Store) -> None:
+    now = await store.read(lambda tx: tx.now)
+    shared = [Movement("signed once", "settle", 7, "a", "b", now, payment_id=each, state="pending") for each in "xyz"]
+    await store.write(lambda tx: tx.add_movements(shared))
+    assert not await store.write(lambda tx: tx.add_movement(shared[0]))
+    await store.write(lambda tx: tx.save_movements([replace(shared[1], state="confirmed", confirmed_at=now)]))
+    found = await store.read(lambda tx: tx.movements_of_all(["x", "y", "w"]))
+    assert {ident: [each.state for each in moves] for ident, moves in found.items()} == {
+        "x": ["pending"],
+        "y": ["confirmed"],
+        "w": [],
+    }
+    await store.write(lambda tx: tx.save_movements([replace(each, state="confirmed") for each in shared]))
+    assert await store.read(lambda tx: tx.moved()) == (1, 21), "one transaction"
+    with pytest.raises(CyxError) as refused:
+        await store.write(lambda tx: tx.save_movements([replace(shared[0], payment_id="w")]))
+    assert refused.value.code is Code.NOT_FOUND

@@ -92,7 +92,7 @@ async def test_a_settlement_that_was_cut_off_is_finished(house: Central) -> None
 async def test_a_step_that_was_cut_off_is_due_again_by_itself(house: Central) -> None:
     made = await job(house)
     await run_to_end(house, made)
-    decided = await house.store.write(lambda tx: money(house)._look(tx, made))
+    decided = await house.store.write(lambda tx: money(house)._look(tx, made, {}))
     assert decided is not None
     _, wait = await money(house).due(10)
     assert 0 < wait <= 60

@@ -350,3 +350,26 @@ async def test_the_settler_does_not_spin_while_a_payment_is_in_hand() -> None:
         assert await settler.settle() == BUSY_SECONDS
     finally:
         await settler._drives.aclose()
+
+
+class Picky(CreditsLedger):
+    """It can't say where one node is paid."""
+
+    def node_account(self, node: Node) -> str:
+        if node.name == "unknown":
+            raise CyxError(Code.INVALID, "no account")
+        return super().node_account(node)
+
+
+async def test_a_payment_that_can_not_be_decided_holds_up_no_other_of_its_turn(house: House) -> None:
+    ledger = Picky(house.store, welcome_units=100 * AMOUNT)
+    house.payments = Payments(house.store, house.clock, ledger, Terms(1000, 60, 3))
+    jobs = [await house.job()]
+    for name in ("unknown", "third"):
+        house.node = make_node(name)
+        jobs.append(await house.job())
+    found = await asyncio.gather(*(house.payments.drive(job.id) for job in jobs), return_exceptions=True)
+    assert (found[0], found[2]) == (True, True)
+    assert isinstance(found[1], CyxError)
+    nodes = [(await house.of(job))[0].node_id for job in jobs]
+    assert nodes == [jobs[0].node_id, None, jobs[2].node_id]

@@ -47,6 +47,16 @@ def doubts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Send, "clear", clear)
 
 
+def one_of_those_that_share_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others of a transaction have no record of it."""
+    original = Send._record_all
+
+    async def record_all(self: Send, made: Any) -> Any:
+        return await original(self, [group[:1] for group in made])
+
+    monkeypatch.setattr(Send, "_record_all", record_all)
+
+
 def signed_anew_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second signing while the first can still land."""
     original = sending_one.decide
@@ -80,8 +90,8 @@ def a_step_that_was_cut_off_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> Non
     """The row of a payment in hand has no time at which it is looked at again."""
     original = Payments._look_at
 
-    def look(self: Payments, tx: Tx, payment: Payment, *, stored: Payment, known: Any = None) -> Any:
-        found = original(self, tx, payment, stored=stored, known=known)
+    def look(self: Payments, tx: Tx, payment: Payment, **given: Any) -> Any:
+        found = original(self, tx, payment, **given)
         return found and replace(found, payment=tx.save_payment(replace(found.payment, due_at=None)))
 
     monkeypatch.setattr(Payments, "_look_at", look)
@@ -171,6 +181,7 @@ BEHIND = Faults(behind=0.6, longest_lag=400, slow=1.0)
 MUTATIONS: list[tuple[str, Mutate, Faults | None]] = [
     ("localnet", sent_before_it_is_recorded, None),
     ("localnet", doubts_are_forgotten, None),
+    ("localnet", one_of_those_that_share_is_recorded, None),
     ("localnet", signed_anew_too_early, None),
     ("localnet", any_node_is_believed, BEHIND),
     ("localnet", what_the_rate_holds_back_is_lost, None),

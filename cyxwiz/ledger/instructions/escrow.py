@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from typing import Self
 
 from solders.instruction import Instruction
@@ -18,7 +19,16 @@ from solders.system_program import ID as SYSTEM_PROGRAM
 from solders.token import ID as TOKEN_PROGRAM
 
 from cyxwiz.domain.errors import invalid
-from cyxwiz.ledger.instructions.values import digest, key_at, read_only, token_account, u32, u64, writable
+from cyxwiz.ledger.instructions.values import (
+    KEPT_ADDRESSES,
+    digest,
+    key_at,
+    read_only,
+    token_account,
+    u32,
+    u64,
+    writable,
+)
 
 STATE_SIZE = 440
 FORMER_SIZE = 400  # of a chain whose program was built before streams remembered when they earned what
@@ -169,6 +179,7 @@ class Escrow:
         )
 
 
+@lru_cache(KEPT_ADDRESSES)
 def state_address(program: Pubkey, client: Pubkey, job: bytes) -> Pubkey:
     """Seeds: "escrow", the client's key, the job's 16 bytes.
 
@@ -180,6 +191,7 @@ def state_address(program: Pubkey, client: Pubkey, job: bytes) -> Pubkey:
     return Pubkey.find_program_address([b"escrow", bytes(client), job], program)[0]
 
 
+@lru_cache(KEPT_ADDRESSES)
 def vault_address(program: Pubkey, state: Pubkey) -> Pubkey:
     """Seeds: "vault", the state's address."""
     return Pubkey.find_program_address([b"vault", bytes(state)], program)[0]

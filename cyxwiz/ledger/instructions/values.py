@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from solders.instruction import AccountMeta
 from solders.pubkey import Pubkey
 from solders.token.associated import get_associated_token_address
@@ -9,6 +11,7 @@ from solders.token.associated import get_associated_token_address
 from cyxwiz.domain.errors import invalid
 
 MAX_U64 = 2**64 - 1
+KEPT_ADDRESSES = 10_000  # that are not searched for again
 
 
 def read_only(key: Pubkey, *, signs: bool = False) -> AccountMeta:
@@ -56,6 +59,7 @@ def key_at(data: bytes, offset: int) -> Pubkey:
     return Pubkey(data[offset : offset + 32])
 
 
+@lru_cache(KEPT_ADDRESSES)
 def token_account(owner: Pubkey, mint: Pubkey) -> Pubkey:
     """The associated token account of `owner`, which everybody can find and make."""
     return get_associated_token_address(owner, mint)

@@ -27,6 +27,7 @@ class Cluster:
         self.asked: list[list[str]] = []
         self.times: list[float] = []
         self.heights = 0
+        self.accounts: list[int] = []
         self.down = False
 
     async def call(self, method: str, params: list[Any]) -> Any:
@@ -36,6 +37,12 @@ class Cluster:
         if method == "getEpochInfo":
             self.heights += 1
             return {"blockHeight": self.heights, "absoluteSlot": self.heights}
+        if method == "getMultipleAccounts":
+            self.accounts.append(len(params[0]))
+            held = {"data": ["", "base64"], "owner": str(Pubkey.default()), "executable": False, "rentEpoch": 0}
+            lamports = [bytes(Pubkey.from_string(each))[0] for each in params[0]]
+            values = [{**held, "lamports": each} if each else None for each in lamports]
+            return {"context": {"slot": len(self.accounts)}, "value": values}
         assert method == "getSignatureStatuses"
         self.asked.append(params[0])
         self.times.append(self.clock.monotonic())
@@ -115,6 +122,18 @@ def test_a_failure_is_everybodys_and_the_next_round_asks_anew() -> None:
         assert found(await rpc.statuses([signature(4)])) == [True]
 
     played(body)
+
+
+def test_accounts_are_read_together_and_each_says_itself_what_must_have_been_seen() -> None:
+    async def body(cluster: Cluster, rpc: SharingRpc) -> None:
+        keys = [Pubkey(bytes([at]) + bytes(31)) for at in range(120)]
+        answers = await asyncio.gather(*(rpc.account(each) for each in (*keys, *keys)))
+        lamports = [each.lamports if each is not None else 0 for each in answers]
+        assert lamports == [*range(120), *range(120)]
+        mixed = await asyncio.gather(*(rpc.account(keys[1], seen=at) for at in (2, 3, 4)), return_exceptions=True)
+        assert [getattr(each, "code", None) for each in mixed] == [None, None, Code.UNAVAILABLE]
+
+    assert played(body).accounts == [100, 20, 1]
 
 
 def test_who_gives_up_disturbs_no_other() -> None:
