@@ -205,7 +205,8 @@ class Jobs:
         if tx.count_pending(job.owner_id, self._max_pending) >= self._max_pending:
             raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
         refuse_without_room(tx, job.owner_id, self._max_bytes)
-        reserve(tx, job.owner_id, job.estimated_cost_units)
+        if not job.spec.reservation_id:  # its minutes count already
+            reserve(tx, job.owner_id, job.estimated_cost_units)
         spec = submitted.spec
         if self._payments is not None and lock is not None:
             paid = lock.payment
