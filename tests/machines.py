@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pynvml
 
-from cyxwiz.compute.hardware.machine import Machine, NoNvmlError, Ran, TorchBuild
+from cyxwiz.compute.hardware.machine import Machine, NoNvmlError, Ran, TorchBuild, outcome
 
 FIXTURES = Path(__file__).parent / "fixtures" / "hardware"
 CUDA = TorchBuild("2.9.0+cu128", cuda="12.8")
@@ -112,6 +113,8 @@ def machine(
     """A machine whose files lie below `root`. Without `nvml` the library can't be loaded there."""
     folder = FIXTURES / name
     described = json.loads((folder / "machine.json").read_text())
+    if (folder / "root").exists():
+        shutil.copytree(folder / "root", root, dirs_exist_ok=True)
     for path, text in described["files"].items():
         place = root / path.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +125,7 @@ def machine(
         if said is None:
             return Ran("", f"{command[0]} was not recorded with {list(command[1:])}")
         if isinstance(said, dict):
-            return Ran(said["output"], f"{command[0]} ended with status {said['status']}: {said['output'].strip()}")
+            return outcome(command[0], said["status"], said["output"], said.get("errors", ""))
         return Ran((folder / said).read_text())
 
     def load() -> Any:

@@ -280,7 +280,8 @@ class ChildRun:
     def _broken(self, message: str, *, own_doing: bool) -> Failed:
         """How a process broke. `own_doing`: a script that did so would do it again; not in a gang, where it may have
         been another member's end."""
-        if own_doing and self._work.script is not None and self._work.gang is None:
+        gang = self._work.gang
+        if own_doing and self._work.script is not None and (gang is None or gang.world == 1):
             return Failed("INVALID", message)
         return Failed("INTERNAL", message, retryable=True)
 

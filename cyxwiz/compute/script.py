@@ -183,7 +183,7 @@ def run_script(
     # With what it saved now or went on from; without either only if it was asked to stop, and it begins anew then.
     if status == job.AGAIN and (session.saved or session.rank or work.resume is not None or orders.ending):
         return Preempted(session.seconds)
-    if work.gang is not None and isinstance(status, str):
+    if work.gang is not None and work.gang.world > 1 and isinstance(status, str):
         _raise_if_lost(work.gang, status)
     if status != 0 and shutil.disk_usage(work.work_dir).free < FULL:  # the node's trouble: another one may do better
         message = f"The node's disk is full, and the script ended with {status}; what it said is in the job's log."
@@ -191,7 +191,8 @@ def run_script(
     if status == job.AGAIN:
         return Failed("INVALID", f"The script asked to be run again (exit status {status}) and had saved nothing.")
     if status != 0:
-        return Failed("INVALID", f"The script ended with {status}; what it said is in the job's log.")
+        whose = f" of member {session.rank}" if session.world > 1 else ""
+        return Failed("INVALID", f"The script{whose} ended with {status}; what it said is in the job's log.")
     if session.rank:
         return Preempted(session.seconds)
     return Finished(_files(session), session.metrics, work.epochs, session.seconds)

@@ -85,6 +85,7 @@ def _script(script: Script | None) -> pb.Script | None:
 
 
 def _gang(spec: JobSpec, lease: Lease) -> pb.Gang | None:
-    if lease.world == 1:
+    """None where nobody has to be met. A script for several machines meets nobody, by the same calls."""
+    if lease.world == 1 and (spec.resources.nodes == 1 or spec.script is None):
         return None
     return pb.Gang(rank=lease.rank, world=lease.world, strategy=str(spec.strategy))

@@ -8,6 +8,7 @@ from itertools import islice
 
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.link import is_rate
+from cyxwiz.domain.node import Node
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store
 
@@ -58,6 +59,10 @@ class Liveness:
     def closed(self, node_id: NodeId) -> str:
         """Why the node takes no jobs now, or nothing. Known to the process that holds its stream."""
         return self._closed.get(node_id, "")
+
+    def takes_jobs(self, node: Node) -> bool | None:
+        """Whether a node that is online takes jobs; None where another process knows."""
+        return not node.cordoned and not self.closed(node.id) if self.here(node.id) else None
 
     def keeps(self, node_id: NodeId, data_keys: Iterable[str]) -> None:
         """The node says which data it holds: the first MAX_DATA_KEYS count, and what is no key is left out."""

@@ -6,9 +6,11 @@ are cancelled, and their last checkpoints become the owner's blobs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from cyxwiz.domain.node import Node
 from cyxwiz.domain.reservation import NOTHING, Reservation
 from cyxwiz.domain.states import NodeState, ReservationTrigger
 from cyxwiz.ports.store import ReservedJobs, Tx
@@ -18,6 +20,9 @@ from cyxwiz.services.owner_commands import keep_checkpoint
 
 SYSTEM = "central"
 UNHELD_STAYS = timedelta(seconds=60)  # for which a reservation may wait for its amount to be locked
+
+TakesJobs = Callable[[Node], bool | None]
+"""Whether a node that is online takes jobs; None where another central knows."""
 
 
 def finish(
@@ -59,23 +64,22 @@ def lose(tx: Tx, reservation: Reservation, since: datetime) -> Reservation:
 
 
 def found_again(tx: Tx, reservation: Reservation) -> Reservation:
-    """Its node is back before anybody missed it: the time away is not paid."""
+    """Its node is back before anybody missed it, or takes jobs again: the time away is not paid."""
     assert reservation.node_lost_at is not None
     away = reservation.away_seconds + (tx.now - reservation.node_lost_at).total_seconds()
     return tx.save_reservation(replace(reservation, node_lost_at=None, away_seconds=away))
 
 
-def wants_attention(tx: Tx, reservation: Reservation) -> bool:
+def wants_attention(tx: Tx, reservation: Reservation, takes_jobs: TakesJobs) -> bool:
     """Whether `attend` would change something."""
-    away = tx.node_state(reservation.node_id) is not NodeState.ONLINE
     return (
         reservation.over(tx.now)
         or (not reservation.held and tx.now - reservation.started_at > UNHELD_STAYS)
-        or away != (reservation.node_lost_at is not None)
+        or _there(tx.node(reservation.node_id), takes_jobs) is (reservation.node_lost_at is not None)
     )
 
 
-def attend(tx: Tx, reservation: Reservation) -> Reservation:
+def attend(tx: Tx, reservation: Reservation, takes_jobs: TakesJobs) -> Reservation:
     """Brings a live reservation up to date with the time and its node."""
     if not reservation.held and tx.now - reservation.started_at > UNHELD_STAYS:
         return finish(
@@ -86,7 +90,17 @@ def attend(tx: Tx, reservation: Reservation) -> Reservation:
     node = tx.node(reservation.node_id)
     if node is None or node.state is not NodeState.ONLINE:
         return lose(tx, reservation, node.last_seen_at if node is not None else tx.now)
-    return found_again(tx, reservation) if reservation.node_lost_at is not None else reservation
+    there, missed = _there(node, takes_jobs), reservation.node_lost_at is not None
+    if there and missed:
+        return found_again(tx, reservation)
+    if there is False and not missed:  # the room is kept, and the time until it takes jobs again is not paid
+        return tx.save_reservation(replace(reservation, node_lost_at=tx.now))
+    return reservation
+
+
+def _there(node: Node | None, takes_jobs: TakesJobs) -> bool | None:
+    """Whether the node can be used now; None where another central knows."""
+    return takes_jobs(node) if node is not None and node.state is NodeState.ONLINE else False
 
 
 def _last(proven_at: datetime | None, jobs: ReservedJobs) -> datetime | None:

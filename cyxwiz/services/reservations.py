@@ -284,7 +284,7 @@ class Reservations:
             if heard.state is ReservationState.PENDING:
                 heard = heard.move(ReservationTrigger.CONNECT)
             heard = tx.save_reservation(heard)
-            return ends.attend(tx, heard)
+            return ends.attend(tx, heard, self._liveness.takes_jobs)
 
         reservation = await self._change(actor, parse_reservation_id(reservation_id), act)
         if not reservation.live:
@@ -376,12 +376,13 @@ class Reservations:
         """Expires what is over and fails what lost its node; returns how many were changed."""
 
         def unit(tx: Tx) -> list[ReservationId]:
-            return [each.id for each in tx.live_reservations() if ends.wants_attention(tx, each)]
+            live, takes = tx.live_reservations(), self._liveness.takes_jobs
+            return [each.id for each in live if ends.wants_attention(tx, each, takes)]
 
         def act(tx: Tx, reservation_id: ReservationId) -> None:
             reservation = tx.reservation(reservation_id)
             if reservation is not None and reservation.live:
-                ends.attend(tx, reservation)
+                ends.attend(tx, reservation, self._liveness.takes_jobs)
 
         found = await self._store.read(unit)
         for reservation_id in found:

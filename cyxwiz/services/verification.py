@@ -152,7 +152,9 @@ class Verifying:
         if not proof.head or not proof.signature:
             raise invalid("finished: a result that is to be verified needs a signed chain", field="statement")
         before, node_id = tx.verification(job.id), lease.node_id
-        streak = tx.validity(node_id).streak
+        # As good as the least proven one that had a part in it: any node may have left a state to go on from.
+        workers = {node_id, *(each.node_id for each in tx.links(job.id))}
+        streak = min(tx.validity(each).streak for each in workers)
         start, end, wanted = 0, 0, job.spec.copies - 1
         if job.spec.verify is Mode.SPOT:
             points = sorted(each.number for each in tx.kept_checkpoints(job.id) if each.link)
@@ -173,7 +175,8 @@ class Verifying:
             refused=before.refused if before is not None else (),
         )
         if not is_checked(streak, drawn(self.secret, "whether", job.id, proof.head)):
-            reason = f"its node has {streak} valid results in a row, and this one was not drawn"
+            those = "its node has" if len(workers) == 1 else f"each of its {len(workers)} nodes has at least"
+            reason = f"{those} {streak} valid results in a row, and this one was not drawn"
             tx.save_verification(replace(item, held={}, outcome=Outcome.TRUSTED, reason=reason))
             return None
         tx.add_proof(proof)

@@ -207,7 +207,8 @@ job.report(1, {"total": float(total), "world": float(job.world), "rank": float(d
 """
 
 
-async def test_a_script_finds_the_others_as_under_torchrun(tmp_path: Path) -> None:
+@pytest.mark.parametrize("world", [2, 1], ids=["two", "left alone"])
+async def test_a_script_finds_the_others_as_under_torchrun(tmp_path: Path, world: int) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "train.py").write_text(SCRIPT)
@@ -215,11 +216,11 @@ async def test_a_script_finds_the_others_as_under_torchrun(tmp_path: Path) -> No
     sandbox = choose("auto", tmp_path / "sandbox", allow_network=True)
     executor = ProcessExecutor(SystemClock(), sandbox, warm_children=0)
     try:
-        end = finished(await train_together(executor, work, 2))
+        end = finished(await train_together(executor, work, world))
     finally:
         await executor.aclose()
-    assert end.final_metrics == {"total": 3.0, "world": 2.0, "rank": 0.0}
-    assert end.artefacts[0].path.read_text() == "0 of 2"
+    assert end.final_metrics == {"total": sum(range(world + 1)), "world": world, "rank": 0.0}
+    assert end.artefacts[0].path.read_text() == f"0 of {world}"
 
 
 LEAVES_EARLY = """

@@ -385,6 +385,33 @@ async def test_the_room_is_kept_for_a_node_that_nobody_misses(server: Central, c
     assert (ended.used_seconds, ended.paid_units) == (180.0, 3 * MINUTE)
 
 
+@pytest.mark.parametrize("drained", [False, True])
+async def test_the_time_in_which_the_node_takes_no_jobs_is_not_paid(
+    server: Central, clock: HandClock, drained: bool
+) -> None:
+    """Its owner's limits close it, or an admin drains it: the job waits for it, and nobody pays."""
+    node_id = await rig(server)
+    made = await reserve(server, node_id, job=True)
+
+    async def shut(on: bool) -> None:
+        if drained:
+            await server.nodes.cordon(await server.accounts.authenticate(server.admin), node_id, on=on)
+        else:
+            server.nodes.liveness.close(node_id, "it is too hot" if on else "")
+        await server.reservations.attend()
+
+    clock.advance(120)
+    server.nodes.liveness.heard(node_id)
+    await shut(True)
+    clock.advance(600)
+    server.nodes.liveness.heard(node_id)
+    assert (await beat(server, made)).reservation.live
+    await shut(False)
+    clock.advance(60)
+    ended = await server.reservations.release(await alice(server), made.look.reservation.id)
+    assert (ended.used_seconds, ended.paid_units) == (180.0, 3 * MINUTE)
+
+
 async def test_an_engine_that_finds_its_node_gone_has_its_reservation_ended(server: Central, clock: HandClock) -> None:
     node_id = await rig(server)
     made = await reserve(server, node_id)

@@ -31,7 +31,7 @@ from cyxwiz.domain.node import Node
 from cyxwiz.domain.proof import Kind, extend, genesis, loss_bits
 from cyxwiz.domain.states import JobState
 from cyxwiz.domain.verification import CheckRun, CheckSpec, Mode, Outcome, Validity, Verdict, Verification
-from cyxwiz.ports.executor import Check, Checkpointed, Finished, Linked, Report, Work
+from cyxwiz.ports.executor import Check, Checkpointed, Failed, Finished, Linked, Report, Work
 from cyxwiz.ports.store import JobQuery, Tx
 from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.services import leases, verification
@@ -402,6 +402,25 @@ async def test_a_proven_node_is_rarely_checked(server: Central, tmp_path: Path, 
             assert shown["outcome"] == "trusted"
             assert f"{streak} valid results" in shown["reason"]
             assert (await validity(server, agent)).streak == streak, "what was not checked does not count"
+
+
+def broken_down(_: Work, report: Report) -> list[Report]:
+    return [Failed("INTERNAL", "it broke down at its end", retryable=True) if isinstance(report, Finished) else report]
+
+
+async def test_a_proven_node_does_not_vouch_for_what_it_went_on_from(server: Central, tmp_path: Path) -> None:
+    async with nodes(server, tmp_path, InlineExecutor(broken_down)) as (unknown,):
+        job = await submit(server, verify=QUORUM, checkpoint={"every": "1 epoch"})
+        await seen(server, job, lambda now: now.retry_count == 1)
+        kept = await server.core.store.read(lambda tx: tx.kept_checkpoints(job.id))
+        assert {each.node_id for each in kept} == {unknown._identity.node_id}
+    executor = InlineExecutor()
+    async with nodes(server, tmp_path, executor) as (proven,):
+        record = Validity(proven._identity.node_id, 10**6, 10**6)
+        await server.core.store.write(lambda tx: tx.save_validity(record))
+        now = await verifying(server, job)
+        assert executor.runs[0].work.resume is not None
+        assert now.phase is Phase.VERIFYING
 
 
 async def test_other_hardware_is_shown_the_claim_and_measures_it(server: Central, tmp_path: Path) -> None:

@@ -13,9 +13,12 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Job, Lease
 from cyxwiz.domain.link import VALID, pair
+from cyxwiz.domain.script import Script
 from cyxwiz.domain.states import JobState, LeaseState
 from cyxwiz.ext.v1 import link_pb2 as pb
+from cyxwiz.ports.store import Tx
 from cyxwiz.services import leases, views
+from cyxwiz.services.assignment import assignment
 from cyxwiz.services.jobfile import parse_jobfile
 from cyxwiz.services.links import learn
 from cyxwiz.services.rendezvous import Rendezvous
@@ -79,6 +82,24 @@ async def test_the_members_have_leases_of_one_group(gang: Gang) -> None:
     assert (job.token, job.node_id, job.attempts) == (formed[0].token, gang.nodes[0], 1)
     held = await gang.house.store.read(lambda tx: [node for node, _ in tx.held_jobs()])
     assert sorted(held) == sorted(gang.nodes), "each member takes a slot"
+
+
+async def test_who_is_left_alone_is_a_group_of_one_where_a_script_looks_for_it(gang: Gang) -> None:
+    """A declared model trains as on one node; a script asks for its place among the others all the same."""
+    waiting = await gang.job()
+    lease = await gang.house.store.write(lambda tx: leases.issue(tx, waiting, gang.nodes[0]))
+    declared = await gang.job()
+    script = Script("train.py", {"train.py": "0" * 64})
+    written = replace(declared, spec=replace(declared.spec, script=script))
+    alone = replace(written, spec=replace(written.spec, resources=replace(written.spec.resources, nodes=1)))
+
+    def told(tx: Tx) -> list[pb.Assign]:
+        return [assignment(tx, job, lease) for job in (declared, written, alone)]
+
+    as_model, as_script, single = await gang.house.store.read(told)
+    assert not as_model.HasField("gang")
+    assert (as_script.gang.rank, as_script.gang.world) == (0, 1)
+    assert not single.HasField("gang"), "it was never to meet anybody"
 
 
 async def test_the_first_member_speaks_for_the_job(gang: Gang) -> None:

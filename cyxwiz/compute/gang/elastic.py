@@ -16,6 +16,7 @@ from collections.abc import Callable
 from signal import Signals
 from typing import Any
 
+from torch._C._distributed_c10d import HashStore, Store
 from torch.distributed.elastic.agent.server.api import (
     RunResult,
     SimpleElasticAgent,
@@ -38,7 +39,7 @@ END_SECONDS = 60.0  # that a member whose part is done waits for the others, whi
 class Rendezvous(RendezvousHandler):
     """The members of one group, as central chose them: who they are is known before they meet."""
 
-    def __init__(self, run_id: str, gang: Gang, store: KeptStore, orders: Orders) -> None:
+    def __init__(self, run_id: str, gang: Gang, store: Store, orders: Orders) -> None:
         self._run_id, self._gang, self._store, self._orders = run_id, gang, store, orders
 
     def get_backend(self) -> str:
@@ -81,7 +82,8 @@ class Member(SimpleElasticAgent):
     """The agent of this process. `join` returns once its group has met, with the variables that torchrun gives."""
 
     def __init__(self, run_id: str, gang: Gang, send: Callable[[Report], None], orders: Orders) -> None:
-        self.store = KeptStore(send, orders)
+        # Who is left alone has nobody to meet at central.
+        self.store: Store = KeptStore(send, orders) if gang.world > 1 else HashStore()
         self.environment: dict[str, str] = {}
         rendezvous = Rendezvous(run_id, gang, self.store, orders)
         spec = WorkerSpec(
@@ -95,7 +97,8 @@ class Member(SimpleElasticAgent):
 
     def join(self) -> None:
         """Raises what `Rendezvous.next_rendezvous` and `KeptStore` raise."""
-        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its end is told by the job's
+        # What it would say is that it waited in vain at its end, with a traceback in the log of the job.
+        logging.getLogger(SimpleElasticAgent.__module__).setLevel(logging.CRITICAL)
         self._agent.start()
         self._met.wait()
         if self._error is not None:

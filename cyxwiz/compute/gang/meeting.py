@@ -27,6 +27,8 @@ EXCHANGE_SECONDS = 45.0  # what one exchange may take; a node that is lost is no
 PATIENT_SECONDS = 1800.0  # the same where members wait for each other's many steps
 SILENCE_SECONDS = 40.0  # after which a connection breaks whose other machine acknowledges nothing; central is sooner
 
+STORE_LOST = ("distnetworkerror:", "diststoreerror:")
+
 Send = Callable[[Report], None]
 
 
@@ -94,10 +96,12 @@ def lost(gang: Gang, error: BaseException) -> CyxError:
 
 def is_loss(text: str) -> bool:
     """Whether an exception's text says that another member is not reached, rather than that something went wrong here:
-    what gloo and nccl say of connections that break, are refused or stay silent."""
+    what gloo and nccl say of connections that break, are refused or stay silent, and torch of a script's store, which
+    is the first member's (the text begins with the exception's name then)."""
     words = text.lower()
-    return any(name in words for name in ("gloo", "nccl")) and any(
-        each in words for each in ("connection", "connect ", "timed out", "timeout", "remote process")
+    return words.startswith(STORE_LOST) or (
+        any(name in words for name in ("gloo", "nccl"))
+        and any(each in words for each in ("connection", "connect ", "timed out", "timeout", "remote process"))
     )
 
 

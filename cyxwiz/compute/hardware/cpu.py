@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psutil
@@ -69,11 +70,20 @@ def cores(machine: Machine) -> int:
         count = len(psutil.Process().cpu_affinity() or ())
     except (AttributeError, psutil.Error):
         count = psutil.cpu_count() or 1
-    for folder in _groups(machine, ""):
-        quota, _, period = (machine.read(f"{folder}/cpu.max") or "").partition(" ")
+    for quota, period in _quotas(machine):
         if quota.isdigit() and period.isdigit() and int(period):
             count = min(count, math.ceil(int(quota) / int(period)))
     return max(1, count)
+
+
+def _quotas(machine: Machine) -> Iterator[tuple[str, str]]:
+    """(quota, period) in microseconds of every control group above this process, as texts: no quota is "max" or -1."""
+    for folder in _groups(machine, ""):
+        quota, _, period = (machine.read(f"{folder}/cpu.max") or "").partition(" ")
+        yield quota, period
+    for folder in _groups(machine, "cpu"):
+        quota, period = (machine.read(f"{folder}/cpu.cfs_{name}_us") or "" for name in ("quota", "period"))
+        yield quota, period
 
 
 def model(machine: Machine, unknown: list[str]) -> str:
@@ -92,13 +102,13 @@ def model(machine: Machine, unknown: list[str]) -> str:
 
 
 def parse_cpuinfo(text: str) -> str:
-    """x86 gives a name; Arm gives numbers, which are better than nothing."""
+    """x86 and POWER give a name; Arm gives numbers, which are better than nothing."""
     rows: dict[str, str] = {}
     for line in text.splitlines():
         name, colon, value = line.partition(":")
         if colon:
             rows.setdefault(name.strip().lower(), value.strip())
-    for name in ("model name", "cpu model", "hardware"):
+    for name in ("model name", "cpu model", "hardware", "cpu"):
         if rows.get(name):
             return rows[name]
     if "cpu part" in rows:

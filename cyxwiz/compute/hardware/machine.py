@@ -66,11 +66,18 @@ def run_tool(command: Sequence[str], seconds: float = TOOL_SECONDS) -> Ran:
         return Ran("", f"{command[0]} did not answer within {seconds:g} s")
     except OSError as error:
         return Ran("", f"{command[0]} can't be run: {error.strerror}")
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return outcome(command[0], done.returncode, done.stdout, done.stderr)
+
+
+def outcome(tool: str, status: int, output: str, errors: str) -> Ran:
+    """What a tool's end means. One that prints nothing and complains has failed, whatever its status says."""
+    if status != 0:
+        said = (errors.strip() or output.strip()).splitlines()
         why = f": {said[-1][:200]}" if said else ""
-        return Ran(done.stdout, f"{command[0]} ended with status {done.returncode}{why}")
-    return Ran(done.stdout)
+        return Ran(output, f"{tool} ended with status {status}{why}")
+    if errors.strip() and not output.strip():
+        return Ran(output, f"{tool} printed nothing: {errors.strip().splitlines()[-1][:200]}")
+    return Ran(output)
 
 
 @functools.cache

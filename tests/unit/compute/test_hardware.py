@@ -331,13 +331,6 @@ def test_nor_is_it_where_a_tool_shows_the_carve_out(tmp_path: Path, tool: str) -
     assert alone.why["memory_total"] == f"{tool} shows only the 512 MiB of the RAM that are set aside for it"
 
 
-def test_a_number_is_no_name() -> None:
-    """Versions before 5 write the vendor's or the model's number where they know no name."""
-    card = {"Card series": "0x1002", "Card model": "0x73df", "VRAM Total Memory (B)": str(12 * GIB)}
-    (facts,) = amd.parse_rocm_smi(json.dumps({"card0": card}))
-    assert (facts.name, facts.memory_total) == (None, 12 * GIB)
-
-
 def test_mi300x_by_amd_smi(tmp_path: Path) -> None:
     first, second = found("mi300x", tmp_path, torch=CPU).gpus
     facts = first.facts
@@ -513,6 +506,8 @@ V1 = {
     "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
     "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": "1073741824\n",
     "sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes": "100000000\n",
+    "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_quota_us": "50000\n",
+    "sys/fs/cgroup/cpu/docker/abc/cpu.cfs_period_us": "100000\n",
 }
 
 
@@ -521,8 +516,9 @@ def test_a_container_has_the_ram_that_it_may_use(tmp_path: Path, files: dict[str
     assert cpu.ram(put(tmp_path, files)) == Ram(GIB, GIB - 100000000)
 
 
-def test_a_container_has_the_cores_that_it_may_use(tmp_path: Path) -> None:
-    assert cpu.cores(put(tmp_path, V2)) == 1
+@pytest.mark.parametrize("files", [V2, V1], ids=["v2", "v1"])
+def test_a_container_has_the_cores_that_it_may_use(tmp_path: Path, files: dict[str, str]) -> None:
+    assert cpu.cores(put(tmp_path, files)) == 1
 
 
 def test_without_a_limit_it_is_the_machines_own(tmp_path: Path) -> None:

@@ -302,6 +302,7 @@ def test_what_counts_as_a_change(now: Hardware, told: list[str]) -> None:
 
 
 def test_a_recorded_machine_is_json() -> None:
-    for folder in machines.FIXTURES.iterdir():
-        if folder.is_dir():
-            assert json.loads((folder / "machine.json").read_text())["system"] in ("Linux", "Darwin")
+    found = list(machines.FIXTURES.rglob("machine.json"))
+    assert found
+    for described in found:
+        assert json.loads(described.read_text())["system"] in ("Linux", "Darwin")
