@@ -47,6 +47,7 @@ SINGLE: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
         ({"units": 4}, (6, 3)), ({"units": 4, "nonlinearity": "relu", "return_sequences": True, "num_layers": 2}, (5,)),
     ],
     "LSTM": [
+        ({"hidden_size": "4", "bidirectional": "true"}, (6, 3)),
         ({"units": 4, "num_layers": 2, "dropout": 0.5}, (6, 3)), ({"units": 4, "return_sequences": "true"}, (6, 3)),
     ],
     "GRU": [({"units": 4}, (6, 3)), ({"units": 4, "return_sequences": True}, (6,))],
@@ -76,8 +77,8 @@ SINGLE: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
     "Mish": [({}, (4,))], "Sigmoid": [({}, (4,))], "Tanh": [({}, (4,))],
     "Softmax": [({}, (3, 4)), ({"axis": 0}, (3, 4))],
     "Reshape": [({"shape": "[2, -1]"}, (3, 4))], "View": [({"shape": [12]}, (3, 4))],
-    "TensorReshape": [({"shape": "4, 3, 1"}, (12,))],
-    "Permute": [({"dims": [2, 0, 1]}, (2, 3, 4)), ({"dims": [2, 1]}, (3, 4))],
+    "TensorReshape": [({"shape": "4, 3, 1"}, (12,)), ({"shape": "-1,4,3,1"}, (12,))],
+    "Permute": [({"dims": [2, 0, 1]}, (2, 3, 4)), ({"dims": "0,2,1"}, (2, 3)), ({"dims": [2, 1]}, (3, 4))],
     "Squeeze": [({}, (1, 3, 1)), ({"axis": 0}, (1, 3, 1)), ({}, (1, 1))],
     "Unsqueeze": [({}, (3,)), ({"axis": 0}, (3, 2))],
     "Split": [({"sections": 2, "part": 1}, (3, 4)), ({"axis": 0, "sizes": [1, 2], "part": 1}, (3, 4))],
@@ -119,7 +120,10 @@ SEVERAL: dict[str, list[tuple[list[dict[str, Any]], tuple[int, ...]]]] = {
     "MultiHeadAttention": [
         ([*_SEQUENCES, {"type": "multi_head_attention", "num_heads": 2, "inputs": ["a", "b", "b"]}], (5, 3)),
     ],
-    "CrossAttention": [([*_SEQUENCES, {"type": "cross_attention", "num_heads": 2, "inputs": ["a", "b"]}], (5, 3))],
+    "CrossAttention": [
+        ([*_SEQUENCES, {"type": "cross_attention", "num_heads": 2, "inputs": ["a", "b"]}], (5, 3)),
+        ([*_SEQUENCES, {"type": "cross_attention", "num_heads": 2, "inputs": ["a", "b", "b"]}], (5, 3)),
+    ],
     "TransformerDecoder": [
         ([*_SEQUENCES, {"type": "transformer_decoder", "num_heads": 2, "num_layers": 2, "inputs": ["a", "b"]}], (5, 3)),
         ([*_SEQUENCES, {"type": "transformer_decoder", "num_heads": 1, "norm_first": 1, "inputs": ["a", "b"]}], (5, 3)),
@@ -137,7 +141,7 @@ SEVERAL: dict[str, list[tuple[list[dict[str, Any]], tuple[int, ...]]]] = {
     "Parameter": [
         ([{"type": "parameter", "id": "p", "shape": [3], "init": init, "value": 2, "inputs": []},
           {"type": "multiply", "inputs": ["p", "input"]}], (4, 3))
-        for init in ("normal", "uniform", "ones", "value")
+        for init in ("normal", "uniform", "xavier", "ones", "value")
     ] + [([{"type": "parameter", "shape": [2, 3], "init": "zeros", "inputs": []}], (3,))],
 }  # fmt: skip
 

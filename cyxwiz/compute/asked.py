@@ -153,7 +153,7 @@ class TorchModel:
         return made
 
     def answers(self, scores: Tensor) -> Tensor:
-        if skipped_softmax(self.trained.graph, self.trained.loss) is None:
+        if skipped_softmax(self.trained.graph, self.trained.features, self.trained.loss) is None:
             return scores
         return scores.softmax(-1)
 

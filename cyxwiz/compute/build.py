@@ -29,7 +29,7 @@ def build(graph: Graph, features: Features, loss: str, label_shape: Shape = ()) 
     from cyxwiz.compute.layers import BUILDERS
     from cyxwiz.compute.model import Entry, Model, Step
 
-    skipped = skipped_softmax(graph, loss)
+    skipped = skipped_softmax(graph, features, loss)
     shapes = entry_shapes(graph, features)
     entries = [Entry(source, shapes[source.id]) for source in graph.sources]
     number = {source.id: position for position, source in enumerate(graph.sources)}

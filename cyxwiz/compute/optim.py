@@ -29,8 +29,8 @@ def make_optimizer(hyper: Hyperparameters, model: nn.Module) -> torch.optim.Opti
         "Adam": lambda: optim.Adam(parameters, rate, betas, eps, decay),
         "AdamW": lambda: optim.AdamW(parameters, rate, betas, eps, decay),
         "NAdam": lambda: optim.NAdam(parameters, rate, betas, eps, decay),
-        "RMSprop": lambda: optim.RMSprop(parameters, rate, eps=eps, weight_decay=decay, momentum=hyper.momentum),
-        "Adagrad": lambda: optim.Adagrad(parameters, rate, weight_decay=decay, eps=eps),
+        "RMSprop": lambda: optim.RMSprop(parameters, rate, hyper.alpha, eps, decay, hyper.momentum),
+        "Adagrad": lambda: optim.Adagrad(parameters, rate, hyper.lr_decay, decay, eps=eps),
     }
     return makers[hyper.optimizer]()
 

@@ -1,7 +1,8 @@
 """`run_script`: a job's own Python code, as the main program of this process.
 
-Only a child in a sandbox runs it. It starts in the work folder; what it leaves in `out` there are the job's files. It
-ends well by its end or exit status 0, and with `cyxwiz.job.AGAIN` after a save it asks to be run again.
+Only a child in a sandbox runs it. It starts in the work folder, where what lies beside it is found by the same relative
+paths as by hand; what it leaves in `out` there are the job's files. It ends well by its end or exit status 0, and with
+`cyxwiz.job.AGAIN` after a save it asks to be run again.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ MAX_STEPS = 2**32
 FULL = 1 << 20  # a disk with fewer bytes free
 LOSS_SECONDS = 2.0  # as in `train`
 LEVELS = ("debug", "info", "warning", "error")
+OWN = ("out", "data", "checkpoints")  # of the job, in its work folder
 WEIGHTS = (".safetensors", ".pt", ".pth", ".onnx", ".cyxmodel")
 
 Send = Callable[[Report], None]
@@ -160,6 +162,7 @@ def run_script(
     session = ScriptSession(work, send, orders)
     session.out_dir.mkdir(exist_ok=True)
     lay_out_data(work, session.data_dir)
+    lay_out_source(source, work.work_dir)
     member: Member | None = None
     if work.gang is not None:
         from cyxwiz.compute.gang.meeting import join
@@ -239,6 +242,15 @@ def lay_out_data(work: Work, folder: Path) -> None:
         data = load(work.dataset_uri, seed=work.seed, data_roots=work.data_roots, blob=None)
         arrays: dict[str, Any] = {**data.fields, "x": data.features, "y": data.labels}
         np.savez(folder / "dataset.npz", **arrays)
+
+
+def lay_out_source(source: Path, folder: Path) -> None:
+    """The script's files in the folder that it starts in, as links. Not what the job has there itself, nor names with
+    a dot in front: the folder is the script's home, in which libraries write theirs."""
+    for entry in source.iterdir():
+        place = folder / entry.name
+        if entry.name not in OWN and not entry.name.startswith(".") and not os.path.lexists(place):
+            place.symlink_to(entry)
 
 
 def _status(path: Path) -> int | str:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from cyxwiz.domain.errors import CyxError, invalid, unsupported
 from cyxwiz.graph import values
 from cyxwiz.graph.catalogue import ACTIVATIONS, NodeType, Role, find_type, read_params
+from cyxwiz.graph.fit import CLASS_LOSSES, SHAPELESS
 from cyxwiz.graph.inline import inline
 from cyxwiz.graph.ir import Graph, Layer, Source
 from cyxwiz.graph.layers import RULES
@@ -213,6 +214,9 @@ class _Assembly:
             self._data.add(node.id)
         given = dict(node.given)
         activation = _activation(node, given.pop("activation", None)) if node.type.name in _ACTIVATED else None
+        if values.flag(f"{node.describe()}: transposed", given.pop("transposed", False)):
+            # Another network would be trained than the one that was drawn.
+            raise unsupported(f"{node.describe()}: transposed convolutions cannot be run.", node=node.id)
         params, unused = read_params(node.type, node.describe(), given)
         self._notes += [f"{node.describe()}: the parameter {values.quote(key)} has no effect" for key in unused]
         inputs = self._reads(node)
@@ -263,13 +267,26 @@ class _Assembly:
         for node in self._ordered:
             if node.type.role is not Role.LOSS:
                 continue
+            read = self._read_at_the_end(node.type.name)
             for link in self._wires.into[node.id]:
                 source = self._by_id[link.source]
-                if is_layer(source) and link.source not in self._data and self._named(link) != last:
+                if is_layer(source) and link.source not in self._data and self._named(link) not in read:
                     raise unsupported(
                         f"{node.describe()} reads node {link.source}; only a loss on the output, {last}, can be run.",
                         node=node.id,
                     )
+
+    def _read_at_the_end(self, loss: str) -> set[str]:
+        """The layers that a loss may name for what it reads: the output, those that it only passes on, and before a
+        loss on classes what the Softmax at the end reads, which such a loss holds itself."""
+        by_id = {layer.id: layer for layer in self._layers}
+        layer: Layer | None = self._layers[-1]
+        found: set[str] = set()
+        while layer is not None:
+            found.add(layer.id)
+            softmax = layer.type == "Softmax" and layer.params.get("axis") == -1 and loss in CLASS_LOSSES
+            layer = by_id.get(layer.inputs[0]) if softmax or layer.type in SHAPELESS else None
+        return found
 
     def _sources(self) -> tuple[Source, ...]:
         read = {name for layer in self._layers for name in layer.inputs}

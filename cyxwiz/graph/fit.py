@@ -19,8 +19,8 @@ from cyxwiz.graph.shapes import Features, cost, sites, total
 CLASS_LOSSES = ("CrossEntropyLoss", "NLLLoss")
 PROBABILITY_LOSSES = ("BCELoss", "BCEWithLogits")
 PICTURE_CHANGES = ("horizontal_flip", "vertical_flip", "rotate90", "crop_padding", "cutout")  # of an Augmentation
-_SHAPELESS = ("Identity", "Output", "Flatten")
-_MOVES = (*_SHAPELESS, "Reshape", "View", "TensorReshape", "Permute", "Squeeze", "Unsqueeze", "Split", "Concatenate")
+SHAPELESS = ("Identity", "Output", "Flatten")
+_MOVES = (*SHAPELESS, "Reshape", "View", "TensorReshape", "Permute", "Squeeze", "Unsqueeze", "Split", "Concatenate")
 
 
 def default_loss(classes: int | None) -> str:
@@ -49,15 +49,20 @@ def final_layer(graph: Graph) -> Layer | None:
     """The layer that computes the output: the last one that does more than pass it on. None if there is none."""
     by_id = {layer.id: layer for layer in graph.layers}
     layer: Layer | None = graph.last
-    while layer is not None and layer.type in _SHAPELESS:
+    while layer is not None and layer.type in SHAPELESS:
         layer = by_id.get(layer.inputs[0])
     return layer
 
 
-def skipped_softmax(graph: Graph, loss: str) -> Layer | None:
-    """The Softmax that is left out in training because the loss holds one; who predicts puts it back."""
+def skipped_softmax(graph: Graph, features: Features, loss: str) -> Layer | None:
+    """The Softmax over the last axis that is left out in training because the loss holds one; who predicts puts it
+    back."""
     layer = final_layer(graph)
-    if layer is None or loss not in CLASS_LOSSES or layer.type != "Softmax" or layer.params.get("axis") != -1:
+    if layer is None or loss not in CLASS_LOSSES or layer.type != "Softmax":
+        return None
+    site = next(site for site, _ in sites(graph, features) if site.id == layer.id)
+    rank = len(site.given)
+    if site.axis("axis", rank) != rank - 1:
         return None
     return layer if sum(layer.id in other.inputs for other in graph.layers) <= 1 else None
 

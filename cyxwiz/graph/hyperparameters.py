@@ -32,6 +32,8 @@ _OF_OPTIMIZER: Mapping[str, Param] = {
     "beta1": parts.BETA1,
     "beta2": parts.BETA2,
     "eps": parts.EPS,
+    "alpha": parts.ALPHA,
+    "lr_decay": parts.LR_DECAY,
 }
 KNOWN: Mapping[str, Param] = {
     **_OF_OPTIMIZER,
@@ -80,6 +82,8 @@ class Hyperparameters:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    alpha: float = 0.99  # of RMSprop
+    lr_decay: float = 0.0  # of Adagrad
     loss: Part | None = None
     validation_split: float = 0.2
     test_split: float = 0.0
@@ -197,15 +201,22 @@ def _of_graph(graph: Graph | None) -> dict[str, ParamValue]:
         found["test_split"] = graph.test_split
     if graph.shuffle is not None:
         found["shuffle"] = graph.shuffle
-    keys = {"L1Regularization": {"lambda": "l1"}, "L2Regularization": {"lambda": "l2"}}
     for part in graph.regularizers:
-        for name, value in part.params.items():
-            key = keys.get(part.type, {}).get(name, name)
+        for key, value in _penalties(part).items():
             before = found.get(key, 0.0)
-            assert isinstance(value, int | float)
             assert isinstance(before, int | float)
             found[key] = before + value
     return found
+
+
+def _penalties(part: Part) -> dict[str, float]:
+    """What a regulariser adds to the penalties `l1` and `l2`."""
+    given = {name: value for name, value in part.params.items() if isinstance(value, int | float)}
+    strength = given["lambda"]
+    if part.type != "ElasticNet":
+        return {"l1" if part.type == "L1Regularization" else "l2": strength}
+    share = given["l1_ratio"]
+    return {"l1": given.get("l1", strength * share), "l2": given.get("l2", strength * (1 - share))}
 
 
 def _optimizer(given: Mapping[str, str], graph: Graph | None) -> tuple[str, dict[str, ParamValue]]:

@@ -20,6 +20,10 @@ MOMENTUM = Param("float", 0.0, 0.0, 1.0, below=True)
 BETA1 = Param("float", 0.9, 0.0, 1.0, below=True)
 BETA2 = Param("float", 0.999, 0.0, 1.0, below=True)
 EPS = Param("float", 1e-8, 0.0, 1.0, above=True, aliases=("epsilon",))
+ALPHA = Param(
+    "float", 0.99, 0.0, 1.0, below=True, aliases=("rho",), meaning="how much RMSprop keeps of its mean square"
+)
+LR_DECAY = Param("float", 0.0, 0.0, 1e3, meaning="Adagrad: the rate falls as 1 / (1 + steps x lr_decay)")
 TEST_SPLIT = Param("float", 0.0, 0.0, 0.9, aliases=("test_fraction",), meaning="held out until the end")
 VALIDATION_SPLIT = Param("float", 0.2, 0.0, 0.9, aliases=("val_split", "validation_fraction"))
 SHUFFLE = Param("bool", True)
@@ -39,15 +43,15 @@ OPTIMIZERS: dict[str, dict[str, Param]] = {
     "SGD": {**_STEP, "momentum": MOMENTUM},
     "Adam": _MOMENTS,
     "AdamW": _MOMENTS,
-    "RMSprop": {**_STEP, "momentum": MOMENTUM, "eps": EPS},
-    "Adagrad": {**_STEP, "eps": EPS},
+    "RMSprop": {**_STEP, "momentum": MOMENTUM, "eps": EPS, "alpha": ALPHA},
+    "Adagrad": {**_STEP, "eps": EPS, "lr_decay": LR_DECAY},
     "NAdam": _MOMENTS,
 }
 
 LOSSES: dict[str, dict[str, Param]] = {
     **dict.fromkeys(("MSELoss", "CrossEntropyLoss", "BCELoss", "BCEWithLogits", "L1Loss", "NLLLoss"), _WEIGHT),
     "SmoothL1Loss": {"beta": Param("float", 1.0, 0.0, 1e6, above=True), **_WEIGHT},
-    "HuberLoss": {"delta": Param("float", 1.0, 0.0, 1e6, above=True), **_WEIGHT},
+    "HuberLoss": {"delta": Param("float", 1.0, 0.0, 1e6, above=True, aliases=("beta",)), **_WEIGHT},
 }  # fmt: skip
 
 SCHEDULES: dict[str, dict[str, Param]] = {
@@ -73,8 +77,10 @@ REGULARIZERS: dict[str, dict[str, Param]] = {
     "L1Regularization": {"lambda": _strength("l1")},
     "L2Regularization": {"lambda": _strength("l2", "weight_decay")},
     "ElasticNet": {
-        "l1": Param("float", 0.01, 0.0, 1e6, aliases=("l1_lambda", "lambda_l1")),
-        "l2": Param("float", 0.01, 0.0, 1e6, aliases=("l2_lambda", "lambda_l2")),
+        "lambda": Param("float", 0.02, 0.0, 1e6, aliases=("alpha", "strength"), meaning="both penalties together"),
+        "l1_ratio": Param("float", 0.5, 0.0, 1.0, meaning="share of l1 in lambda"),
+        "l1": Param("float", None, 0.0, 1e6, aliases=("l1_lambda", "lambda_l1"), meaning="instead of its share"),
+        "l2": Param("float", None, 0.0, 1e6, aliases=("l2_lambda", "lambda_l2"), meaning="instead of its share"),
     },
 }
 

@@ -70,13 +70,14 @@ class Site:
         return value
 
     def axis(self, name: str, rank: int) -> int:
-        """An axis parameter from 0; negative values count from the end."""
+        """An axis parameter from 0; negative values count from the end. One past the last is the last: so graphs name
+        it that count the batch, as the editor's Concatenate does with its 1 on rows."""
         return self.position(self.integer(name), rank)
 
     def position(self, value: int, rank: int) -> int:
-        if not -rank <= value < rank:
+        if not -rank <= value <= rank:
             raise self.refuse(f"an axis from {-rank} to {rank - 1}", str(value))
-        return value % rank
+        return rank - 1 if value == rank else value % rank
 
     def refuse(self, expected: str, got: Shape | str, hint: str = "") -> CyxError:
         """INVALID that names the layer, what it needs and what it has."""

@@ -1,8 +1,9 @@
 """`fill`: a pattern file to the graph that it stands for.
 
 A pattern has `template` (nodes and links whose texts hold `$name`), `parameters` (a list of objects with `name` and
-maybe `default`) and `params` (the values given for this use). A text that is one placeholder takes the value as it is;
-inside of a longer text the value is written out. `${name}` is the same as `$name`.
+maybe `default_value`, as the editor's own patterns call it, or `default`) and `params` (the values given for this use).
+A text that is one placeholder takes the value as it is; inside of a longer text the value is written out. `${name}` is
+the same as `$name`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from cyxwiz.graph import values
 from cyxwiz.graph.nodes import MAX_NODES, Table, entries, table
 
 _NAME = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", re.ASCII)
+_DEFAULTS = ("default_value", "default", "value")
 _MAX_DEPTH = 40
 _MAX_WRITTEN = 10_000
 _WRITTEN = "a number, a flag, a short text or a list of them"
@@ -51,7 +53,7 @@ def _defaults(document: Table) -> dict[str, object]:
         where = f"parameters[{position}]"
         entry = table(value, where)
         name = values.word(f"{where}: name", entry.get("name", entry.get("id")))
-        known[name] = entry.get("default", entry.get("value", _Missing()))
+        known[name] = next((entry[key] for key in _DEFAULTS if key in entry), _Missing())
     return known
 
 

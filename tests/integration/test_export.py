@@ -285,6 +285,30 @@ def test_a_directory_of_the_earlier_system_is_read(tmp_path: Path) -> None:
     assert read_cyxmodel(tmp_path).trained().model(torch.ones(1, 2)).tolist() == [[13, 27]]
 
 
+@pytest.mark.parametrize("stated", [None, [], [2]], ids=["no config", "empty", "stated"])
+def test_a_directory_as_the_earlier_system_writes_it_is_read(tmp_path: Path, stated: list[int] | None) -> None:
+    """Its list is called `tensors`, its config often has no shape, its document has 1 for float32."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (tmp_path / "manifest.json").write_text('{"version": "1.0", "format": "cyxmodel"}')
+    kinds = [(1, 77, {"dataset_name": ""}), (2, 0, {"units": "2"}), (3, 29, {}), (4, 50, {"classes": "2"})]
+    nodes = [{"id": ident, "type": kind, "parameters": given} for ident, kind, given in kinds]
+    links = [{"id": i, "from_node": i, "to_node": i + 1} for i in (1, 2, 3)]
+    (tmp_path / "graph.cyxgraph").write_text(json.dumps({"nodes": nodes, "links": links}))
+    if stated is not None:
+        (tmp_path / "config.json").write_text(json.dumps({"data": {"input_shape": stated, "num_classes": 0}}))
+    entries = [
+        {"name": "layer0.bias", "shape": [2], "dtype": 0, "offset": 0, "size_bytes": 24},
+        {"name": "layer0.weight", "shape": [2, 2], "dtype": 0, "offset": 0, "size_bytes": 40},
+    ]
+    (weights / "manifest.json").write_text(
+        json.dumps({"version": "1.0", "total_tensors": 2, "total_bytes": 64, "tensors": entries})
+    )
+    (weights / "layer0_weight.bin").write_bytes(struct.pack("<IqqI4f", 2, 2, 2, 1, 1, 2, 3, 4))
+    (weights / "layer0_bias.bin").write_bytes(struct.pack("<IqI2f", 1, 2, 0, 10, -20))
+    assert read_cyxmodel(tmp_path).trained().model(torch.ones(1, 2)).tolist() == [[13, 0]]
+
+
 def test_a_directory_says_what_the_reference_lists(cnn: Trained, tmp_path: Path) -> None:
     write_directory(cnn, tmp_path / "d")
     manifest = json.loads((tmp_path / "d" / "manifest.json").read_text())
@@ -296,6 +320,12 @@ def test_a_directory_says_what_the_reference_lists(cnn: Trained, tmp_path: Path)
     history = json.loads((tmp_path / "d" / "history.json").read_text())
     assert history["best"] == {"epoch": 2, "loss": 0.5, "val_accuracy": 0.75}
     assert parse((tmp_path / "d" / "graph.cyxgraph").read_text()).layers == cnn.graph.layers
+    listed = json.loads((tmp_path / "d" / "weights" / "manifest.json").read_text())
+    sizes = {each["name"]: (each["shape"], each["dtype"], each["size_bytes"]) for each in listed["tensors"]}
+    for name, value in cnn.weights().items():
+        file = tmp_path / "d" / "weights" / f"{name.replace('.', '_')}.bin"
+        assert sizes[name] == (list(value.shape), 0, file.stat().st_size)
+    assert (listed["total_tensors"], listed["total_bytes"]) == (len(sizes), sum(size for *_, size in sizes.values()))
     with pytest.raises(CyxError, match="not empty"):
         write_directory(cnn, tmp_path / "d")
 
@@ -354,7 +384,7 @@ def test_a_spoilt_directory_is_invalid(cnn: Trained, tmp_path: Path, change: str
     write_directory(cnn, tmp_path / "d")
     path = tmp_path / "d" / "weights" / "manifest.json"
     listed = json.loads(path.read_text())
-    entry = listed["weights"][0]
+    entry = listed["tensors"][0]
     if change == "file":
         entry["file"] = "../manifest.json"
     elif change == "shape":
@@ -362,9 +392,9 @@ def test_a_spoilt_directory_is_invalid(cnn: Trained, tmp_path: Path, change: str
     elif change == "below":
         entry["shape"] = [-1] * len(entry["shape"])
     elif change == "text":
-        listed["weights"][0] = "layer0.weight"
+        listed["tensors"][0] = "layer0.weight"
     elif change == "missing":
-        listed["weights"].pop()
+        listed["tensors"].pop()
     elif change == "head":
         file = tmp_path / "d" / "weights" / entry["file"]
         file.write_bytes(b"\xff" + file.read_bytes()[1:])

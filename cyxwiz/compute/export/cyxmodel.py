@@ -4,8 +4,9 @@ The binary file, little endian: u32 0x43595857, u32 2, u64 length of a JSON text
 modules; then for each module u64 parameters, and for each of these u64 length and name, u64 axes, u64 sizes, i32 type
 (0 for float32, the only one written and read), u64 bytes and the numbers.
 
-The directory has manifest.json (or metadata.json), graph.cyxgraph, config.json, history.json, weights/manifest.json and
-weights/NAME.bin: u32 axes, i64 sizes, u32 type and the numbers, or the numbers alone. As one file it is a tar.
+The directory has manifest.json (or metadata.json), graph.cyxgraph, config.json, history.json, weights/manifest.json
+(`tensors`, each with `name`, `shape`, `dtype`, `offset` and `size_bytes`) and weights/NAME.bin: u32 axes, i64 sizes,
+u32 type (0, or 1 as the format's own document has it) and the numbers, or the numbers alone. As one file it is a tar.
 
 What the earlier system has no place for (loss, scaling, shapes, the definition's text) stands under `cyxwiz`. A file
 without it is read too: the binary's modules are then known by their names, such as `Linear(784 -> 512)`.
@@ -33,12 +34,13 @@ from cyxwiz.compute.data.columns import Columns
 from cyxwiz.compute.export.trained import Saved, Trained
 from cyxwiz.compute.export.weights import features_from
 from cyxwiz.domain.errors import CyxError, invalid
-from cyxwiz.graph import sites, to_cyxgraph
+from cyxwiz.graph import parse, sites, to_cyxgraph
 from cyxwiz.graph.rule import Site
 
 MAGIC = 0x43595857
 VERSION = 2
 FLOAT32 = 0
+_FLOAT32_IN_THE_DOCUMENT = 1
 DIRECTORY = "model.cyxmodel"  # its name in a tar
 _MAX_JSON = 64 * 2**20
 _MAX_COUNT = 1_000_000
@@ -81,15 +83,22 @@ def write_directory(trained: Trained, path: Path) -> None:
     folder.mkdir()
     entries: list[dict[str, object]] = []
     taken: set[str] = set()
+    total = 0
     for name, value in weights.items():
         file = re.sub(r"[^A-Za-z0-9-]", "_", name)
         while file in taken:
             file += "_"
         taken.add(file)
-        entries.append({"name": name, "file": f"{file}.bin", "shape": list(value.shape), "dtype": FLOAT32})
-        head = struct.pack(f"<I{value.dim()}qI", value.dim(), *value.shape, FLOAT32)
-        (folder / f"{file}.bin").write_bytes(head + _numbers(value))
-    _write_json(folder / "manifest.json", {"weights": entries})
+        size = (folder / f"{file}.bin").write_bytes(_weight_head(tuple(value.shape), FLOAT32) + _numbers(value))
+        shape = list(value.shape)
+        entries.append(
+            {"name": name, "file": f"{file}.bin", "shape": shape, "dtype": FLOAT32, "offset": 0, "size_bytes": size}
+        )
+        total += size
+    _write_json(
+        folder / "manifest.json",
+        {"version": "1.0", "total_tensors": len(entries), "total_bytes": total, "tensors": entries},
+    )
 
 
 def write_archive(trained: Trained, path: Path) -> None:
@@ -314,7 +323,8 @@ def _read_directory(path: Path) -> Saved:
     first = path / "manifest.json"
     manifest = _json(first if first.is_file() else path / "metadata.json")
     listed = _json(path / "weights" / "manifest.json")
-    entries = listed["weights"] if isinstance(listed, dict) else listed
+    # Directories that this project wrote at first have them under `weights`.
+    entries = (listed["tensors"] if "tensors" in listed else listed["weights"]) if isinstance(listed, dict) else listed
     weights: dict[str, Tensor] = {}
     for entry in entries:
         file = str(entry.get("file", re.sub(r"[^A-Za-z0-9-]", "_", entry["name"]) + ".bin"))
@@ -324,9 +334,24 @@ def _read_directory(path: Path) -> Saved:
     own = manifest.get("cyxwiz")
     if own is not None:
         return _saved(own, weights, manifest)
-    shape = _json(path / "config.json")["data"]["input_shape"]
     definition = (path / "graph.cyxgraph").read_text(encoding="utf-8")
-    return Saved(definition, tuple(int(size) for size in shape), "", (), {}, weights, manifest)
+    return Saved(definition, _stated_shape(path, definition, weights), "", (), {}, weights, manifest)
+
+
+def _stated_shape(path: Path, definition: str, weights: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """The shape of a sample: as config.json or the graph says, which the earlier system often leaves empty, else as
+    wide as the first Dense is."""
+    config = path / "config.json"
+    shape = _json(config)["data"]["input_shape"] if config.is_file() else ()
+    if shape:
+        return tuple(int(size) for size in shape)
+    graph = parse(definition)
+    if graph.input_shape is not None:
+        return graph.input_shape
+    first = weights.get("layer0.weight")
+    if graph.layers[0].type != "Dense" or first is None or first.dim() != 2:
+        raise invalid(f"{path.name}: neither config.json nor graph.cyxgraph says the shape of a sample.")
+    return (first.shape[1],)
 
 
 def _read_archive(path: Path) -> Saved:
@@ -340,13 +365,17 @@ def _read_archive(path: Path) -> Saved:
 def _weight(file: Path, shape: tuple[int, ...]) -> Tensor:
     """The numbers of one file, with or without a head before them."""
     wanted, size = 4 * math.prod(shape), file.stat().st_size
-    head = struct.pack(f"<I{len(shape)}qI", len(shape), *shape, FLOAT32)
-    if size not in (wanted, wanted + len(head)):
+    heads = tuple(_weight_head(shape, kind) for kind in (FLOAT32, _FLOAT32_IN_THE_DOCUMENT))
+    if size not in (wanted, wanted + len(heads[0])):
         raise invalid(f"{file.name} has {size} bytes, expected {wanted} for the shape {shape}.", file=file.name)
     data = file.read_bytes()
-    if size > wanted and not data.startswith(head):
+    if size > wanted and not data.startswith(heads):
         raise invalid(f"{file.name} says another shape or type than float32 {shape}.", file=file.name)
     return _tensor(data[size - wanted :], shape)
+
+
+def _weight_head(shape: tuple[int, ...], kind: int) -> bytes:
+    return struct.pack(f"<I{len(shape)}qI", len(shape), *shape, kind)
 
 
 def _json(path: Path) -> Any:

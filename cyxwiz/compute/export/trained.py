@@ -122,7 +122,7 @@ class Inference(nn.Module):
 def inference_module(trained: Trained) -> nn.Module:
     """A copy on the CPU in evaluation mode, with the scaling inside and the Softmax that training left out."""
     model = copy.deepcopy(trained.model).to("cpu", torch.float32).eval()
-    skipped = skipped_softmax(trained.graph, trained.loss)
+    skipped = skipped_softmax(trained.graph, trained.features, trained.loss)
     if skipped is not None:
         for place, (site, made) in enumerate(sites(trained.graph, trained.features)):
             if site.id == skipped.id:

@@ -17,7 +17,7 @@ from cyxwiz.ports.executor import Artefact
 
 
 def write_safetensors(trained: Trained, path: Path) -> Artefact:
-    skipped = skipped_softmax(trained.graph, trained.loss)
+    skipped = skipped_softmax(trained.graph, trained.features, trained.loss)
     metadata = {
         "format": "pt",
         "cyxwiz.definition": trained.definition,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -134,6 +135,7 @@ def _parameter(site: Site, made: Shape) -> nn.Module:
         "ones": lambda: torch.ones(made),
         "normal": lambda: torch.randn(made) * std,
         "uniform": lambda: (torch.rand(made) * 2 - 1) * std,
+        "xavier": lambda: (torch.rand(made) * 2 - 1) * math.sqrt(6 / (made[0] + made[-1])),
         "value": lambda: _stated(site, made),
     }
     return Given(makers[site.word("init")](), trained=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cyxwiz.compute.layers.typing import Builder
-from cyxwiz.graph.layers.recurrent import cell, sequence
+from cyxwiz.graph.layers.recurrent import both_ways, cell, merge, sequence
 from cyxwiz.graph.rule import Shape, Site
 
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
@@ -42,12 +42,12 @@ class Recurrent(nn.Module):
 
 
 def _recurrent(site: Site, made: Shape) -> nn.Module:
-    both, layers = site.type == "Bidirectional", site.integer("num_layers")
+    layers = site.integer("num_layers")
     options: dict[str, Any] = {"nonlinearity": site.word("nonlinearity")} if cell(site) == "RNN" else {}
     dropout = site.number("dropout") if layers > 1 else 0.0
-    options |= {"batch_first": True, "bidirectional": both, "dropout": dropout}
+    options |= {"batch_first": True, "bidirectional": both_ways(site), "dropout": dropout}
     inner = _CELLS[cell(site)](sequence(site)[1], site.integer("units"), layers, **options)
-    return Recurrent(inner, every_step=site.flag("return_sequences"), merge=site.word("merge") if both else "concat")
+    return Recurrent(inner, every_step=site.flag("return_sequences"), merge=merge(site))
 
 
 BUILDERS: dict[str, Builder] = dict.fromkeys(("RNN", "LSTM", "GRU", "Bidirectional"), _recurrent)

@@ -131,7 +131,8 @@ RULES: dict[str, Rule] = {
     ),
     "SelfAttention": Rule("(T, F)", "the same", _attended, _attended_cost, _attention(1)),
     "CrossAttention": Rule(
-        "query (T, F), memory (S, G)", "the query's", _attended, _attended_cost, _attention(1, causal=False), (2, 2)
+        "query (T, F), memory (S, G); or query, key, value", "the query's", _attended, _attended_cost,
+        _attention(1, causal=False), (2, 3),
     ),
     "LinearAttention": Rule(
         "(T, F)", "the same", _attended, _linear_cost,

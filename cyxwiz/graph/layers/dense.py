@@ -82,7 +82,7 @@ RULES: dict[str, Rule] = {
     "Embedding": Rule(
         "whole numbers of any shape", "(…, embedding_dim)", _embedding, _embedding_cost,
         {
-            "num_embeddings": needed(integer(1, MAX_VOCABULARY, None, "vocab_size", "input_dim", "vocabulary")),
+            "num_embeddings": integer(1, MAX_VOCABULARY, 10_000, "vocab_size", "input_dim", "vocabulary"),
             "embedding_dim": integer(1, MAX_UNITS, 64, "dim", "output_dim", "embed_dim", "size"),
         },
     ),
@@ -105,7 +105,7 @@ RULES: dict[str, Rule] = {
         "nothing", "shape", _tensor, lambda site, made: Cost(math.prod(made), 0),
         {
             "shape": needed(_SHAPE),
-            "init": Param("choice", "normal", choices=("zeros", "ones", "normal", "uniform", "value")),
+            "init": Param("choice", "normal", choices=("zeros", "ones", "normal", "uniform", "xavier", "value")),
             "std": Param("float", 0.02, 0.0, 1e6, meaning="of normal; the half width of uniform"),
             "value": Param("numbers", None, aliases=("values",), meaning="with init value"),
         }, (0, 0),

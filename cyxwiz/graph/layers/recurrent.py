@@ -26,10 +26,18 @@ def sequence(site: Site) -> tuple[int, int]:
     return site.given[0], site.given[1]
 
 
+def both_ways(site: Site) -> bool:
+    return site.type == "Bidirectional" or site.flag("bidirectional")
+
+
+def merge(site: Site) -> str:
+    """How the two directions are joined; a cell that says only that it is bidirectional has them side by side."""
+    return site.word("merge") if "merge" in site.params else "concat"
+
+
 def width(site: Site) -> int:
     """Features that come out of every step."""
-    both = site.type == "Bidirectional" and site.word("merge") == "concat"
-    return site.integer("units") * (2 if both else 1)
+    return site.integer("units") * (2 if both_ways(site) and merge(site) == "concat" else 1)
 
 
 def _recurrent(site: Site) -> Shape:
@@ -39,7 +47,7 @@ def _recurrent(site: Site) -> Shape:
 
 def _recurrent_cost(site: Site, made: Shape) -> Cost:
     steps, features = sequence(site)
-    units, ways = site.integer("units"), 2 if site.type == "Bidirectional" else 1
+    units, ways = site.integer("units"), 2 if both_ways(site) else 1
     weights = biases = 0
     for _ in range(site.integer("num_layers")):
         weights += ways * CELLS[cell(site)] * units * (features + units)
@@ -53,6 +61,7 @@ _CELL = {
     "return_sequences": flag(False, meaning="all steps, else the last one"),
     "num_layers": integer(1, 64, 1, "layers"),
     "dropout": Param("float", 0.0, 0.0, 1.0, below=True, meaning="between stacked layers"),
+    "bidirectional": flag(False, meaning="as a Bidirectional that concatenates"),
 }
 
 RULES: dict[str, Rule] = {

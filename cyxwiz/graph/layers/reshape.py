@@ -18,6 +18,8 @@ def _reshaped(site: Site) -> Shape:
     wanted, size = site.whole("shape"), math.prod(site.given)
     if wanted == PICTURE:
         return _picture(site)
+    if len(wanted) > 1 and wanted[0] == -1 and math.prod(wanted[1:]) == size:
+        return wanted[1:]  # the -1 is the batch, as in the editor's "-1,28,28,1"
     known = math.prod(part for part in wanted if part != -1)
     if size % known or (-1 not in wanted and size != known):
         raise site.refuse(f"{known} numbers{' or a multiple' if -1 in wanted else ''} for {list(wanted)}", site.given)
@@ -36,9 +38,11 @@ def _picture(site: Site) -> Shape:
 
 
 def order(site: Site) -> tuple[int, ...]:
-    """The axes of a Permute, from 0 without the batch. Without a 0 among them they count from 1, as in Keras."""
+    """The axes of a Permute, from 0 without the batch. Without a 0 among them they count from 1, as in Keras; with one
+    axis more than the sample the batch is counted, which stays the first."""
     stated, rank = site.whole("dims"), len(site.given)
-    axes = stated if 0 in stated else tuple(place - 1 for place in stated)
+    counted = stated[1:] if len(stated) == rank + 1 and stated[0] == 0 else stated
+    axes = counted if 0 in counted else tuple(place - 1 for place in counted)
     if sorted(axes) != list(range(rank)):
         raise site.refuse(f"every axis from 0 to {rank - 1} once", str(list(stated)))
     return axes
@@ -86,7 +90,8 @@ def _split(site: Site) -> Shape:
     return (*site.given[:place], length, *site.given[place + 1 :])
 
 
-_TARGET = {"shape": needed(Param("target", aliases=("target_shape", "new_shape", "size")))}
+_BATCH = "a -1 in front with nothing left for it is the batch"
+_TARGET = {"shape": needed(Param("target", aliases=("target_shape", "new_shape", "size"), meaning=_BATCH))}
 _RESHAPE = Rule("any", "shape", _reshaped, free, _TARGET)
 
 RULES: dict[str, Rule] = {
@@ -100,7 +105,7 @@ RULES: dict[str, Rule] = {
             "dims": needed(
                 Param(
                     "axes", None, 0, MAX_RANK, aliases=("axes", "order", "permutation"),
-                    meaning="every axis once, from 0 or, as in Keras, from 1",
+                    meaning="every axis once, from 0 or, as in Keras, from 1; or with a 0 before those for the batch",
                 )
             )
         },

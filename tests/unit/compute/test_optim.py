@@ -127,6 +127,24 @@ def test_every_optimizer_steps_with_its_numbers(name: str) -> None:
     assert 0 < moved[0] < moved[1]
 
 
+@pytest.mark.parametrize(("name", "key", "value"), [("rmsprop", "alpha", "0.5"), ("adagrad", "lr_decay", "1.0")])
+def test_what_one_optimizer_alone_has_acts(name: str, key: str, value: str) -> None:
+    ends: list[torch.Tensor] = []
+    for given in ({}, {key: value}):
+        model = nn.Linear(2, 1)
+        nn.init.ones_(model.weight)
+        optimizer = make_optimizer(parse_hyperparameters({"optimizer": name, **given}), model)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(1, 2)).square().sum().backward()
+            optimizer.step()
+        ends.append(model.weight.detach())
+    assert not torch.equal(*ends)
+    assert parse_hyperparameters({"optimizer": "adam", key: value}).notes == (
+        f"The hyperparameter {key} has no effect with Adam",
+    )  # fmt: skip
+
+
 # --- penalty
 
 
@@ -140,6 +158,9 @@ def test_every_optimizer_steps_with_its_numbers(name: str) -> None:
         ({}, [{"type": "L2Regularization"}], 0.05),
         ({}, [{"type": "elastic_net", "l1": 0.1, "l2": 0.2}, {"type": "l1_regularization", "lambda": 1}], 0.3 + 1 + 3),
         ({"l1": "0"}, [{"type": "elastic_net", "l1": 0.1, "l2": 0.2}], 1.0),
+        ({}, [{"type": "elastic_net"}], 0.03 + 0.05),
+        # As the editor writes it: the strength of both, and the share of l1 in it.
+        ({}, [{"type": 72, "parameters": {"lambda": "0.1", "l1_ratio": "0.25"}}], 0.025 * 3 + 0.075 * 5),
     ],
 )
 def test_a_penalty_is_on_weights_and_not_on_biases(given: dict[str, str], layers: list[Any], expected: float) -> None:

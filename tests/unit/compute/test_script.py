@@ -157,6 +157,25 @@ for step in range(1, 5):
     assert curve == [(1, 0.25, 1), (1, 0.5, 2), (2, 0.75, 3), (2, 1.0, 4)]
 
 
+def test_a_script_finds_beside_it_what_it_finds_by_hand(tmp_path: Path) -> None:
+    """Its files are in the folder that it starts in, but for what is the job's there."""
+    for name in ("words.txt", "data/own.txt", "checkpoints/own.txt", ".cache/own.txt"):
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / name).write_text(name)
+    code = """
+import cyxwiz.job as job
+here = job.out_dir.parent  # where a child starts
+assert (here / "words.txt").read_text() == "words.txt" and (here / "lib" / "helper.py").is_file()
+assert not (here / "data" / "own.txt").exists() and not (here / ".cache").exists()
+job.save({"a": 1})
+"""
+    for _ in range(2):  # also when it is run again
+        reports, end = run(tmp_path, code)
+        assert isinstance(end, Finished), end
+        (saved,) = (each for each in reports if isinstance(each, Checkpointed))
+        assert saved.artefacts[0].path.parent == tmp_path / "checkpoints"
+
+
 def test_a_script_that_leaves_nothing_has_its_figures_as_result(tmp_path: Path) -> None:
     _, end = run(tmp_path, "import cyxwiz.job as job\njob.report(1, {'loss': 0.5})")
     assert isinstance(end, Finished)

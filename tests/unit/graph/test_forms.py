@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cyxwiz.domain.errors import Code, CyxError
-from cyxwiz.graph import check_model_fits, cost, infer, parse
+from cyxwiz.graph import check_model_fits, cost, infer, parse, skipped_softmax
 
 
 def graph_of(nodes: list[dict[str, Any]], links: list[Any] | None = None) -> Any:
@@ -31,6 +31,49 @@ def test_a_skip_connection_in_a_cyxgraph() -> None:
     by_id = {layer.id: layer for layer in graph.layers}
     assert by_id["4"].inputs == ("2", "3")
     assert infer(graph, (8,))["5"] == (3,)
+
+
+def test_an_axis_may_count_the_batch_as_the_editor_does() -> None:
+    """Its Concatenate has a dim of 1, its Softmax may have; a sample has one axis less."""
+    graph = graph_of(
+        [node(1, 77), node(2, 0, units="4"), node(3, 46, dim="1"), node(4, 0, units="3"), node(5, 39, dim="1"),
+         node(6, 52)],
+        [(1, 2), (2, 3), {"from": 1, "to": 3, "to_pin_index": 1}, (3, 4), (4, 5), (5, 6)],
+    )  # fmt: skip
+    assert infer(graph, (8,)) == {"2": (4,), "3": (12,), "4": (3,), "5": (3,)}
+    skipped = skipped_softmax(graph, (8,), "CrossEntropyLoss")
+    assert skipped is not None
+    assert skipped.id == "5"
+    with pytest.raises(CyxError, match="an axis from -1 to 0, got 2"):
+        infer(graph_of([node(1, 0), node(2, 39, dim="2")], [(1, 2)]), (8,))
+
+
+def test_a_reshape_may_name_the_batch_as_the_editor_does() -> None:
+    graph = graph_of([node(1, 81, shape="-1,8,8,1"), node(2, 2, filters="4"), node(3, 40, shape="-1,144")])
+    assert infer(graph, (64,)) == {"1": (8, 8, 1), "2": (6, 6, 4), "3": (144,)}
+    assert infer(graph_of([node(1, 40, shape="-1,8")]), (64,)) == {"1": (8, 8)}
+
+
+def test_a_transposed_convolution_is_refused_and_not_trained_as_another() -> None:
+    with pytest.raises(CyxError, match=r"node 1 \(Conv2D\): transposed convolutions cannot be run") as caught:
+        graph_of([node(1, 2, filters="4", transposed="true")])
+    assert caught.value.code is Code.UNSUPPORTED
+    assert not graph_of([node(1, 2, filters="4", transposed="false")]).notes
+
+
+def test_a_loss_on_classes_may_read_what_the_softmax_at_the_end_reads() -> None:
+    """So the earlier system draws a classifier: the scores go to the loss, and by a Softmax to the Output."""
+    nodes = [node(1, 77), node(2, 0, units="3"), node(3, 39), node(4, 50), node(6, 60)]
+    links = [(1, 2), (2, 3), (3, 4), (2, 5), {"from": 1, "to": 5, "from_pin_index": 1}, (5, 6)]
+    graph = graph_of([*nodes, node(5, 52)], links)
+    assert [layer.id for layer in graph.layers] == ["2", "3", "4"]
+    skipped = skipped_softmax(graph, (8,), "CrossEntropyLoss")
+    assert skipped is not None
+    assert skipped.id == "3"
+    with pytest.raises(CyxError, match="only a loss on the output"):
+        graph_of([*nodes, node(5, 51)], links)
+    with pytest.raises(CyxError, match="only a loss on the output"):
+        graph_of([*nodes, node(5, 52), node(7, 0)], [*links, (4, 7)])
 
 
 def test_parts_of_a_split_are_read_by_pin_or_in_order() -> None:
@@ -154,6 +197,15 @@ def test_a_pattern_is_filled_with_its_defaults_and_params() -> None:
     assert [layer.type for layer in graph.layers] == ["Conv2D", "GELU", "Dense"]
     assert graph.layers[0].params["kernel_size"] == (5, 5)
     assert infer(graph, (64,)) == {"c": (4, 4, 16), "a": (4, 4, 16), "d": (10,)}
+
+
+def test_a_pattern_of_the_editor_calls_a_default_its_default_value() -> None:
+    stated = [{**entry, "type": "int", "min_value": "1", "max_value": "512"} for entry in PATTERN["parameters"]]
+    for entry, value in zip(stated, ("4", "3", "relu", "10"), strict=True):
+        entry.pop("default", None)
+        entry["default_value"] = value
+    graph = parse(json.dumps({**PATTERN, "parameters": stated}))
+    assert infer(graph, (64,)) == {"c": (6, 6, 4), "a": (6, 6, 4), "d": (10,)}
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,12 @@ def test_a_schedule_of_the_job_wins_and_takes_its_own_parameters() -> None:
         parse_hyperparameters({**given, "schedule_t_max": "0"})
 
 
+def test_a_huber_loss_of_the_editor_says_beta() -> None:
+    graph = parse(json.dumps({"layers": ["dense"], "loss": {"type": "huber", "beta": "2"}}))
+    assert graph.loss is not None
+    assert graph.loss.params["delta"] == 2
+
+
 def test_regularisers_of_the_graph_add_up_and_the_job_wins() -> None:
     graph = with_nodes({"type": "l1_regularization", "lambda": 0.1}, {"type": "elastic_net", "l1": 0.2, "l2": 0.3})
     read = parse_hyperparameters({}, graph)
