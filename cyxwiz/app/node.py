@@ -273,13 +273,13 @@ def _agent_settings(config: Config, directory: Path, hardware: Hardware, sandbox
         detect_seconds=node.detect_interval_seconds,
         features=(*features, f"{GANG}{network}") if network else features,
         gang_address=node.gang_address if network else "",
-        fetch=_fetch_settings(node),
+        fetch=fetch_settings(node),
         pricing=pricing_by(node.pricing, hardware),
         packages=PackageSettings(node.package_index, node.package_cache_bytes) if REQUIREMENTS in features else None,
     )
 
 
-def _fetch_settings(node: NodeSection) -> Any:
+def fetch_settings(node: NodeSection) -> Any:
     from cyxwiz.compute.data.settings import FetchSettings
 
     return FetchSettings(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyxwiz.cli import show
+from cyxwiz.cli.process import File, Sets, load_settings
 from cyxwiz.cli.session import session
 from cyxwiz.domain.errors import Code, CyxError, unsupported
 from cyxwiz.domain.proof import Kind, Link, loss_bits
@@ -24,6 +25,7 @@ from cyxwiz.domain.proof_document import whole_chain
 
 if TYPE_CHECKING:
     from cyxwiz.client import Client
+    from cyxwiz.config import NodeSection
     from cyxwiz.ports.executor import Work
 
 Json = dict[str, Any]
@@ -37,9 +39,11 @@ def replay(
     context: typer.Context,
     job: Annotated[str, typer.Argument(metavar="JOB", help="the job's id")],
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as the job had")] = 0,
+    file: File = None,
+    sets: Sets = None,
 ) -> None:
-    """Do a job again here, and compare its proof link by link."""
-    here = session(context)
+    """Do a job again here, and compare its proof link by link. Its data come as the settings of a node here say."""
+    here, node = session(context), load_settings(file, sets).config.node
 
     async def work(client: Client) -> Json:
         if (await client.get(job))["resources"]["nodes"] > 1:
@@ -47,7 +51,7 @@ def replay(
         document = await client.proof(job)
         expected = whole_chain(document)
         with tempfile.TemporaryDirectory(prefix="cyxwiz-replay-") as folder:
-            got = await run_again(client, document, expected, Path(folder), threads, here.note)
+            got = await run_again(client, document, expected, Path(folder), threads, node, here.note)
         return compared(document, expected, got)
 
     found = here.ask(work)
@@ -57,7 +61,13 @@ def replay(
 
 
 async def run_again(
-    client: Client, document: Json, expected: list[Link], folder: Path, threads: int, note: Callable[[str], None]
+    client: Client,
+    document: Json,
+    expected: list[Link],
+    folder: Path,
+    threads: int,
+    node: NodeSection,
+    note: Callable[[str], None],
 ) -> Json:
     """Runs the job until its end or the first link that differs: its links, its data's digest, its environment."""
     from cyxwiz.compute.executor import ProcessExecutor
@@ -71,7 +81,7 @@ async def run_again(
         clock = SystemClock()
         executor = ProcessExecutor(clock, Sandbox("none", folder / "sandbox"), warm_children=0)
         stack.push_async_callback(executor.aclose)
-        run = await executor.start(await _work(stack, client, document, expected, folder, threads))
+        run = await executor.start(await _work(stack, client, document, expected, folder, threads, node))
         async with aclosing(run.reports()) as reports:  # type: ignore[type-var]
             async for report in reports:
                 if isinstance(report, Failed):
@@ -89,10 +99,16 @@ async def run_again(
 
 
 async def _work(
-    stack: AsyncExitStack, client: Client, document: Json, expected: list[Link], folder: Path, threads: int
+    stack: AsyncExitStack,
+    client: Client,
+    document: Json,
+    expected: list[Link],
+    folder: Path,
+    threads: int,
+    node: NodeSection,
 ) -> Work:
+    from cyxwiz.app.node import fetch_settings
     from cyxwiz.compute.data.fetch import DataCache
-    from cyxwiz.compute.data.settings import FetchSettings
     from cyxwiz.ports.executor import Work
     from cyxwiz.runtime.clock import SystemClock
 
@@ -104,7 +120,7 @@ async def _work(
     async def pull(sha256: str, path: Path) -> None:
         await client.pull_blob(sha256, path)
 
-    cache = DataCache(folder / "cache", FetchSettings(), SystemClock(), pull)
+    cache = DataCache(folder / "cache", fetch_settings(node), SystemClock(), pull)
     stack.push_async_callback(cache.aclose)
     data = await cache.hold(uri)
     return Work(
@@ -119,6 +135,7 @@ async def _work(
         device="cuda:0" if told.get("device") == "cuda" and await asyncio.to_thread(_has_gpu) else "cpu",
         threads=threads or int(told.get("threads", 1)),
         work_dir=folder / "work",
+        data_roots=tuple(Path(root).resolve() for root in node.data_roots),
         dataset_path=data.path if data is not None else None,
         link_steps=tuple(link.step for link in expected if link.kind is Kind.CHECKPOINT),
     )

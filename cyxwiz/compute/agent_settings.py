@@ -51,6 +51,7 @@ class AgentSettings:
             services=self.services,
             certificate_fingerprint=self.certificate_fingerprint,
             pricing=pricing_to(self.pricing) if self.pricing else None,
+            keep_results_seconds=self.keep_results_seconds,
         )
         if (score := kept_score(self.directory)) is not None:
             hello.bench_score = score

@@ -61,6 +61,7 @@ DISK_EVERY = 4  # looks at the memory for one at the disk
 GPU_MARGIN = 2 << 30
 LEAST_MEMORY = 512 << 20  # PyTorch alone takes a good part of it
 MACHINE_SHARE = 0.8
+MORE_TIME = "allow more (resources.max_duration), or train less"
 MORE_MEMORY = "ask for more (resources.ram), or use a smaller model or batch"
 # What ends a process for want of memory, at a stop of the machine, or for its disk or its processor.
 _OF_MACHINE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, -signal.SIGBUS, -signal.SIGILL}
@@ -292,7 +293,7 @@ class ChildRun:
         try:
             if not await within(self._clock, limit, self._concluded):
                 self._judge(
-                    Failed("TIMEOUT", f"The job took longer than its {limit:g} seconds; allow more, or train less.")
+                    Failed("TIMEOUT", f"The job's time is over, of which this run had {limit:g} seconds: {MORE_TIME}.")
                 )
                 await self._stop()
             elif not await within(self._clock, EXIT_SECONDS, self.child.exited):

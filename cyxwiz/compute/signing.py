@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cyxwiz.compute.hardware import cpu
+from cyxwiz.compute.hardware.machine import Machine
 from cyxwiz.compute.identity import Identity
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import Token
@@ -48,7 +52,7 @@ class Signer:
                 that it would not take.
         """
         check_result_names([artefact.name for artefact in finished.artefacts])
-        environment = self._last.environment if self._last is not None else "{}"
+        environment = self._last.environment if self._last is not None else _environment()
         statement = Statement(
             job_id=self.assign.job_id,
             token=self._token,
@@ -64,3 +68,15 @@ class Signer:
             raise invalid(f"The result's {count} make {size}: pack files into one, or give them shorter names.")
         finished.statement, finished.environment = statement, environment
         finished.signature = self.identity.key.sign(signed_result(statement))
+
+
+def _environment() -> str:
+    """What the node gives a run that makes no chain, such as a script, as JSON with sorted keys."""
+    machine = Machine()
+    torch = machine.torch()
+    facts = {
+        "python": platform.python_version(),
+        "torch": torch.version if torch is not None else "",
+        "machine": cpu.model(machine, []),
+    }
+    return json.dumps(facts, sort_keys=True, separators=(",", ":"))

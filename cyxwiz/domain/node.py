@@ -141,6 +141,11 @@ class Node:
         return cast("float | None", self.extras.get("measured_score"))
 
     @property
+    def keep_results_seconds(self) -> float | None:
+        """How long it keeps a run's files once that is over; None: it has not said."""
+        return cast("float | None", self.extras.get("keep_results_seconds"))
+
+    @property
     def gang_network(self) -> str:
         """Where its children reach those of other nodes directly; empty: it takes no part in gangs."""
         return next((each.removeprefix(GANG) for each in sorted(self.features) if each.startswith(GANG)), "")

@@ -5,7 +5,15 @@ Needs the standard library only, so that a central without torch can refuse a ba
 
 from __future__ import annotations
 
-from cyxwiz.graph.dataset_uri import BUILTIN, DatasetUri, DataShape, blob_digest, check_dataset_uri, known_shape
+from cyxwiz.graph.dataset_uri import (
+    BUILTIN,
+    DatasetUri,
+    DataShape,
+    blob_digest,
+    check_dataset_uri,
+    content_digest,
+    known_shape,
+)
 from cyxwiz.graph.fit import (
     check_fits,
     check_model_fits,
@@ -53,6 +61,7 @@ __all__ = [
     "check_model_fits",
     "check_no_hyperparameters",
     "check_pipeline",
+    "content_digest",
     "cost",
     "default_loss",
     "entry_shapes",

@@ -144,6 +144,15 @@ def blob_digest(uri: str) -> str | None:
     return parsed.rest if parsed.scheme == "blob" else None
 
 
+def content_digest(uri: str) -> str | None:
+    """The SHA-256 that the data of a job must have, as its URI says: that of a blob, or of the option `sha256`."""
+    try:
+        parsed = check_dataset_uri(uri)
+    except CyxError:
+        return None
+    return parsed.rest if parsed.scheme == "blob" else parsed.options.get("sha256")
+
+
 def hub_parts(parsed: DatasetUri) -> tuple[str, str, str]:
     """(owner/name, revision, path) of an `hf://` URI; the revision is `main` unless one is named."""
     owner, _, rest = parsed.rest.partition("/")

@@ -176,14 +176,14 @@ class Accounts:
         *,
         legacy: bool,
         reservation_id: str = "",
-        seconds: int | None = None,
+        until: datetime | None = None,
     ) -> tuple[str, int]:
         """(token, Unix seconds at which it expires): lets `user` reach `job_id` on `node_id` directly.
 
-        With a reservation it reaches all of its jobs. `seconds`: how long it is good, instead of p2p_token_seconds.
+        With a reservation it reaches all of its jobs. `until`: how long it is good, instead of p2p_token_seconds.
         """
         now = int(self._clock.now().timestamp())
-        expires = now + (self._auth.p2p_token_seconds if seconds is None else seconds)
+        expires = now + self._auth.p2p_token_seconds if until is None else int(until.timestamp())
         claims = {"iss": P2P_ISSUER, "sub": user, "job_id": job_id, "node_id": node_id, "iat": now, "exp": expires}
         if reservation_id:
             claims["reservation_id"] = reservation_id

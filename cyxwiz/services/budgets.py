@@ -1,7 +1,7 @@
 """Budgets: what a user's jobs and reservations may cost in a calendar month (UTC).
 
 What counts is what those that ended this month cost, and what those that have not ended are expected to cost. A ledger
-need not charge anything for it: the estimate counts all the same.
+need not charge anything for it: the estimate counts all the same. Jobs in a reservation cost nothing beside it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def reserve(tx: Tx, owner_id: UserId, units: int, *, minutes: int = 0, more: boo
 
 def keep_cost(tx: Tx, job: Job) -> None:
     """Remembers what a job cost that is about to be deleted."""
-    if job.actual_cost_units and job.completed_at is not None:
+    if job.actual_cost_units and job.completed_at is not None and not job.spec.reservation_id:
         tx.add_deleted_cost(job.owner_id, month_of(job.completed_at), job.actual_cost_units)
 
 

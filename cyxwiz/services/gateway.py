@@ -485,6 +485,7 @@ def _registration(hello: pb.Hello, peer_host: str) -> Registration:
         services=tuple(hello.services),
         features=tuple(hello.features),
         measured_score=hello.bench_score if 0 < hello.bench_score < math.inf else None,
+        keep_results_seconds=hello.keep_results_seconds if hello.HasField("keep_results_seconds") else None,
         certificate_fingerprint=hello.certificate_fingerprint,
         public_key=hello.public_key,
         boot_id=hello.boot_id,

@@ -205,7 +205,8 @@ class Jobs:
         if tx.count_pending(job.owner_id, self._max_pending) >= self._max_pending:
             raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
         refuse_without_room(tx, job.owner_id, self._max_bytes)
-        reserve(tx, job.owner_id, job.estimated_cost_units)
+        if not job.spec.reservation_id:  # its minutes count already
+            reserve(tx, job.owner_id, job.estimated_cost_units)
         spec = submitted.spec
         if self._payments is not None and lock is not None:
             paid = lock.payment
@@ -327,10 +328,9 @@ class Jobs:
         return await self._store.read(unit)
 
     async def assignment(self, job: Job, keep: timedelta) -> Assignment | None:
-        """The way to the job's node, if that node serves clients itself; for as long as it keeps the weights."""
+        """The way to the job's node, if that node serves clients itself; for as long as it keeps the weights, which is
+        `keep` where it does not say."""
         if job.state in (JobState.PENDING, JobState.CANCELLED, JobState.FAILED):
-            return None
-        if job.completed_at is not None and job.completed_at + keep < self._clock.now():
             return None
 
         def unit(tx: Tx) -> Node | None:
@@ -340,6 +340,10 @@ class Jobs:
 
         node = await self._store.read(unit)
         if node is None or not node.endpoint or P2P_SERVICE not in node.services:
+            return None
+        if node.keep_results_seconds is not None:
+            keep = timedelta(seconds=node.keep_results_seconds)
+        if job.completed_at is not None and job.completed_at + keep < self._clock.now():
             return None
         token, expires = self._accounts.p2p_token(job.owner_id, job.id, node.id, legacy=node.legacy)
         return Assignment(node, node.endpoint, token, expires)

@@ -38,6 +38,7 @@ from cyxwiz.services.reputation import Account, Line, Reputation
 
 MAX_SLOTS = 1024
 MAX_LISTED = 64  # services, formats, runtimes
+MAX_KEEP_SECONDS = 86_400 * 3660
 MAX_PARDONED = 10_000  # nodes looked at for a ban that is over, at a time
 
 
@@ -62,6 +63,7 @@ class Registration:
     runtimes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     measured_score: float | None = None
+    keep_results_seconds: float | None = None
 
 
 def check_registration(registration: Registration) -> None:
@@ -70,6 +72,8 @@ def check_registration(registration: Registration) -> None:
         raise invalid("name: must have 1 to 100 characters", field="name")
     if not 0 <= registration.port <= 65535:
         raise invalid(f"port: must be from 0 to 65535, not {registration.port}", field="port")
+    if registration.keep_results_seconds is not None and not 0 <= registration.keep_results_seconds <= MAX_KEEP_SECONDS:
+        raise invalid(f"keep_results_seconds: must be from 0 to {MAX_KEEP_SECONDS}", field="keep_results_seconds")
     if registration.max_concurrent_jobs > MAX_SLOTS:
         raise invalid(f"max_concurrent_jobs: at most {MAX_SLOTS}", field="max_concurrent_jobs")
     if len(registration.public_key) > 4096:
@@ -433,6 +437,7 @@ def _updated(node: Node, registration: Registration, now: datetime) -> Node:
             "runtimes": list(registration.runtimes),
             "features": list(registration.features),
             "measured_score": registration.measured_score,
+            "keep_results_seconds": registration.keep_results_seconds,
         },
     )
 

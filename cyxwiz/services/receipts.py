@@ -15,6 +15,7 @@ from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import Movement, Payment
 from cyxwiz.domain.receipt import VERSION, canonical, sealed
 from cyxwiz.domain.states import TERMINAL_JOB_STATES, JobState
+from cyxwiz.graph import content_digest
 from cyxwiz.ports.ledger import LedgerInfo
 from cyxwiz.ports.store import JobQuery, Page, Store, Tx
 from cyxwiz.scheduler.feasible import needs_gpu
@@ -148,10 +149,9 @@ class Receipts:
 def _origin(job: Job) -> Json:
     """What the result was made from: data, code and environment by their hashes, as far as central knows them."""
     spec, script = job.spec, job.spec.script
-    blob = spec.dataset_uri.removeprefix("blob://sha256/")
     return {
         "dataset_uri": spec.dataset_uri,
-        "dataset_sha256": blob if blob != spec.dataset_uri else None,
+        "dataset_sha256": content_digest(spec.dataset_uri),
         "model_sha256": hashlib.sha256(spec.model.encode()).hexdigest() if spec.model else None,
         "code_sha256": hashlib.sha256(canonical(script.files)).hexdigest() if script else None,
         "code_files": dict(script.files) if script else {},

@@ -251,14 +251,13 @@ class Reservations:
 
         found = await self._store.read(unit)
         reservation, node = found.reservation, found.node
-        until = reservation.ends_at + TOKEN_STAYS
         token, expires = self._accounts.p2p_token(
             reservation.owner_id,
             reservation.id,
             reservation.node_id,
             legacy=node is not None and node.legacy,
             reservation_id=reservation.id,
-            seconds=int((until - self._clock.now()).total_seconds()),
+            until=reservation.ends_at + TOKEN_STAYS,
         )
         return Pass(found, node.endpoint if node is not None else "", token, expires)
 

@@ -29,6 +29,7 @@ _COSTS = select(
     *(func.coalesce(func.sum(part), 0) for each in (_RESERVED, _SPENT) for part in (each // WHOLE, each % WHOLE))
 ).where(
     jobs.c.owner_id == bindparam("user_id"),
+    jobs.c.reservation_id == "",
     jobs.c.completed_at.is_(None) | (jobs.c.completed_at >= bindparam("since")),
 )
 _KEPT = select(reservations.c.rate_units_per_hour, reservations.c.minutes).where(

@@ -12,8 +12,8 @@ from cyxwiz.domain.proof import Kind, extend, loss_bits
 from tests.e2e.processes import DIGITS, cyxwiz, submit, until
 
 
-def replay(data_dir: Path, job_id: str, status: int) -> dict[str, object]:
-    command = [sys.executable, "-m", "cyxwiz", "replay", job_id, "--data-dir", str(data_dir), "--output", "json"]
+def replay(data_dir: Path, job_id: str, status: int, *more: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "cyxwiz", "replay", job_id, "--data-dir", str(data_dir), "--output", "json", *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == status, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
@@ -52,3 +52,19 @@ def test_a_job_is_done_again_link_by_link(tmp_path: Path) -> None:
         assert differs["equal"] is False
         assert differs["first_difference"] == steps[1]
         assert differs["differs_in"] == ["weights"]
+
+
+def test_a_job_on_files_is_done_again_where_they_are_lent(tmp_path: Path) -> None:
+    """By the settings of a node on this machine; other data are told from other work."""
+    data, roots = tmp_path / "lent" / "rows.csv", f"node.data_roots={tmp_path / 'lent'}"
+    data.parent.mkdir()
+    data.write_text("".join(f"{number / 100},{number % 7},{number % 2}\n" for number in range(100)))
+    with cyxwiz("both", tmp_path / "both", roots) as process, process.http() as http:
+        model = {"layers": [{"type": "dense", "units": 2}]}
+        job_id = submit(http, {**DIGITS, "dataset": f"file://csv/{data}?header=false", "model": model, "epochs": 2})
+        until(http, job_id, "completed")
+        replay(process.data_dir, job_id, 4)  # FORBIDDEN: nothing is lent here
+        assert replay(process.data_dir, job_id, 0, "--set", roots)["equal"] is True
+        data.write_text(data.read_text().replace("0.5,", "0.7,"))
+        differs = replay(process.data_dir, job_id, 1, "--set", roots)
+        assert "data" in str(differs["differs_in"])

@@ -15,6 +15,7 @@ from cyxwiz.domain.job import Job
 from cyxwiz.domain.money import format_cyxwiz
 from cyxwiz.services.jobfile import parse_jobfile
 from tests.contract.conftest import HandClock
+from tests.integration.test_rest import run_to_end
 from tests.wiring import JOB, Central, central
 
 MONTH = 31 * 86400
@@ -125,8 +126,14 @@ async def test_reservations_count_like_jobs(world: World) -> None:
     await refusal(keep.extend(world.bob, made.id, 15), Code.FUNDS)
     await keep.extend(world.bob, made.id, 10)
     assert await world.figures() == (40 * price, 0, 0)
+    spec = replace(parse_jobfile(JOB), reservation_id=made.id)
+    job, _ = await world.house.jobs.submit(world.bob, spec)
+    assert await world.figures() == (40 * price, 0, 0), "a job costs nothing beside its reservation"
     world.clock.advance(90)
+    await run_to_end(world.house, job.id)
     await keep.release(world.bob, made.id)
     assert await world.figures() == (0, 2 * price, 38 * price), "the begun minutes"
+    await world.house.jobs.delete(world.bob, job.id)
+    assert await world.figures() == (0, 2 * price, 38 * price)
     world.clock.advance(MONTH)
     assert await world.figures() == (0, 0, 40 * price)

@@ -359,7 +359,9 @@ async def test_a_lying_child_fails_its_own_job_only(tmp_path: Path, body: str) -
 async def test_a_job_that_overstays_is_ended(executor: ProcessExecutor, tmp_path: Path) -> None:
     executor.warm()
     started = time.monotonic()
-    end = await failed(executor, job(tmp_path, **LONG, max_duration_seconds=0.3), Code.TIMEOUT, "0.3 seconds")
+    end = await failed(
+        executor, job(tmp_path, **LONG, max_duration_seconds=0.3), Code.TIMEOUT, "this run had 0.3 seconds"
+    )
     assert not end.retryable
     assert time.monotonic() - started < 30  # a machine may be busy; the job itself would take hours
 

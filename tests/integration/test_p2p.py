@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -467,16 +468,18 @@ async def test_weights_outlive_the_node_but_not_their_time(server: Central, tmp_
     executor = ScriptedExecutor()
     async with p2p_node(tmp_path / "node", grpc_link(server), executor):
         job = await until(server, await submit(server), JobState.COMPLETED)
-    async with p2p_node(tmp_path / "node", grpc_link(server), executor, keep=2.5) as (agent, _, address):
+    async with p2p_node(tmp_path / "node", grpc_link(server), executor, keep=5) as (agent, _, address):
         given = await assignment(server, job.id)
         async with engine(address, given.auth_token, job.id) as client:
             assert b"".join(chunk.data for chunk in await client.download()) == f"weights of {job.id}".encode()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while list(agent.jobs_directory.glob("*/*")):
                     await asyncio.sleep(0.05)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await client.download()
             assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    kept = await server.core.jobs.assignment(job, timedelta(hours=24))
+    assert kept is None, "central goes by what the node says, not by its own setting"
 
 
 async def test_a_cut_to_central_ends_relayed_calls_alone(server: Central, tmp_path: Path) -> None:

@@ -72,6 +72,23 @@ async def test_a_receipt_tells_what_was_charged_and_checks_out(paid: tuple[Json,
     verify_receipt(receipt, key=key, files=tmp_path)
 
 
+@pytest.mark.parametrize("scheme", ["blob", "https"])
+async def test_a_receipt_has_the_hash_of_the_data_alone(charged: Central, scheme: str) -> None:
+    """However the URI says how the data are to be read."""
+    data = b"0.5,1\n" * 20
+    sha256 = hashlib.sha256(data).hexdigest()
+    uris = {
+        "blob": f"blob://sha256/{sha256}?format=csv&header=false",
+        "https": f"https://data.example/a.csv#header=false&sha256={sha256}",
+    }
+    async with client(charged, charged.alice) as alice:
+        await alice.post("/api/blobs", content=data, headers={"Content-Type": "application/octet-stream"})
+        job = await submit(alice, dataset=uris[scheme])
+        await run_to_end(charged, job["id"])
+        receipt = (await alice.get(f"/api/jobs/{job['id']}/receipt")).json()
+    assert (receipt["dataset_uri"], receipt["dataset_sha256"]) == (uris[scheme], sha256)
+
+
 async def test_a_receipt_before_the_money_has_moved_is_not_final(charged: Central) -> None:
     async with client(charged, charged.alice) as alice:
         job = await submit(alice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.account import UserWallet
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.domain.estimate import estimate_cost
+from cyxwiz.domain.payment import Movement
 from cyxwiz.ledger.localnet.chain import open_chain
+from cyxwiz.ports.store import Tx
 from cyxwiz.protocol import common_pb2 as common
 from cyxwiz.protocol import wallet_pb2 as pb
 from cyxwiz.protocol import wallet_pb2_grpc
@@ -79,6 +82,7 @@ async def test_a_balance_and_its_history_are_ones_own(house: Central) -> None:
         lock = types[pb.JOB_PAYMENT]
         assert (lock.status, lock.amount) == (pb.CONFIRMED, pytest.approx(locked))
         assert job["id"] in lock.description
+        assert lock.job_id == int.from_bytes(uuid.UUID(job["id"]).bytes[:8], "little")
         assert len((await wallet.ask("GetTransactionHistory", limit=1, offset=1)).transactions) == 1
         payments = house.core.payments
         assert payments is not None
@@ -93,6 +97,21 @@ async def test_a_balance_and_its_history_are_ones_own(house: Central) -> None:
             assert await bob.refused(method, wallet_address=ADDRESS) is grpc.StatusCode.PERMISSION_DENIED
         for bad in ({"limit": -1}, {"limit": 101}, {"offset": -1}):
             assert await wallet.refused("GetTransactionHistory", **bad) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_reward_is_what_reached_the_node(house: Central) -> None:
+    """Whoever is paid for a node sees by what the balance grew: the fee went to the platform."""
+    owner, key = await house.user("owner")
+
+    def settled(tx: Tx) -> None:
+        movement = Movement("settle:1", "settle", 999, "client", f"user:{owner.id}", tx.now, fee_units=99)
+        tx.add_movement(movement)
+
+    await house.core.store.write(settled)
+    async with house.channel() as channel:
+        history = await Wallet(channel, key).ask("GetTransactionHistory")
+    (reward,) = [each for each in history.transactions if each.type == pb.REWARD_CLAIM]
+    assert round(reward.amount * 10**9) == 900
 
 
 def wiring_call(actor: Any) -> Any:

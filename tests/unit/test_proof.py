@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import platform
 import struct
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -138,6 +141,17 @@ def test_no_statement_is_signed_that_central_would_not_take() -> None:
     with pytest.raises(CyxError, match="pack files into one") as caught:
         signed(1000)
     assert caught.value.code is Code.INVALID
+
+
+def test_a_result_without_a_chain_is_signed_with_what_its_node_gave_it() -> None:
+    """A script makes no links, and its receipt has to say in what it ran all the same."""
+    signer = Signer(Identity(NodeId("node"), Ed25519PrivateKey.generate()), pb.Assign(job_id="job"))
+    finished = pb.Finished(artefacts=[pb.Artefact(name="model.bin", sha256=WEIGHTS)])
+    signer.sign(finished, {})
+    facts = json.loads(finished.environment)
+    assert (facts["python"], facts["torch"]) == (platform.python_version(), version("torch"))
+    assert facts["machine"]
+    assert json.loads(finished.statement)["environment"] == hashlib.sha256(finished.environment.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "./a"), ("b/../a",), ("/a",), ("",), (".",), ("a//b",), ("a\0",)])

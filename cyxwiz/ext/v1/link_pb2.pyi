@@ -80,7 +80,7 @@ class Held(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., last_seq: _Optional[int] = ..., ended: _Optional[bool] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_min", "protocol_max", "features", "node_id", "public_key", "boot_id", "join_token", "name", "version", "region", "hardware", "max_concurrent_jobs", "services", "advertise_host", "advertise_port", "held", "certificate_fingerprint", "closed_reason", "bench_score", "wallet_address", "pricing")
+    __slots__ = ("protocol_min", "protocol_max", "features", "node_id", "public_key", "boot_id", "join_token", "name", "version", "region", "hardware", "max_concurrent_jobs", "services", "advertise_host", "advertise_port", "held", "certificate_fingerprint", "closed_reason", "bench_score", "keep_results_seconds", "wallet_address", "pricing")
     PROTOCOL_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAX_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +100,7 @@ class Hello(_message.Message):
     CERTIFICATE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     CLOSED_REASON_FIELD_NUMBER: _ClassVar[int]
     BENCH_SCORE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_RESULTS_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WALLET_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PRICING_FIELD_NUMBER: _ClassVar[int]
     protocol_min: int
@@ -121,9 +122,10 @@ class Hello(_message.Message):
     certificate_fingerprint: str
     closed_reason: str
     bench_score: float
+    keep_results_seconds: float
     wallet_address: str
     pricing: _node_pb2.NodePricing
-    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., node_id: _Optional[str] = ..., public_key: _Optional[bytes] = ..., boot_id: _Optional[str] = ..., join_token: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., region: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., max_concurrent_jobs: _Optional[int] = ..., services: _Optional[_Iterable[str]] = ..., advertise_host: _Optional[str] = ..., advertise_port: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., certificate_fingerprint: _Optional[str] = ..., closed_reason: _Optional[str] = ..., bench_score: _Optional[float] = ..., wallet_address: _Optional[str] = ..., pricing: _Optional[_Union[_node_pb2.NodePricing, _Mapping]] = ...) -> None: ...
+    def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., node_id: _Optional[str] = ..., public_key: _Optional[bytes] = ..., boot_id: _Optional[str] = ..., join_token: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., region: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., max_concurrent_jobs: _Optional[int] = ..., services: _Optional[_Iterable[str]] = ..., advertise_host: _Optional[str] = ..., advertise_port: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., certificate_fingerprint: _Optional[str] = ..., closed_reason: _Optional[str] = ..., bench_score: _Optional[float] = ..., keep_results_seconds: _Optional[float] = ..., wallet_address: _Optional[str] = ..., pricing: _Optional[_Union[_node_pb2.NodePricing, _Mapping]] = ...) -> None: ...
 
 class Hardware(_message.Message):
     __slots__ = ("cpu_model", "cpu_cores", "ram_total_bytes", "ram_available_bytes", "devices", "unknown")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from cyxwiz.domain.base58 import parse_wallet
@@ -101,18 +102,25 @@ class WalletServicer(wallet_pb2_grpc.WalletServiceServicer):
 
 
 def _transaction(item: Movement, account: str) -> pb.Transaction:
-    """`job_id` stays 0: ids are UUIDs here, and do not fit; the description has it. The amount of a refund is what came
-    back; what else a payment's end gave back is in the description."""
+    """`job_id` is the number that the earlier system made of a job's id; the description has all of it. The amount of a
+    refund is what came back, of a reward what reached the account; what else a payment's end gave back is in the
+    description."""
     kind = TYPES.get(item.kind, pb.UNKNOWN)
-    back = item.back_units / UNITS_PER_CYXWIZ
+    units, back = item.units, item.back_units / UNITS_PER_CYXWIZ
     what = f"{item.kind} for job {item.job_id}" if item.job_id else item.kind
     if item.kind in REWARDS and item.destination == account:
-        kind = pb.REWARD_CLAIM
+        kind, units = pb.REWARD_CLAIM, item.units - item.fee_units
     return pb.Transaction(
         signature=item.reference,
         type=kind,
         status=STATUSES[item.state],
-        amount=back if kind == pb.REFUND else item.units / UNITS_PER_CYXWIZ,
+        amount=back if kind == pb.REFUND else units / UNITS_PER_CYXWIZ,
         timestamp=seconds_to(item.at),
         description=f"{what}, {format_cyxwiz(item.back_units)} CYXWIZ given back" if back and item.units else what,
+        job_id=_number(item.job_id),
     )
+
+
+def _number(job_id: str) -> int:
+    """What names a job on the earlier system's chain: the first 8 bytes of its id, little-endian; 0 for no job."""
+    return int.from_bytes(uuid.UUID(job_id).bytes[:8], "little") if job_id else 0
