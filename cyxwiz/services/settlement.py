@@ -229,7 +229,8 @@ class Settlement:
         if before.earned_units < LOW * now.amount_units <= now.earned_units:
             amount, earned = format_cyxwiz(now.amount_units), format_cyxwiz(now.earned_units)
             tx.emit(JobFundsLow(job.id, job.owner_id, amount, earned), private_to=job.owner_id)
-        next_interval = now.earned_units + round(now.rate * now.interval_seconds)
+        seconds = min(now.interval_seconds, _time_left(tx, job))
+        next_interval = now.earned_units + int(now.rate * seconds)
         if next_interval > now.amount_units:
             self._set_aside(tx, job, OUT_OF_FUNDS)
 
@@ -359,3 +360,10 @@ def tell(tx: Tx, payment: Payment, step: Step, done: Done) -> None:
         format_cyxwiz(done.refunded_units),
     )
     tx.emit(event, private_to=payment.owner_id)
+
+
+def _time_left(tx: Tx, job: Job) -> float:
+    """Seconds after which a job's node ends it: what is locked for all of its time is enough to its end."""
+    lease = tx.lease(job.id, job.token) if job.token is not None else None
+    ran = (tx.now - lease.issued_at).total_seconds() if lease is not None else 0.0
+    return max(0.0, job.spec.resources.max_duration_seconds - job.compute_seconds - ran)

@@ -127,6 +127,16 @@ async def test_a_member_that_is_done_without_is_paid_for_its_time_alone(house: H
     assert not any(each.open for each in payments)
 
 
+async def test_what_is_locked_for_all_of_a_jobs_time_is_enough_to_its_end(house: House) -> None:
+    """It was set aside for want of funds in the last interval of its time, and left to pay more for it."""
+    job = await house.job(seconds=AMOUNT / RATE)
+    await house.settle()
+    for _ in range(AMOUNT // 60):
+        await progress(house, job, 60)
+        assert (await house.now(job)).intent is Intent.RUN
+    assert [each.earned_units for each in await house.of(job)] == [AMOUNT // 60 * 60]
+
+
 async def test_a_top_up_that_is_not_locked_pays_for_nothing(house: House) -> None:
     """Money that was promised went elsewhere: the job that does not get it is set aside, not run on unpaid."""
     chain = await open_chain(None, house.clock)

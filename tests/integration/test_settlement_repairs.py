@@ -18,7 +18,7 @@ from cyxwiz.bus.local import LocalBus
 from cyxwiz.domain.account import Principal, Role
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import JobId, UserId, new_id
-from cyxwiz.domain.job import Intent, Job, JobSpec, JobType, Phase
+from cyxwiz.domain.job import Intent, Job, JobSpec, JobType, Phase, Resources
 from cyxwiz.domain.node import Node
 from cyxwiz.domain.payment import CLOSING, Done, Funding, Movement, Payment, Step, Work, after
 from cyxwiz.domain.states import JobState, JobTrigger, PaymentState
@@ -53,8 +53,9 @@ class House:
         self.owner = UserId(new_id())
         self.node: Node = make_node()
 
-    async def job(self, mode: Mode = Mode.NONE) -> Job:
-        spec = JobSpec("job", JobType.TRAINING, "mock://digits", "{}", verify=mode)
+    async def job(self, mode: Mode = Mode.NONE, seconds: float = 3600) -> Job:
+        resources = Resources(max_duration_seconds=seconds)
+        spec = JobSpec("job", JobType.TRAINING, "mock://digits", "{}", verify=mode, resources=resources)
         job = Job(JobId(new_id()), self.owner, spec, self.clock.now())
 
         def unit(tx: Any) -> None:
