@@ -396,7 +396,7 @@ class Runner:
 
     def _signer(self, record: Record) -> Signer:
         if record.signer is None:
-            record.signer = Signer(self._identity, record.assign)
+            record.signer = Signer(self._identity, record.assign, record.data.digest if record.data is not None else "")
         return record.signer
 
     def _linked(self, record: Record, link: Linked) -> pb.Report:

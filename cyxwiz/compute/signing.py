@@ -24,6 +24,7 @@ class Signer:
 
     identity: Identity
     assign: pb.Assign
+    data: str = ""  # the digest of what was fetched as its data set; empty: nothing was
     _last: Linked | None = field(default=None)
 
     @property
@@ -52,7 +53,7 @@ class Signer:
                 that it would not take.
         """
         check_result_names([artefact.name for artefact in finished.artefacts])
-        environment = self._last.environment if self._last is not None else _environment()
+        environment = self._last.environment if self._last is not None else _environment(self.data)
         statement = Statement(
             job_id=self.assign.job_id,
             token=self._token,
@@ -70,8 +71,9 @@ class Signer:
         finished.signature = self.identity.key.sign(signed_result(statement))
 
 
-def _environment() -> str:
-    """What the node gives a run that makes no chain, such as a script, as JSON with sorted keys."""
+def _environment(data: str) -> str:
+    """What the node gives a run that makes no chain, such as a script, as JSON with sorted keys. The digest of its data
+    is in it, which a chain begins with."""
     machine = Machine()
     torch = machine.torch()
     facts = {
@@ -79,4 +81,6 @@ def _environment() -> str:
         "torch": torch.version if torch is not None else "",
         "machine": cpu.model(machine, []),
     }
+    if data:
+        facts["data"] = data
     return json.dumps(facts, sort_keys=True, separators=(",", ":"))

@@ -13,6 +13,7 @@ from cyxwiz.domain.proof import (
     Link,
     check_chain,
     definition_digest,
+    environment_digest,
     genesis,
     loss_bits,
     signed_link,
@@ -75,6 +76,11 @@ def check_proof(document: Mapping[str, Any], verified: Verified, files: Mapping[
     _agrees("seed", said["seed"], document["seed"])
     _agrees("files", said["files"], dict(files))
     _agrees("head", said["head"], links[-1].link if links else "")
+    environment = document["environment"]
+    if not links and environment:
+        text = json.dumps(environment, sort_keys=True, separators=(",", ":"))
+        _agrees("environment", said["environment"], environment_digest(text))
+        _agrees("data", environment.get("data") or "", document["data_sha256"] or "")
 
 
 def _agrees(field: str, said: Any, here: Mapping[str, str] | Sequence[str] | int) -> None:

@@ -27,6 +27,7 @@ def of_result(proof: JobProof | None, verification: Verification | None) -> Json
 
 def document(item: ProofSeen) -> Json:
     spec, links = item.job.spec, item.links
+    environment = _environment(item.proof)
     return {
         "job_id": item.job.id,
         "job_type": str(spec.type),
@@ -38,12 +39,12 @@ def document(item: ProofSeen) -> Json:
             "batch_size": spec.batch_size,
         },
         "definition_sha256": item.definition,
-        "data_sha256": links[0].data if links else None,
+        "data_sha256": links[0].data if links else (environment or {}).get("data"),
         "genesis": genesis(item.job.id, spec.seed, item.definition, links[0].data) if links else None,
         "seed": spec.seed,
         "links": [_link(each) for each in links],
         "nodes": dict(item.keys),
-        "environment": _environment(item.proof),
+        "environment": environment,
         **of_result(item.proof, item.verification),
     }
 

@@ -15,10 +15,13 @@ import httpx
 import numpy as np
 import pytest
 
+from cyxwiz.client.receipts import verify_receipt
 from cyxwiz.compute.sandbox import bubblewrap
+from cyxwiz.domain.errors import CyxError
 from tests.e2e.processes import cyxwiz, until
 from tests.e2e.test_checkpoints import child_of
 from tests.integration.test_job_types import wheel
+from tests.integration.test_receipts import sealed_anew
 from tests.missing import missing
 
 pytestmark = pytest.mark.timeout(300)
@@ -76,6 +79,12 @@ def test_data_models_and_answers_from_the_examples(tmp_path: Path) -> None:
         judged = finished(http, data, str(tmp_path / "judge.toml"))
         assert judged["metrics"]["samples"] == 45
         assert judged["metrics"]["accuracy"] > 0.8
+        receipt = http.get(f"/api/jobs/{judged['id']}/receipt").json()
+        assert receipt["proof"]["data_sha256"] == uri.removeprefix("blob://sha256/"), "as its node signed"
+        verify_receipt(receipt)
+        receipt["proof"]["environment"]["data"] = receipt["proof"]["data_sha256"] = "0" * 64
+        with pytest.raises(CyxError, match=r"signed .* as environment"):
+            verify_receipt(sealed_anew(receipt))
 
 
 SCRIPT = "import cyxwiz.job as job, tiny\njob.report(1, {'value': tiny.VALUE}, of=1)\n"

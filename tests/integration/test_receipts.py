@@ -220,7 +220,7 @@ async def test_files_are_checked_by_their_hashes(paid: tuple[Json, str], tmp_pat
         verify_receipt(receipt, key=key, files=tmp_path)
 
 
-def _sealed_anew(receipt: Json) -> Json:
+def sealed_anew(receipt: Json) -> Json:
     mine = Ed25519PrivateKey.generate()
     rest = {name: value for name, value in receipt.items() if name not in (SIGNATURE, DIGESTS)}
     return sealed(rest, mine.public_key().public_bytes_raw().hex(), mine.sign)
@@ -241,13 +241,13 @@ async def test_a_platform_can_not_sign_what_its_nodes_did_not(tmp_path: Path) ->
     receipt = json.loads(json.dumps(receipt))
     assert len(receipt["proof"]["nodes"]) == 2
     verify_receipt(receipt)
-    verify_receipt(_sealed_anew(receipt))
+    verify_receipt(sealed_anew(receipt))
 
     def refused(change: Callable[[Json], object], why: str) -> None:
         forged = copy.deepcopy(receipt)
         change(forged)
         with pytest.raises(CyxError, match=why):
-            verify_receipt(_sealed_anew(forged))
+            verify_receipt(sealed_anew(forged))
 
     other = receipt["proof"]["links"][0]["node_id"]
     refused(lambda it: it["proof"]["links"][0].update(weights="0" * 64), "does not follow")

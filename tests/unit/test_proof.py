@@ -144,13 +144,14 @@ def test_no_statement_is_signed_that_central_would_not_take() -> None:
 
 
 def test_a_result_without_a_chain_is_signed_with_what_its_node_gave_it() -> None:
-    """A script makes no links, and its receipt has to say in what it ran all the same."""
-    signer = Signer(Identity(NodeId("node"), Ed25519PrivateKey.generate()), pb.Assign(job_id="job"))
+    """A script makes no links, and its receipt has to say in what it ran, and on what, all the same."""
+    signer = Signer(Identity(NodeId("node"), Ed25519PrivateKey.generate()), pb.Assign(job_id="job"), data=DATA)
     finished = pb.Finished(artefacts=[pb.Artefact(name="model.bin", sha256=WEIGHTS)])
     signer.sign(finished, {})
     facts = json.loads(finished.environment)
     assert (facts["python"], facts["torch"]) == (platform.python_version(), version("torch"))
     assert facts["machine"]
+    assert facts["data"] == DATA
     assert json.loads(finished.statement)["environment"] == hashlib.sha256(finished.environment.encode()).hexdigest()
 
 

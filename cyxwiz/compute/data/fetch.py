@@ -55,6 +55,11 @@ class Data:
     notes: tuple[str, ...]
     held: Held
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file that was fetched; of several, of the lines `SHA-256 path` of all, by path."""
+        return self.held.source.sha256 or self.held.source.key
+
     def release(self) -> None:
         self.held.release()
 
