@@ -81,7 +81,8 @@ SINGLE: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
     "Permute": [({"dims": [2, 0, 1]}, (2, 3, 4)), ({"dims": "0,2,1"}, (2, 3)), ({"dims": [2, 1]}, (3, 4))],
     "Squeeze": [({}, (1, 3, 1)), ({"axis": 0}, (1, 3, 1)), ({}, (1, 1))],
     "Unsqueeze": [({}, (3,)), ({"axis": 0}, (3, 2))],
-    "Split": [({"sections": 2, "part": 1}, (3, 4)), ({"axis": 0, "sizes": [1, 2], "part": 1}, (3, 4))],
+    "Split": [({"sections": 2, "part": 1}, (3, 4)), ({"axis": 0, "sizes": [1, 2], "part": 1}, (3, 4)),
+              ({"split_size": "3", "part": 1}, (2, 5))],
     "Output": [({}, (4,))], "Identity": [({}, (3, 4))],
     "Lambda": [
         ({"function": name}, (4,))
@@ -89,6 +90,7 @@ SINGLE: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
                      "sqrt", "square")
     ] + [
         ({"function": "scale", "value": 3}, (4,)), ({"function": "shift", "value": -2}, (4,)),
+        ({"function": "identity"}, (4,)), ({"function": "lambda x: x"}, (4,)),
         ({"function": "clamp", "min": -0.5, "max": 0.5}, (4,)),
     ],
 }  # fmt: skip

@@ -95,7 +95,7 @@ DATA: dict[str, dict[str, Param]] = {
         "horizontal_flip": flag(False, "hflip", "flip"),
         "vertical_flip": flag(False, "vflip"),
         "rotate90": flag(False, "rotation", meaning="by 0, 90, 180 or 270 degrees; the half turn alone unless square"),
-        "probability": Param("float", 0.5, 0.0, 1.0, aliases=("p",), meaning="of each flip"),
+        "probability": Param("float", 0.5, 0.0, 1.0, aliases=("p", "flip_prob"), meaning="of each flip"),
         "crop_padding": integer(0, 1024, 0, "padding", meaning="shifts by up to this many cells, zeros come in"),
         "cutout": integer(0, 4096, 0, "cutout_size", meaning="side of the square that is set to 0"),
         "noise_std": Param("float", 0.0, 0.0, 1e3, aliases=("noise", "gaussian_noise")),

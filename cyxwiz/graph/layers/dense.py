@@ -12,7 +12,7 @@ MAX_VOCABULARY = 16_777_216
 
 FUNCTIONS = (
     "abs", "ceil", "clamp", "cos", "exp", "floor", "log", "log1p", "neg", "reciprocal", "round", "scale", "shift",
-    "sign", "sin", "sqrt", "square",
+    "sign", "sin", "sqrt", "square", "identity", "lambda_x:_x",
 )  # fmt: skip
 
 

@@ -75,6 +75,9 @@ def section(site: Site) -> tuple[int, int, int]:
         sizes = site.whole("sizes")
         if sum(sizes) != size:
             raise site.refuse(f"sizes that add up to {size}", str(list(sizes)))
+    elif "split_size" in site.params:
+        length = site.integer("split_size")
+        sizes = tuple(min(length, size - start) for start in range(0, size, length))
     else:
         count = site.integer("sections")
         if size % count:
@@ -120,6 +123,7 @@ RULES: dict[str, Rule] = {
             "axis": axis(-1),
             "sections": integer(1, 4096, 2, "num_splits", "num_sections", "parts", meaning="equal parts"),
             "sizes": Param("axes", None, 1, 2**31, aliases=("split_sizes",), meaning="instead of sections"),
+            "split_size": Param("int", None, 1, 2**31, meaning="of each part but the last; instead of sections"),
             "part": integer(0, 4095, 0, "index", meaning="which one, where no link says it"),
         },
     ),
