@@ -53,7 +53,7 @@ def test_what_came_out_of_a_job_is_saved(page: Any, tmp_path: Path) -> None:
         errors = sign_in(page, both)
         page.get_by_text("Balance (CYXWIZ)").wait_for(timeout=SECONDS)
         page.locator("#job-rows .name").click()
-        page.get_by_text("train loss").wait_for(timeout=SECONDS)
+        page.locator("span.loss").wait_for(timeout=SECONDS)
         weights = http.get(f"/api/jobs/{ident}/result").json()["files"][0]
         for name, path in ((weights["name"], f"/api/blobs/{weights['sha256']}"), ("receipt.json", None)):
             with page.expect_download(timeout=SECONDS) as saved:
