@@ -50,8 +50,10 @@ def replay(
             raise unsupported("A job of several nodes can't be replayed on one: its members add in another order.")
         document = await client.proof(job)
         expected = whole_chain(document)
-        with tempfile.TemporaryDirectory(prefix="cyxwiz-replay-") as folder:
-            got = await run_again(client, document, expected, Path(folder), threads, node, here.note)
+        async with AsyncExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cyxwiz-replay-")))
+            again = await _work(stack, client, document, expected, folder, threads, node)
+            got = await run_again(again, expected, folder / "sandbox", here.note)
         return compared(document, expected, got)
 
     found = here.ask(work)
@@ -60,15 +62,7 @@ def replay(
         raise typer.Exit(1)
 
 
-async def run_again(
-    client: Client,
-    document: Json,
-    expected: list[Link],
-    folder: Path,
-    threads: int,
-    node: NodeSection,
-    note: Callable[[str], None],
-) -> Json:
+async def run_again(work: Work, expected: list[Link], sandbox: Path, note: Callable[[str], None]) -> Json:
     """Runs the job until its end or the first link that differs: its links, its data's digest, its environment."""
     from cyxwiz.compute.executor import ProcessExecutor
     from cyxwiz.compute.sandbox.sandbox import Sandbox
@@ -77,11 +71,9 @@ async def run_again(
 
     got: list[Link] = []
     told: Json = {"links": got, "data": "", "environment": {}}
-    async with AsyncExitStack() as stack:
-        clock = SystemClock()
-        executor = ProcessExecutor(clock, Sandbox("none", folder / "sandbox"), warm_children=0)
-        stack.push_async_callback(executor.aclose)
-        run = await executor.start(await _work(stack, client, document, expected, folder, threads, node))
+    executor = ProcessExecutor(SystemClock(), Sandbox("none", sandbox), warm_children=0)
+    try:
+        run = await executor.start(work)
         async with aclosing(run.reports()) as reports:  # type: ignore[type-var]
             async for report in reports:
                 if isinstance(report, Failed):
@@ -95,6 +87,8 @@ async def run_again(
                 if link != expected[len(got) - 1 : len(got)][0]:
                     break
         await run.cancel()
+    finally:
+        await executor.aclose()
     return told
 
 

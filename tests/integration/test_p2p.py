@@ -1,4 +1,7 @@
-"""`JobExecutionService` with a real central, a real agent and real sockets: at the node's door, and by relay."""
+"""`JobExecutionService` with a real central, a real agent and real sockets: at the node's door, and by relay.
+
+Long, as it is a list: a call, or a way in which it goes wrong, a test.
+"""
 
 from __future__ import annotations
 
