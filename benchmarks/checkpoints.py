@@ -1,86 +1,139 @@
-"""What a checkpoint at the end of every epoch costs a job, against the same job without any.
+"""What a checkpoint at the end of every epoch costs a job.
 
-Two figures: samples a second as a ratio, and the processor time that the checkpoints take, in the job's process, on the
-node and at central, as a share of what the epochs take without them; of that, what the node and central take for one
-checkpoint stands apart, as it does not drown in the noise of training. The job's process is looked at four times a
-second as long as it lives. Its start and its import of torch are not counted: they are what a job of few epochs takes.
+Jobs save after every second epoch, so that epochs in which a state is written, sent and stored stand between epochs in
+which nothing is: each is compared with its two neighbours, which no change of the machine's pace comes between. What
+training waits for before such an epoch, the copy of its state, is timed by itself and added. Jobs that save nothing are
+looked at in the same way, as a control of the measure.
+
+The processor's time is told as a share of an epoch's seconds: the copy and the thread that writes, timed by themselves,
+and what node and central take for one checkpoint, beside jobs without.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import Process, cyxwiz, figures, median, pairs
-from benchmarks.training import job_of, steady, write_data
+from benchmarks.training import job_of, write_data
 from cyxwiz.client import Client
 
-EPOCHS = 8
-SHORT = 2  # epochs of a job that is nearly all start and end
-SAMPLES = 24_000  # about 2 s an epoch on one core, for 6.4 MB a checkpoint
+EPOCHS = 13
+EVERY = 2
+SAMPLES = 24_000  # about 1.2 s an epoch, for 6.4 MB a checkpoint
 BOUND = 0.98
-LOOK_SECONDS = 0.25
+REPEATS = 40
 SETTLE_SECONDS = 2.0  # what the last job left is done
 
 
 def main() -> list[dict[str, Any]]:
     count = pairs()
+    copying, writing = _pieces()
     with tempfile.TemporaryDirectory(prefix="cyxwiz-bench-") as directory:
         path = Path(directory) / "data.npz"
         write_data(path, SAMPLES)
         with cyxwiz("both", "node.max_concurrent_jobs=2", "node.warm_children=0") as process:
-            saving, plain, short = asyncio.run(_measure(process, path, count))
-    ratios = [one["rate"] / other["rate"] for one, other in zip(saving, plain, strict=True)]
-    own = (median([each["cpu"] for each in plain]) - short) * EPOCHS / (EPOCHS - SHORT)
-    shares = [(one["cpu"] - other["cpu"]) / own for one, other in zip(saving, plain, strict=True)]
-    served = [(one["node"] - other["node"]) / (EPOCHS - 1) * 1e3 for one, other in zip(saving, plain, strict=True)]
+            saving, plain = asyncio.run(_measure(process, path, count))
+    served = [(one.served - other.served) / (EPOCHS // EVERY) for one, other in zip(saving, plain, strict=True)]
+    epoch = median([seconds for job in plain for seconds in job.epochs.values()])
+    shares = [(each + copying + writing) / epoch for each in served]
     return [
         {
             "bench": "checkpoints",
-            **figures(ratios),
+            **figures([ratio for job in saving for ratio in job.ratios(copying)], 4),
             "bound": BOUND,
+            "control": figures([ratio for job in plain for ratio in job.ratios(0.0)], 4),
             "cpu_share": figures(shares, 4),
-            "cpu_s_training": round(own, 2),
-            "node_and_central_cpu_ms": figures(served, 1),
-            "samples_per_s": [round(median([each["rate"] for each in row])) for row in (plain, saving)],
-            "checkpoints": EPOCHS - 1,
-            "pairs": count,
+            "epoch_s": round(epoch, 3),
+            "copy_ms": round(copying * 1e3, 1),
+            "write_cpu_ms": round(writing * 1e3, 1),
+            "node_and_central_cpu_ms": figures([each * 1e3 for each in served], 1),
+            "jobs": [len(saving), len(plain)],
         }
     ]
 
 
-async def _measure(
-    process: Process, path: Path, count: int
-) -> tuple[list[dict[str, float]], list[dict[str, float]], float]:
-    saving: list[dict[str, float]] = []
-    plain: list[dict[str, float]] = []
+class _Job:
+    """The seconds of its epochs by number, from 2, and the processor's seconds of node and central meanwhile."""
+
+    def __init__(self, epochs: dict[int, float], served: float) -> None:
+        self.epochs, self.served = epochs, served
+
+    def ratios(self, waited: float) -> list[float]:
+        """Samples a second in each epoch after one of those with a checkpoint, beside its neighbours'."""
+        found: list[float] = []
+        for epoch, seconds in self.epochs.items():
+            before, after = self.epochs.get(epoch - 1), self.epochs.get(epoch + 1)
+            if (epoch - 1) % EVERY == 0 and before and after:
+                found.append((before + after) / 2 / (seconds + waited))
+        return found
+
+
+async def _measure(process: Process, path: Path, count: int) -> tuple[list[_Job], list[_Job]]:
+    saving: list[_Job] = []
+    plain: list[_Job] = []
     async with Client(data_dir=str(process.data_dir)) as client:
         uri = (await client.push_blob(path))["uri"]
-        await _one(process, client, uri, SHORT, "none")  # opens the channels and brings the data to the node
-        short = median([(await _one(process, client, uri, SHORT, "none"))["cpu"] for _ in range(3)])
+        await _one(process, client, uri, "none")  # opens the channels and brings the data to the node
         for pair in range(count):
-            for every in ("none", "1 epoch") if pair % 2 else ("1 epoch", "none"):
-                (plain if every == "none" else saving).append(await _one(process, client, uri, EPOCHS, every))
-    return saving, plain, short
+            for every in ("none", f"{EVERY} epochs") if pair % 2 else (f"{EVERY} epochs", "none"):
+                (plain if every == "none" else saving).append(await _one(process, client, uri, every))
+    return saving, plain
 
 
-async def _one(process: Process, client: Client, uri: str, epochs: int, every: str) -> dict[str, float]:
+async def _one(process: Process, client: Client, uri: str, every: str) -> _Job:
     await asyncio.sleep(SETTLE_SECONDS)
-    seen: dict[int, float] = {}
     before = process.cpu_seconds()
-    watching = asyncio.create_task(_watch(process, seen))
-    job = await client.submit(job_of(uri, epochs, every))
-    rate = await steady(client, job["id"], SAMPLES)
+    job = await client.submit(job_of(uri, EPOCHS, every))
+    done = await client.wait(job["id"])
+    if done["status"] != "completed":
+        raise RuntimeError(f"the job ended {done['status']}: {done['error']}")
     await asyncio.sleep(SETTLE_SECONDS)
-    watching.cancel()
     served = process.cpu_seconds() - before
-    return {"rate": rate, "cpu": sum(seen.values()) + served, "node": served}
+    points = [each for each in (await client.metrics(job["id"]))["metrics"] if each["epoch_ended"]]
+    # As the job's process has it: points are sent together, and central's time is that of their arrival.
+    epochs = {each["epoch"]: SAMPLES / each["metrics"]["samples_per_second"] for each in points}
+    return _Job({epoch: seconds for epoch, seconds in epochs.items() if epoch > 1}, served)
 
 
-async def _watch(process: Process, seen: dict[int, float]) -> None:
-    """Keeps the processor time of each descendant, as it was last seen."""
-    while True:
-        seen.update(process.cpu_of_descendants())
-        await asyncio.sleep(LOOK_SECONDS)
+def _pieces() -> tuple[float, float]:
+    """Seconds of the copy, which training waits for, and of the processor in the thread that proves and writes it."""
+    import torch
+    from torch import nn
+
+    from cyxwiz.compute import checkpoint
+    from cyxwiz.compute.chain import state_digest
+
+    model = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model(torch.rand(64, 784)).sum().backward()
+    optimizer.step()
+    place = checkpoint.Place(2, 0, 1, 0.5)
+    told: dict[str, Any] = {"schedule": {}, "precision": {}, "best": {}}
+
+    def take() -> checkpoint.State:
+        return checkpoint.snapshot(place, 1, model, optimizer, {"cpu": torch.get_rng_state()}, told, {})
+
+    with tempfile.TemporaryDirectory(prefix="cyxwiz-bench-") as directory:
+
+        def write() -> None:
+            state = take()
+            began.append(time.thread_time())
+            checkpoint.write(Path(directory) / "state.safetensors", state, "job", state_digest(state))
+
+        began: list[float] = []
+        return _median_of(take, time.perf_counter), _median_of(write, time.thread_time, began)
+
+
+def _median_of(do: Callable[[], object], now: Callable[[], float], began: list[float] | None = None) -> float:
+    """`do`'s time; from what it adds to `began`, where it does."""
+    took: list[float] = []
+    for _ in range(REPEATS):
+        start = now()
+        do()
+        took.append(now() - (began[-1] if began else start))
+    return median(took)

@@ -12,15 +12,25 @@ SINGLE: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
         ({"units": 3}, (5,)), ({"units": 3, "bias": False}, (4, 5)), ({"units": 3, "flatten": False}, (4, 5)),
         ({"units": 3, "activation": "tanh"}, (5,)),
     ],
-    "Conv1D": [({"filters": 4}, (9, 3)), ({"filters": 2, "stride": 2, "padding": "same"}, (9,))],
+    "Conv1D": [
+        ({"filters": 4}, (9, 3)), ({"filters": 2, "stride": 2, "padding": "same"}, (9,)),
+        ({"filters": 2, "stride": 2, "padding": "same", "transposed": True}, (5,)),
+    ],
     "Conv2D": [
         ({"filters": 4}, (7, 6, 3)),
         ({"filters": 6, "kernel_size": "[3, 2]", "stride": 2, "padding": "same", "groups": 3}, (8, 7, 3)),
         ({"filters": 4, "kernel_size": 2, "padding": [1, 2], "dilation": 2, "bias": "false"}, (6, 6)),
         ({"filters": 4, "padding": "valid", "activation": "relu"}, (6, 6, 1)),
+        ({"filters": 6, "kernel_size": 4, "stride": 2, "padding": 1, "groups": 2, "transposed": True}, (3, 5, 4)),
     ],
-    "Conv3D": [({"filters": 2, "kernel_size": 2}, (4, 5, 3, 2)), ({"filters": 2, "padding": "same"}, (3, 3, 3))],
-    "DepthwiseConv2D": [({"depth_multiplier": 2, "padding": 1}, (5, 5, 3)), ({"stride": 2}, (6, 7))],
+    "Conv3D": [
+        ({"filters": 2, "kernel_size": 2}, (4, 5, 3, 2)), ({"filters": 2, "padding": "same"}, (3, 3, 3)),
+        ({"filters": 2, "kernel_size": 2, "stride": 2, "transposed": True}, (2, 3, 2, 2)),
+    ],
+    "DepthwiseConv2D": [
+        ({"depth_multiplier": 2, "padding": 1}, (5, 5, 3)), ({"stride": 2}, (6, 7)),
+        ({"depth_multiplier": 2, "stride": 2, "transposed": True}, (3, 4, 2)),
+    ],
     "MaxPool2D": [
         ({}, (6, 5, 2)), ({"pool_size": 3, "stride": 2, "padding": 1}, (7, 7, 2)),
         ({"pool_size": 3, "stride": 2, "padding": "same"}, (6, 7)), ({"pool_size": [1, 3]}, (4, 7, 1)),

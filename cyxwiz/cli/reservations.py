@@ -82,7 +82,7 @@ def listed(document: Any) -> None:
                 each["id"],
                 each["node_id"],
                 each["status"],
-                each["ends_at"],
+                show.when(each["ends_at"]),
                 f"{each['remaining_seconds'] // 60} min",
                 each["escrow"],
                 each["jobs_completed"],

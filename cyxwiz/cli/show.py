@@ -138,11 +138,15 @@ def pairs(rows: Iterable[tuple[str, Any]]) -> None:
 
 
 def fields(document: Json) -> Iterable[tuple[str, Any]]:
-    """What an object tells, each amount once and with its currency: `X_units` beside `X` is for programs."""
+    """What an object tells, times as everywhere, each amount once and with its currency: `X_units` beside `X` is for
+    programs."""
     for name, value in document.items():
         if value is None or (name.endswith("_units") and name.removesuffix("_units") in document):
             continue
-        yield name, f"{value} CYXWIZ" if f"{name}_units" in document else value
+        if name.endswith(("_at", "_until")) and isinstance(value, str):
+            yield name, when(value)
+        else:
+            yield name, f"{value} CYXWIZ" if f"{name}_units" in document else value
 
 
 def record(document: Json) -> None:

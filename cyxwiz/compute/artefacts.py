@@ -1,14 +1,24 @@
-"""Files that a job made, by content."""
+"""Files by their content."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from cyxwiz.ports.executor import Artefact
 
 
 def artefact(path: Path) -> Artefact:
+    return Artefact(path.name, path, file_sha256(path), path.stat().st_size)
+
+
+def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Artefact(path.name, path, digest, path.stat().st_size)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_sha256(base: Path, files: Iterable[Path]) -> str:
+    """SHA-256 of the lines `SHA-256 path` of all, in their order; the paths are those below `base`."""
+    lines = [f"{file_sha256(each)} {each.relative_to(base).as_posix()}" for each in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -23,7 +23,7 @@ from cyxwiz.compute.signing import Signer
 from cyxwiz.compute.uploads import CheckpointUploads, Files
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import Token
-from cyxwiz.domain.job import REMOTE
+from cyxwiz.domain.job import REMOTE, JobType
 from cyxwiz.domain.script import Script, check_script
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.clock import Clock
@@ -73,6 +73,7 @@ class Record:
     instead: pb.Report | None = None  # what was sent in place of its result, whose files could not be stored
     preempted: str = ""  # why the run is to save itself and stop
     data: Data | None = None  # what was fetched for it
+    digest: str = ""  # of its data, for a run without a chain
     feed: Feed | None = None  # of data that its owner streams
     asked: dict[int, pb.NodeMessage] = field(default_factory=dict[int, pb.NodeMessage])  # not answered yet
     environment: Environment | None = None  # of its script
@@ -249,6 +250,10 @@ class Runner:
         seconds = assign.max_duration_seconds or None
         if assign.dataset_uri:
             record.data = await self._data.hold(assign.dataset_uri, lambda: not record.dropped, seconds)
+            if record.data is not None:
+                record.digest = record.data.digest
+            elif assign.HasField("script") or assign.job_type != JobType.TRAINING:
+                record.digest = await self._data.digest(assign.dataset_uri, self._limits.data_roots)
         for note in record.data.notes if record.data is not None else ():
             await self._note(record, "info", note)
         script = await self._fetch_script(record)
@@ -396,7 +401,7 @@ class Runner:
 
     def _signer(self, record: Record) -> Signer:
         if record.signer is None:
-            record.signer = Signer(self._identity, record.assign, record.data.digest if record.data is not None else "")
+            record.signer = Signer(self._identity, record.assign, record.digest)
         return record.signer
 
     def _linked(self, record: Record, link: Linked) -> pb.Report:
@@ -466,12 +471,8 @@ def _question(record: Record, report: Asked) -> pb.NodeMessage:
 
 
 def _measured(record: Record, report: Reached) -> pb.NodeMessage:
-    link = pb.PeerLink(
-        rank=report.rank,
-        round_trip_seconds=report.round_trip_seconds,
-        bytes_per_second=report.bytes_per_second,
-    )
-    assign = record.assign
+    assign, speed = record.assign, report.bytes_per_second
+    link = pb.PeerLink(rank=report.rank, round_trip_seconds=report.round_trip_seconds, bytes_per_second=speed)
     return pb.NodeMessage(links=pb.LinksMeasured(job_id=assign.job_id, token=assign.token, links=[link]))
 
 

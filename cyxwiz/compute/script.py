@@ -15,10 +15,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyxwiz import job
+from cyxwiz.compute.artefacts import artefact
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.state import read_figures, read_state, write_state
 from cyxwiz.domain.errors import invalid
@@ -143,8 +145,11 @@ class ScriptSession:
 
 def _whole(value: Any) -> int:
     """A number of steps as Python's: scripts count with NumPy's and tensors, too."""
-    number = int(value)
-    if number != value:
+    try:
+        number = int(value)
+    except OverflowError:  # infinite
+        number = None
+    if number is None or number != value:
         raise ValueError(f"{value} is no whole number of steps")
     return number
 
@@ -274,7 +279,6 @@ def _status(path: Path) -> int | str:
 
 def _files(session: ScriptSession) -> tuple[Artefact, ...]:
     """What lies in the out folder, a file of weights first; if nothing does, the last figures as a file."""
-    import hashlib
     import json
 
     found = sorted(path for path in session.out_dir.rglob("*") if path.is_file() and not path.is_symlink())
@@ -284,9 +288,4 @@ def _files(session: ScriptSession) -> tuple[Artefact, ...]:
         found = [session.out_dir / "metrics.json"]
         found[0].write_text(json.dumps(session.metrics, sort_keys=True))
     found.sort(key=lambda path: path.suffix not in WEIGHTS)
-    artefacts: list[Artefact] = []
-    for path in found:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        artefacts.append(Artefact(str(path.relative_to(session.out_dir)), path, digest, path.stat().st_size))
-    return tuple(artefacts)
+    return tuple(replace(artefact(path), name=str(path.relative_to(session.out_dir))) for path in found)

@@ -24,7 +24,7 @@ class Signer:
 
     identity: Identity
     assign: pb.Assign
-    data: str = ""  # the digest of what was fetched as its data set; empty: nothing was
+    data: str = ""  # the digest of its data set, where no chain has one; empty: it has none, or none is known
     _last: Linked | None = field(default=None)
 
     @property

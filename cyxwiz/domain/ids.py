@@ -69,12 +69,12 @@ def parse_engine_job_id(text: str) -> str:
 
 def engine_job(text: str) -> str:
     """The id of the job that an engine names: of its own name for a further job a UUID, the same for the same name.
-    Anything else is as it was, also what is no id."""
+    What is no id is as it was."""
     try:
         ident, mark, seconds = parse_engine_job_id(text).partition("_")
     except CyxError:
         return text
-    return str(uuid.uuid5(uuid.UUID(ident), seconds)) if mark else text
+    return str(uuid.uuid5(uuid.UUID(ident), seconds)) if mark else ident
 
 
 def parse_node_id(text: str) -> NodeId:

@@ -214,9 +214,6 @@ class _Assembly:
             self._data.add(node.id)
         given = dict(node.given)
         activation = _activation(node, given.pop("activation", None)) if node.type.name in _ACTIVATED else None
-        if values.flag(f"{node.describe()}: transposed", given.pop("transposed", False)):
-            # Another network would be trained than the one that was drawn.
-            raise unsupported(f"{node.describe()}: transposed convolutions cannot be run.", node=node.id)
         params, unused = read_params(node.type, node.describe(), given)
         self._notes += [f"{node.describe()}: the parameter {values.quote(key)} has no effect" for key in unused]
         inputs = self._reads(node)

@@ -30,7 +30,7 @@ INVALID_REQUEST = -32600
 MAX_STATUSES = 256
 MAX_ACCOUNTS = 100
 MAX_FEE_ACCOUNTS = 128
-LATEST = 20  # transactions of an account that are looked through for one that succeeded
+LATEST = 1000  # transactions of an account that are looked through: as many as a cluster tells at once
 FEE_PERCENTILE = 75
 _UNREADABLE = (AttributeError, KeyError, IndexError, TypeError, ValueError, ParseHashError)
 
@@ -109,9 +109,9 @@ class Rpc(Protocol):
         """A confirmed transaction as getTransaction gives it in the encoding "json"; None when it is not known."""
         ...
 
-    async def last_of(self, address: Pubkey) -> dict[str, Any] | None:
-        """The newest transaction that names an account and succeeded, as `transaction` gives it; None when the cluster
-        knows none of late."""
+    async def naming(self, address: Pubkey) -> Sequence[Signature]:
+        """The transactions that name an account and succeeded, the newest first: of the latest that the cluster
+        knows."""
         ...
 
     async def failure(self, signature: Signature) -> CyxError | None:
@@ -252,12 +252,11 @@ class JsonRpc:
                 raise ValueError("no object")
             return answer
 
-    async def last_of(self, address: Pubkey) -> dict[str, Any] | None:
+    async def naming(self, address: Pubkey) -> Sequence[Signature]:
         config = {"limit": LATEST, "commitment": CONFIRMED}
         answer = await self._call("getSignaturesForAddress", str(address), config)
         with _reading("getSignaturesForAddress"):
-            found = [Signature.from_string(each["signature"]) for each in answer if each["err"] is None]
-        return await self.transaction(found[0]) if found else None
+            return [Signature.from_string(each["signature"]) for each in answer if each["err"] is None]
 
     async def failure(self, signature: Signature) -> CyxError | None:
         document = await self.transaction(signature)

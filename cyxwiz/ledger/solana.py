@@ -29,7 +29,7 @@ from cyxwiz.domain.payment import Done, Funding, Movement, Payment, Step, Work, 
 from cyxwiz.ledger.chain_stakes import Accounts, ChainStakes, StakingKeys
 from cyxwiz.ledger.cluster import Cluster
 from cyxwiz.ledger.deployment import Deployment
-from cyxwiz.ledger.escrows import allowance, chain_time, evidence, how_it_ended, in_dispute, job_bytes
+from cyxwiz.ledger.escrows import allowance, chain_time, ended_by_others, evidence, how_it_ended, in_dispute, job_bytes
 from cyxwiz.ledger.grants import Grants
 from cyxwiz.ledger.instructions import escrow as program
 from cyxwiz.ledger.instructions.escrow import Escrow, Flag, Payout, Terms
@@ -383,13 +383,15 @@ class SolanaLedger:
             return None
         address = self._address(payment)
         vault = program.vault_address(self._at.program, address)
-        return await how_it_ended(self._rpc, payment, record.moves, address, vault)
+        done = await how_it_ended(self._rpc, payment, record.moves, address, vault)
+        if seen := ended_by_others(self._movement(payment, Step.SETTLE, Amounts()), payment, record.moves, done):
+            await self._store.write(lambda tx: tx.add_movement(seen))
+        return done
 
     async def _over(self, payment: Payment, record: Record) -> Done:
         """How an escrow ended that was to go on: by its client, its node or the arbiter. Raises CONFLICT for one
         unknown."""
-        ended = await self._ended(payment, record)
-        if ended is None:
+        if (ended := await self._ended(payment, record)) is None:
             raise conflict(f"Payment {payment.id}: its escrow is gone")
         return replace(ended, over=True)
 

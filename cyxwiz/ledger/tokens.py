@@ -11,7 +11,7 @@ from cyxwiz.ledger.instructions.values import token_account, u64
 
 ASSOCIATED_TOKEN_PROGRAM = Pubkey.from_string("ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL")
 MEMO_PROGRAM = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
-CREATE_IDEMPOTENT, TRANSFER, INITIALIZE = b"\x01", b"\x03", b"\x12"
+CREATE_IDEMPOTENT, TRANSFER, CLOSE, INITIALIZE = b"\x01", b"\x03", b"\x09", b"\x12"
 ACCOUNT_BYTES, ACCOUNT_RENT = 165, 2_039_280  # of a token account; lamports that keep it there
 
 

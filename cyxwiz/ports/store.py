@@ -156,7 +156,7 @@ class MovementQuery:
 
 @dataclass(frozen=True, slots=True)
 class MoneyStats:
-    """Sums over all payments, in units."""
+    """Sums over all payments, in units; what was paid and refunded, over reservations too."""
 
     payments_by_state: Mapping[str, int] = field(default_factory=dict[str, int])
     locked_units: int = 0  # of the open ones, less what was paid out of them
@@ -182,6 +182,10 @@ class Tx(Protocol):
 
     def job(self, job_id: JobId) -> Job | None: ...
     def save_job(self, job: Job) -> Job: ...
+    def save_spec(self, job: Job) -> Job:
+        """As `save_job`, with its spec, which else stays as it was submitted."""
+        ...
+
     def delete_job(self, job_id: JobId) -> None: ...
     def jobs(self, query: JobQuery) -> Page[Job]: ...
     def count_pending(self, owner_id: UserId, most: int) -> int:

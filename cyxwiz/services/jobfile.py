@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field, ValidationError
 
@@ -84,7 +84,10 @@ def parse_span(value: Any) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """Hyperparameters may be written as numbers or booleans; they travel as text."""
+    """Hyperparameters may be written as numbers, booleans or lists of such and of words; they travel as text."""
+    if isinstance(value, list):
+        parts = [_plain(each) for each in cast("list[Any]", value)]
+        return ",".join(parts) if all(isinstance(each, str) for each in parts) else cast("Any", value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):

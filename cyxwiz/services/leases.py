@@ -25,6 +25,7 @@ from cyxwiz.domain.events import (
 )
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import YIELDED, Intent, Job, Lease, Phase
+from cyxwiz.domain.payment import paid_of
 from cyxwiz.domain.states import JobState, JobTrigger, LeaseState, LeaseTrigger, PaymentState
 from cyxwiz.ports.store import Tx
 
@@ -212,6 +213,7 @@ def fail(tx: Tx, job: Job, code: str, message: str, **changes: object) -> Job:
             error_code=code,
             reason="",
             completed_at=tx.now,
+            actual_cost_units=_cost(tx, job),
             **changes,
         )
     )
@@ -353,13 +355,18 @@ def check_cancel(job: Job) -> None:
 def cancel(tx: Tx, job: Job, by: str, reason: str) -> Job:
     """Ends a job by command; whoever runs it is told to stop."""
     open_lease = tx.lease(job.id, job.token) if job.token else None
-    job = tx.save_job(
-        job.move(JobTrigger.CANCEL, phase=Phase.NONE, intent=Intent.RUN, reason="", error=reason, completed_at=tx.now)
-    )
+    job = job.move(JobTrigger.CANCEL, phase=Phase.NONE, intent=Intent.RUN, reason="", error=reason, completed_at=tx.now)
+    job = tx.save_job(replace(job, actual_cost_units=_cost(tx, job)))
     if open_lease is not None and open_lease.state is not LeaseState.ENDED:
         end_group(tx, open_lease, "cancelled")
     tx.emit(JobCancelled(job.id, job.owner_id, by, reason), private_to=job.owner_id)
     return job
+
+
+def _cost(tx: Tx, job: Job) -> int:
+    """What was paid for a job that ends after all of its payments; of one that is open, the end tells it."""
+    paid = paid_of(tx.payments_of(job.id))
+    return job.actual_cost_units if paid is None else paid
 
 
 def _requeue(tx: Tx, job: Job, trigger: JobTrigger, node_id: NodeId, reason: str, **changes: object) -> Job:

@@ -25,7 +25,7 @@ from cyxwiz.services.audit import record
 from cyxwiz.services.budgets import reserve
 from cyxwiz.services.reconcile import Reconciliation
 from cyxwiz.services.repeats import Repeats
-from cyxwiz.services.settlement import HELD, NO_WORK, RETRY_MOST, Due, Settlement, tell
+from cyxwiz.services.settlement import HELD, NO_WORK, RETRY_MOST, Due, Settlement, allow, tell
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -191,11 +191,12 @@ class Payments(Settlement):
             reserve(tx, job.owner_id, units, more=True)
             job = tx.save_job(replace(job, estimated_cost_units=job.estimated_cost_units + units))
             world, rate = job.spec.resources.nodes, known[0].rate
-            number = 1 + max(payment.number for payment in known)
+            number, locked = 1 + max(payment.number for payment in known), 0
             for member in range(world):
                 amount = units // world + (units % world if member == 0 else 0)
-                if amount:
-                    self._lock_now(tx, self._new(tx, job, amount, rate, member, number))
+                if amount and self._lock_now(tx, self._new(tx, job, amount, rate, member, number)):
+                    locked += amount
+            job = allow(tx, job, locked)
             record(tx, actor.name, "job.top_up", f"job:{job.id}", units=units)
             request.keep(tx, job.id)
             tx.hint(TOPIC)

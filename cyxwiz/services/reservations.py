@@ -341,10 +341,12 @@ class Reservations:
 
         return await self._end(actor, reservation_id, act, ReservationState.CANCELLED)
 
-    async def complete(self, actor: Principal, reservation_id: str, reason: str) -> Reservation:
-        """Its owner says that all is done: paid as in `release`, but the end of a reservation that went well."""
+    async def complete(self, actor: Principal, reservation_id: str, job_id: str, reason: str) -> Reservation:
+        """Its owner says that all is done: paid as in `release`, but the end of a reservation that went well. Raises
+        NOT_FOUND for a job that is not the reservation's: whoever names it means another one."""
 
         def act(tx: Tx, reservation: Reservation) -> Reservation:
+            refuse_foreign(tx, reservation, job_id)
             used = reservation.used(tx.now)
             return ends.finish(tx, reservation, ReservationTrigger.COMPLETE, used, reason, actor.name)
 

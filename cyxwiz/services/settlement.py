@@ -14,7 +14,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.events import JobFundsLow, JobPayment
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import Intent, Job, Phase
-from cyxwiz.domain.money import format_cyxwiz
+from cyxwiz.domain.money import MAX_UNITS, format_cyxwiz
 from cyxwiz.domain.payment import CLOSING, Done, Movement, Payment, Step, Work, after, look, paid_of
 from cyxwiz.domain.pricing import quote
 from cyxwiz.domain.states import JobState, PaymentState
@@ -256,6 +256,7 @@ class Settlement:
         job = tx.job(payment.job_id) if step is Step.LOCK or done.over else None
         if job is not None and not job.ended:
             if step is Step.LOCK:
+                job = allow(tx, job, moved.amount_units) if moved.number else job
                 self.funded(tx, job, locked=moved)
             else:
                 self._set_aside(tx, job, STOPPED if done.stopped else GONE)
@@ -304,6 +305,14 @@ class Settlement:
             return ids, 3600.0 if at is None else max(0.0, (at - tx.now).total_seconds())
 
         return await self._store.read(unit)
+
+
+def allow(tx: Tx, job: Job, units: int) -> Job:
+    """The job, which may cost so much more: a top-up of so many units is locked."""
+    limit = job.spec.max_price_units
+    if not limit or not units:
+        return job
+    return tx.save_spec(replace(job, spec=replace(job.spec, max_price_units=min(limit + units, MAX_UNITS))))
 
 
 def _share(tx: Tx, job: Job, member: int) -> int:

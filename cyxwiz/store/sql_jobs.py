@@ -71,6 +71,7 @@ _JOB = lookup(select(jobs).where(jobs.c.id == bindparam("id")))
 _BY_IDS = select(jobs).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 _VERSIONS = lookup(_BY_IDS.with_only_columns(jobs.c.id, jobs.c.version).order_by(jobs.c.id))
 _SAVE_JOB = update(jobs).where(jobs.c.id == bindparam("at_id"), jobs.c.version == bindparam("at_version"))
+_SAVE_SPEC = update(jobs).where(jobs.c.id == bindparam("at_id"))
 _DELETE_JOB = delete(jobs).where(jobs.c.id == bindparam("id"))
 _MODEL = select(models.c.definition).where(models.c.job_id == bindparam("job_id"))
 _PENDING_OF = (
@@ -205,6 +206,10 @@ class Jobs(Unit):
 
     def save_job(self, job: Job) -> Job:
         return self._job_saves.save(job)
+
+    def save_spec(self, job: Job) -> Job:
+        self._run(_SAVE_SPEC, {"at_id": job.id, "spec": mapping.from_spec(job.spec)})
+        return self.save_job(job)
 
     def delete_job(self, job_id: JobId) -> None:
         # Its leases, metrics, logs and result go with it by their foreign keys.

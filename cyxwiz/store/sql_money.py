@@ -80,6 +80,15 @@ _SUMS = select(
     func.sum(_FEE),
     func.sum(payments.c.refunded_units),
 ).group_by(payments.c.state)
+_KEPT = select(  # what ended the locks of reservations: those are in no payment's row
+    func.coalesce(func.sum(movements.c.units), 0),
+    func.coalesce(func.sum(movements.c.fee_units), 0),
+    func.coalesce(func.sum(movements.c.back_units), 0),
+).where(
+    movements.c.kind.in_(("settle", "refund")),
+    movements.c.state == "confirmed",
+    movements.c.payment_id.not_in(select(payments.c.id)),
+)
 _ADD_MOVEMENT = insert_once(movements, "reference", "payment_id")
 _ENTER, _OPEN = insert_once(postings, "key", "account"), insert_once(accounts, "account")
 _OF_PAYMENTS = _MOVEMENTS.where(movements.c.payment_id.in_(_AMONG)).order_by(movements.c.at, movements.c.reference)
@@ -170,7 +179,8 @@ class Money(Unit):
 
     def money(self) -> MoneyStats:
         by_state = {str(state): 0 for state in PaymentState}
-        locked = paid = fees = refunded = 0
+        paid, fees, refunded = (int(units) for units in self._run(_KEPT).one())
+        locked = 0
         for state, count, amount, paid_out, fee, back in self._run(_SUMS):
             by_state[state] += count
             paid, fees, refunded = paid + int(paid_out), fees + int(fee), refunded + int(back)

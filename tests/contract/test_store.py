@@ -150,6 +150,21 @@ async def test_a_save_is_guarded_by_the_version(store: Store) -> None:
     assert caught.value.code is Code.STALE
 
 
+async def test_what_a_job_may_cost_changes_with_its_spec_alone(store: Store) -> None:
+    given = job()
+    await store.write(lambda tx: tx.add_job(given))
+    dearer = replace(given, spec=replace(given.spec, max_price_units=7), progress=0.5)
+    saved = await store.write(lambda tx: tx.save_spec(dearer))
+    assert await store.read(lambda tx: tx.job(given.id)) == stored(saved)
+    with pytest.raises(CyxError, match="somebody else"):
+        await store.write(lambda tx: tx.save_spec(replace(given, spec=replace(given.spec, max_price_units=9))))
+    assert await store.read(lambda tx: tx.job(given.id)) == stored(saved)
+    await store.write(lambda tx: tx.save_job(replace(saved, spec=given.spec)))
+    found = await store.read(lambda tx: tx.job(given.id))
+    assert found is not None
+    assert found.spec.max_price_units == 7
+
+
 async def test_read_modify_write_loses_nothing(store: Store) -> None:
     given = job()
     await store.write(lambda tx: tx.add_job(given))

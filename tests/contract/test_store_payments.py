@@ -73,6 +73,26 @@ async def test_the_fees_of_all_payments_are_the_sum_of_each_ones_own(store: Stor
     assert found.paid_units == sum(each.paid_units for each in charged)
 
 
+async def test_what_reservations_paid_is_in_the_sums(store: Store) -> None:
+    """A lock of a reservation has no row of a payment, only its movements."""
+    made = job()
+    of_job = payment(made.id, made.owner_id, state=PaymentState.COMPLETED, amount_units=100, paid_units=50)
+
+    def unit(tx: Tx) -> None:
+        tx.add_job(made)
+        tx.add_payment(of_job)
+        told = [(of_job.id, "settle", 50, 5, 50), ("r1", "lock", 90, 0, 0), ("r1", "settle", 30, 3, 60)]
+        for ident, kind, units, fee, back in [*told, ("r2", "refund", 0, 0, 7)]:
+            moved = Movement(f"{ident} {kind}", kind, units, "a", "b", tx.now, payment_id=ident)
+            tx.add_movement(replace(moved, fee_units=fee, back_units=back))
+        tx.add_movement(Movement("lost", "settle", 30, "a", "b", tx.now, payment_id="r3", state="failed"))
+
+    await store.write(unit)
+    found = await store.read(lambda tx: tx.money())
+    assert (found.paid_units, found.fee_units) == (50 + 30, of_job.fee_units + 3)
+    assert found.refunded_units == of_job.refunded_units + 60 + 7
+
+
 async def test_what_is_promised_of_a_balance(store: Store) -> None:
     """What is prepaid, not locked and not given up on; of nobody else."""
     made = job()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from cyxwiz.client.receipts import verify_receipt
+from cyxwiz.compute.data.builtin import builtin_files
 from cyxwiz.compute.sandbox import bubblewrap
 from cyxwiz.domain.errors import CyxError
 from tests.e2e.processes import cyxwiz, until
@@ -47,6 +49,15 @@ def finished(http: httpx.Client, data: Path, *words: str) -> dict[str, Any]:
     return job
 
 
+def settled(http: httpx.Client, job_id: str) -> dict[str, Any]:
+    """The job's receipt, once its money has moved."""
+    deadline = time.monotonic() + 60
+    while not (receipt := http.get(f"/api/jobs/{job_id}/receipt").json())["settled"]:
+        assert time.monotonic() < deadline, receipt["payments"]
+        time.sleep(0.05)
+    return dict(receipt)
+
+
 def test_data_models_and_answers_from_the_examples(tmp_path: Path) -> None:
     data = tmp_path / "both"
     with cyxwiz("both", data) as both, both.http() as http:
@@ -57,6 +68,10 @@ def test_data_models_and_answers_from_the_examples(tmp_path: Path) -> None:
         assert (judged["job_type"], judged["epochs"], judged["weights"]["from_job"]) == ("evaluation", 1, trained["id"])
         files = http.get(f"/api/jobs/{judged['id']}/result").json()["files"]
         assert [file["name"] for file in files] == ["evaluation.json"]
+        receipt = settled(http, judged["id"])
+        verify_receipt(receipt)
+        digits = builtin_files("builtin:digits", "digits")[0].read_bytes()
+        assert receipt["proof"]["data_sha256"] == hashlib.sha256(digits).hexdigest(), "of data that are not fetched too"
 
         asked = finished(http, data, str(EXAMPLES / "predict.toml"), *source)
         run(data, "jobs", "result", asked["id"], "--download", str(tmp_path / "out"))
@@ -79,7 +94,7 @@ def test_data_models_and_answers_from_the_examples(tmp_path: Path) -> None:
         judged = finished(http, data, str(tmp_path / "judge.toml"))
         assert judged["metrics"]["samples"] == 45
         assert judged["metrics"]["accuracy"] > 0.8
-        receipt = http.get(f"/api/jobs/{judged['id']}/receipt").json()
+        receipt = settled(http, judged["id"])
         assert receipt["proof"]["data_sha256"] == uri.removeprefix("blob://sha256/"), "as its node signed"
         verify_receipt(receipt)
         receipt["proof"]["environment"]["data"] = receipt["proof"]["data_sha256"] = "0" * 64

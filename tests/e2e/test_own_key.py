@@ -404,6 +404,7 @@ def test_files_that_are_no_key(page: Any, both: Process, tmp_path: Path) -> None
     page.fill("#job-text", "name = 'a'")
     page.click("#ask")
     assert "not a job file as JSON" in said(page)
+    assert "cyxwiz submit FILE" in said(page), "what README shows is TOML"
     assert nothing_was_signed(page)
     assert errors == []
 

@@ -39,6 +39,9 @@ for step in range(state["step"], 40):
     if job.should_stop():
         job.save({"step": step + 1, "seen": [*state["seen"], step], "tensor": torch.ones(3)})
         sys.exit(job.AGAIN)
+job.save({"step": 40, "seen": state["seen"]})
+time.sleep(0.5)  # by then the node has taken it
+assert job.load()["step"] == 40
 x = (job.data_dir / "dataset.npz").stat().st_size
 try:
     secrets = os.listdir(os.environ.get("OWNER", "/root"))

@@ -51,6 +51,29 @@ async def test_a_call_without_a_message_is_invalid(server: Central) -> None:
         assert await code_of(call) is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize("method", ["ComputeService/StreamExecute", "DeploymentService/CreateDeployment"])
+async def test_what_is_not_served_is_named(server: Central, method: str) -> None:
+    async with server.channel() as channel:
+        for call in (
+            call_of(channel, f"/cyxwiz.protocol.{method}"),
+            channel.stream_stream(f"/cyxwiz.protocol.{method}")(),
+            channel.unary_stream(f"/cyxwiz.protocol.{method}")(b""),
+        ):
+            assert await code_of(call) is grpc.StatusCode.UNIMPLEMENTED
+            assert f"/cyxwiz.protocol.{method} is not served at this address" in await call.details()
+
+
+async def test_of_a_burst_of_calls_none_is_dropped(server: Central) -> None:
+    """gRPC ended some of more than 1000 that waited, as CANCELLED. Those that there is no room for are told so."""
+    with grpc.insecure_channel(server.address) as channel:
+        ask = channel.unary_unary("/cyxwiz.protocol.JobService/GetJobStatus")
+        # Nothing is taken while this loop has the thread.
+        calls: list[Any] = [ask.future(b"", metadata=(("authorization", f"Bearer {server.key}"),)) for _ in range(2500)]
+        codes = await asyncio.to_thread(lambda: {call.exception(timeout=60).code() for call in calls})
+    assert grpc.StatusCode.INVALID_ARGUMENT in codes
+    assert codes <= {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
 async def test_messages_of_strangers_come_in_a_few_at_a_time(server: Central, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "MESSAGE_SECONDS", 1.0)
     async with server.channel() as channel:

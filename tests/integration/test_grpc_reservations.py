@@ -181,14 +181,23 @@ async def test_errors_are_in_band(server: Central, channel: grpc.aio.Channel, en
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await engine("EngineHeartbeat", reservation_id=ident, job_id=malformed)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, malformed
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await engine("ConfirmJobComplete", reservation_id=ident, job_id=malformed, success=True)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, malformed
+        reported = {"reservation_id": ident, "node_id": node_id, "job_id": malformed}
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await Engine(channel, session)("ReportJobCompleteFromNode", **reported)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, malformed
     foreign = f"{node_id}_1760000000"
     assert told(await engine("EngineHeartbeat", reservation_id=ident, job_id=foreign)) == (failed, 404)
+    assert told(await engine("ConfirmJobComplete", reservation_id=ident, job_id=foreign)) == (failed, 404)
+    assert (await engine("GetReservation", reservation_id=ident)).reservation.status == pb.RESERVATION_PENDING
     # What an engine of the earlier system calls its further jobs.
     assert (
         await engine("EngineHeartbeat", reservation_id=ident, job_id=f"{ident}_1760000000")
     ).status == common.STATUS_SUCCESS
     for method in ("ReportJobCompleteFromNode", "ReportReservationEndFromNode"):
-        given = {"reservation_id": ident, "node_id": node_id} | ({"job_id": "j"} if "Job" in method else {})
+        given = {"reservation_id": ident, "node_id": node_id} | ({"job_id": ident} if "Job" in method else {})
         assert told(await engine(method, **given)) == (failed, 403), "only the node itself"
         other, its_session = await legacy(server, channel, f"other-{method}")
         assert told(await Engine(channel, its_session)(method, **{**given, "node_id": other})) == (failed, 403)

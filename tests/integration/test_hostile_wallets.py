@@ -10,6 +10,8 @@ from solders.account import Account
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair as SoldersKeypair
 from solders.pubkey import Pubkey
+from solders.system_program import TransferParams
+from solders.system_program import transfer as give_sol
 from solders.token import ID as TOKEN_PROGRAM
 
 from cyxwiz.client.escrow import pay_with
@@ -220,11 +222,13 @@ async def test_a_node_without_its_account_holds_nobodys_money(
     assert (await alice.get("/api/wallet")).json()["balance_units"] == before - paid
 
 
+@pytest.mark.parametrize("named", [0, 25])
 @pytest.mark.parametrize("share", [0, 10_000_000, 30_000_000])
 async def test_what_an_arbiter_decided_is_what_the_receipt_says(
-    house: Central, chain: Chain, alice: httpx.AsyncClient, wallet: Keypair, share: int
+    house: Central, chain: Chain, alice: httpx.AsyncClient, wallet: Keypair, share: int, named: int
 ) -> None:
-    """A dispute is between the client, the node and the arbiter: central only finds the escrow gone."""
+    """A dispute is between the client, the node and the arbiter: central only finds the escrow gone. Transactions that
+    name its address afterwards say nothing of it."""
     job = {**PRICED, "verify": {"mode": "spot"}}
     asked = await quote(alice, wallet, job)
     job_id = (await alice.post("/api/jobs", json=paying(pay_with(wallet, asked), job))).json()["id"]
@@ -239,12 +243,19 @@ async def test_what_an_arbiter_decided_is_what_the_receipt_says(
     await chain.airdrop(arbiter.pubkey, 10**9)
     before = await ledger(house).balance(wallet.address)
     sent = await send(chain, program.Payout(ESCROW, held, arbiter.pubkey).resolve(share), by=arbiter)
+    for more in range(named):
+        given = TransferParams(from_pubkey=arbiter.pubkey, to_pubkey=held.address, lamports=1_000_000 + more)
+        await send(chain, give_sol(given), by=arbiter)
     await alice.post(f"/api/jobs/{job_id}/cancel", json={})
     await settle(house)
     assert await ledger(house).balance(wallet.address) == before + 30_000_000 - share
     receipt = (await alice.get(f"/api/jobs/{job_id}/receipt")).json()
     assert (receipt["settled"], receipt["paid_units"], receipt["refunded_units"]) == (True, share, 30_000_000 - share)
-    assert sent
+    told = {each["reference"]: each["amount_units"] for each in receipt["payments"][0]["transactions"]}
+    assert told[sent] == share
+    moves = (await alice.get("/api/wallet/history")).json()["transactions"]
+    (moved,) = (each for each in moves if each["reference"] == sent)
+    assert (moved["platform_fee_units"], moved["refunded_units"]) == (share // 10, 30_000_000 - share)
 
 
 @pytest.mark.parametrize(

@@ -512,7 +512,20 @@ async def test_find_nodes(opened: Central, filters: dict[str, Any], names: list[
             assert found.max_price_per_hour == 3.0
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "filters",
+    [{"min_memory": -1}, {"min_vram": -1}, {"max_price_usd": -0.5}, {"min_reputation": -1}, {"preferred_billing": 9}],
+)
+async def test_find_nodes_refuses_what_no_node_could_meet(opened: Central, filters: dict[str, Any]) -> None:
+    """Some of these found every node, others none."""
+    async with opened.channel() as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await Stubs(channel, "").discovery.FindNodes(pb.FindNodesRequest(**filters))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert next(iter(filters)) in str(caught.value.details())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
 async def test_filters_are_finite_numbers(opened: Central, value: float) -> None:
     async with opened.channel() as channel:
         discovery = Stubs(channel, "").discovery

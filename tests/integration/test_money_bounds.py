@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from cyxwiz.services import leases
 from cyxwiz.services.payments import Payments, Terms
 from cyxwiz.services.settlement import OUT_OF_FUNDS
 from tests.contract.make import node as make_node
-from tests.integration.test_payment_deadline import progress
+from tests.integration.test_payment_deadline import near, progress
 from tests.integration.test_settlement_repairs import AMOUNT, POLICY, RATE, House
 
 HALF = NodePricing(1800, minimum_charge_units=0, minimum_minutes=0)  # half a unit a second
@@ -167,3 +168,23 @@ async def test_a_top_up_that_is_not_locked_pays_for_nothing(house: House) -> Non
     told = await house.now(unpaid)
     assert told.intent is Intent.PAUSE
     assert told.reason.startswith(OUT_OF_FUNDS)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_job_that_ends_after_its_payment_has_cost_what_was_paid(house: House, fails: bool) -> None:
+    job = await house.job()
+    await house.settle()
+    await progress(house, job, 60)
+    await near(house, job, timedelta(0))
+    await house.settle()
+    (one,) = await house.of(job)
+    assert (one.open, one.paid_units) == (False, 60)
+
+    def unit(tx: Any) -> None:
+        if fails:
+            leases.fail(tx, tx.job(job.id), "INTERNAL", "broken")
+        else:
+            leases.cancel(tx, tx.job(job.id), "ada", "enough")
+
+    await house.store.write(unit)
+    assert (await house.now(job)).actual_cost_units == 60

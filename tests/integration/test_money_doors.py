@@ -12,7 +12,11 @@ import httpx
 import pytest
 
 from cyxwiz.domain.errors import CyxError
+from cyxwiz.domain.money import UNITS_PER_CYXWIZ
+from cyxwiz.domain.pricing import NodePricing
 from cyxwiz.ledger.localnet.chain import Chain, open_chain
+from cyxwiz.scheduler.loops.placer import Placer
+from cyxwiz.scheduler.rank import Weights
 from tests.contract.conftest import HandClock
 from tests.integration.conftest import client
 from tests.integration.test_receipts import settle
@@ -22,6 +26,7 @@ from tests.wiring import JOB, Central, central
 SOMEBODY = "9xQeWvG816bUx9EPjHmaT23yvVM2ZWbrrpZb9PusVFin"
 TOO_FINE, DUST = "0.0000000001", "0.000000999"
 BAD_AMOUNTS = ["0", "-1", "-0.000000001", "9223372036.854775808", "1e300", TOO_FINE, DUST, "much", "", "NaN"]
+CAPPED = {**JOB, "payment": {"max_price": "0.01"}}
 BAD_WALLETS = ["", "abc", "1" * 32, "l" * 44, SOMEBODY + "x", "é" * 32]
 
 
@@ -107,7 +112,7 @@ async def test_nobody_tops_up_with_the_balance_of_another(charged: Central, alic
 
 
 async def test_a_top_up_counts_in_the_budget(charged: Central, alice: httpx.AsyncClient) -> None:
-    job = (await alice.post("/api/jobs", json={**JOB, "payment": {"max_price": "0.01"}})).json()
+    job = (await alice.post("/api/jobs", json=CAPPED)).json()
     admin = await charged.accounts.authenticate(charged.admin)
     await charged.api.budgets.set(admin, "alice", "0.03")
     path = f"/api/jobs/{job['id']}/topup"
@@ -119,6 +124,26 @@ async def test_a_top_up_counts_in_the_budget(charged: Central, alice: httpx.Asyn
         "With it this job may cost another 0.006 CYXWIZ, and 0.005 of your budget of 0.03 for this month are left"
     )
     assert len((await alice.get("/api/payments")).json()["payments"]) == 2
+
+
+@pytest.mark.parametrize("charged", ["localnet", "credits"], indirect=True)
+async def test_a_top_up_adds_to_what_a_job_may_cost(charged: Central, alice: httpx.AsyncClient) -> None:
+    """Its money was locked, and no node that asked more than before got the job."""
+    prices = NodePricing(UNITS_PER_CYXWIZ // 50, minimum_charge_units=0, minimum_minutes=0)
+    node_id = await charged.node("dear", pricing=prices)
+    placer = Placer(charged.store, charged.bus, charged.jobs, Weights(), poll_seconds=1.0)
+    path = f"/api/jobs/{(await alice.post('/api/jobs', json=CAPPED)).json()['id']}"
+
+    async def topped_up(amount: str) -> dict[str, Any]:
+        await settle(charged)
+        assert (await alice.post(f"{path}/topup", json={"amount": amount})).status_code == 200
+        await settle(charged)
+        await placer.place()
+        return dict((await alice.get(path)).json())
+
+    waiting = await topped_up("0.004")
+    assert waiting["reason"] == "no node can take it: asks 0.02 CYXWIZ, above max_price 0.014 (1 node)"
+    assert (await topped_up("0.006"))["assigned_node_id"] == node_id
 
 
 @pytest.mark.parametrize("charged", ["localnet", "credits"], indirect=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -289,6 +290,32 @@ async def test_wishes_reach_the_run(server: Central, tmp_path: Path) -> None:
         ]
 
 
+async def test_wishes_wait_for_a_run_that_is_yet_to_begin(server: Central, tmp_path: Path) -> None:
+    """They were refused for as long as the node fetched a job's data: what a client says first had no effect."""
+
+    class Late(SavingExecutor):
+        def __init__(self) -> None:
+            super().__init__(gated=True)
+            self.begins = asyncio.Event()
+
+        async def start(self, work: Work) -> Run:
+            await self.begins.wait()
+            return await super().start(work)
+
+    executor = Late()
+    async with scene(server, tmp_path, "direct", executor=executor, epochs=2) as on:
+        stream = on.engine.stream()
+        await stream.say(request_checkpoint=True)
+        await stream.say(update_params=pb.UpdateHyperparameters(learning_rate=0.01))
+        await stream.say(update_params=pb.UpdateHyperparameters(learning_rate=float("nan")))
+        told = await stream.until("log", lambda log: log.level == pb.LogMessage.ERROR)
+        assert "finite" in told.log.message, "those before it are not refused"
+        executor.begins.set()
+        executor.step(2)
+        await stream.until("complete")
+        assert executor.runs[0].told == [("checkpoint", {}), ("update", {"learning_rate": 0.01})]
+
+
 async def test_calls_pause_resume_and_cancel(
     server: Central, tmp_path: Path, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,6 +479,22 @@ async def test_rubbish_at_every_method(server: Central, tmp_path: Path, way: Way
                 await on.engine.download(offset, chunk)
             assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert (await on.engine.download())[-1].is_last_chunk  # it serves on
+
+
+async def test_a_malformed_id_is_told_from_a_bad_token(server: Central, tmp_path: Path, way: Way) -> None:
+    """Without an id a job was NOT_FOUND, and of one that is none the client was sent for a new token."""
+    async with scene(server, tmp_path, way, epochs=1) as on:
+        stub, metadata = on.engine.stub, on.engine.metadata
+        for malformed in ("", "x", f"{on.job.id}_x"):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.PauseTraining(pb.PauseTrainingRequest(job_id=malformed), metadata=metadata)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT, malformed
+            sent = await stub.SendJob(pb.SendJobRequest(job_id=malformed), metadata=metadata)
+            assert (sent.accepted, sent.error.code) == (False, 400), malformed
+        other = await stub.SendJob(pb.SendJobRequest(job_id=str(uuid.uuid4())), metadata=metadata)
+        assert (other.error.code, "Not connected" in other.rejection_reason) == (401, False), "it is connected"
+        shouted = await stub.SendJob(pb.SendJobRequest(job_id=on.job.id.upper()), metadata=metadata)
+        assert shouted.accepted
 
 
 async def test_a_job_that_is_not_here(server: Central, tmp_path: Path) -> None:

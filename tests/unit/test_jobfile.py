@@ -144,6 +144,14 @@ def test_a_whole_file_is_taken_as_it_is() -> None:
     }
 
 
+def test_hyperparameters_may_be_lists() -> None:
+    given = {"export": ["onnx", "cyxmodel"], "class_weights": [1, 2.5, 1]}
+    spec = parse_jobfile({"dataset": "builtin:iris", "model": {"layers": LAYERS}, "hyperparameters": given})
+    assert dict(spec.hyperparameters) == {"export": "onnx,cyxmodel", "class_weights": "1,2.5,1"}
+    with pytest.raises(CyxError, match=r"hyperparameters\.export: must be text"):
+        parse_jobfile({"model": {"layers": LAYERS}, "hyperparameters": {"export": [{}]}})
+
+
 @pytest.mark.parametrize(
     "model",
     [
@@ -215,7 +223,7 @@ def test_every_form_of_a_model_is_taken(model: dict[str, Any]) -> None:
         ({"verify": {"mode": "always"}}, "verify.mode"),
         ({"labels": {"a": 1}}, "labels.a"),
         ({"labels": {str(n): "" for n in range(51)}}, "labels"),
-        ({"hyperparameters": {"a": []}}, "hyperparameters.a"),
+        ({"hyperparameters": {"a": [{}]}}, "hyperparameters.a"),
         ({"hyperparameters": []}, "hyperparameters"),
     ],
 )

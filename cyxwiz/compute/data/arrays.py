@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from cyxwiz.compute.data.dataset import Raw, check_size
 from cyxwiz.domain.errors import Code, CyxError, invalid
@@ -24,8 +25,12 @@ def read_npz(uri: str, path: Path, options: Mapping[str, str]) -> Raw:
     try:
         with zipfile.ZipFile(path) as archive:  # the sizes after unpacking, before anything is unpacked
             check_size(uri, sum(entry.file_size for entry in archive.infolist()))
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]  # no text beside them
+            for entry in entries:
+                with archive.open(entry) as member:
+                    _check_promise(member, entry.file_size)
         with np.load(path, allow_pickle=False) as file:
-            there = list(file.files)
+            there = [entry.filename.removesuffix(".npy") for entry in entries]
             x, y = _pair(uri, there, options.get("split"))
             arrays = {name: file[name] for name in there if name in (x, y) or not _is_split(name)}
     except DAMAGED as error:
@@ -83,6 +88,8 @@ def _array(uri: str, path: Path) -> Array:
     check_size(uri, path.stat().st_size)
     try:
         with path.open("rb") as file:  # by its header: the shape decides how much is taken, the size what is there
+            _check_promise(file, path.stat().st_size)
+            file.seek(0)
             array = np.lib.format.read_array(file, allow_pickle=False)
     except DAMAGED as error:
         raise invalid(
@@ -91,6 +98,16 @@ def _array(uri: str, path: Path) -> Array:
     except MemoryError as error:
         raise CyxError(Code.EXHAUSTED, f"The dataset {uri} does not fit this node's memory.") from error
     return _numbers(uri, path.stem, array)
+
+
+def _check_promise(file: IO[bytes], size: int) -> None:
+    """Raises ValueError for an array whose header promises more than its file's `size`: room for it is taken first."""
+    from numpy.lib import format as npy
+
+    head = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = head(file)
+    if not dtype.hasobject and file.tell() + math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"it ends before the {shape} values of {dtype} that it names")
 
 
 def _numbers(uri: str, name: str, array: Any) -> Array:

@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     from cyxwiz.compute.data.dataset import Array
 
 
+_FILES = {
+    "diabetes": ("diabetes_data_raw.csv.gz", "diabetes_target.csv.gz"),
+    "linnerud": ("linnerud_exercise.csv", "linnerud_physiological.csv"),
+    "digits": ("digits.csv.gz",),
+    "wine": ("wine_data.csv",),
+}
+
+
+def builtin_files(uri: str, name: str) -> list[Path]:
+    """Where scikit-learn's package has a set: features and targets, or a file of both. Raises CyxError UNAVAILABLE
+    without the package."""
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise CyxError(Code.UNAVAILABLE, f"The dataset {uri} needs the package scikit-learn; install it on the node.")
+    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+    return [folder / file for file in _FILES.get(name, (f"{name}.csv",))]
+
+
 def builtin(uri: str, name: str) -> Dataset:
     """scikit-learn's bundled files, read without importing it: that import alone takes longer than a short job.
 
@@ -25,27 +43,19 @@ def builtin(uri: str, name: str) -> Dataset:
     """
     import numpy as np
 
-    spec = importlib.util.find_spec("sklearn")
-    if spec is None or not spec.submodule_search_locations:
-        raise CyxError(Code.UNAVAILABLE, f"The dataset {uri} needs the package scikit-learn; install it on the node.")
-    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
-
-    def table(file: str, **options: Any) -> Array:
-        path = folder / file
+    def table(path: Path, **options: Any) -> Array:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
         return np.loadtxt(text.splitlines(), ndmin=2, **options)
 
+    paths = builtin_files(uri, name)
     if name == "diabetes":
-        features, targets = table("diabetes_data_raw.csv.gz"), table("diabetes_target.csv.gz")
+        features, targets = map(table, paths)
         return labelled(uri, Raw(features, targets.reshape(-1, 1), standardize=True))
     if name == "linnerud":
-        exercise, body = table("linnerud_exercise.csv", skiprows=1), table("linnerud_physiological.csv", skiprows=1)
+        exercise, body = (table(path, skiprows=1) for path in paths)
         return labelled(uri, Raw(exercise, body, standardize=True))
-    if name == "digits":
-        raw = table("digits.csv.gz", delimiter=",")
-    else:
-        raw = table({"wine": "wine_data.csv"}.get(name, f"{name}.csv"), delimiter=",", skiprows=1)
+    raw = table(paths[0], delimiter=",", skiprows=0 if name == "digits" else 1)
     return replace(labelled(uri, Raw(raw[:, :-1], raw[:, -1].astype(np.int64), standardize=True)), nominal=True)
 
 

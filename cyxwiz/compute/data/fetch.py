@@ -7,7 +7,6 @@ changed is asked for again; when it can't be asked, what the node has is taken, 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,10 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cyxwiz.compute.archive import gunzip, is_gzip, is_tar, safe_parts, untar
+from cyxwiz.compute.artefacts import file_sha256, files_sha256
 from cyxwiz.compute.data.addresses import Resolve, resolve
 from cyxwiz.compute.data.cache import Cache, Held, Source, size_of
 from cyxwiz.compute.data.cid import verify
 from cyxwiz.compute.data.download import Partial, Version, download
+from cyxwiz.compute.data.in_place import InPlace
 from cyxwiz.compute.data.room import Room, Rooms
 from cyxwiz.compute.data.settings import FetchSettings
 from cyxwiz.compute.data.sources import Plan, Sources
@@ -81,6 +82,7 @@ class DataCache:
         self._rooms = Rooms(self._cache)
         self._web = Web(allow_private=settings.allow_private_hosts, allow_http=settings.allow_http, resolver=resolver)
         self._sources = Sources(self._web, settings)
+        self._in_place = InPlace(settings.max_dataset_bytes)
         self._flights: dict[str, _Flight] = {}
         self._ending: dict[str, asyncio.Task[Held | CyxError]] = {}
         self._tasks = Tasks()
@@ -91,6 +93,10 @@ class DataCache:
 
     def holds(self, uri: str) -> bool:
         return self._cache.holds(uri)
+
+    async def digest(self, uri: str, data_roots: Sequence[Path]) -> str:
+        """As `Data.digest`, of data that need no fetching (`InPlace.digest`)."""
+        return await self._in_place.digest(uri, data_roots)
 
     async def room(self, source: str) -> Room:
         """A folder for data that are not fetched but brought by the caller."""
@@ -276,14 +282,10 @@ class DataCache:
         """Hashes, checks and unpacks what was fetched; in a thread."""
         files, limit = folder / "files", self._settings.max_dataset_bytes
         if plan.folder:
-            lines = [
-                f"{_sha256(each)} {each.relative_to(files).as_posix()}"
-                for each in sorted(files.rglob("*"))
-                if each.is_file()
-            ]
-            return Source(source, hashlib.sha256("\n".join(lines).encode()).hexdigest(), "data", size_of(files))
+            digest = files_sha256(files, (each for each in sorted(files.rglob("*")) if each.is_file()))
+            return Source(source, digest, "data", size_of(files))
         file = next(files.iterdir())
-        digest, note = _sha256(file), ""
+        digest, note = file_sha256(file), ""
         if parsed.scheme == "blob" and digest != parsed.rest:
             shutil.rmtree(folder)
             raise CyxError(Code.UNAVAILABLE, f"The dataset {source} arrived damaged: it has the SHA-256 {digest}.")
@@ -340,8 +342,3 @@ def _discard(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from cyxwiz.compute.artefacts import file_sha256
 from cyxwiz.compute.export.trained import Trained
 from cyxwiz.graph import cost, sites
 from cyxwiz.graph.rule import show
@@ -56,7 +56,7 @@ def card(trained: Trained, files: Sequence[Path] = ()) -> str:
         rows = [(name, f"{value:.6g}") for name, value in sorted(trained.metrics.items())]
         parts += ["", "## Measured", "", _table(("Metric", "Value"), rows)]
     if files:
-        rows = [(file.name, str(file.stat().st_size), _digest(file), _USES.get(file.suffix, "")) for file in files]
+        rows = [(file.name, str(file.stat().st_size), file_sha256(file), _USES.get(file.suffix, "")) for file in files]
         parts += ["", "## Files", "", _table(("File", "Bytes", "SHA-256", "To be read with"), rows)]
     return "\n".join(parts) + "\n"
 
@@ -104,8 +104,3 @@ def _line(text: str) -> str:
     """Text from outside as one cell of a table."""
     plain = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return plain if len(plain) <= 500 else plain[:500] + "…"
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cyxwiz.compute.layers.typing import Builder, channels_first, channels_last
-from cyxwiz.graph.layers.convolution import AXES, Window, window
+from cyxwiz.graph.layers.convolution import AXES, Window, transposed, window
 from cyxwiz.graph.rule import Shape, Site
 
 if TYPE_CHECKING:
-    _Convolution = nn.Conv2d
+    _Convolution, _Opposite = nn.Conv2d, nn.ConvTranspose2d
 else:
-    _Convolution = object
+    _Convolution = _Opposite = object
 
 
 def _given(site: Site, found: Window) -> tuple[bool, list[int], tuple[int, ...]]:
@@ -52,19 +52,51 @@ class Conv3D(_ChannelsLast, nn.Conv3d):
     """nn.Conv3d on (N, D, H, W, C)."""
 
 
+class _Transposed(_Opposite):
+    """What the three transposed ones share: `cut` has the cells that are taken off the end of each axis alone."""
+
+    missing: bool
+    cut: list[int]
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - torch names it so
+        made = super().forward(channels_first(input.unsqueeze(-1) if self.missing else input), output_size)
+        for axis, cells in enumerate(self.cut, start=2):
+            made = made.narrow(axis, 0, made.shape[axis] - cells) if cells else made
+        return channels_last(made)
+
+
+class TransposedConv1D(_Transposed, nn.ConvTranspose1d):
+    """nn.ConvTranspose1d on (N, T, C)."""
+
+
+class TransposedConv2D(_Transposed, nn.ConvTranspose2d):
+    """nn.ConvTranspose2d on (N, H, W, C)."""
+
+
+class TransposedConv3D(_Transposed, nn.ConvTranspose3d):
+    """nn.ConvTranspose3d on (N, D, H, W, C)."""
+
+
 _KINDS: dict[int, type[nn.Module]] = {1: Conv1D, 2: Conv2D, 3: Conv3D}
+_TRANSPOSED: dict[int, type[nn.Module]] = {1: TransposedConv1D, 2: TransposedConv2D, 3: TransposedConv3D}
 
 
 def _convolution(site: Site, made: Shape) -> nn.Module:
-    found = window(site)
+    found, axes = window(site), AXES[site.type]
     missing, uneven, even = _given(site, found)
     groups = found.channels if site.type == "DepthwiseConv2D" else site.integer("groups")
     bias = site.flag("bias")
-    module = _KINDS[AXES[site.type]](
-        found.channels, made[-1], found.kernel, found.stride, even, found.dilation, groups, bias
-    )
-    assert isinstance(module, Conv1D | Conv2D | Conv3D)
-    module.missing, module.uneven = missing, uneven
+    sizes = (found.channels, made[-1], found.kernel, found.stride)
+    if transposed(site):
+        off = tuple(before for before, _ in found.pads)
+        module = _TRANSPOSED[axes](*sizes, off, found.more, groups, bias, found.dilation)
+        assert isinstance(module, TransposedConv1D | TransposedConv2D | TransposedConv3D)
+        module.cut = [after - before for before, after in found.pads]
+    else:
+        module = _KINDS[axes](*sizes, even, found.dilation, groups, bias)
+        assert isinstance(module, Conv1D | Conv2D | Conv3D)
+        module.uneven = uneven
+    module.missing = missing
     nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")  # He et al. 2015
     if module.bias is not None:
         nn.init.zeros_(module.bias)

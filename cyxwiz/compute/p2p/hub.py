@@ -23,7 +23,7 @@ from google.protobuf import json_format
 from cyxwiz.compute.data.fetch import DataCache
 from cyxwiz.compute.p2p import updates
 from cyxwiz.compute.p2p.feed import Feed
-from cyxwiz.compute.p2p.live import LiveJob, Reader, Standing, Weights
+from cyxwiz.compute.p2p.live import MAX_WISHES, LiveJob, Reader, Standing, Weights
 from cyxwiz.compute.p2p.relayed import Relayed
 from cyxwiz.compute.p2p.remote import RemoteData, Say
 from cyxwiz.compute.p2p.sessions import Sessions
@@ -226,6 +226,11 @@ class Hub:
         for report in reports:
             with _apart(job):
                 self._show(job, report)
+        if record.run is not None and job.wishes:  # of before: the child is there
+            wishes, job.wishes = job.wishes, []
+            for order, values in wishes:
+                with _apart(job):
+                    self.tell_run(job, order, values)
 
     def _show(self, job: LiveJob, report: pb.Report) -> None:
         kind = report.WhichOneof("body")
@@ -391,6 +396,15 @@ class Hub:
         if run is None:
             raise conflict(f"Job {job.job_id} does not run on this node now")
         run.tell(order, {name: value for name, value in (values or {}).items() if _sound(value)})
+
+    def wish(self, job: LiveJob, order: str, values: Mapping[str, Any] | None = None) -> None:
+        """`tell_run`, once the child is there where it is yet to come: data and packages are fetched before."""
+        record = job.record if job.standing is Standing.HERE else None
+        coming = record is not None and not record.ended and (record.run is None or bool(job.wishes))
+        if coming and len(job.wishes) < MAX_WISHES:
+            job.wishes.append((order, dict(values or {})))
+        else:
+            self.tell_run(job, order, values)
 
     def reader(self, job: LiveJob, token: str) -> Reader:
         return Reader(job, token)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from itertools import takewhile
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.protocol import execution_pb2 as pb
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 KEPT = 5000
 ENDED_KEPT = 500  # of a job that is over
 OWN_KEPT = 100  # messages to one reader alone that wait for it
+MAX_WISHES = 100  # that wait for a run's child
 
 
 Numbered = tuple[int, pb.TrainingUpdate]
@@ -68,6 +69,7 @@ class LiveJob:
     pausing: bool = False  # its owner asked for it over this node
     idle_since: float = 0.0  # by the clock: when it was last seen to run or to be read
     remote: RemoteData | None = None
+    wishes: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     _lines: deque[Numbered] = field(default_factory=lambda: deque[Numbered](maxlen=KEPT))
     _others: deque[Numbered] = field(default_factory=lambda: deque[Numbered](maxlen=KEPT))
     _told: int = 0  # updates so far; the number of the last one

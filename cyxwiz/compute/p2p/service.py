@@ -268,7 +268,7 @@ class ExecutionService:
         elif kind == "stop" and command.stop:
             await self._hub.command(job, OwnerCommand.CANCEL, "stopped by its owner")
         elif kind == "request_checkpoint" and command.request_checkpoint:
-            self._hub.tell_run(job, "checkpoint")
+            self._hub.wish(job, "checkpoint")
         elif kind == "update_params":
             self._update(job, command.update_params)
         elif kind == "batch_response" and job.remote is not None:
@@ -294,7 +294,7 @@ class ExecutionService:
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
             raise invalid(f"update_params: {', '.join(sorted(wrong))[:200]} must be finite")
-        self._hub.tell_run(job, "update", values)
+        self._hub.wish(job, "update", values)
 
     async def _go_on(self, reader: Reader, session: Session, command: pb.TrainingCommand) -> None:
         config = command.new_job_config

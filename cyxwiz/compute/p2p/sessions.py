@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import parse_job_id
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.execution import Headers
 from cyxwiz.services.p2p_tokens import Claims, bearer, check, refused
@@ -70,7 +71,7 @@ class Sessions:
     def admit(self, headers: Headers, job_id: str, *, connected: bool = False) -> Session:
         """The session of a call about a job. A valid token is enough, unless the call must come after ConnectToNode.
 
-        Raises UNAUTHENTICATED.
+        Raises UNAUTHENTICATED, and INVALID for what is no job's id, which no other token would reach.
         """
         token = bearer(headers.authorization)
         known = self._sessions.get(_digest(token)) or self._sessions.get(_digest(f"{job_id} {token}"))
@@ -78,9 +79,12 @@ class Sessions:
             if known.claims.expires_at <= self._clock.now().timestamp():
                 raise refused()
             return known
-        if connected:
+        if connected and known is None:
             raise CyxError(Code.UNAUTHENTICATED, "Not connected: call ConnectToNode with this token first")
-        claims = self._check(token, job_id)
+        claims = self._check(token, "")
+        if job_id != claims.job_id and not self._reserved(claims, job_id):
+            parse_job_id(job_id)
+            raise refused()
         return Session(claims, token, {claims.job_id, job_id})
 
     def job_of(self, headers: Headers) -> str:

@@ -154,7 +154,7 @@ def _keep(descriptor: int, alone: bool, target: Path) -> None:
         shutil.copyfile(source, partial)
     if os.geteuid() == 0:
         os.chown(partial, 0, 0)
-    partial.chmod(0o600)
+    partial.chmod(0o644)  # the child reads on what it saved: below folders that are closed to everybody else
     partial.replace(target)
 
 

@@ -1,12 +1,14 @@
 """Convolutions and pools. A sample without the channel axis, such as (H, W), is read with one channel.
 
 Output sizes: (n + padding - dilation (k - 1) - 1) // stride + 1 along every axis, as in Dumoulin and Visin 2016, "A
-guide to convolution arithmetic". `same` pads so that ceil(n / stride) come out, the odd cell at the end.
+guide to convolution arithmetic". `same` pads so that ceil(n / stride) come out, the odd cell at the end. Transposed
+ones turn that round: (n - 1) stride - padding + dilation (k - 1) + 1 + output_padding, and n stride with `same`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cyxwiz.graph.layers.dense import MAX_UNITS
@@ -19,7 +21,8 @@ AXES = {"Conv1D": 1, "Conv2D": 2, "Conv3D": 3, "DepthwiseConv2D": 2, "MaxPool2D"
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A sliding window: what it reads and, per axis, its size, step, spacing, padding before and after, and steps."""
+    """A sliding window: what it reads and, per axis, its size, step, spacing, padding before and after, and steps. Of a
+    transposed convolution the padding is taken off what comes out."""
 
     sizes: tuple[int, ...]
     channels: int
@@ -28,6 +31,7 @@ class Window:
     dilation: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]
     steps: tuple[int, ...]
+    more: tuple[int, ...] = ()  # of a transposed one: cells at the end of each axis that no input cell would reach
 
 
 def places(site: Site, axes: int) -> Shape:
@@ -48,6 +52,15 @@ def window(site: Site) -> Window:
     stride = site.sizes("stride", axes) if "stride" in site.params else kernel
     dilation = site.sizes("dilation", axes) if "dilation" in site.params else (1,) * axes
     spans = [space * (size - 1) + 1 for size, space in zip(kernel, dilation, strict=True)]
+    if transposed(site):
+        pads, more = _taken_off(site, spans, stride, dilation)
+        grown = tuple(
+            (size - 1) * step + span - before - after + extra
+            for size, step, span, (before, after), extra in zip(sizes, stride, spans, pads, more, strict=True)
+        )
+        if min(grown) < 1:
+            raise site.refuse("a padding that leaves at least one cell along every axis", site.given)
+        return Window(tuple(sizes), channels, kernel, stride, dilation, pads, grown, more)
     if site.params["padding"] == "same":
         wanted = [-(-size // step) for size, step in zip(sizes, stride, strict=True)]
         lacking = [
@@ -65,6 +78,24 @@ def window(site: Site) -> Window:
     return Window(tuple(sizes), channels, kernel, stride, dilation, pads, tuple(steps))
 
 
+def transposed(site: Site) -> bool:
+    return bool(site.params.get("transposed"))
+
+
+def _taken_off(
+    site: Site, spans: Sequence[int], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """What a transposed convolution's padding takes off at both ends, and how many cells more it makes at the end."""
+    if site.params["padding"] == "same":
+        over = [span - step for span, step in zip(spans, stride, strict=True)]
+        pads = tuple((max(0, each) // 2, max(0, each) - max(0, each) // 2) for each in over)
+        return pads, tuple(max(0, -each) for each in over)
+    more = site.sizes("output_padding", len(spans))
+    if any(extra >= max(step, space) for extra, step, space in zip(more, stride, dilation, strict=True)):
+        raise site.refuse("an output_padding below the stride or the dilation", str(more))
+    return tuple((pad, pad) for pad in site.sizes("padding", len(spans))), more
+
+
 def _convolved(site: Site) -> Shape:
     found, filters, groups = window(site), site.integer("filters"), site.integer("groups")
     if found.channels % groups or filters % groups:
@@ -76,7 +107,12 @@ def _convolved_cost(site: Site, made: Shape) -> Cost:
     found = window(site)
     weights = math.prod(found.kernel) * (found.channels // site.integer("groups")) * made[-1]
     bias = made[-1] if site.flag("bias") else 0
-    return Cost(weights + bias, 2 * math.prod(made[:-1]) * weights)
+    return Cost(weights + bias, 2 * _places_of(site, made) * weights)
+
+
+def _places_of(site: Site, made: Shape) -> int:
+    """At how many places the weights are applied."""
+    return math.prod(window(site).sizes if transposed(site) else made[:-1])
 
 
 def _depthwise(site: Site) -> Shape:
@@ -87,7 +123,7 @@ def _depthwise(site: Site) -> Shape:
 def _depthwise_cost(site: Site, made: Shape) -> Cost:
     weights = math.prod(window(site).kernel) * made[-1]
     bias = made[-1] if site.flag("bias") else 0
-    return Cost(weights + bias, 2 * math.prod(made[:-1]) * weights)
+    return Cost(weights + bias, 2 * _places_of(site, made) * weights)
 
 
 def _pooled(site: Site) -> Shape:
@@ -130,6 +166,8 @@ _WINDOW = {
     "padding": Param("padding", (0,), 0, 4096, aliases=("pad",)),
     "dilation": _sizes(1, 1, "dilation_rate"),
     "bias": flag(True, "use_bias"),
+    "transposed": flag(False, meaning="from few cells to many"),
+    "output_padding": _sizes(0, 0, meaning="of transposed ones"),
 }
 _CONVOLUTION = {
     "filters": integer(1, MAX_UNITS, 32, "out_channels"),

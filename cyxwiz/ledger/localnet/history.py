@@ -88,6 +88,11 @@ class History:
             if not found:
                 del self._by_address[address]
 
+    @property
+    def first_slot(self) -> int:
+        """From which on the details of all transactions are kept."""
+        return next(iter(self._details.values())).slot + 1 if len(self._details) < len(self._statuses) else 0
+
     def status(self, signature: Signature) -> Status | None:
         return self._statuses.get(signature)
 

@@ -17,30 +17,25 @@ from solders.signature import Signature
 from solders.token import ID as TOKEN_PROGRAM
 from solders.transaction import VersionedTransaction
 
-from cyxwiz import __version__
 from cyxwiz.domain import base58
 from cyxwiz.domain.money import parse_cyxwiz
 from cyxwiz.ledger.localnet import views
-from cyxwiz.ledger.localnet.chain import BadSignature, Chain, Refused
-from cyxwiz.ledger.localnet.genesis import MINT_SIZE
+from cyxwiz.ledger.localnet.blocks import Blocks, Json, landed_view
+from cyxwiz.ledger.localnet.chain import BadSignature, Refused
 from cyxwiz.ledger.localnet.history import Status
 from cyxwiz.ledger.localnet.jsonrpc import (
-    BLOCK_NOT_AVAILABLE,
     PREFLIGHT_FAILURE,
     SIGNATURE_FAILURE,
-    UNSUPPORTED_VERSION,
     Method,
     RpcFault,
     invalid_params,
 )
 from cyxwiz.ledger.localnet.params import Config, Params, pubkey, signature, transaction_bytes
-from cyxwiz.ledger.localnet.timeline import SLOTS_PER_EPOCH
 from cyxwiz.ledger.localnet.transactions import decode
 from cyxwiz.ledger.localnet.vm import Tokens
 from cyxwiz.ledger.programs import Program, local_id
 from cyxwiz.ledger.refusals import describe
 
-Json = dict[str, Any]
 LAMPORTS_PER_SIGNATURE = 5000
 MAX_ACCOUNTS = 100
 MAX_STATUSES = 256
@@ -50,33 +45,10 @@ MAX_DATA = 10 * 1024 * 1024  # bytes that an account has at most
 FINAL = "finalized"
 
 
-class Methods:
-    def __init__(self, chain: Chain) -> None:
-        self._chain = chain
-
+class Methods(Blocks):
     def table(self) -> dict[str, Method]:
         prefix = "do_"
         return {name.removeprefix(prefix): getattr(self, name) for name in dir(self) if name.startswith(prefix)}
-
-    def _value(self, value: Any) -> Json:
-        return {"context": {"apiVersion": __version__, "slot": self._chain.slot()}, "value": value}
-
-    def _config(self, params: Params, index: int) -> Config:
-        return params.config(index, self._chain.slot())
-
-    # -- the cluster
-
-    async def do_getHealth(self, values: list[Any]) -> str:
-        Params(values, 0)
-        return "ok"
-
-    async def do_getVersion(self, values: list[Any]) -> Json:
-        Params(values, 0)
-        return {"solana-core": __version__, "feature-set": 0, "cyxwiz-localnet": __version__}
-
-    async def do_getGenesisHash(self, values: list[Any]) -> str:
-        Params(values, 0)
-        return str(self._chain.genesis.hash)
 
     async def do_cyxwizInfo(self, values: list[Any]) -> Json:
         Params(values, 0)
@@ -89,38 +61,6 @@ class Methods:
             "judge": str(genesis.keys.judge.pubkey),
             "faucet": str(genesis.keys.faucet.pubkey),
         }
-
-    async def do_getSlot(self, values: list[Any]) -> int:
-        self._config(Params(values, 1), 0)
-        return self._chain.slot()
-
-    do_getBlockHeight = do_getSlot  # each slot has one block
-
-    async def do_getTransactionCount(self, values: list[Any]) -> int:
-        self._config(Params(values, 1), 0)
-        return len(self._chain.history)
-
-    async def do_getFirstAvailableBlock(self, values: list[Any]) -> int:
-        Params(values, 0)
-        return 0
-
-    async def do_getEpochInfo(self, values: list[Any]) -> Json:
-        self._config(Params(values, 1), 0)
-        slot = self._chain.slot()
-        return {
-            "absoluteSlot": slot,
-            "blockHeight": slot,
-            "epoch": slot // SLOTS_PER_EPOCH,
-            "slotIndex": slot % SLOTS_PER_EPOCH,
-            "slotsInEpoch": SLOTS_PER_EPOCH,
-            "transactionCount": len(self._chain.history),
-        }
-
-    async def do_getBlockTime(self, values: list[Any]) -> int:
-        slot = Params(values, 1).integer(0, "slot")
-        if slot > self._chain.slot():
-            raise RpcFault(BLOCK_NOT_AVAILABLE, f"Block not available for slot {slot}")
-        return self._chain.timeline.unix_of_slot(slot)
 
     async def do_getLatestBlockhash(self, values: list[Any]) -> Json:
         self._config(Params(values, 1), 0)
@@ -198,8 +138,14 @@ class Methods:
         ]
 
     async def do_getTokenAccountsByOwner(self, values: list[Any]) -> Json:
+        return self._token_accounts(values, lambda account, owner: bytes(account.data)[32:64] == owner)
+
+    async def do_getTokenAccountsByDelegate(self, values: list[Any]) -> Json:
+        return self._token_accounts(values, lambda account, delegate: views.delegate_of(account) == delegate)
+
+    def _token_accounts(self, values: list[Any], held: Callable[[Account, bytes], bool]) -> Json:
         params = Params(values, 3)
-        owner, wanted, config = params.pubkey(0), params.object(1, "filter"), self._config(params, 2)
+        whose, wanted, config = params.pubkey(0), params.object(1, "filter"), self._config(params, 2)
         mint, program = wanted.pubkey("mint"), wanted.pubkey("programId")
         if (mint is None) == (program is None):
             raise invalid_params("the filter must have a mint or a programId")
@@ -209,14 +155,10 @@ class Methods:
             (address, account)
             for address, account in self._chain.owned_by(TOKEN_PROGRAM)
             if (tokens := Tokens.of(account)) is not None
-            and tokens.owner == owner
+            and held(account, bytes(whose))
             and (tokens.mint == mint if mint is not None else program == TOKEN_PROGRAM)
         ]
         return self._value(self._keyed(found, config))
-
-    def _is_mint(self, address: Pubkey) -> bool:
-        account = self._chain.account(address)
-        return account is not None and account.owner == TOKEN_PROGRAM and len(account.data) == MINT_SIZE
 
     async def do_getTokenAccountBalance(self, values: list[Any]) -> Json:
         params = Params(values, 2)
@@ -301,21 +243,9 @@ class Methods:
         details = self._chain.history.details(wanted)
         if details is None:
             return None
-        version = views.version_of(details.transaction)
         understood = config.integer("maxSupportedTransactionVersion", None, 255)
-        if version != "legacy" and understood is None:
-            raise RpcFault(
-                UNSUPPORTED_VERSION,
-                f"Transaction version ({version}) is not supported by the requesting client. Please try the request "
-                'again with the following configuration parameter: "maxSupportedTransactionVersion": 0',
-            )
-        return {
-            "slot": details.slot,
-            "blockTime": details.unix,
-            "transaction": views.transaction_view(details, encoding),
-            "meta": views.meta_view(self._chain, details),
-            **({} if understood is None else {"version": version}),
-        }
+        shown = landed_view(self._chain, details, encoding, understood)
+        return {"slot": details.slot, "blockTime": details.unix, **shown}
 
     async def do_getSignaturesForAddress(self, values: list[Any]) -> list[Json]:
         params = Params(values, 2)

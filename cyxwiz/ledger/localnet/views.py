@@ -112,6 +112,12 @@ def decimals_of(chain: Chain, mint: Pubkey) -> int:
     return bytes(account.data)[44] if account is not None and len(account.data) == MINT_SIZE else 0
 
 
+def delegate_of(account: Account) -> bytes | None:
+    """Who may spend of a token account besides its owner."""
+    data = bytes(account.data)
+    return data[76:108] if int.from_bytes(data[72:76], "little") else None
+
+
 def amount_view(amount: int, decimals: int) -> Json:
     exact = Decimal(amount).scaleb(-decimals)
     text = f"{exact:f}"

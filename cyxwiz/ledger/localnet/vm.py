@@ -92,7 +92,8 @@ class Machine:
         return found if found is not None and found.lamports else None
 
     def owned_by(self, program: Pubkey) -> list[tuple[Pubkey, Account]]:
-        return self._svm.get_program_accounts(program)
+        own = self._svm.airdrop_pubkey()  # the machine's, which is no part of the chain: another at each start
+        return [each for each in self._svm.get_program_accounts(program) if each[0] != own]
 
     def rent(self, size: int) -> int:
         return self._svm.minimum_balance_for_rent_exemption(size)

@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 
 from cyxwiz import wire
 from cyxwiz.domain.account import Principal
-from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid
+from cyxwiz.domain.errors import Code, CyxError, forbidden, invalid, unsupported
 from cyxwiz.domain.ids import UserId, parse_user_id
 from cyxwiz.ext.v1 import client_pb2
 from cyxwiz.transports.auth import Guard, bearer_of, internal
@@ -54,7 +54,8 @@ PACED = frozenset({LOGIN, "/cyxwiz.ext.v1.ClientService/WalletNonce", "/cyxwiz.e
 FRESH = frozenset({*PACED, "/cyxwiz.ext.v1.ClientService/Refresh"})
 # Not counted by their address, behind which many nodes may stand: the gateway keeps one stream a node.
 UNCOUNTED = frozenset({"/cyxwiz.ext.v1.NodeLink/Connect"})
-
+# What a caller of a method of the contract that is not served here is told.
+WHERE = "central and nodes have different services, and server reflection lists those of an address"
 
 RECEIVING = 4
 MESSAGE_SECONDS = 120.0  # for the message of somebody unknown, with the wait for those before it
@@ -157,9 +158,10 @@ class Door(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
         method = handler_call_details.method
+        if handler is None:  # our own clients explain gRPC's answer themselves, by the address that they called
+            contract = method.startswith("/cyxwiz.protocol.")
+            return grpc.stream_stream_rpc_method_handler(_unserved(method)) if contract else None
         metadata = dict(handler_call_details.invocation_metadata or ())  # type: ignore[arg-type]
         decode, encode = _lenient(handler.request_deserializer), handler.response_serializer
         if handler.response_streaming:
@@ -232,6 +234,26 @@ class Door(grpc.aio.ServerInterceptor):
             await abort(context, failure, method)
 
         return serve
+
+
+def pending_options(calls: int) -> list[tuple[str, Any]]:
+    """Options of a server that serves `calls` at once: how many more may wait to be taken.
+
+    Past the first number gRPC ends calls at random, as CANCELLED, which looks like the caller's own doing. Those that
+    we take and have no room for are RESOURCE_EXHAUSTED.
+    """
+    most = max(calls, 10_000)
+    return [("grpc.server.max_pending_requests", most), ("grpc.server.max_pending_requests_hard_limit", 2 * most)]
+
+
+def _unserved(method: str) -> Any:
+    """For a method that nothing here serves. It is not observed: callers could make up any number of names."""
+
+    async def serve(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        await abort(context, unsupported(f"{method[:200]} is not served at this address; {WHERE}"), "unserved")
+        yield b""  # never reached: it makes this a stream
+
+    return serve
 
 
 def peer_host(context: grpc.aio.ServicerContext) -> str:

@@ -32,7 +32,7 @@ from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.execution import Execution
 from cyxwiz.runtime.files import write_private
 from cyxwiz.runtime.lifecycle import Service
-from cyxwiz.transports.grpc.door import Door
+from cyxwiz.transports.grpc.door import Door, pending_options
 from cyxwiz.transports.grpc.execution import MAX_MESSAGE, SERVICE, handlers
 
 log = logging.getLogger(__name__)
@@ -189,6 +189,7 @@ class NodeServer(Service):
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),
+            *pending_options(MAX_CALLS),
         ]
         guard: Any = _NodeGuard()
         door = Door(guard, lambda method, code, seconds: log.debug("%s %s in %.3f s", method, code, seconds))

@@ -34,6 +34,15 @@ from cyxwiz.transports.grpc.mapping import (
 )
 
 MAX_NODES = 1000
+FIND_BOUNDS = (
+    "min_memory",
+    "min_vram",
+    "min_compute_score",
+    "min_reputation",
+    "min_stake",
+    "max_price_per_hour",
+    "max_price_usd",
+)
 FAILURES = (common.STATUS_FAILED, common.STATUS_ERROR, common.STATUS_CANCELLED)
 
 
@@ -196,8 +205,8 @@ class DiscoveryServicer(node_pb2_grpc.NodeDiscoveryServiceServicer):
         _ = caller().required
         limit = min(MAX_NODES, count_of(request.max_results, MAX_NODES, "max_results"))
         device = Device(str(enum_of(DEVICE_FROM_WIRE, request.required_device, "required_device")))
-        for field in ("min_reputation", "min_stake", "min_compute_score", "max_price_per_hour", "max_price_usd"):
-            finite(getattr(request, field), field)
+        enum_of(dict(enumerate(BILLING)), request.preferred_billing, "preferred_billing")
+        _bounds(request, FIND_BOUNDS)
         nodes = await self._all(online=True)
         matching = [node for node in nodes if self._matches(node, request, device)]
         matching.sort(key=self._order(request.sort_by, descending=request.sort_by != pb.FindNodesRequest.SORT_BY_PRICE))
@@ -246,8 +255,7 @@ class DiscoveryServicer(node_pb2_grpc.NodeDiscoveryServiceServicer):
         _ = caller().required
         size = min(MAX_NODES, count_of(request.page_size, 100, "page_size"))
         offset = _offset(request.page_token)
-        for field in ("min_price_per_hour", "max_price_per_hour"):
-            finite(getattr(request, field), field)
+        _bounds(request, ("min_price_per_hour", "max_price_per_hour"))
         device = Device(str(enum_of(DEVICE_FROM_WIRE, request.filter_device, "filter_device")))
         nodes = await self._all(online=False)
         online = [node for node in nodes if node.state is NodeState.ONLINE]
@@ -278,6 +286,13 @@ class DiscoveryServicer(node_pb2_grpc.NodeDiscoveryServiceServicer):
 
     async def _all(self, *, online: bool) -> Sequence[Node]:
         return [node for node in await self._nodes.fleet() if not online or node.state is NodeState.ONLINE]
+
+
+def _bounds(request: Any, fields: Sequence[str]) -> None:
+    """Raises INVALID for a bound that is no finite number, or below 0, which no node's figure is."""
+    for field in fields:
+        if finite(value := getattr(request, field), field) < 0:
+            raise invalid(f"{field}: must not be negative, not {value}", field=field)
 
 
 def _has(node: Node, device: Device) -> bool:

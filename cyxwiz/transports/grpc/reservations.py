@@ -94,11 +94,12 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
 
         async def act(actor: Principal) -> pb.ConfirmJobCompleteResponse:
             reason = f"confirmed by its owner: {'success' if request.success else 'no success'}"
-            one = await self._reservations.complete(actor, request.reservation_id, reason)
+            one = await self._reservations.complete(actor, request.reservation_id, job_id, reason)
             return pb.ConfirmJobCompleteResponse(
                 status=common.STATUS_SUCCESS, payment_released=one.charged, payment_tx_hash=one.payment_tx_hash
             )
 
+        job_id = _job_id(request.job_id)
         return await _of_one(request.reservation_id, act, pb.ConfirmJobCompleteResponse)
 
     async def ExtendReservation(
@@ -175,7 +176,7 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
                 message="extend it, or it ends soon" if heard.should_extend else "",
             )
 
-        job_id = parse_engine_job_id(request.job_id) if request.job_id else ""
+        job_id = _job_id(request.job_id)
         return await _of_one(request.reservation_id, act, pb.EngineHeartbeatResponse)
 
     async def GetActiveReservations(
@@ -214,7 +215,7 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
             told = await self._reports.job_ended(
                 self._node(actor, request.node_id),
                 request.reservation_id,
-                request.job_id,
+                job_id,
                 request.success,
                 dict(request.final_metrics),
             )
@@ -227,6 +228,7 @@ class ReservationServicer(reservation_pb2_grpc.JobReservationServiceServicer):
             )
 
         parse_node_id(request.node_id)
+        job_id = _job_id(request.job_id)
         return await _of_one(request.reservation_id, act, pb.ReportJobCompleteFromNodeResponse)
 
     async def ReportReservationEndFromEngine(
@@ -326,6 +328,11 @@ def _job_of(request: pb.ReserveNodeRequest) -> JobSpec | None:
     if not request.HasField("job_config") or request.job_config == job_pb2.JobConfig():
         return None
     return spec_of(request.job_config)
+
+
+def _job_id(text: str) -> str:
+    """The job that a call names, if it names one. Raises INVALID for what is no id."""
+    return parse_engine_job_id(text) if text else ""
 
 
 def _stated(wallet: str) -> None:

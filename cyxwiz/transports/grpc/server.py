@@ -31,7 +31,7 @@ from cyxwiz.runtime.lifecycle import Service
 from cyxwiz.services.api import Api
 from cyxwiz.transports.grpc import client_api, execution
 from cyxwiz.transports.grpc.blobs import BlobServicer
-from cyxwiz.transports.grpc.door import Door
+from cyxwiz.transports.grpc.door import Door, pending_options
 from cyxwiz.transports.grpc.events import EventServicer
 from cyxwiz.transports.grpc.jobs import JobServicer
 from cyxwiz.transports.grpc.link import NodeLinkServicer
@@ -135,6 +135,7 @@ class GrpcServer(Service):
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),
+            *pending_options(max_connections),
         ]
         self._server = grpc.aio.server(interceptors=(door,), options=options, maximum_concurrent_rpcs=max_connections)
         self._health = health.HealthServicer()

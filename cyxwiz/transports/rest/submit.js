@@ -30,7 +30,7 @@ function jobOf(text) {
     });
   } catch (error) {
     if (error instanceof RangeError) throw error;
-    throw new Error(`This is not a job file as JSON: ${error.message}`);
+    throw new Error(`This is not a job file as JSON: ${error.message}. One in TOML or YAML goes by: cyxwiz submit FILE`);
   }
   if (job === null || typeof job !== "object" || Array.isArray(job)) throw new Error("A job file must hold fields: name, dataset, model and so on");
   const limit = $("max-price").value.trim();

@@ -187,9 +187,9 @@ class FaultyRpc:
         await self._reach()
         return await self._good.transaction(signature)
 
-    async def last_of(self, address: Pubkey) -> dict[str, Any] | None:
+    async def naming(self, address: Pubkey) -> Sequence[Signature]:
         await self._reach()
-        return await self._good.last_of(address)
+        return await self._good.naming(address)
 
     async def failure(self, signature: Signature) -> CyxError | None:
         await self._reach()

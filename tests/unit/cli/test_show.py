@@ -135,6 +135,16 @@ def test_an_amount_is_told_once_and_in_cyxwiz(capsys: Any) -> None:
     assert capsys.readouterr().out.split() == ["user", "bob", "spent", "0.5", "CYXWIZ"]
 
 
+def test_times_are_written_alike(capsys: Any) -> None:
+    """`whoami` and `nodes show` told them as programs read them."""
+    show.record({"created_at": "2026-07-01T12:30:05.733Z", "banned_until": "2026-07-02T00:00:00Z", "ended_at": None})
+    assert capsys.readouterr().out.split("\n") == [
+        "created at    2026-07-01 12:30:05Z",
+        "banned until  2026-07-02 00:00:00Z",
+        "",
+    ]
+
+
 def test_sizes_of_checkpoints_are_readable(capsys: Any) -> None:
     saved = {"number": 1, "at": "2030-01-01T00:00:00Z", "epoch": 1, "step": 23, "progress": 0.5, "kept": True}
     show.checkpoints({"checkpoints": [{**saved, "size": 22324}]})

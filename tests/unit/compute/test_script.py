@@ -320,6 +320,7 @@ def test_steps_and_figures_may_be_of_numpy_and_torch(tmp_path: Path) -> None:
         ("import cyxwiz.job as job\njob.report(1, {'loss': float('nan')})", "finite"),
         ("import cyxwiz.job as job\njob.report(-1, {})", "0 or more"),
         ("import cyxwiz.job as job\njob.report(1.5, {})", "1.5 is no whole number of steps"),
+        ("import cyxwiz.job as job\njob.report(float('inf'), {})", "ValueError: inf is no whole number of steps"),
         (
             "import cyxwiz.job as job\nfor i in range(300): job.report(i + 1, {f'metric_{i}': float(i)}, of=300)",
             "figures by 256 names in all; at most 255",

@@ -54,10 +54,10 @@ def test_a_reshape_may_name_the_batch_as_the_editor_does() -> None:
     assert infer(graph_of([node(1, 40, shape="-1,8")]), (64,)) == {"1": (8, 8)}
 
 
-def test_a_transposed_convolution_is_refused_and_not_trained_as_another() -> None:
-    with pytest.raises(CyxError, match=r"node 1 \(Conv2D\): transposed convolutions cannot be run") as caught:
-        graph_of([node(1, 2, filters="4", transposed="true")])
-    assert caught.value.code is Code.UNSUPPORTED
+def test_a_transposed_convolution_is_one_and_not_another() -> None:
+    """As the editor draws decoders and generators."""
+    graph = graph_of([node(1, 2, filters="4", kernel_size="4", stride="2", padding="1", transposed="true")])
+    assert infer(graph, (7, 7, 3)) == {"1": (14, 14, 4)}
     assert not graph_of([node(1, 2, filters="4", transposed="false")]).notes
 
 

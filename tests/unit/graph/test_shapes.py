@@ -74,6 +74,29 @@ def test_windows_step_as_the_reference_says(size: int, kernel: int, stride: int,
     assert infer(pool, (size, size))[pool.last.id] == ((size - kernel) // stride + 1,) * 2 + (1,)
 
 
+@pytest.mark.parametrize("padding", [0, 1, "same"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "more"), [(3, 1, 1, 0), (4, 2, 1, 1), (2, 3, 1, 2), (3, 2, 2, 1)]
+)
+def test_a_transposed_convolution_turns_the_arithmetic_round(
+    kernel: int, stride: int, dilation: int, more: int, padding: int | str
+) -> None:
+    given = {"kernel_size": kernel, "stride": stride, "dilation": dilation, "padding": padding, "output_padding": more}
+    graph = layers({"type": "conv2d", "filters": 3, "transposed": True, **given})
+    made = 5 * stride if padding == "same" else 4 * stride - 2 * int(padding) + dilation * (kernel - 1) + 1 + more
+    assert infer(graph, (5, 5, 2))[graph.last.id] == (made, made, 3)
+    assert cost(graph, (5, 5, 2)).forward_flops == 2 * 5 * 5 * kernel * kernel * 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"output_padding": 2, "stride": 2}, "below the stride"), ({"padding": 4}, "at least one cell")],
+)
+def test_a_transposed_convolution_that_gives_nothing_is_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(CyxError, match=words):
+        infer(layers({"type": "conv1d", "filters": 3, "transposed": True, **given}), (4, 2))
+
+
 def test_costs_count_multiply_adds_twice() -> None:
     assert cost(layers({"type": "dense", "units": 10}), (64,)).forward_flops == 2 * 64 * 10
     conv = cost(layers({"type": "conv2d", "filters": 4}), (5, 5, 3))
