@@ -1,8 +1,9 @@
 """Two nodes on one job against plain torchrun, and diloco's bytes against ddp's.
 
 `gang_ddp`: the same model, data, global batch, optimizer and threads a process; torchrun runs what a person would
-write, the platform two real nodes. Samples a second over the epochs after the first, interleaved, as a ratio: 1.0 means
-that the platform costs nothing. Both processes of either side share this machine's cores.
+write, the platform two real nodes. Samples over the epochs after the first, interleaved, as ratios: by the processor's
+time of all processes of a side, central and both nodes among them, as both members share this machine's cores; and by
+the clock, which shows besides what other machines on its host take from it. 1.0 means that the platform costs nothing.
 
 `gang_diloco`: the same job by ddp and by diloco for several seeds: bytes sent by a member as the kernel counts them,
 and the accuracy on what was held out.
@@ -17,20 +18,25 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
-from benchmarks.processes import Process, bootstrap_interval, cyxwiz, median
+from benchmarks.processes import Process, cyxwiz, figures, median
 from benchmarks.training import BATCH, FEATURES, SAMPLES
 from cyxwiz.client import Client
 
 PAIRS = int(os.environ.get("CYXWIZ_BENCH_PAIRS", "10"))
 SEEDS = int(os.environ.get("CYXWIZ_BENCH_SEEDS", "5"))
 EPOCHS = 8
+LOOK_SECONDS = 0.25
 # Few exchanges (24 in all) want less momentum than the 0.9 of the paper, which had hundreds.
 DILOCO = {"sync_every": 150, "outer_momentum": 0.5}
 
@@ -60,24 +66,70 @@ def epoch():
         opt.step()
 epoch()
 dist.barrier()
-began = time.perf_counter()
+began = time.time()
 for _ in range(epochs):
     epoch()
 dist.barrier()
 if rank == 0:
-    print(json.dumps(epochs * len(x) / (time.perf_counter() - began)), flush=True)
+    print(json.dumps([began, time.time()]), flush=True)
 dist.destroy_process_group()
 """
 
 
 def main() -> Iterator[dict[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix="cyxwiz-bench-") as directory, two_nodes() as process:
-        yield asyncio.run(_ddp(str(process.data_dir), Path(directory)))
+    with tempfile.TemporaryDirectory(prefix="cyxwiz-bench-") as directory, two_nodes() as (process, other):
+        yield asyncio.run(_ddp(process, other, Path(directory)))
         yield asyncio.run(_diloco(str(process.data_dir)))
 
 
+@dataclass(frozen=True)
+class _Took:
+    """What the same samples took a side, in seconds."""
+
+    clock: float
+    processor: float
+
+
+class _Processor:
+    """The processor's seconds of some processes and all that descend from them, looked at now and then."""
+
+    def __init__(self, *roots: int) -> None:
+        self._roots = roots
+        self._seen: dict[int, float] = {}
+        self._samples: list[tuple[float, float]] = []
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> _Processor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ends.wait(LOOK_SECONDS):
+            for root in self._roots:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    top = psutil.Process(root)
+                    for each in (top, *top.children(recursive=True)):
+                        with contextlib.suppress(psutil.NoSuchProcess):
+                            times = each.cpu_times()
+                            self._seen[each.pid] = times.user + times.system
+            self._samples.append((time.time(), sum(self._seen.values())))
+
+    def between(self, began: float, ended: float) -> _Took:
+        """`began` and `ended` by `time.time()`."""
+        import numpy as np
+
+        times, seconds = zip(*self._samples, strict=True)
+        first, last = np.interp([began, ended], times, seconds)
+        return _Took(ended - began, float(last - first))
+
+
 @contextlib.contextmanager
-def two_nodes() -> Iterator[Process]:
+def two_nodes() -> Iterator[tuple[Process, Process]]:
     """Central with a node, and another node, each with one thread a job."""
     slots = f"node.max_concurrent_jobs={os.cpu_count() or 1}"
     with cyxwiz("both", slots, "node.name=one") as process:
@@ -87,11 +139,11 @@ def two_nodes() -> Iterator[Process]:
         )
         token = answer.raise_for_status().json()["token"]
         flags = (f"node.central={process.ready['grpc']}", f"node.join_token={token}", slots, "node.name=two")
-        with cyxwiz("node", *flags):
-            yield process
+        with cyxwiz("node", *flags) as other:
+            yield process, other
 
 
-async def _ddp(data_dir: str, folder: Path) -> dict[str, Any]:
+async def _ddp(process: Process, other: Process, folder: Path) -> dict[str, Any]:
     import numpy as np
 
     path, script = folder / "data.npz", folder / "bare.py"
@@ -99,37 +151,47 @@ async def _ddp(data_dir: str, folder: Path) -> dict[str, Any]:
     x = rng.random((SAMPLES, FEATURES), dtype=np.float32)
     np.savez(path, x=x, y=rng.integers(0, 10, SAMPLES))
     script.write_text(TORCHRUN)
-    ratios: list[float] = []
-    found: dict[str, list[float]] = {"torchrun": [], "platform": []}
-    async with Client(data_dir=data_dir) as client:
+    found: dict[str, list[_Took]] = {"torchrun": [], "platform": []}
+    async with Client(data_dir=str(process.data_dir)) as client:
         uri = (await client.push_blob(path))["uri"]
         for pair in range(PAIRS):
             for side in ("torchrun", "platform") if pair % 2 else ("platform", "torchrun"):
                 await asyncio.sleep(6.0)  # the import of both nodes' warm children must not run beside a measurement
-                speed = await (_torchrun(script, path) if side == "torchrun" else _platform(client, uri))
-                found[side].append(speed)
-            ratios.append(found["platform"][-1] / found["torchrun"][-1])
-    low, high = bootstrap_interval(ratios)
+                if side == "torchrun":
+                    took = await asyncio.to_thread(_torchrun, script, path)
+                else:
+                    with _Processor(process.pid, other.pid) as processor:
+                        took = processor.between(*await _platform(client, uri))
+                found[side].append(took)
+    both = list(zip(found["torchrun"], found["platform"], strict=True))
     return {
         "bench": "gang_ddp",
-        "ratio": round(median(ratios), 3),
-        "interval_95": [round(low, 3), round(high, 3)],
-        "torchrun_samples_per_s": round(median(found["torchrun"])),
-        "platform_samples_per_s": round(median(found["platform"])),
+        "by_processor": figures([torchrun.processor / platform.processor for torchrun, platform in both]),
+        "by_clock": figures([torchrun.clock / platform.clock for torchrun, platform in both]),
+        **{f"{side}_processor_s": round(median([each.processor for each in took]), 2) for side, took in found.items()},
+        **{f"{side}_clock_s": round(median([each.clock for each in took]), 2) for side, took in found.items()},
+        "bound": 0.95,
         "members": 2,
         "pairs": PAIRS,
     }
 
 
-async def _torchrun(script: Path, path: Path) -> float:
+def _torchrun(script: Path, path: Path) -> _Took:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     arguments = [*command, str(script), str(path), str(EPOCHS), str(BATCH)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = await asyncio.to_thread(subprocess.run, arguments, capture_output=True, check=True, env=environment)
-    return float(json.loads(done.stdout))
+    with (
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as started,
+        _Processor(started.pid) as processor,
+    ):
+        said, _ = started.communicate()
+    if started.returncode:
+        raise RuntimeError(f"torchrun ended with {started.returncode}")
+    return processor.between(*json.loads(said))
 
 
-async def _platform(client: Client, uri: str) -> float:
+async def _platform(client: Client, uri: str) -> tuple[float, float]:
+    """When the epochs after the first began and ended."""
     job = {
         "dataset": uri,
         "epochs": EPOCHS + 1,
@@ -141,7 +203,7 @@ async def _platform(client: Client, uri: str) -> float:
     job_id = (await _done(client, job))["id"]
     points = [p for p in (await client.metrics(job_id))["metrics"] if p["epoch_ended"]]
     first, last = (datetime.fromisoformat(points[at]["at"]).timestamp() for at in (0, -1))
-    return EPOCHS * SAMPLES / (last - first)
+    return first, last
 
 
 async def _diloco(data_dir: str) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def write(path: Path, state: State, job: str, link: str = "") -> Artefact:
         "place": [place.epoch, place.batch, place.step, place.progress],
         "figures": {**state.figures, "proof": {"link": link}} if link else state.figures,
     }
-    return write_tensors(path, state.tensors, {"format": "pt", _META: json.dumps(meta)})
+    return write_tensors(path, state.tensors, {"format": "pt", _META: json.dumps(meta)}, lasting=False)
 
 
 def read(path: Path, job: str) -> State:
@@ -163,7 +163,7 @@ def fingerprint(*parts: object) -> str:
 
 
 class Saver:
-    """Writes checkpoints in a thread of its own, one at a time, and reports each once it is durable.
+    """Writes checkpoints in a thread of its own, one at a time, and reports each once it is complete.
 
     While one is being written no other is due: training never waits, but for `save(wait=True)`.
     """

@@ -64,7 +64,7 @@ class Outbox:
         """The report of a result once all its files are stored; if they can't be, a failure stands in its place."""
         try:
             for artefact in report.finished.artefacts:
-                await self._files.push(artefact.sha256, record.artefact(artefact.name), lambda: record.dropped)
+                await self._files.push(record.artefact(artefact.name), artefact.sha256, lambda: record.dropped)
         except (CyxError, OSError) as error:
             why = error.message if isinstance(error, CyxError) else error.strerror or type(error).__name__
             log.warning("the result of job %s can't be stored: %s", report.job_id, why)

@@ -172,7 +172,7 @@ class Runner:
         """Returns when the run has ended and its last report is in the journal, whatever it ended of."""
         uploads = CheckpointUploads(
             self._files,
-            lambda saved: self._write(record, [self._saved(record, saved)], ends=False),
+            lambda *stored: self._write(record, [self._saved(record, *stored)], ends=False),
             lambda: record.dropped,
         )
         try:
@@ -383,12 +383,12 @@ class Runner:
         now = int(self._clock.now().timestamp() * 1000)
         return pb.Report(job_id=record.assign.job_id, token=record.assign.token, at_ms=now)
 
-    def _saved(self, record: Record, saved: Checkpointed) -> pb.Report:
+    def _saved(self, record: Record, saved: Checkpointed, sha256: str, size: int) -> pb.Report:
         message = self._report(record)
         message.checkpoint.CopyFrom(
             pb.Checkpoint(
-                sha256=saved.file.sha256,
-                size=saved.file.size,
+                sha256=sha256,
+                size=size,
                 epoch=saved.epoch,
                 batch=saved.batch,
                 step=saved.step,

@@ -38,7 +38,7 @@ def write_state(path: Path, state: Any, figures: Mapping[str, float] | None = No
     tensors[_STRUCTURE] = _tensor_of(json.dumps(structure).encode())
     if figures:
         tensors[_FIGURES] = _tensor_of(json.dumps(dict(figures)).encode())
-    return write_tensors(path, tensors, {"format": "pt"})
+    return write_tensors(path, tensors, {"format": "pt"}, lasting=False)
 
 
 def read_state(path: Path) -> Any:

@@ -42,8 +42,11 @@ _TYPES = {
 _ORDER = {word: rank for rank, word in enumerate(_TYPES)}
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Artefact:
-    """Writes contiguous CPU tensors durably (fsynced, renamed into place), from where they lie: no copy is made.
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, lasting: bool = True
+) -> Artefact:
+    """Writes contiguous CPU tensors, from where they lie: no copy is made. The file is durable (fsynced, renamed into
+    place) and named by its content; without `lasting` it is neither, for who reads it once and stores it elsewhere.
     Raises TypeError for a tensor that such a file has no word for, ValueError for more than its head has room for."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ordered = sorted(tensors.items(), key=lambda item: (_rank(*item), item[0]))
@@ -52,14 +55,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
         for piece in (head, *_pieces(ordered)):
-            digest.update(piece)
+            if lasting:
+                digest.update(piece)
             file.write(piece)
             size += len(piece)
-        file.flush()
-        os.fsync(file.fileno())
+        if lasting:
+            file.flush()
+            os.fsync(file.fileno())
     part.replace(path)
-    _sync_folder(path.parent)
-    return Artefact(path.name, path, digest.hexdigest(), size)
+    if lasting:
+        _sync_folder(path.parent)
+    return Artefact(path.name, path, digest.hexdigest() if lasting else "", size)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

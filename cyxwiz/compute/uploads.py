@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ports.central_link import CentralLink
@@ -14,6 +15,7 @@ from cyxwiz.ports.executor import Checkpointed
 from cyxwiz.runtime.tasks import Tasks, spawn
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 RETRY_SECONDS = (0.2, 5.0)  # the first wait, and the longest
 # EXISTS: somebody stored the same content at the same time.
@@ -29,13 +31,13 @@ class Files:
     def __init__(self, link: CentralLink, clock: Clock, renew: Callable[[], Awaitable[None]]) -> None:
         self._link, self._clock, self._renew = link, clock, renew
 
-    async def push(self, sha256: str, path: Path, unwanted: Callable[[], bool]) -> bool:
-        """Uploads a file; False once it is `unwanted`.
+    async def push(self, path: Path, sha256: str | None, unwanted: Callable[[], bool]) -> tuple[str, int] | None:
+        """Uploads a file: its SHA-256 and its size in bytes; None once it is `unwanted`.
 
         Raises:
             CyxError: what no later try would mend. OSError: the file can't be read, or somebody took it away.
         """
-        return await self._move(lambda: self._link.push_blob(sha256, path), path, unwanted)
+        return await self._move(lambda: self._link.push_blob(path, sha256), path, unwanted)
 
     async def fetch(self, sha256: str, path: Path, unwanted: Callable[[], bool]) -> bool:
         """Fetches a blob; False, without it, once it is `unwanted`.
@@ -43,15 +45,19 @@ class Files:
         Raises:
             CyxError: what no later try would mend. OSError: the file can't be written.
         """
-        return await self._move(lambda: self._link.fetch_blob(sha256, path), path, unwanted)
 
-    async def _move(self, move: Callable[[], Awaitable[None]], path: Path, unwanted: Callable[[], bool]) -> bool:
+        async def move() -> bool:
+            await self._link.fetch_blob(sha256, path)
+            return True
+
+        return await self._move(move, path, unwanted) is not None
+
+    async def _move(self, move: Callable[[], Awaitable[T]], path: Path, unwanted: Callable[[], bool]) -> T | None:
         wait = RETRY_SECONDS[0]
         while not unwanted():
             token = self._link.session_token
             try:
-                await move()
-                return True
+                return await move()
             except FileNotFoundError:
                 if not unwanted():  # else it was removed because nobody wants it
                     raise
@@ -63,19 +69,19 @@ class Files:
                     await self._renew()
                 await self._clock.sleep(wait)
                 wait = min(RETRY_SECONDS[1], wait * 2)
-        return False
+        return None
 
 
 class CheckpointUploads:
     """A run's checkpoints, uploaded behind its back: the newest that waits goes next, older ones are left out.
 
-    `written` is called once a checkpoint's bytes are stored at central.
+    `written` is called with its SHA-256 and its size once a checkpoint's bytes are stored at central.
     """
 
     def __init__(
         self,
         files: Files,
-        written: Callable[[Checkpointed], Awaitable[None]],
+        written: Callable[[Checkpointed, str, int], Awaitable[None]],
         unwanted: Callable[[], bool],
     ) -> None:
         self._files, self._written, self._unwanted = files, written, unwanted
@@ -102,8 +108,8 @@ class CheckpointUploads:
 
     async def _upload(self, saved: Checkpointed) -> None:
         try:
-            if await self._files.push(saved.file.sha256, saved.file.path, self._unwanted):
-                await self._written(saved)
+            if (stored := await self._files.push(saved.file.path, None, self._unwanted)) is not None:
+                await self._written(saved, *stored)
         except (CyxError, OSError) as error:
             log.warning("the checkpoint %s is not kept: %s", saved.file.name, error)
         saved.file.path.unlink(missing_ok=True)

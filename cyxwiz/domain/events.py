@@ -18,6 +18,11 @@ class Event:
     def topics(self) -> tuple[str, ...]:
         raise NotImplementedError
 
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Who is woken by it."""
+        return self.topics
+
     def data(self) -> dict[str, Any]:
         """All fields, which are plain values."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
@@ -73,6 +78,11 @@ class JobCheckpointed(JobEvent):
     number: int = 0
     epoch: int = 0
     step: int = 0
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Those who watch, and not who settles: it moves no money."""
+        return ("progress", f"job:{self.job_id}")
 
 
 @dataclass(frozen=True, slots=True)

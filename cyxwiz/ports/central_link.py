@@ -27,15 +27,16 @@ class CentralLink(Protocol):
     """How a node reaches central; the node dials, always.
 
     `open` raises UNAVAILABLE when central can't be reached. `push_blob` returns when central has the whole content,
-    resuming what is there; `fetch_blob` writes a blob that a live lease of this node names, checked by its hash.
-    `session_token` is set from Welcome and authenticates the blob calls.
+    resuming what is there, with its SHA-256 and its size in bytes; `sha256` is what the file is said to be (INVALID if
+    it is something else), None if nobody has said. `fetch_blob` writes a blob that a live lease of this node names,
+    checked by its hash. `session_token` is set from Welcome and authenticates the blob calls.
     """
 
     session_token: str
 
     async def open(self) -> LinkSession: ...
 
-    async def push_blob(self, sha256: str, path: Path) -> None: ...
+    async def push_blob(self, path: Path, sha256: str | None = None) -> tuple[str, int]: ...
 
     async def fetch_blob(self, sha256: str, path: Path) -> None: ...
 

@@ -140,7 +140,7 @@ class Artefact:
 
     name: str
     path: Path
-    sha256: str  # hex
+    sha256: str  # hex; empty for a checkpoint's, which is named by what whoever stores it reads
     size: int
 
 
@@ -159,8 +159,9 @@ class Linked:
 
 @dataclass(frozen=True, slots=True)
 class Checkpointed:
-    """A saved state, durable in the job's own folder. `epoch` goes on from batch `batch`; `step` optimizer steps in.
-    `link` is the digest of the link that was told for it before, empty for a run without a chain."""
+    """A saved state, complete in the job's own folder, not durable: it is read once, to be stored. `epoch` goes on from
+    batch `batch`; `step` optimizer steps in. `link` is the digest of the link that was told for it before, empty for a
+    run without a chain."""
 
     artefacts: tuple[Artefact, ...]  # one file
     epoch: int

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.ids import NodeId
 from cyxwiz.domain.job import MAX_COUNT, Job, JobSpec, JobType, Lease
-from cyxwiz.domain.node import SIGNS, Node
+from cyxwiz.domain.node import SIGNS
 from cyxwiz.domain.proof import (
     MAX_STATEMENT,
     Kind,
@@ -83,8 +83,10 @@ def take_link(tx: Tx, job: Job, lease: Lease, message: pb.Link) -> None:
     lease said after that is forgotten. Of a check only what its node signed is looked at: it stands in for nobody.
     """
     entry = _link_of(message)
-    node = _signer(tx, lease)
-    _verify(node, signed_link(job.id, str(lease.token), entry.link), message.signature, "link")
+    key = tx.node_key(lease.node_id)
+    if not key:
+        raise invalid("link: its node has no key", field="link")
+    _verify(lease.node_id, key, signed_link(job.id, str(lease.token), entry.link), message.signature, "link")
     if not proves(job.spec):
         raise invalid(f"link: a run of job {job.id} has no chain", field="link")
     if not is_digest(message.data) or len(message.environment) > MAX_ENVIRONMENT:
@@ -149,7 +151,7 @@ def check_result(tx: Tx, job: Job, lease: Lease, report: pb.Finished) -> JobProo
         return JobProof(job.id, lease.node_id, head, b"", b"", b"", "", tx.now)
     if len(report.statement) > MAX_STATEMENT or len(report.environment) > MAX_ENVIRONMENT:
         raise invalid(f"finished: a statement has at most {MAX_STATEMENT} bytes", field="statement")
-    _verify(node, signed_result(report.statement), report.signature, "result")
+    _verify(node.id, node.public_key, signed_result(report.statement), report.signature, "result")
     expected = Statement(
         job_id=job.id,
         token=str(lease.token),
@@ -197,15 +199,8 @@ def _link_of(message: pb.Link) -> Link:
     return Link(Kind(message.kind), message.step, loss_bits(message.loss), message.weights, message.link)
 
 
-def _signer(tx: Tx, lease: Lease) -> Node:
-    node = tx.node(lease.node_id)
-    if node is None or not node.public_key:
-        raise invalid("link: its node has no key", field="link")
-    return node
-
-
-def _verify(node: Node, message: bytes, signature: bytes, what: str) -> None:
+def _verify(node_id: NodeId, key: bytes, message: bytes, signature: bytes, what: str) -> None:
     try:
-        Ed25519PublicKey.from_public_bytes(node.public_key).verify(signature, message)
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
     except (InvalidSignature, ValueError):
-        raise invalid(f"proof: the signature of the {what} is not that of node {node.id}") from None
+        raise invalid(f"proof: the signature of the {what} is not that of node {node_id}") from None

@@ -8,6 +8,7 @@ and swaps neighbours, never those of the handshake.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -246,8 +247,9 @@ class SimLink:
         session.serving = central.spawn(session.run(serve), f"serve {self._name}")
         return session
 
-    async def push_blob(self, sha256: str, path: Path) -> None:
+    async def push_blob(self, path: Path, sha256: str | None = None) -> tuple[str, int]:
         data = path.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
         await self._reach()
         if self._way.rng.random() < self._way.lost_uploads:
             raise CyxError(Code.UNAVAILABLE, "The upload was cut")
@@ -257,6 +259,7 @@ class SimLink:
         await self._way.clock.sleep(self._way.delay())
         if self._way.blocked:
             raise CyxError(Code.UNAVAILABLE, "The answer to the upload was lost")
+        return sha256, len(data)
 
     async def fetch_blob(self, sha256: str, path: Path) -> None:
         await self._reach()

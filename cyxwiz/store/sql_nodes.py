@@ -45,6 +45,7 @@ _UNSEEN = (
     .order_by(nodes.c.id)
 )
 _STATE = select(nodes.c.state).where(nodes.c.id == bindparam("id"))
+_KEY = select(nodes.c.public_key).where(nodes.c.id == bindparam("id"))
 _PRICING = select(nodes.c.pricing).where(nodes.c.id == bindparam("id"))
 _IN_ORDER = (nodes.c.name, nodes.c.id)
 _FLEET = select(nodes).order_by(*_IN_ORDER)
@@ -87,6 +88,10 @@ class Nodes(Unit):
     def node_state(self, node_id: NodeId) -> NodeState | None:
         found = self._run(_STATE, {"id": node_id}).scalar_one_or_none()
         return None if found is None else NodeState(found)
+
+    def node_key(self, node_id: NodeId) -> bytes:
+        found: bytes | None = self._run(_KEY, {"id": node_id}).scalar_one_or_none()
+        return found or b""
 
     def node_pricing(self, node_id: NodeId) -> NodePricing | None:
         return mapping.to_pricing(self._run(_PRICING, {"id": node_id}).scalar_one_or_none())

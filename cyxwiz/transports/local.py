@@ -34,10 +34,11 @@ class LocalLink:
         session.serving = spawn(session.run(serve), name="local link", group=self._tasks)
         return session
 
-    async def push_blob(self, sha256: str, path: Path) -> None:
+    async def push_blob(self, path: Path, sha256: str | None = None) -> tuple[str, int]:
         actor = await self._accounts.authenticate(self.session_token)
-        _, size = await self._blobs.add_file(path, sha256)
+        sha256, size = await self._blobs.add_file(path, sha256)
         await self._jobs.record_blob(sha256, size, owner=None, sender=actor.node_id)
+        return sha256, size
 
     async def fetch_blob(self, sha256: str, path: Path) -> None:
         await self._jobs.may_read_blob(await self._accounts.authenticate(self.session_token), sha256)

@@ -97,10 +97,10 @@ async def test_a_result_that_cannot_be_stored_is_a_failed_try(
     way = link(server)
     push, left = way.push_blob, [error]
 
-    async def refused_once(sha256: str, path: Path) -> None:
+    async def refused_once(path: Path, sha256: str | None = None) -> tuple[str, int]:
         if left:
             raise left.pop()
-        await push(sha256, path)
+        return await push(path, sha256)
 
     way.push_blob = refused_once  # type: ignore[method-assign]
     async with node(tmp_path / "node", way):
@@ -193,9 +193,9 @@ async def test_a_wrong_report_ends_its_lease_and_nothing_else(server: Central, l
 def slow_push(way: CentralLink, gate: asyncio.Event) -> None:
     push = way.push_blob
 
-    async def slow(sha256: str, path: Path) -> None:
+    async def slow(path: Path, sha256: str | None = None) -> tuple[str, int]:
         await gate.wait()
-        await push(sha256, path)
+        return await push(path, sha256)
 
     way.push_blob = slow  # type: ignore[method-assign]
 

@@ -141,7 +141,7 @@ async def test_a_result_that_was_not_stored_is_no_success(server: Central, tmp_p
         files, stream = on.agent._files, on.engine.stream()
         push = files.push
 
-        async def full(*_: Any) -> bool:
+        async def full(*_: Any) -> None:
             files.push = push
             raise CyxError(Code.EXHAUSTED, "no room for it")
 

@@ -130,16 +130,18 @@ class GrpcLink:
             self._bulk = self._channel()
         return blobs_pb2_grpc.BlobServiceStub(self._bulk), (("authorization", f"Bearer {self.session_token}"),)
 
-    async def push_blob(self, sha256: str, path: Path) -> None:
+    async def push_blob(self, path: Path, sha256: str | None = None) -> tuple[str, int]:
         stub, metadata = self._blobs()
         size = path.stat().st_size
+        if sha256 is None:
+            sha256 = await asyncio.to_thread(_sha256, path)
         try:
             state = await stub.Stat(blobs_pb2.BlobStatRequest(sha256=sha256), metadata=metadata)
-            if state.complete:
-                return
-            await stub.Put(_upload(path, sha256, size, min(state.offset, size)), metadata=metadata)
+            if not state.complete:
+                await stub.Put(_upload(path, sha256, size, min(state.offset, size)), metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise error_of(error) from None
+        return sha256, size
 
     async def fetch_blob(self, sha256: str, path: Path) -> None:
         stub, metadata = self._blobs()
@@ -161,6 +163,11 @@ class GrpcLink:
             if channel is not None:
                 await channel.close()
         self._control = self._bulk = None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 async def _upload(path: Path, sha256: str, size: int, offset: int) -> AsyncIterator[blobs_pb2.BlobPutRequest]:
