@@ -5,8 +5,8 @@ which nothing is: each is compared with its two neighbours, which no change of t
 training waits for before such an epoch, the copy of its state, is timed by itself and added. Jobs that save nothing are
 looked at in the same way, as a control of the measure.
 
-The processor's time is told as a share of an epoch's seconds: the copy and the thread that writes, timed by themselves,
-and what node and central take for one checkpoint, beside jobs without.
+The processor's time is told as a share of what an epoch without a checkpoint takes of it: the copy and the thread that
+writes, timed by themselves, and what node and central take for one checkpoint, beside jobs without.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Process, cyxwiz, figures, median, pairs
+from benchmarks.processes import Process, Processor, cyxwiz, figures, median, pairs
 from benchmarks.training import job_of, write_data
 from cyxwiz.client import Client
 
@@ -39,7 +40,7 @@ def main() -> list[dict[str, Any]]:
         with cyxwiz("both", "node.max_concurrent_jobs=2", "node.warm_children=0") as process:
             saving, plain = asyncio.run(_measure(process, path, count))
     served = [(one.served - other.served) / (EPOCHS // EVERY) for one, other in zip(saving, plain, strict=True)]
-    epoch = median([seconds for job in plain for seconds in job.epochs.values()])
+    epoch = median([job.processor for job in plain])
     shares = [(each + copying + writing) / epoch for each in served]
     return [
         {
@@ -48,7 +49,9 @@ def main() -> list[dict[str, Any]]:
             "bound": BOUND,
             "control": figures([ratio for job in plain for ratio in job.ratios(0.0)], 4),
             "cpu_share": figures(shares, 4),
-            "epoch_s": round(epoch, 3),
+            "cpu_share_bound": round(1 - BOUND, 2),
+            "epoch_s": round(median([seconds for job in plain for seconds in job.epochs.values()]), 3),
+            "epoch_cpu_s": round(epoch, 3),
             "copy_ms": round(copying * 1e3, 1),
             "write_cpu_ms": round(writing * 1e3, 1),
             "node_and_central_cpu_ms": figures([each * 1e3 for each in served], 1),
@@ -58,10 +61,11 @@ def main() -> list[dict[str, Any]]:
 
 
 class _Job:
-    """The seconds of its epochs by number, from 2, and the processor's seconds of node and central meanwhile."""
+    """The seconds of its epochs by number, from 2; of the processor's, those of node and central meanwhile, and those
+    of all processes in an epoch."""
 
-    def __init__(self, epochs: dict[int, float], served: float) -> None:
-        self.epochs, self.served = epochs, served
+    def __init__(self, epochs: dict[int, float], served: float, processor: float) -> None:
+        self.epochs, self.served, self.processor = epochs, served, processor
 
     def ratios(self, waited: float) -> list[float]:
         """Samples a second in each epoch after one of those with a checkpoint, beside its neighbours'."""
@@ -88,16 +92,19 @@ async def _measure(process: Process, path: Path, count: int) -> tuple[list[_Job]
 async def _one(process: Process, client: Client, uri: str, every: str) -> _Job:
     await asyncio.sleep(SETTLE_SECONDS)
     before = process.cpu_seconds()
-    job = await client.submit(job_of(uri, EPOCHS, every))
-    done = await client.wait(job["id"])
-    if done["status"] != "completed":
-        raise RuntimeError(f"the job ended {done['status']}: {done['error']}")
-    await asyncio.sleep(SETTLE_SECONDS)
+    with Processor(process.pid) as processor:
+        job = await client.submit(job_of(uri, EPOCHS, every))
+        done = await client.wait(job["id"])
+        if done["status"] != "completed":
+            raise RuntimeError(f"the job ended {done['status']}: {done['error']}")
+        await asyncio.sleep(SETTLE_SECONDS)
     served = process.cpu_seconds() - before
     points = [each for each in (await client.metrics(job["id"]))["metrics"] if each["epoch_ended"]]
+    first, last = (datetime.fromisoformat(points[at]["at"]).timestamp() for at in (0, -1))
+    in_epoch = processor.between(first, last).processor / (len(points) - 1)
     # As the job's process has it: points are sent together, and central's time is that of their arrival.
     epochs = {each["epoch"]: SAMPLES / each["metrics"]["samples_per_second"] for each in points}
-    return _Job({epoch: seconds for epoch, seconds in epochs.items() if epoch > 1}, served)
+    return _Job({epoch: seconds for epoch, seconds in epochs.items() if epoch > 1}, served, in_epoch)
 
 
 def _pieces() -> tuple[float, float]:

@@ -18,25 +18,20 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
-from benchmarks.processes import Process, cyxwiz, figures, median
+from benchmarks.processes import Process, Processor, Took, cyxwiz, figures, median
 from benchmarks.training import BATCH, FEATURES, SAMPLES
 from cyxwiz.client import Client
 
 PAIRS = int(os.environ.get("CYXWIZ_BENCH_PAIRS", "10"))
 SEEDS = int(os.environ.get("CYXWIZ_BENCH_SEEDS", "5"))
 EPOCHS = 8
-LOOK_SECONDS = 0.25
 # Few exchanges (24 in all) want less momentum than the 0.9 of the paper, which had hundreds.
 DILOCO = {"sync_every": 150, "outer_momentum": 0.5}
 
@@ -82,52 +77,6 @@ def main() -> Iterator[dict[str, Any]]:
         yield asyncio.run(_diloco(str(process.data_dir)))
 
 
-@dataclass(frozen=True)
-class _Took:
-    """What the same samples took a side, in seconds."""
-
-    clock: float
-    processor: float
-
-
-class _Processor:
-    """The processor's seconds of some processes and all that descend from them, looked at now and then."""
-
-    def __init__(self, *roots: int) -> None:
-        self._roots = roots
-        self._seen: dict[int, float] = {}
-        self._samples: list[tuple[float, float]] = []
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> _Processor:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ends.wait(LOOK_SECONDS):
-            for root in self._roots:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    top = psutil.Process(root)
-                    for each in (top, *top.children(recursive=True)):
-                        with contextlib.suppress(psutil.NoSuchProcess):
-                            times = each.cpu_times()
-                            self._seen[each.pid] = times.user + times.system
-            self._samples.append((time.time(), sum(self._seen.values())))
-
-    def between(self, began: float, ended: float) -> _Took:
-        """`began` and `ended` by `time.time()`."""
-        import numpy as np
-
-        times, seconds = zip(*self._samples, strict=True)
-        first, last = np.interp([began, ended], times, seconds)
-        return _Took(ended - began, float(last - first))
-
-
 @contextlib.contextmanager
 def two_nodes() -> Iterator[tuple[Process, Process]]:
     """Central with a node, and another node, each with one thread a job."""
@@ -151,7 +100,7 @@ async def _ddp(process: Process, other: Process, folder: Path) -> dict[str, Any]
     x = rng.random((SAMPLES, FEATURES), dtype=np.float32)
     np.savez(path, x=x, y=rng.integers(0, 10, SAMPLES))
     script.write_text(TORCHRUN)
-    found: dict[str, list[_Took]] = {"torchrun": [], "platform": []}
+    found: dict[str, list[Took]] = {"torchrun": [], "platform": []}
     async with Client(data_dir=str(process.data_dir)) as client:
         uri = (await client.push_blob(path))["uri"]
         for pair in range(PAIRS):
@@ -160,7 +109,7 @@ async def _ddp(process: Process, other: Process, folder: Path) -> dict[str, Any]
                 if side == "torchrun":
                     took = await asyncio.to_thread(_torchrun, script, path)
                 else:
-                    with _Processor(process.pid, other.pid) as processor:
+                    with Processor(process.pid, other.pid) as processor:
                         took = processor.between(*await _platform(client, uri))
                 found[side].append(took)
     both = list(zip(found["torchrun"], found["platform"], strict=True))
@@ -176,13 +125,13 @@ async def _ddp(process: Process, other: Process, folder: Path) -> dict[str, Any]
     }
 
 
-def _torchrun(script: Path, path: Path) -> _Took:
+def _torchrun(script: Path, path: Path) -> Took:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     arguments = [*command, str(script), str(path), str(EPOCHS), str(BATCH)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     with (
         subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as started,
-        _Processor(started.pid) as processor,
+        Processor(started.pid) as processor,
     ):
         said, _ = started.communicate()
     if started.returncode:

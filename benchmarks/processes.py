@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,52 @@ class Process:
     def rss_mb(self) -> float:
         """Resident memory of the process alone, its children not counted, in 10^6 bytes."""
         return psutil.Process(self.pid).memory_info().rss / 1e6
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds."""
+
+    clock: float
+    processor: float
+
+
+class Processor:
+    """The processor's seconds of some processes and all that descend from them, looked at now and then."""
+
+    def __init__(self, *roots: int) -> None:
+        self._roots = roots
+        self._seen: dict[int, float] = {}
+        self._samples: list[tuple[float, float]] = []
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Processor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ends.wait(LOOK_SECONDS):
+            for root in self._roots:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    top = psutil.Process(root)
+                    for each in (top, *top.children(recursive=True)):
+                        with contextlib.suppress(psutil.NoSuchProcess):
+                            times = each.cpu_times()
+                            self._seen[each.pid] = times.user + times.system
+            self._samples.append((time.time(), sum(self._seen.values())))
+
+    def between(self, began: float, ended: float) -> Took:
+        """`began` and `ended` by `time.time()`."""
+        import numpy as np
+
+        times, seconds = zip(*self._samples, strict=True)
+        first, last = np.interp([began, ended], times, seconds)
+        return Took(ended - began, float(last - first))
 
 
 @contextlib.contextmanager
