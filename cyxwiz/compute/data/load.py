@@ -190,9 +190,12 @@ def _below_roots(uri: str, parsed: DatasetUri, roots: Sequence[Path]) -> Path:
     inside = [path for path in resolved if any(path.is_relative_to(root) for root in allowed)]
     if not inside:
         raise CyxError(Code.FORBIDDEN, f"The dataset {uri} lies outside this node's data roots.", {"uri": uri})
-    for path in inside:
-        if path.exists():
+    there = [path for path in inside if path.exists()]
+    for path in there:
+        if path.is_file() or path.is_dir():
             return path
+    if there:  # whoever opens a pipe waits for somebody who writes
+        raise invalid(f"The dataset {uri} is neither a file nor a folder.", uri=uri)
     raise CyxError(
         Code.NOT_FOUND, f"The dataset {uri} is not below this node's data roots; copy it there.", {"uri": uri}
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -86,6 +87,8 @@ def test_files_are_read_below_the_data_roots_only(tmp_path: Path) -> None:
     assert load("file://csv/s.csv", data_roots=(root, other)).shape.samples == 2
     refused("file://csv/" + "x" * 300, Code.NOT_FOUND, roots=(root,))
     refused("file://csv/.", Code.NOT_FOUND, roots=(root,))
+    os.mkfifo(root / "pipe.csv")
+    refused("file://csv/pipe.csv", Code.INVALID, "neither a file nor a folder", roots=(root,))
 
 
 def _idx(rank: int, array: np.ndarray) -> bytes:  # type: ignore[type-arg]
