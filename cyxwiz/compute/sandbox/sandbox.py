@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -39,10 +38,6 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["bubblewrap", "rlimits", "none"]
 
-# Users of children, one each, where the node is root: a range that nothing else hands out (systemd's list of ranges
-# calls 0x70000000 to 0x7FFFFFFF unused).
-FIRST_UID = 0x7000_0000
-NOBODY = 65534
 SETUP_SECONDS = 10.0
 _PASSED = ("LANG", "LC_ALL", "TZ")
 _READABLE = (
@@ -225,7 +220,7 @@ class Sandbox:
             bubblewrap.check_data_root(root)
         self.runtime = find_runtime()
         self.groups = Groups()
-        self._taken: set[int] = set()
+        self._users = users.Users()  # where each child becomes one of its own
         self._namespaces: dict[int, int] = {}  # of users of children: descriptors
         self.own_users = self._own_users()
         self.slots = self.folder / "slots"
@@ -254,7 +249,7 @@ class Sandbox:
         Raises:
             OSError: nothing could be started.
         """
-        uid = self._take_uid() if self.own_users else None
+        uid = self._users.take() if self.own_users else None
         name = new_id()
         try:
             seen = (bubblewrap.WORK, bubblewrap.INPUTS) if self.mode == "bubblewrap" else (None, None)
@@ -278,7 +273,7 @@ class Sandbox:
         self, arguments: Sequence[str], needs: Needs, slot: Slot, group: Group, uid: int | None, pass_fds: Sequence[int]
     ) -> Cell:
         assert self.program is not None
-        users_fd = None if uid is None else self._users(uid)
+        users_fd = None if uid is None else self._namespace(uid)
         info, info_theirs = os.pipe2(os.O_CLOEXEC)
         release_theirs, release = os.pipe2(os.O_CLOEXEC)
         rules = Rules(
@@ -390,22 +385,15 @@ class Sandbox:
         self.groups.drop(cell.group)
         self._give_uid(cell.uid)
 
-    def _users(self, uid: int) -> int:
+    def _namespace(self, uid: int) -> int:
         """The user namespace for that user: made once, and used by one child after the other."""
         if uid not in self._namespaces:
             self._namespaces[uid] = users.make_user_namespace(uid)
         return self._namespaces[uid]
 
-    def _take_uid(self) -> int:
-        uid = next(uid for uid in itertools.count(FIRST_UID) if uid not in self._taken)
-        if not _mapped(uid):  # a container may have few users
-            return NOBODY
-        self._taken.add(uid)
-        return uid
-
     def _give_uid(self, uid: int | None) -> None:
         if uid is not None:
-            self._taken.discard(uid)
+            self._users.give(uid)
 
     def close(self) -> None:
         """Removes every slot and the node's control groups; all cells must have ended."""
@@ -414,6 +402,7 @@ class Sandbox:
         for descriptor in self._namespaces.values():
             os.close(descriptor)
         self._namespaces.clear()
+        self._users.close()
 
 
 def _popen(line: Sequence[str], environment: dict[str, str], pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
@@ -448,15 +437,6 @@ def _open_to_all(path: Path) -> bool:
         return all(folder.stat().st_mode & stat.S_IXOTH for folder in (real, *real.parents) if folder.is_dir())
     except OSError:
         return False
-
-
-def _mapped(uid: int) -> bool:
-    """Whether that user exists in this process's user namespace."""
-    for line in Path("/proc/self/uid_map").read_text().splitlines():
-        first, _, count = map(int, line.split())
-        if first <= uid < first + count:
-            return True
-    return False
 
 
 def _elsewhere(folder: Path) -> Path:

@@ -12,7 +12,9 @@ from cyxwiz.compute.sandbox.cgroup import Group
 from cyxwiz.compute.sandbox.confine import Rules
 from cyxwiz.compute.sandbox.slot import NotThere, Slot
 from cyxwiz.compute.sandbox.syscalls import MACHINES
+from cyxwiz.compute.sandbox.users import NOBODY, Users
 from cyxwiz.ports.executor import Artefact
+from tests.missing import missing
 
 ALLOW, KILL, EPERM, ENOSYS, EAFNOSUPPORT = 0x7FFF0000, 0x80000000, 0x50001, 0x50026, 0x50061
 
@@ -158,3 +160,21 @@ def test_a_group_tells_that_memory_ran_out(tmp_path: Path) -> None:
     group.limit_memory(5)
     assert (tmp_path / "memory.max").read_text() == "5"
     assert group.ran_out()
+
+
+def test_two_nodes_of_a_machine_share_no_user_of_children() -> None:
+    one, other = Users(), Users()
+    try:
+        mine = [one.take(), one.take()]
+        if NOBODY in mine:
+            missing("users of children: this container has few users")
+        theirs = [other.take(), other.take()]
+        assert len({*mine, *theirs}) == 4
+        one.give(mine[0])
+        assert other.take() not in mine, "it is still claimed: its files may lie about"
+        assert one.take() == mine[0]
+        one.close()
+        assert other.take() in mine
+    finally:
+        one.close()
+        other.close()
