@@ -12,14 +12,18 @@ import httpx
 import pytest
 from solders.pubkey import Pubkey
 
+from cyxwiz.bus.local import LocalBus
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import UserId, new_id
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.localnet.chain import open_chain
-from cyxwiz.ledger.localnet.ledger import POLICY
+from cyxwiz.ledger.localnet.direct import DirectRpc
+from cyxwiz.ledger.localnet.ledger import POLICY, local_ledger
 from cyxwiz.ledger.sending import Record
 from cyxwiz.ledger.solana import SolanaLedger
 from cyxwiz.ports.store import MovementQuery
+from cyxwiz.store.memory import MemoryStore
 from tests.contract.conftest import HandClock
 from tests.integration.conftest import client, refused
 from tests.ledger import lamports, payment
@@ -28,6 +32,7 @@ from tests.wiring import Central, central
 TO = Keypair(b"\5" * 32).address
 PATH = "/api/wallet/withdrawals"
 UNIT = 10**9
+WELCOME = 1000
 
 
 @pytest.fixture
@@ -64,6 +69,33 @@ async def test_a_withdrawal_happens_once_a_key(house: Central, alice: httpx.Asyn
     moves = (await alice.get("/api/wallet/history?kind=withdraw")).json()["transactions"]
     told = [(each["amount"], each["destination"]) for each in moves]
     assert told == [("2.5", TO)] * 2
+
+
+@pytest.mark.parametrize("amount", [25, WELCOME])
+async def test_two_centrals_send_one_withdrawal(
+    tmp_path: Path, clock: HandClock, amount: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same call at both at once; the larger one leaves nothing for a second."""
+    chain, store = await open_chain(None, clock), MemoryStore(clock, LocalBus())
+    monkeypatch.setattr("cyxwiz.ledger.localnet.ledger.POLICY", replace(POLICY, simulate=True))
+    centrals = [local_ledger(chain, store, clock, custody=b"c" * 32, welcome_units=WELCOME * UNIT) for _ in range(2)]
+    latest = DirectRpc.latest_blockhash
+
+    async def another(rpc: DirectRpc) -> Any:
+        await asyncio.sleep(0.05)  # both have looked before either has sent
+        clock.advance(1)  # else both sign the same transaction
+        return await latest(rpc)
+
+    monkeypatch.setattr(DirectRpc, "latest_blockhash", another)
+    user = UserId(new_id())
+    before = await centrals[0].balance(centrals[0].client_account(user))
+    calls = [each.withdraw(user, TO, amount * UNIT, "one") for each in centrals for _ in range(2)]
+    assert len(set(await asyncio.gather(*calls))) == 1
+    assert await centrals[0].balance(centrals[0].client_account(user)) == before - amount * UNIT
+    assert await centrals[1].balance(TO) == amount * UNIT
+    for each in centrals:
+        await each.aclose()
+    await store.aclose()
 
 
 async def test_what_was_sent_before_a_crash_is_not_sent_again(
