@@ -371,7 +371,7 @@ class SolanaLedger:
             deadline=int(payment.deadline.timestamp()),
             fee_bps=payment.fee_bps,
             window=DISPUTE_SECONDS,
-            interval=payment.rate_seconds if payment.streams else 0,
+            interval=payment.cap_seconds if payment.streams else 0,
             cap=payment.cap_units if payment.streams else 0,
         )
 

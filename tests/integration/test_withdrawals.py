@@ -117,6 +117,22 @@ async def test_two_centrals_lock_the_same_once(two: list[SolanaLedger], clock: H
     assert await two[0].balance(account) == before - amount * UNIT
 
 
+async def test_out_of_the_balance_all_is_paid_at_once(two: list[SolanaLedger], clock: HandClock) -> None:
+    """Also after a little of it was streamed: nobody waits for an interval to pass."""
+    user, payee = UserId(new_id()), two[0].client_account(UserId(new_id()))
+    account, now, ident = two[0].client_account(user), clock.now(), JobId(new_id())
+    await two[0].balance(account)
+    work = replace(NO_WORK, node=payee)
+    paying = Payment(ident, ident, user, UNIT, 1000, account, 1000.0, 60, now, now + timedelta(days=1), node=payee)
+    await two[0].perform(paying, Step.LOCK, work)
+    await two[0].perform(paying, Step.ASSIGN, work)
+    clock.advance(60)
+    assert (await two[0].perform(replace(paying, earned_units=60_000), Step.PAY, work)).paid_units == 60_000
+    clock.advance(2)
+    done = await two[0].perform(replace(paying, earned_units=UNIT), Step.SETTLE, work)
+    assert (done.more, done.paid_units) == (False, UNIT)
+
+
 async def test_what_was_sent_before_a_crash_is_not_sent_again(
     house: Central, alice: httpx.AsyncClient, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
