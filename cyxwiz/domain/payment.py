@@ -140,11 +140,16 @@ class Payment:
 
     @property
     def cap_units(self) -> int:
-        """The most that a stream may earn in `rate_seconds`. Out of a prepaid balance that is all of it: the platform
+        """The most that a stream may earn in `cap_seconds`. Out of a prepaid balance that is all of it: the platform
         signs for that one's client too, so that a cap would bind nobody, and only keep a node waiting."""
         if self.funding is Funding.PREPAID:
             return self.amount_units
         return max(1, min(self.amount_units, round(self.rate * self.rate_seconds * CAP_MARGIN)))
+
+    @property
+    def cap_seconds(self) -> int:
+        """In which a stream may earn the cap. Out of a prepaid balance that is no time, for the cap's own reason."""
+        return 1 if self.funding is Funding.PREPAID else self.rate_seconds
 
     @property
     def rate_seconds(self) -> int:

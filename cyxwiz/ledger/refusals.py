@@ -116,8 +116,10 @@ def refusal(error: Any, logs: Sequence[str] | None, programs: Collection[str]) -
     details |= {"instruction": index, "number": number, "program": program, "program_error": name}
     known = {TOKEN_PROGRAM: "SPL Token", SYSTEM_PROGRAM: "the System program", None: "its program"}
     by = known.get(program, f"program {program}")
-    code = Code.FUNDS if name in ("InsufficientFunds", "ResultWithNegativeLamports", "FUNDS") else Code.INVALID
-    return CyxError(code, f"instruction {index} was refused by {by}: {name or 'its error'} ({number})", details)
+    said = f"instruction {index} was refused by {by}: {name or 'its error'} ({number})"
+    if name in ("InsufficientFunds", "FUNDS"):
+        return CyxError(Code.FUNDS, f"The balance is too low: {said}", details)
+    return CyxError(Code.FUNDS if name == "ResultWithNegativeLamports" else Code.INVALID, said, details)
 
 
 def _rent(error: Any) -> bool:

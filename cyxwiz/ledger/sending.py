@@ -27,6 +27,7 @@ Prepared = tuple[Sequence[Instruction], Sequence[Key]]
 PENDING, CONFIRMED, FAILED = "pending", "confirmed", "failed"
 FARTHEST_BEHIND = timedelta(hours=1)  # that a node of the cluster is; it may have forgotten what landed before
 KEPT_SLOTS = 10_000
+TURNS = "sending"  # the scope of what is sent once: the right to sign one after so many others, given once
 _LAMPORTS = "ResultWithNegativeLamports"  # how the System program refuses what an account has too little SOL for
 
 
@@ -86,6 +87,10 @@ class _Sent:
     ended: Landed | Failed | CyxError
     tried: Sequence[Signed]
     shared: bool
+
+
+class _Overtaken(CyxError):
+    """Somebody else, such as another central, has signed for the same meanwhile."""
 
 
 class Send:
@@ -184,11 +189,13 @@ class Send:
         instructions: Sequence[Instruction],
         signers: Sequence[Key],
         record: Record | None = None,
+        turn: int | None = None,
     ) -> str:
         """Sends one transaction until it is final; returns its signature. The first signer pays, a key of the
         platform's.
 
         Args:
+            turn: how many transactions there were for it before, where nobody else may send one meanwhile.
             record: takes what became of it, for the caller to store, and lets it share a transaction with others; None:
                 it is stored here, and is sent alone.
 
@@ -198,7 +205,11 @@ class Send:
         """
         wanted = _Wanted(movement, tuple(instructions), tuple(signers))
         results = record or Record([])
-        sent = await asyncio.shield(await self._boarding(wanted)) if record is not None else await self._sent([wanted])
+        sent = (
+            await asyncio.shield(await self._boarding(wanted))
+            if record is not None
+            else await self._sent([wanted], turn)
+        )
         self._conclude(wanted, sent, results)
         if isinstance(sent.ended, Failed) and sent.shared:
             # Whose fault it was is seen when each is alone. Nothing that all were in can land any more.
@@ -218,12 +229,16 @@ class Send:
             sendings += [task] * len(load)
         return sendings
 
-    async def _sent(self, load: Sequence[_Wanted]) -> _Sent:
+    async def _sent(self, load: Sequence[_Wanted], turn: int | None = None) -> _Sent:
         """Sends what is wanted of several in one transaction."""
         tried: list[Signed] = []
 
         async def keep(signature: Signature, raw: bytes, last_height: int) -> None:
-            await self._recording([_pending(each.movement, signature, raw, last_height) for each in load])
+            made = [_pending(each.movement, signature, raw, last_height) for each in load]
+            if turn is None:
+                await self._recording(made)
+            else:
+                await self._take_turn(made[0], turn + len(tried))
             tried.append(Signed(signature, raw, last_height))
 
         try:
@@ -254,19 +269,42 @@ class Send:
         await self._store.write(lambda tx: tx.add_movements([each for group in made for each in group]))
         return [None] * len(made)
 
+    async def _take_turn(self, made: Movement, turn: int) -> None:
+        """Records a signing, unless somebody else has recorded one that was not known when this one was decided on."""
+
+        def unit(tx: Tx) -> None:
+            tx.remember(TURNS, f"{made.payment_id} {turn}", "", made.reference)
+            tx.add_movement(made)
+
+        try:
+            await self._store.write(unit)
+        except CyxError as error:
+            if error.code is not Code.EXISTS:
+                raise
+            raise _Overtaken(Code.STALE, f"{made.payment_id} is being sent by another central") from None
+
     async def once(self, movement: Movement, prepare: Callable[[], Awaitable[Prepared]]) -> str:
-        """As `land`, once a payment's id and kind, whoever asks how often, also at the same time and after a crash.
-        Raises CONFLICT when another amount or destination is asked for than was done.
+        """As `land`, once a payment's id and kind, whoever asks how often, also at the same time, of several centrals
+        on one store, and after a crash. Raises CONFLICT when another amount or destination is asked for than was done.
 
         Args:
             prepare: gives the instructions and who signs, if nothing has landed yet; what it raises ends it.
         """
         ident = movement.payment_id
         async with self._in_hand.setdefault(ident, asyncio.Lock()):
-            if (done := _landed(await self.resolve(ident), movement.kind)) is not None:
-                return once_only(done, movement)
-            instructions, signers = await prepare()
-            return await self.land(movement, instructions, signers)
+            while True:
+                moves = await self.resolve(ident)
+                if (done := _landed(moves, movement.kind)) is not None:
+                    return once_only(done, movement)
+                try:
+                    instructions, signers = await prepare()
+                    return await self.land(movement, instructions, signers, turn=len(moves))
+                except _Overtaken:
+                    continue
+                except CyxError as error:
+                    # Where somebody else did the same meanwhile, what it needed is gone.
+                    if error.retryable or _landed(await self.resolve(ident), movement.kind) is None:
+                        raise
 
     def _ended(self, movement: Movement, error: str | None) -> Movement:
         return replace(

@@ -204,11 +204,8 @@ class SolanaLedger:
         """Raises FUNDS unless so much is there."""
         have = await self.balance(account)
         if have < units:
-            raise CyxError(
-                Code.FUNDS,
-                f"The balance is too low: {format_cyxwiz(have)} CYXWIZ are there, {format_cyxwiz(units)} are needed",
-                {"available_units": have, "needed_units": units},
-            )
+            said = f"The balance is too low: {format_cyxwiz(have)} CYXWIZ are there, {format_cyxwiz(units)} are needed"
+            raise CyxError(Code.FUNDS, said, {"available_units": have, "needed_units": units})
 
     async def mend(self) -> None:
         late = self._clock.now() - STRAY
@@ -236,10 +233,14 @@ class SolanaLedger:
             why = next((f": {move.error}" for move in reversed(record.moves) if move.error), " in its time")
             raise CyxError(Code.FUNDS, f"The escrow that its client signed was not made{why}; submit it anew")
         await self._prepare(payment)
-        client = self._key_of(payment.owner_id)
-        await self._afford(payment.client, payment.amount_units)
-        steps = [self._create(payment)]
-        return Done(await self._land(payment, Step.LOCK, steps, Amounts(payment.amount_units), record, [client]))
+        try:
+            await self._afford(payment.client, payment.amount_units)
+            steps, client = [self._create(payment)], self._key_of(payment.owner_id)
+            return Done(await self._land(payment, Step.LOCK, steps, Amounts(payment.amount_units), record, [client]))
+        except CyxError as error:
+            if error.retryable or not (made := newest(await self._send.resolve(payment.id), "lock")):
+                raise
+            return Done(made)  # another central was faster
 
     def _create(self, payment: Payment) -> Instruction:
         return program.create(self._at.program, self._terms(payment), payer=self._at.platform.pubkey)
@@ -370,7 +371,7 @@ class SolanaLedger:
             deadline=int(payment.deadline.timestamp()),
             fee_bps=payment.fee_bps,
             window=DISPUTE_SECONDS,
-            interval=payment.rate_seconds if payment.streams else 0,
+            interval=payment.cap_seconds if payment.streams else 0,
             cap=payment.cap_units if payment.streams else 0,
         )
 

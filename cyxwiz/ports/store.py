@@ -341,7 +341,8 @@ class Tx(Protocol):
         ...
 
     def promised_units(self, owner_id: UserId) -> int:
-        """Of the owner's prepaid payments that are to be locked, and have not failed to be so far."""
+        """Of the owner's prepaid payments that are to be locked, and have not failed to be so far. In a unit that
+        writes, the owner's other units that ask wait until it ends: each sees what those before it promised."""
         ...
 
     def next_payment_at(self) -> datetime | None:

@@ -40,6 +40,12 @@ class Budget:
         return max(0, self.amount_units - self.reserved_units - self.spent_units)
 
 
+def left_of(tx: Tx, owner_id: UserId) -> int | None:
+    """Units that are left of a user's budget for this month; None where there is none."""
+    amount = tx.budget(owner_id)
+    return None if amount is None else max(0, amount - sum(tx.costs_since(owner_id, month_of(tx.now))))
+
+
 def reserve(tx: Tx, owner_id: UserId, units: int, *, minutes: int = 0, more: bool = False) -> None:
     """Raises FUNDS when a job that is expected to cost so much (or with `more`, that much more) passes its owner's
     budget, or a reservation of so many minutes. Call it before the one or the other is stored: the budget's row is

@@ -31,6 +31,7 @@ from cyxwiz.services.audit import record
 from cyxwiz.services.barred import barred
 from cyxwiz.services.blob_rights import may_read
 from cyxwiz.services.budgets import keep_cost, reserve
+from cyxwiz.services.dearer import to_lock
 from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.links import links_within
@@ -160,9 +161,13 @@ class Jobs:
                 if first is None:
                     raise not_found("job", made)
                 return first, False
+            price = self.price(spec)
             if self._payments is not None and have is not None:
-                self._payments.check_unpromised(tx, actor.id, self.price(spec), have)
-            submitted = self.take(tx, job, actor.name, lock)
+                if spec.max_price_units > price:
+                    free = have - tx.promised_units(actor.id)
+                    price = to_lock(tx, spec, actor.id, price, free, self.candidates(tx))
+                self._payments.check_unpromised(tx, actor.id, price, have)
+            submitted = self.take(tx, job, actor.name, lock, price)
             request.keep(tx, job.id)
             if lock is not None:
                 _payment_of(actor, spec, job.id).keep(tx, job.id)
@@ -198,15 +203,17 @@ class Jobs:
             reason="waiting for the scheduler",
         )
 
-    def take(self, tx: Tx, job: Job, by: str, lock: SignedLock | None = None) -> Job:
-        """Stores a new job and wakes the scheduler. Raises what `resolve` refuses, and EXHAUSTED when too many of the
-        owner's jobs wait or they keep too much here."""
+    def take(self, tx: Tx, job: Job, by: str, lock: SignedLock | None = None, price: int = 0) -> Job:
+        """Stores a new job, for which `price` is locked, and wakes the scheduler. Raises what `resolve` refuses, and
+        EXHAUSTED when too many of the owner's jobs wait or they keep too much here."""
         submitted = replace(job, spec=resolve(tx, job.spec, job.owner_id))
         if tx.count_pending(job.owner_id, self._max_pending) >= self._max_pending:
             raise CyxError(Code.EXHAUSTED, f"You have {self._max_pending} jobs waiting; let some run first")
         refuse_without_room(tx, job.owner_id, self._max_bytes)
+        if price > self.price(job.spec):
+            submitted = replace(submitted, estimated_cost_units=price)
         if not job.spec.reservation_id:  # its minutes count already
-            reserve(tx, job.owner_id, job.estimated_cost_units)
+            reserve(tx, job.owner_id, submitted.estimated_cost_units)
         spec = submitted.spec
         if self._payments is not None and lock is not None:
             paid = lock.payment
@@ -215,8 +222,8 @@ class Jobs:
                 spec = replace(spec, stream_units=paid.cap_units, stream_seconds=paid.rate_seconds)
             submitted = replace(submitted, spec=spec)
             submitted = self._payments.open_signed(tx, submitted, lock)
-        elif self._payments is not None and not spec.reservation_id and (price := self.price(spec)):
-            # Without a cap of its own it may cost what is locked for it: dearer nodes don't get it.
+        elif self._payments is not None and not spec.reservation_id and price:
+            # It may cost what is locked for it: dearer nodes don't get it.
             submitted = replace(submitted, spec=replace(spec, max_price_units=price))
             submitted = self._payments.open(tx, submitted, price, self.rate(spec))
         tx.add_job(submitted)

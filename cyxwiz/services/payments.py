@@ -155,7 +155,7 @@ class Payments(Settlement):
         """Raises FUNDS when a balance of `have` is too low for `units` and what its owner's other payments lock next:
         where the ledger can't lock within a unit, several submits at once would all find the same money."""
         promised = tx.promised_units(owner_id)
-        if promised and have < promised + units:
+        if have < promised + units:
             raise _lacking(units, have, promised)
 
     async def top_up(self, actor: Principal, job_id: str, units: int, key: str = "") -> Job:

@@ -18,11 +18,11 @@ from cyxwiz.domain.payment import BASIS_POINTS, CLOSING, Funding, Movement, Paym
 from cyxwiz.domain.states import TERMINAL_JOB_STATES, PaymentState
 from cyxwiz.ports.store import MoneyStats, MovementQuery, Page, PaymentQuery
 from cyxwiz.store.sql_unit import Saves, Unit, insert_once, lookup, table
-from cyxwiz.store.tables import OPEN_PAYMENTS, AccountRow, JobRow, MovementRow, NodeRow, PaymentRow, PostingRow
+from cyxwiz.store.tables import OPEN_PAYMENTS, AccountRow, JobRow, MovementRow, NodeRow, PaymentRow, PostingRow, UserRow
 
 payments, movements = table(PaymentRow), table(MovementRow)
 accounts, postings = table(AccountRow), table(PostingRow)
-_jobs, _nodes = table(JobRow), table(NodeRow)
+_jobs, _nodes, _users = table(JobRow), table(NodeRow), table(UserRow)
 
 _FIELDS = [field.name for field in fields(Payment)]
 _CHANGING = _FIELDS[_FIELDS.index("state") :]  # what is before are its terms
@@ -59,6 +59,7 @@ _DUE = (
     .limit(bindparam("most"))
 )
 _HURRY = update(payments).where(_IS_OPEN, payments.c.due_at > bindparam("now")).values(due_at=bindparam("now"))
+_OWNER = lookup(select(_users.c.id).where(_users.c.id == bindparam("id")))
 _PROMISED = select(func.coalesce(func.sum(payments.c.amount_units), 0)).where(
     _IS_OPEN,
     payments.c.owner_id == bindparam("owner_id"),
@@ -171,6 +172,8 @@ class Money(Unit):
         self._whole_jobs.clear()
 
     def promised_units(self, owner_id: UserId) -> int:
+        if self._postgres:
+            self._one(_OWNER, id=owner_id)
         return int(self._run(_PROMISED, {"owner_id": owner_id}).scalar_one())
 
     def next_payment_at(self) -> datetime | None:

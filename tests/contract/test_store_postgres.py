@@ -19,6 +19,7 @@ from cyxwiz.domain.account import Role, User
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.events import JobStarted, JobSubmitted
 from cyxwiz.domain.ids import JobId, Token, UserId
+from cyxwiz.domain.job import Job
 from cyxwiz.domain.payment import Payment, Step, Work
 from cyxwiz.domain.verification import Mode, Validity, Verification
 from cyxwiz.ledger.credits import CreditsLedger
@@ -165,6 +166,23 @@ async def test_who_waits_for_what_is_saved_finds_it(postgres: Any) -> None:
         assert not done
         await saving.commit()
     assert await asyncio.gather(*waiting) == [6, 2, 1]
+
+
+async def test_one_owner_promises_its_money_once(postgres: Any) -> None:
+    """Submits at the same time, at one central or several, all look at what the others promised."""
+    made = [job() for _ in range(8)]
+    await postgres.write(lambda tx: [tx.add_user(User(OWNER, "ann", Role.USER, START)), *map(tx.add_job, made)])
+
+    def promise(one: Job) -> Callable[[Tx], bool]:
+        def unit(tx: Tx) -> bool:
+            if tx.promised_units(OWNER):
+                return False
+            tx.add_payment(Payment(one.id, one.id, OWNER, 10, 1000, "client", 1.0, 0, START, START))
+            return True
+
+        return unit
+
+    assert sum(await asyncio.gather(*(postgres.write(promise(one)) for one in made))) == 1
 
 
 async def test_content_that_somebody_takes_is_not_dropped(postgres: Any) -> None:

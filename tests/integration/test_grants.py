@@ -126,7 +126,7 @@ async def test_a_welcome_that_failed_is_given_later(bank: Bank, monkeypatch: pyt
     account = ledger.client_account(stranger())
     with monkeypatch.context() as patch:
 
-        async def away(*_: object) -> str:
+        async def away(*_: object, **__: object) -> str:
             raise CyxError(Code.UNAVAILABLE, "away")
 
         patch.setattr(Send, "land", away)

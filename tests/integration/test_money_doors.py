@@ -147,6 +147,42 @@ async def test_a_top_up_adds_to_what_a_job_may_cost(charged: Central, alice: htt
 
 
 @pytest.mark.parametrize("charged", ["localnet", "credits"], indirect=True)
+async def test_a_limit_above_the_tariff_is_for_nodes_that_ask_more(charged: Central, alice: httpx.AsyncClient) -> None:
+    """What such a node asks is locked, as far as limit, balance and budget reach; also while it is busy."""
+    prices = NodePricing(UNITS_PER_CYXWIZ // 2, minimum_charge_units=0, minimum_minutes=0)
+    placer = Placer(charged.store, charged.bus, charged.jobs, Weights(), poll_seconds=1.0)
+
+    async def submitted(limit: str) -> dict[str, Any]:
+        answer = await alice.post("/api/jobs", json={**JOB, "payment": {"max_price": limit}})
+        assert answer.status_code == 201, answer.text
+        await settle(charged)
+        await placer.place()
+        return dict((await alice.get(f"/api/jobs/{answer.json()['id']}")).json())
+
+    async def locked(job: dict[str, Any]) -> str:
+        answer = await alice.get("/api/payments", params={"job_id": job["id"]})
+        return str(answer.json()["payments"][0]["amount"])
+
+    assert await locked(await submitted("1")) == "0.03636", "nobody asks more"
+    nodes = [await charged.node("dear", pricing=prices) for _ in range(2)]
+    taken = await submitted("1")
+    assert (await locked(taken), taken["assigned_node_id"] in nodes) == ("0.5", True)
+    few = await submitted("0.4")
+    assert await locked(few) == "0.03636"
+    for _ in range(3):
+        await submitted("0.5")
+    assert await locked(await submitted("0.5")) == "0.5", "all are busy"
+    me = (await alice.get("/api/auth/me")).json()["id"]
+    async with client(charged, charged.admin) as admin:
+        await admin.post(f"/api/users/{me}/budget", json={"amount": "3"})
+    dear = {**JOB, "payment": {"max_price": "1"}}
+    answer = await alice.post("/api/jobs", json=dear)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (402, "FUNDS"), "all ask more than its budget"
+    await charged.node("tariff")
+    assert await locked(await submitted("1")) == "0.03636"
+
+
+@pytest.mark.parametrize("charged", ["localnet", "credits"], indirect=True)
 async def test_the_history_adds_up_to_the_balance(charged: Central, alice: httpx.AsyncClient) -> None:
     cancelled, done = [(await alice.post("/api/jobs", json=JOB)).json() for _ in range(2)]
     await settle(charged)

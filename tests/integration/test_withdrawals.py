@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,20 @@ import httpx
 import pytest
 from solders.pubkey import Pubkey
 
+from cyxwiz.bus.local import LocalBus
 from cyxwiz.client.keypair import Keypair
 from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import JobId, UserId, new_id
+from cyxwiz.domain.payment import Payment, Step
 from cyxwiz.ledger.instructions.values import token_account
 from cyxwiz.ledger.localnet.chain import open_chain
-from cyxwiz.ledger.localnet.ledger import POLICY
+from cyxwiz.ledger.localnet.direct import DirectRpc
+from cyxwiz.ledger.localnet.ledger import POLICY, local_ledger
 from cyxwiz.ledger.sending import Record
 from cyxwiz.ledger.solana import SolanaLedger
 from cyxwiz.ports.store import MovementQuery
+from cyxwiz.services.settlement import NO_WORK
+from cyxwiz.store.memory import MemoryStore
 from tests.contract.conftest import HandClock
 from tests.integration.conftest import client, refused
 from tests.ledger import lamports, payment
@@ -28,6 +35,7 @@ from tests.wiring import Central, central
 TO = Keypair(b"\5" * 32).address
 PATH = "/api/wallet/withdrawals"
 UNIT = 10**9
+WELCOME = 1000
 
 
 @pytest.fixture
@@ -64,6 +72,65 @@ async def test_a_withdrawal_happens_once_a_key(house: Central, alice: httpx.Asyn
     moves = (await alice.get("/api/wallet/history?kind=withdraw")).json()["transactions"]
     told = [(each["amount"], each["destination"]) for each in moves]
     assert told == [("2.5", TO)] * 2
+
+
+@pytest.fixture
+async def two(clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[SolanaLedger]]:
+    """The ledgers of two centrals on one chain and one store; what is asked of both at once crosses."""
+    chain, store = await open_chain(None, clock), MemoryStore(clock, LocalBus())
+    monkeypatch.setattr("cyxwiz.ledger.localnet.ledger.POLICY", replace(POLICY, simulate=True))
+    made = [local_ledger(chain, store, clock, custody=b"c" * 32, welcome_units=WELCOME * UNIT) for _ in range(2)]
+    latest = DirectRpc.latest_blockhash
+
+    async def another(rpc: DirectRpc) -> Any:
+        await asyncio.sleep(0.05)  # both have looked before either has sent
+        clock.advance(1)  # else both sign the same transaction
+        return await latest(rpc)
+
+    monkeypatch.setattr(DirectRpc, "latest_blockhash", another)
+    yield made
+    for each in made:
+        await each.aclose()
+    await store.aclose()
+
+
+@pytest.mark.parametrize("amount", [25, WELCOME])
+async def test_two_centrals_send_one_withdrawal(two: list[SolanaLedger], amount: int) -> None:
+    """The same call at both at once; the larger one leaves nothing for a second."""
+    user = UserId(new_id())
+    before = await two[0].balance(two[0].client_account(user))
+    calls = [each.withdraw(user, TO, amount * UNIT, "one") for each in two for _ in range(2)]
+    assert len(set(await asyncio.gather(*calls))) == 1
+    assert await two[0].balance(two[0].client_account(user)) == before - amount * UNIT
+    assert await two[1].balance(TO) == amount * UNIT
+
+
+@pytest.mark.parametrize("amount", [25, WELCOME])
+async def test_two_centrals_lock_the_same_once(two: list[SolanaLedger], clock: HandClock, amount: int) -> None:
+    """As an extension of a reservation does that is asked for at both: who is second is not refused."""
+    user = UserId(new_id())
+    account = two[0].client_account(user)
+    before, now, ident = await two[0].balance(account), clock.now(), JobId(new_id())
+    lock = Payment(ident, ident, user, amount * UNIT, 1000, account, 0.0, 0, now, now + timedelta(days=1))
+    done = await asyncio.gather(*(each.perform(lock, Step.LOCK, NO_WORK) for each in two for _ in range(2)))
+    assert len({each.reference for each in done}) == 1
+    assert await two[0].balance(account) == before - amount * UNIT
+
+
+async def test_out_of_the_balance_all_is_paid_at_once(two: list[SolanaLedger], clock: HandClock) -> None:
+    """Also after a little of it was streamed: nobody waits for an interval to pass."""
+    user, payee = UserId(new_id()), two[0].client_account(UserId(new_id()))
+    account, now, ident = two[0].client_account(user), clock.now(), JobId(new_id())
+    await two[0].balance(account)
+    work = replace(NO_WORK, node=payee)
+    paying = Payment(ident, ident, user, UNIT, 1000, account, 1000.0, 60, now, now + timedelta(days=1), node=payee)
+    await two[0].perform(paying, Step.LOCK, work)
+    await two[0].perform(paying, Step.ASSIGN, work)
+    clock.advance(60)
+    assert (await two[0].perform(replace(paying, earned_units=60_000), Step.PAY, work)).paid_units == 60_000
+    clock.advance(2)
+    done = await two[0].perform(replace(paying, earned_units=UNIT), Step.SETTLE, work)
+    assert (done.more, done.paid_units) == (False, UNIT)
 
 
 async def test_what_was_sent_before_a_crash_is_not_sent_again(
