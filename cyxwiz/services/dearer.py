@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cyxwiz.domain.ids import UserId
 from cyxwiz.domain.job import JobSpec
@@ -11,11 +11,14 @@ from cyxwiz.scheduler.feasible import Candidate, why_not
 from cyxwiz.services.budgets import left_of
 
 
-def to_lock(tx: Tx, spec: JobSpec, owner_id: UserId, by_tariff: int, free: int, candidates: Iterable[Candidate]) -> int:
-    """The most that a node asks which could take the job if it were idle, and that the job's limit, its owner's free
-    balance and budget cover; at least what it costs by the tariff. Where all ask more than there is, the least of it.
-    """
-    asked = [each.quote(spec).units for each in candidates if why_not(spec, each.emptied(), owner_id) is None]
+def asked_for(spec: JobSpec, owner_id: UserId, candidates: Iterable[Candidate]) -> Sequence[int]:
+    """What each node asks that could take the job if it were idle, within the job's limit."""
+    return [each.quote(spec).units for each in candidates if why_not(spec, each.emptied(), owner_id) is None]
+
+
+def to_lock(tx: Tx, owner_id: UserId, by_tariff: int, free: int, asked: Sequence[int]) -> int:
+    """The most that is asked and that the owner's free balance and budget cover; at least what the job costs by the
+    tariff. Where all ask more than there is, the least of it."""
     dearer = [units for units in asked if units > by_tariff]
     if not dearer:
         return by_tariff

@@ -31,7 +31,7 @@ from cyxwiz.services.audit import record
 from cyxwiz.services.barred import barred
 from cyxwiz.services.blob_rights import may_read
 from cyxwiz.services.budgets import keep_cost, reserve
-from cyxwiz.services.dearer import to_lock
+from cyxwiz.services.dearer import asked_for, to_lock
 from cyxwiz.services.jobfile import check_spec, resolve
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.links import links_within
@@ -163,9 +163,8 @@ class Jobs:
                 return first, False
             price = self.price(spec)
             if self._payments is not None and have is not None:
-                if spec.max_price_units > price:
-                    free = have - tx.promised_units(actor.id)
-                    price = to_lock(tx, spec, actor.id, price, free, self.candidates(tx))
+                if asked:
+                    price = to_lock(tx, actor.id, price, have - tx.promised_units(actor.id), asked)
                 self._payments.check_unpromised(tx, actor.id, price, have)
             submitted = self.take(tx, job, actor.name, lock, price)
             request.keep(tx, job.id)
@@ -175,8 +174,11 @@ class Jobs:
 
         repeated = key and await self._store.read(request.answered) is not None
         have: int | None = None
+        asked: Sequence[int] = ()
         if self._payments is not None and lock is None and not repeated:
             have = await self._payments.check_funds(actor.id, self.price(spec))
+            if spec.max_price_units > self.price(spec):
+                asked = await self._store.read(lambda tx: asked_for(spec, actor.id, self.candidates(tx)))
         return await self._store.write(unit)
 
     async def paid_by(self, actor: Principal, spec: JobSpec, quote: str) -> Job | None:
