@@ -46,7 +46,7 @@ SINGLE: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
     "GlobalAvgPool": [({}, (4, 3)), ({}, (4, 5, 3)), ({}, (2, 3, 4, 2))],
     "AdaptiveAvgPool": [
         ({"output_size": 2}, (6, 4, 3)), ({"output_size": [3, 2]}, (7, 5, 2)), ({"output_size": 3}, (7, 2)),
-        ({"output_size": 1}, (2, 3, 4, 2)),
+        ({"output_size": 1}, (2, 3, 4, 2)), ({"output_size": [3, 2, 3]}, (2, 3, 4, 2)),
     ],
     "BatchNorm": [
         ({}, (5,)), ({"eps": 1e-3, "momentum": 0.5}, (4, 3)), ({"affine": False}, (4, 5, 3)), ({}, (2, 3, 4, 2)),

@@ -149,10 +149,19 @@ class GlobalPool(nn.Module):
         return places.amax(1) if self._maximum else places.mean(1)
 
 
+def _adaptive_of_volumes(x: Tensor, sizes: list[int]) -> Tensor:
+    """As torch's, which has no form in ONNX: a window's mean is that along one axis of the means over the others."""
+    channels, before = x.shape[1], x.shape[2]
+    depth, height, width = sizes
+    planes = functional.adaptive_avg_pool2d(x.flatten(1, 2), (height, width)).unflatten(1, (channels, before))
+    columns = functional.adaptive_avg_pool1d(planes.movedim(2, -1).flatten(1, 3), depth)
+    return columns.unflatten(1, (channels, height, width)).movedim(-1, 2)
+
+
 _ADAPTIVE: dict[int, Callable[..., Tensor]] = {
     1: functional.adaptive_avg_pool1d,
     2: functional.adaptive_avg_pool2d,
-    3: functional.adaptive_avg_pool3d,
+    3: _adaptive_of_volumes,
 }
 
 
