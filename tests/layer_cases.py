@@ -15,6 +15,7 @@ SINGLE: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
     "Conv1D": [
         ({"filters": 4}, (9, 3)), ({"filters": 2, "stride": 2, "padding": "same"}, (9,)),
         ({"filters": 2, "stride": 2, "padding": "same", "transposed": True}, (5,)),
+        ({"filters": 2, "stride": 2, "dilation": 6, "output_padding": 5, "transposed": True}, (6, 4)),
     ],
     "Conv2D": [
         ({"filters": 4}, (7, 6, 3)),
@@ -22,6 +23,8 @@ SINGLE: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
         ({"filters": 4, "kernel_size": 2, "padding": [1, 2], "dilation": 2, "bias": "false"}, (6, 6)),
         ({"filters": 4, "padding": "valid", "activation": "relu"}, (6, 6, 1)),
         ({"filters": 6, "kernel_size": 4, "stride": 2, "padding": 1, "groups": 2, "transposed": True}, (3, 5, 4)),
+        ({"filters": 2, "stride": [1, 3], "dilation": [3, 1], "output_padding": 2, "padding": 1, "transposed": True},
+         (3, 5, 2)),
     ],
     "Conv3D": [
         ({"filters": 2, "kernel_size": 2}, (4, 5, 3, 2)), ({"filters": 2, "padding": "same"}, (3, 3, 3)),
@@ -43,7 +46,7 @@ SINGLE: dict[str, list[tuple[dict[str, Any], tuple[int, ...]]]] = {
     "GlobalAvgPool": [({}, (4, 3)), ({}, (4, 5, 3)), ({}, (2, 3, 4, 2))],
     "AdaptiveAvgPool": [
         ({"output_size": 2}, (6, 4, 3)), ({"output_size": [3, 2]}, (7, 5, 2)), ({"output_size": 3}, (7, 2)),
-        ({"output_size": 1}, (2, 3, 4, 2)),
+        ({"output_size": 1}, (2, 3, 4, 2)), ({"output_size": [3, 2, 3]}, (2, 3, 4, 2)),
     ],
     "BatchNorm": [
         ({}, (5,)), ({"eps": 1e-3, "momentum": 0.5}, (4, 3)), ({"affine": False}, (4, 5, 3)), ({}, (2, 3, 4, 2)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,7 @@ class Course:
         self._loss = loss_function(plan.loss, weights=weights, smoothing=hyper.label_smoothing)
         # By which the loss is a mean; where it is a sum of several, none is the mean of all of them.
         self._weights = weights if plan.loss.type in CLASS_LOSSES and not plan.loss.also else None
+        self._step_mass = 0.0  # what the batches of this step weigh
         self._penalty = penalty(hyper, plan.model)
         plan.team.join(plan.model)
         self._optimizer = make_optimizer(hyper, plan.model)
@@ -106,8 +107,7 @@ class Course:
         self._shuffle = torch.Generator().manual_seed(plan.work.seed)
         self._shuffle_before = self._shuffle.get_state()  # as it was when the epoch began
         self._reported = time.perf_counter()
-        self._trained_seconds = 0.0
-        self._trained_epochs = 0
+        self._trained_seconds, self._trained_epochs = 0.0, 0
         self.step = 0
         self._last: Tensor | None = None  # loss of the last batch
         self._last_loss = 0.0  # as a checkpoint had it
@@ -238,7 +238,7 @@ class Course:
                     loss = loss_of(outputs, y.index_select(0, index).to(plan.device))
                 objective = team.weigh(loss, self._mass(own), self._mass(everybody))
                 objective = objective if self._penalty is None else objective + self._penalty()
-                self._cast.backward(objective if accumulate == 1 else objective * self._share(batch, len(everybody)))
+                self._cast.backward(objective if accumulate == 1 else objective * self._share(batch, batches))
             if stepping:
                 self._clip()
                 self._cast.step(optimizer)
@@ -278,16 +278,19 @@ class Course:
             raise Stopped
         self._attend(epoch, batch, tally, time.perf_counter() - started)
 
-    def _share(self, batch: int, rows: int) -> float:
-        """Of a batch of so many rows in its step: the last step of an epoch may have fewer of them than the others."""
-        accumulate, size = self._plan.hyper.accumulate, self._plan.batch
+    def _share(self, batch: int, batches: Sequence[Tensor]) -> float:
+        """What a batch weighs in the mean of its step; an epoch's last step may have fewer of them than the others."""
+        accumulate = self._plan.hyper.accumulate
         first = (batch - 1) // accumulate * accumulate
-        return rows / min(accumulate * size, len(self._plan.train) - first * size)
+        if batch - 1 == first:
+            self._step_mass = sum(map(self._mass, batches[first : first + accumulate]))
+        mass, whole = self._mass(batches[batch - 1]), self._step_mass
+        return mass / whole if whole else 1 / min(accumulate, self._batches - first)
 
     def _mass(self, rows: Tensor) -> float:
-        """What these rows of the training data weigh in their mean loss, for a gang to put its means together."""
-        labels = self._plan.train.labels
-        if self._weights is None or labels is None or self._plan.team.world == 1:
+        """What these rows of the training data weigh in their mean loss, to put several means together."""
+        labels, alone = self._plan.train.labels, self._plan.team.world == 1 and self._plan.hyper.accumulate == 1
+        if self._weights is None or labels is None or alone:
             return float(len(rows))
         return float(weight_of(self._weights, labels[rows]))
 
@@ -418,11 +421,8 @@ class Course:
         place = Place(epoch, batch, self.step, batches / (self._batches * plan.work.epochs))
 
         def take() -> State:
-            random = {
-                "cpu": torch.get_rng_state(),
-                "shuffle": self._shuffle_before,
-                "augment": self._draw.get_state(),
-            }
+            drawn = self._draw.get_state()
+            random = {"cpu": torch.get_rng_state(), "shuffle": self._shuffle_before, "augment": drawn}
             if plan.device.type == "cuda":
                 random["cuda"] = torch.cuda.get_rng_state(plan.device)
             figures = {

@@ -88,6 +88,7 @@ def _open(work: Work, device: Device, asked: Evaluation) -> tuple[Asked, Dataset
             blob=work.dataset_path,
             wanted=wanted,
             loss=loss or asked.loss or "",
+            least=1,
         )
 
     if work.model and not builds_itself(work.weights):

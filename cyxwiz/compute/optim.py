@@ -109,7 +109,8 @@ class Schedule:
     def _rate(self, base: float) -> float:
         if self._step < self._warm:
             return base * (self._start + (1 - self._start) * self._step / self._warm)
-        epoch = (self._step - self._warm) // self._per_epoch
+        # Of the last epoch's end, where they act: within an epoch this is no other number after a checkpoint.
+        epoch = max(0, (self._epoch * self._per_epoch - self._warm) // self._per_epoch)
         rate = base
         for part in self._parts:
             rate = self._of(part, rate, base, epoch)

@@ -44,9 +44,10 @@ def load(
     blob: Path | None = None,
     wanted: Columns = TRAINING,
     loss: str = "",
+    least: int = 2,
 ) -> Dataset:
     """The dataset of that URI, `blob` being what the node fetched for it and `loss` the one that the job names, which
-    decides how labels are read. CyxError when it cannot be read."""
+    decides how labels are read. CyxError when it cannot be read, or has less than `least` samples."""
     reads = labels_for(loss)
     parsed = check_dataset_uri(uri)
     try:
@@ -64,8 +65,8 @@ def load(
         raise CyxError(Code.NOT_FOUND, f"The dataset {uri} cannot be read: {reason}; check the path.") from error
     except MemoryError as error:
         raise CyxError(Code.EXHAUSTED, f"The dataset {uri} does not fit this node's memory.") from error
-    if len(dataset.features) < 2:
-        raise invalid(f"The dataset {uri} has {len(dataset.features)} samples; at least 2 are needed.", uri=uri)
+    if len(dataset.features) < least:
+        raise invalid(f"The dataset {uri} has {len(dataset.features)} samples; at least {least} are needed.", uri=uri)
     return dataset
 
 

@@ -53,13 +53,17 @@ class Conv3D(_ChannelsLast, nn.Conv3d):
 
 
 class _Transposed(_Opposite):
-    """What the three transposed ones share: `cut` has the cells that are taken off the end of each axis alone."""
+    """What the three transposed ones share: `cut` has the cells that are taken off the end of each axis alone, `more`
+    the empty ones that are put to the input's end, backwards as torch pads: onnxruntime takes no output_padding of a
+    stride or more, and an empty cell makes a stride of it."""
 
     missing: bool
     cut: list[int]
+    more: list[int]
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - torch names it so
-        made = super().forward(channels_first(input.unsqueeze(-1) if self.missing else input), output_size)
+        x = channels_first(input.unsqueeze(-1) if self.missing else input)
+        made = super().forward(functional.pad(x, self.more) if self.more else x, output_size)
         for axis, cells in enumerate(self.cut, start=2):
             made = made.narrow(axis, 0, made.shape[axis] - cells) if cells else made
         return channels_last(made)
@@ -89,8 +93,11 @@ def _convolution(site: Site, made: Shape) -> nn.Module:
     sizes = (found.channels, made[-1], found.kernel, found.stride)
     if transposed(site):
         off = tuple(before for before, _ in found.pads)
-        module = _TRANSPOSED[axes](*sizes, off, found.more, groups, bias, found.dilation)
+        split = [divmod(more, step) for more, step in zip(found.more, found.stride, strict=True)]
+        rest = tuple(more for _, more in split)
+        module = _TRANSPOSED[axes](*sizes, off, rest, groups, bias, found.dilation)
         assert isinstance(module, TransposedConv1D | TransposedConv2D | TransposedConv3D)
+        module.more = [cell for cells, _ in reversed(split) for cell in (0, cells)] if rest != found.more else []
         module.cut = [after - before for before, after in found.pads]
     else:
         module = _KINDS[axes](*sizes, even, found.dilation, groups, bias)
@@ -142,10 +149,19 @@ class GlobalPool(nn.Module):
         return places.amax(1) if self._maximum else places.mean(1)
 
 
+def _adaptive_of_volumes(x: Tensor, sizes: list[int]) -> Tensor:
+    """As torch's, which has no form in ONNX: a window's mean is that along one axis of the means over the others."""
+    channels, before = x.shape[1], x.shape[2]
+    depth, height, width = sizes
+    planes = functional.adaptive_avg_pool2d(x.flatten(1, 2), (height, width)).unflatten(1, (channels, before))
+    columns = functional.adaptive_avg_pool1d(planes.movedim(2, -1).flatten(1, 3), depth)
+    return columns.unflatten(1, (channels, height, width)).movedim(-1, 2)
+
+
 _ADAPTIVE: dict[int, Callable[..., Tensor]] = {
     1: functional.adaptive_avg_pool1d,
     2: functional.adaptive_avg_pool2d,
-    3: functional.adaptive_avg_pool3d,
+    3: _adaptive_of_volumes,
 }
 
 

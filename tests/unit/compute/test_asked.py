@@ -359,6 +359,10 @@ def test_classes_go_by_their_names(tmp_path: Path) -> None:
         out = infer(job(tmp_path, "inference", weights=file(trained, name), dataset_uri=other,
                         hyperparameters={"output": "jsonl"}, **given), lambda _: None, Orders())  # fmt: skip
         assert {json.loads(line)["name"] for line in out.artefacts[0].path.read_text().splitlines()} == {"cat"}
+        single = job(
+            tmp_path, "evaluation", weights=file(trained, name), dataset_uri=table("1.csv", ("cat",), 1), **given
+        )
+        assert evaluate(single, lambda _: None, Orders()).final_metrics["samples"] == 1
     centres["dog"] = 9.0
     stranger = table("dogs.csv", ("bee", "dog"), 4)
     with pytest.raises(CyxError, match="has the class 'dog'"):

@@ -65,6 +65,18 @@ def test_accumulated_batches_are_a_larger_batch(tmp_path: Path, batch: int, larg
     assert [p["loss"] for p in curve(four)] == pytest.approx([p["loss"] for p in curve(one)], rel=1e-5)
 
 
+@pytest.mark.parametrize("weights", ["1,5,20", "0,0,1"])
+@pytest.mark.parametrize("batch", [1, 6])
+def test_accumulated_batches_are_a_larger_batch_by_class_weights_too(tmp_path: Path, weights: str, batch: int) -> None:
+    common = {"validation_split": "0", "optimizer": "sgd", "class_weights": weights, "l2": "0.01"}
+    model = json.dumps({"layers": [{"type": "dense", "units": 3}]})
+    changes: dict[str, Any] = {"model": model, "dataset_uri": "builtin:iris", "epochs": 3}
+    accumulated = {**common, "accumulate": str(12 // batch)}
+    one, _ = run(job(tmp_path / "one", batch_size=12, hyperparameters=common, **changes))
+    several, _ = run(job(tmp_path / "several", batch_size=batch, hyperparameters=accumulated, **changes))
+    assert [p["loss"] for p in curve(several)] == pytest.approx([p["loss"] for p in curve(one)], rel=1e-4)
+
+
 def test_a_schedule_sets_the_rate_of_each_epoch(tmp_path: Path) -> None:
     reports, _ = run(
         job(tmp_path, epochs=4, hyperparameters={"schedule": "step_lr", "schedule_step_size": "2", "lr": "0.01"})

@@ -112,6 +112,26 @@ def test_a_schedule_goes_on_from_its_state() -> None:
     assert whole[-1] < whole[1]
 
 
+def test_a_schedule_goes_on_within_an_epoch_at_the_rate_that_it_had() -> None:
+    """A warm-up that ends within an epoch moves none of the places where the others act."""
+    given = {"schedule": "warmup,step_lr", "schedule_warmup_steps": "7", "schedule_step_size": "2"}
+    hyper = parse_hyperparameters({"learning_rate": "0.1", **given})
+
+    def fresh() -> Any:
+        optimizer = make_optimizer(hyper, nn.Linear(2, 1))
+        return make_schedule(hyper, optimizer, hyper.monitor, epochs=6, steps_per_epoch=6)
+
+    whole = fresh()
+    for step in range(1, 37):
+        whole.step_batch()
+        if step % 6 == 0:
+            whole.step_epoch(1.0)
+        resumed = fresh()
+        resumed.load_state_dict(whole.state_dict())
+        assert resumed.rate == whole.rate, step
+    assert whole.rate == pytest.approx(0.001)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad", "nadam"])
 def test_every_optimizer_steps_with_its_numbers(name: str) -> None:
     torch.manual_seed(0)
