@@ -89,7 +89,7 @@ def _train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
         epochs = course.run()
     except Halted:
         trained = _trained(plan, dataset, scaling, course, course.first_epoch)
-        return _checked(plan, trained, course, _files(plan, trained, alone=True), began)
+        return _checked(plan, trained, course, _files(plan, trained, send, alone=True), began)
     metrics = course.final_metrics()
     if plan.team.sharded:
         plan.model = _gathered(plan, dataset)
@@ -97,7 +97,7 @@ def _train(work: Work, send: Send, orders: Orders) -> Finished | Preempted:
         plan.team.leave()
         return Preempted(time.perf_counter() - began)
     trained = _trained(plan, dataset, scaling, course, epochs)
-    files = _files(plan, trained, alone=work.check is not None)
+    files = _files(plan, trained, send, alone=work.check is not None)
     if plan.chain is not None:
         plan.chain.add(Kind.RESULT, course.step, course.last_loss, weights_digest(trained.weights()))
     if work.check is not None:
@@ -276,7 +276,7 @@ def _trained(plan: Plan, dataset: Dataset, scaling: dict[str, object], course: C
     )
 
 
-def _files(plan: Plan, trained: Trained, *, alone: bool) -> tuple[Artefact, ...]:
+def _files(plan: Plan, trained: Trained, send: Send, *, alone: bool) -> tuple[Artefact, ...]:
     """`out/model.safetensors`, and unless it stays `alone` what `export` asks for, and a card that says what it is."""
     import torch
 
@@ -289,5 +289,5 @@ def _files(plan: Plan, trained: Trained, *, alone: bool) -> tuple[Artefact, ...]
     if alone:
         return (weights,)
     plan.model.eval()
-    others = export(trained, plan.hyper.export, folder)
+    others = export(trained, plan.hyper.export, folder, lambda line: send(Logged("error", line, "node")))
     return (weights, *(artefact(path) for path in others))

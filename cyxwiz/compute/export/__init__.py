@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cyxwiz.compute.export.card import write_card
@@ -10,6 +10,7 @@ from cyxwiz.compute.export.cyxmodel import read_cyxmodel, write_archive, write_b
 from cyxwiz.compute.export.programs import write_onnx, write_torch_export, write_torchscript
 from cyxwiz.compute.export.trained import Saved, Trained, inference_module
 from cyxwiz.compute.export.weights import read_safetensors, write_safetensors
+from cyxwiz.domain.errors import CyxError
 
 __all__ = [
     "Saved",
@@ -37,9 +38,15 @@ _WRITERS = {
 }
 
 
-def export(trained: Trained, formats: Sequence[str], folder: Path) -> list[Path]:
+def export(
+    trained: Trained, formats: Sequence[str], folder: Path, say: Callable[[str], object] | None = None
+) -> list[Path]:
     """Writes the model in each of these formats (see `graph.hyperparameters.EXPORTS`), then its card, and names the
     files.
+
+    Args:
+        say: is told of a format that its writer broke down at, and which is left out: the training is not lost for it.
+            None raises what the writer raised.
 
     Raises:
         CyxError: UNSUPPORTED when the model is too large for a format.
@@ -48,7 +55,14 @@ def export(trained: Trained, formats: Sequence[str], folder: Path) -> list[Path]
     files: list[Path] = []
     for name in formats:
         file, write = _WRITERS[name]
-        write(trained, folder / file)
-        files.append(folder / file)
+        try:
+            write(trained, folder / file)
+        except Exception as error:
+            if say is None or isinstance(error, CyxError | OSError):
+                raise
+            (folder / file).unlink(missing_ok=True)
+            say(f"the model could not be written as {name}: {type(error).__name__}: {str(error)[:500]}")
+        else:
+            files.append(folder / file)
     write_card(trained, folder / "README.md", files)
     return [*files, folder / "README.md"]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from cyxwiz.compute import export as exporting
 from cyxwiz.compute.evaluate import evaluate
 from cyxwiz.compute.orders import Orders
 from cyxwiz.compute.samples import draw, drawn_rows
@@ -227,3 +228,18 @@ def test_a_missing_device_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(CyxError) as caught:
         run(job(tmp_path, device="cuda:0"))
     assert caught.value.code is Code.UNAVAILABLE
+
+
+def test_a_format_whose_writer_breaks_down_is_left_out_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setitem(exporting._WRITERS, "torchscript", ("model.torchscript.pt", broken))
+    _, end, reports = run(job(tmp_path, epochs=1, hyperparameters={"export": "torchscript,cyxmodel"}))
+    assert [each.name for each in end.artefacts] == ["model.safetensors", "model.cyxmodel", "README.md"]
+    assert not (tmp_path / "out" / "model.torchscript.pt").exists()
+    told = [each.message for each in reports if isinstance(each, Logged) and each.level == "error"]
+    assert told == ["the model could not be written as torchscript: RuntimeError: no such operator"]
