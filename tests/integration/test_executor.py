@@ -121,7 +121,10 @@ def curve(reports: list[Report]) -> list[tuple[float, float]]:
 
 
 def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def proc(pid: int, name: str) -> list[str]:
@@ -129,7 +132,7 @@ def proc(pid: int, name: str) -> list[str]:
 
 
 async def gone(pid: int) -> bool:
-    for _ in range(50):
+    for _ in range(250):
         if not alive(pid):
             return True
         await SystemClock().sleep(0.02)
