@@ -32,16 +32,6 @@ class Process:
         times = psutil.Process(self.pid).cpu_times()
         return times.user + times.system
 
-    def cpu_of_descendants(self) -> dict[int, float]:
-        """Processor time so far of each descendant that lives, by its pid. What has ended is not counted with its
-        parent's: a sandbox's init takes the times of those that it ends with it."""
-        found: dict[int, float] = {}
-        for each in psutil.Process(self.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = each.cpu_times()
-                found[each.pid] = times.user + times.system
-        return found
-
     def rss_mb(self) -> float:
         """Resident memory of the process alone, its children not counted, in 10^6 bytes."""
         return psutil.Process(self.pid).memory_info().rss / 1e6

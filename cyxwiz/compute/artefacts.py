@@ -7,15 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cyxwiz.ports.executor import Artefact
+from cyxwiz.runtime.files import file_sha256
 
 
 def artefact(path: Path) -> Artefact:
     return Artefact(path.name, path, file_sha256(path), path.stat().st_size)
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_sha256(base: Path, files: Iterable[Path]) -> str:

@@ -168,7 +168,7 @@ def test_exports_take_raw_features_and_give_probabilities(cnn: Trained, tmp_path
     scaled = (raw / 2 - torch.tensor(SCALING["mean"])) / torch.tensor(SCALING["std"])
     expected = cnn.model(scaled).softmax(1)
     assert torch.allclose(inference_module(cnn)(raw), expected, atol=1e-6)
-    files = export(cnn, EXPORTS, tmp_path)
+    files = export(cnn, EXPORTS, tmp_path, pytest.fail)
     assert [file.name for file in files] == [
         "model.torchscript.pt", "model.pt2", "model.onnx", "model.cyxmodel", "model.cyxmodel.tar", "README.md"
     ]  # fmt: skip
@@ -186,7 +186,7 @@ def test_exports_take_raw_features_and_give_probabilities(cnn: Trained, tmp_path
 
 
 def test_the_card_tells_what_the_model_is(cnn: Trained, tmp_path: Path) -> None:
-    text = export(cnn, ["cyxmodel"], tmp_path)[-1].read_text()
+    text = export(cnn, ["cyxmodel"], tmp_path, pytest.fail)[-1].read_text()
     count = sum(parameter.numel() for parameter in cnn.model.parameters())
     for words in ("# a \\| b", f"{count:,} parameters", "builtin:x", "| layers[1] | Conv2D |", "(6, 6, 4)", "a, b, c",
                   "val_accuracy | 0.75", "model.cyxmodel", "SGD", "divided by 2"):  # fmt: skip

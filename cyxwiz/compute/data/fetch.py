@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cyxwiz.compute.archive import gunzip, is_gzip, is_tar, safe_parts, untar
-from cyxwiz.compute.artefacts import file_sha256, files_sha256
+from cyxwiz.compute.artefacts import files_sha256
 from cyxwiz.compute.data.addresses import Resolve, resolve
 from cyxwiz.compute.data.cache import Cache, Held, Source, size_of
 from cyxwiz.compute.data.cid import verify
@@ -28,6 +28,7 @@ from cyxwiz.domain.errors import Code, CyxError, conflict, invalid
 from cyxwiz.domain.job import data_source
 from cyxwiz.graph.dataset_uri import DatasetUri, check_dataset_uri
 from cyxwiz.ports.clock import Clock
+from cyxwiz.runtime.files import file_sha256
 from cyxwiz.runtime.tasks import Tasks, spawn
 
 POLL_SECONDS = 0.5

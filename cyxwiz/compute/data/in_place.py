@@ -7,12 +7,13 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyxwiz.compute.artefacts import file_sha256, files_sha256
+from cyxwiz.compute.artefacts import files_sha256
 from cyxwiz.compute.data.builtin import builtin_files
 from cyxwiz.compute.data.files import walk
 from cyxwiz.compute.data.load import locate
 from cyxwiz.domain.errors import CyxError
 from cyxwiz.graph.dataset_uri import check_dataset_uri
+from cyxwiz.runtime.files import file_sha256
 
 KEPT = 64  # digests in memory: of files that did not change since
 

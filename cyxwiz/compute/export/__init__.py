@@ -38,18 +38,15 @@ _WRITERS = {
 }
 
 
-def export(
-    trained: Trained, formats: Sequence[str], folder: Path, say: Callable[[str], object] | None = None
-) -> list[Path]:
+def export(trained: Trained, formats: Sequence[str], folder: Path, say: Callable[[str], object]) -> list[Path]:
     """Writes the model in each of these formats (see `graph.hyperparameters.EXPORTS`), then its card, and names the
     files.
 
     Args:
         say: is told of a format that its writer broke down at, and which is left out: the training is not lost for it.
-            None raises what the writer raised.
 
     Raises:
-        CyxError: UNSUPPORTED when the model is too large for a format.
+        CyxError: UNSUPPORTED when the model is too large for a format. OSError: the disk refuses.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
@@ -57,9 +54,9 @@ def export(
         file, write = _WRITERS[name]
         try:
             write(trained, folder / file)
+        except (CyxError, OSError):
+            raise
         except Exception as error:
-            if say is None or isinstance(error, CyxError | OSError):
-                raise
             (folder / file).unlink(missing_ok=True)
             say(f"the model could not be written as {name}: {type(error).__name__}: {str(error)[:500]}")
         else:

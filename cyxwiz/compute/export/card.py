@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyxwiz.compute.artefacts import file_sha256
 from cyxwiz.compute.export.trained import Trained
 from cyxwiz.graph import cost, sites
 from cyxwiz.graph.rule import show
+from cyxwiz.runtime.files import file_sha256
 
 _USES = {
     ".onnx": "`onnxruntime.InferenceSession(path).run(None, {name: array})`",

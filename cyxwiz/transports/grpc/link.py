@@ -19,6 +19,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ext.v1 import blobs_pb2, blobs_pb2_grpc, link_pb2_grpc
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.central_link import LinkSession
+from cyxwiz.runtime.files import file_sha256
 from cyxwiz.runtime.tasks import Tasks, spawn
 from cyxwiz.services.gateway import NodeGateway
 from cyxwiz.transports.grpc.door import caller
@@ -134,7 +135,7 @@ class GrpcLink:
         stub, metadata = self._blobs()
         size = path.stat().st_size
         if sha256 is None:
-            sha256 = await asyncio.to_thread(_sha256, path)
+            sha256 = await asyncio.to_thread(file_sha256, path)
         try:
             state = await stub.Stat(blobs_pb2.BlobStatRequest(sha256=sha256), metadata=metadata)
             if not state.complete:
@@ -163,11 +164,6 @@ class GrpcLink:
             if channel is not None:
                 await channel.close()
         self._control = self._bulk = None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 async def _upload(path: Path, sha256: str, size: int, offset: int) -> AsyncIterator[blobs_pb2.BlobPutRequest]:
