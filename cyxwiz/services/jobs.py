@@ -238,6 +238,8 @@ class Jobs:
     async def plan(self, actor: Principal, spec: JobSpec) -> tuple[Estimate, Sequence[Verdict]]:
         """What a submit would meet: the price and every node's answer. Stores nothing."""
         self.check(actor, spec)
+        if self._payments is not None and not spec.reservation_id and not spec.max_price_units:
+            spec = replace(spec, max_price_units=self.price(spec))  # what is locked for it: `take`
 
         def unit(tx: Tx) -> Sequence[Candidate]:
             resolve(tx, spec, actor.id)

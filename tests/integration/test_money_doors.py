@@ -182,6 +182,18 @@ async def test_a_limit_above_the_tariff_is_for_nodes_that_ask_more(charged: Cent
     assert await locked(await submitted("1")) == "0.03636"
 
 
+async def test_a_plan_says_no_where_a_submit_would_wait(charged: Central, alice: httpx.AsyncClient) -> None:
+    """Without a limit the tariff is locked, and a node that asks more does not get the job."""
+    await charged.node("dear", pricing=NodePricing(UNITS_PER_CYXWIZ // 2, minimum_charge_units=0, minimum_minutes=0))
+
+    async def planned(job: dict[str, Any]) -> tuple[int, str | None]:
+        answer = (await alice.post("/api/jobs/plan", json=job)).json()
+        return answer["feasible_nodes"], answer["nodes"][0]["reason"]
+
+    assert await planned(JOB) == (0, "asks 0.5 CYXWIZ, above max_price 0.03636")
+    assert await planned({**JOB, "payment": {"max_price": "0.5"}}) == (1, None)
+
+
 @pytest.mark.parametrize("charged", ["localnet", "credits"], indirect=True)
 async def test_the_history_adds_up_to_the_balance(charged: Central, alice: httpx.AsyncClient) -> None:
     cancelled, done = [(await alice.post("/api/jobs", json=JOB)).json() for _ in range(2)]
