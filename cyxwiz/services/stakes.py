@@ -120,7 +120,7 @@ class Staking:
             CyxError: INVALID for no amount; FUNDS for more than is staked; CONFLICT when there is nothing to do yet.
         """
         if units is not None:
-            check_amount(units)
+            check_amount(units, least=DUST_UNITS)
         node = await self._owned(actor, node_id)
         asked = _asked(actor, node.id, f"withdraw {'all' if units is None else units}", key)
         if await self._store.read(asked.answered) is not None:

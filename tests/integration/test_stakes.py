@@ -159,7 +159,7 @@ async def test_a_judgment_is_not_taken_for_the_other_one(house: House) -> None:
         await house.ask("judge_slash", idempotency="j", upheld=True)
 
 
-BAD = ["0", "-1", "9223372036.854775808", "0.0000000001", "much", "", "1e400", "NaN", "99.999999999"]
+BAD = ["0", "-1", "9223372036.854775808", "0.0000000001", "much", "", "1e400", "NaN", "0.000000999", "99.999999999"]
 
 
 @pytest.mark.parametrize("amount", BAD)
