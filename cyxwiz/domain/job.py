@@ -159,6 +159,11 @@ class JobSpec:
     copies: int = 2  # with Mode.QUORUM: how many nodes do it
     check: CheckSpec | None = None  # of a hidden job that checks another one's work
 
+    @property
+    def longest_seconds(self) -> float:
+        """All the time that is paid for at most."""
+        return max(self.expected_seconds, self.resources.max_duration_seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

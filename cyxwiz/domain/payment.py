@@ -93,6 +93,7 @@ class Payment:
         number: 0, or counted up by top-ups.
         client, node: accounts on the ledger; no node yet is "".
         rate: units a second while the job makes progress.
+        most_rate: the same at a node that has set prices, where it is more: what is locked by the time that it is for.
         interval_seconds: a stream pays out at most so often; 0 pays only at the end.
         milestone_at: until when progress is paid for.
         progress: the job's, at that time; counted with `attempt`, as a job that moved may start lower.
@@ -113,6 +114,7 @@ class Payment:
     funding: Funding = Funding.PREPAID
     member: int = 0
     number: int = 0
+    most_rate: float = 0.0
     state: PaymentState = PaymentState.PENDING
     node: str = ""
     node_id: NodeId | None = None
@@ -134,6 +136,10 @@ class Payment:
     def open(self) -> bool:
         return self.state in OPEN_PAYMENT_STATES
 
+    def rate_at(self, *, priced: bool) -> float:
+        """Units a second that progress may earn, by whether the node has set prices."""
+        return max(self.rate, self.most_rate) if priced else self.rate
+
     @property
     def streams(self) -> bool:
         return self.interval_seconds > 0
@@ -144,7 +150,7 @@ class Payment:
         signs for that one's client too, so that a cap would bind nobody, and only keep a node waiting."""
         if self.funding is Funding.PREPAID:
             return self.amount_units
-        return max(1, min(self.amount_units, round(self.rate * self.rate_seconds * CAP_MARGIN)))
+        return max(1, min(self.amount_units, round(self.rate_at(priced=True) * self.rate_seconds * CAP_MARGIN)))
 
     @property
     def cap_seconds(self) -> int:
@@ -154,7 +160,7 @@ class Payment:
     @property
     def rate_seconds(self) -> int:
         """Seconds that one milestone may be paid for: at most a day, and no more than would earn all of it."""
-        enough = math.ceil(min(86_400, self.amount_units / max(self.rate * CAP_MARGIN, 1e-9)))
+        enough = math.ceil(min(86_400, self.amount_units / max(self.rate_at(priced=True) * CAP_MARGIN, 1e-9)))
         return max(1, min(enough, self.interval_seconds * RATE_INTERVALS))
 
     @property
@@ -204,10 +210,14 @@ class Work:
     running: bool
     most_units: int | None = None
 
+    @property
+    def priced(self) -> bool:
+        return self.most_units is not None
+
 
 def earn(payment: Payment, work: Work, now: datetime) -> Payment:
-    """The payment with what the job's accepted progress has earned: `rate` for each second since the last milestone, no
-    more than `rate_seconds`, if there was progress since, and no more than its node asks. A completed job has earned
+    """The payment with what the job's accepted progress has earned: `rate_at` for each second since the last milestone,
+    no more than `rate_seconds`, if there was progress since, and no more than its node asks. A completed job has earned
     its cost."""
     if work.cost_units is not None:
         total = max(payment.earned_units, min(work.cost_units, payment.amount_units))
@@ -219,7 +229,7 @@ def earn(payment: Payment, work: Work, now: datetime) -> Payment:
     seconds = (now - payment.milestone_at).total_seconds()
     if seconds < payment.interval_seconds or work.progress <= payment.progress:
         return payment
-    units = round(payment.rate * min(seconds, payment.rate_seconds))
+    units = round(payment.rate_at(priced=work.priced) * min(seconds, payment.rate_seconds))
     total = min(payment.earned_units + units, payment.amount_units)
     if work.most_units is not None:
         total = max(payment.earned_units, min(total, work.most_units))

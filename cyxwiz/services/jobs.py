@@ -120,7 +120,7 @@ class Jobs:
     def price(self, spec: JobSpec) -> int:
         """Units that are locked for a job: what all of its allowed time costs, no more than its cap."""
         resources = spec.resources
-        seconds = max(spec.expected_seconds, resources.max_duration_seconds) * resources.nodes
+        seconds = spec.longest_seconds * resources.nodes
         cost = self._tariff.cost_units(seconds, gpu=needs_gpu(spec), ram_bytes=resources.ram_bytes)
         return min(cost, spec.max_price_units) if spec.max_price_units else cost
 
@@ -161,7 +161,7 @@ class Jobs:
                 if first is None:
                     raise not_found("job", made)
                 return first, False
-            price = self.price(spec)
+            price = self.price(spec) if lock is None else lock.payment.amount_units
             if self._payments is not None and have is not None:
                 if asked:
                     price = to_lock(tx, actor.id, price, have - tx.promised_units(actor.id), asked)
@@ -177,9 +177,14 @@ class Jobs:
         asked: Sequence[int] = ()
         if self._payments is not None and lock is None and not repeated:
             have = await self._payments.check_funds(actor.id, self.price(spec))
-            if spec.max_price_units > self.price(spec):
-                asked = await self._store.read(lambda tx: asked_for(spec, actor.id, self.candidates(tx)))
+            asked = await self.asked_above(spec, actor.id)
         return await self._store.write(unit)
+
+    async def asked_above(self, spec: JobSpec, owner_id: UserId) -> Sequence[int]:
+        """What nodes ask (`asked_for`) for a job whose limit is above the tariff; nothing for any other."""
+        if spec.max_price_units <= self.price(spec):
+            return ()
+        return await self._store.read(lambda tx: asked_for(spec, owner_id, self.candidates(tx)))
 
     async def paid_by(self, actor: Principal, spec: JobSpec, quote: str) -> Job | None:
         """The job that a quote has paid for, however long ago; None for one that has paid for nothing yet. Raises

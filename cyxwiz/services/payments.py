@@ -115,6 +115,7 @@ class Payments(Settlement):
             fee_bps=self._terms.fee_bps,
             client=self.ledger.client_account(owner_id),
             rate=rate,
+            most_rate=amount / spec.longest_seconds,
             # A result that is still to be verified earns nothing on the way.
             interval_seconds=self._terms.interval_seconds if spec.verify is Mode.NONE else 0,
             created_at=now,
@@ -190,11 +191,14 @@ class Payments(Settlement):
                 raise conflict(f"Job {job.id} is not paid for by this ledger")
             reserve(tx, job.owner_id, units, more=True)
             job = tx.save_job(replace(job, estimated_cost_units=job.estimated_cost_units + units))
-            world, rate = job.spec.resources.nodes, known[0].rate
+            world, first = job.spec.resources.nodes, known[0]
             number, locked = 1 + max(payment.number for payment in known), 0
             for member in range(world):
                 amount = units // world + (units % world if member == 0 else 0)
-                if amount and self._lock_now(tx, self._new(tx, job, amount, rate, member, number)):
+                if not amount:
+                    continue
+                payment = self._new(tx, job, amount, first.rate, member, number)
+                if self._lock_now(tx, replace(payment, most_rate=first.most_rate)):
                     locked += amount
             job = allow(tx, job, locked)
             record(tx, actor.name, "job.top_up", f"job:{job.id}", units=units)

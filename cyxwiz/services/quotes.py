@@ -24,6 +24,7 @@ from cyxwiz.domain.receipt import sealed
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.store import Store, Tx
 from cyxwiz.services import views
+from cyxwiz.services.dearer import to_lock
 from cyxwiz.services.jobs import Jobs
 from cyxwiz.services.payments import Payments, SignedLock
 from cyxwiz.services.platform import PlatformKey
@@ -50,7 +51,7 @@ class Quotes:
         """
         self._jobs.check(actor, spec)
         parse_wallet(wallet)
-        payment = self._payment(actor, spec, wallet)
+        payment = self._payment(actor, spec, wallet, await self._amount(actor, spec, wallet))
         offer = await self._payments.ledger.offer(payment)
         document = {
             "id": payment.id,
@@ -59,6 +60,7 @@ class Quotes:
             **views.money("amount", payment.amount_units),
             "fee_bps": payment.fee_bps,
             "rate_units_per_second": payment.rate,
+            "most_rate_units_per_second": payment.most_rate,
             "interval_seconds": payment.interval_seconds,
             "deadline": views.instant(payment.deadline),
             "created_at": views.instant(payment.created_at),
@@ -87,7 +89,7 @@ class Quotes:
         if kept is None:
             raise invalid(f"payment.quote: you have no quote {ident}: ask for one", field="payment")
         document = json.loads(kept[1])
-        drafted = self._payment(actor, spec, document["wallet_address"])
+        drafted = self._payment(actor, spec, document["wallet_address"], self._jobs.price(spec))
         if drafted.amount_units > document["amount_units"] or drafted.rate != document["rate_units_per_second"]:
             dearer = f"this one costs up to {format_cyxwiz(drafted.amount_units)} CYXWIZ"
             raise conflict(f"Quote {ident} of {document['amount']} CYXWIZ is of another job: {dearer}")
@@ -101,6 +103,7 @@ class Quotes:
             job_id=ident,
             amount_units=document["amount_units"],
             fee_bps=document["fee_bps"],
+            most_rate=document.get("most_rate_units_per_second", 0.0),  # of a quote from before there were any: none
             interval_seconds=document["interval_seconds"],
             created_at=datetime.fromisoformat(document["created_at"]),
             deadline=datetime.fromisoformat(document["deadline"]),
@@ -129,15 +132,23 @@ class Quotes:
                 {"needed_units": payment.amount_units, "available_units": have},
             )
 
-    def _payment(self, actor: Principal, spec: JobSpec, wallet: str) -> Payment:
+    def _payment(self, actor: Principal, spec: JobSpec, wallet: str, amount: int) -> Payment:
         if spec.resources.nodes > 1 or spec.reservation_id:
             raise unsupported("A gang, and a job of a reservation, is paid out of your balance: leave the quote out")
-        amount, rate = self._jobs.price(spec), self._jobs.rate(spec)
         if not amount:
             raise invalid("This job costs nothing: submit it without a quote", field="payment")
         ident = JobId(new_id())
-        made = self._payments.draft(ident, actor.id, spec, amount, rate, self._clock.now())
+        made = self._payments.draft(ident, actor.id, spec, amount, self._jobs.rate(spec), self._clock.now())
         return replace(made, client=wallet, funding=Funding.SIGNED)
+
+    async def _amount(self, actor: Principal, spec: JobSpec, wallet: str) -> int:
+        """What a job costs by the tariff, or at nodes that ask more, as far as its limit, the wallet and the budget
+        reach."""
+        by_tariff, asked = self._jobs.price(spec), await self._jobs.asked_above(spec, actor.id)
+        if not asked:
+            return by_tariff
+        free = await self._payments.ledger.balance(wallet)
+        return await self._store.read(lambda tx: to_lock(tx, actor.id, by_tariff, free, asked))
 
     def _sent(self, payment: Payment, reference: str, account: str) -> Movement:
         now = self._clock.now()

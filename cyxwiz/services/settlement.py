@@ -168,7 +168,7 @@ class Settlement:
             due_at = due_at if due_at > tx.now else tx.now + LOOK_AGAIN
         looked = replace(looked, job_version=job.version if job else -1, due_at=due_at)
         if job is not None:
-            self._watch_funds(tx, payment, looked, job)
+            self._watch_funds(tx, payment, looked, job, work)
             keep_from_running_unpaid(tx, payment, job)
         if step is None:
             if looked != stored:
@@ -218,7 +218,7 @@ class Settlement:
             accounts[node_id] = self.ledger.node_account(node) if node is not None else ""
         return accounts[node_id]
 
-    def _watch_funds(self, tx: Tx, before: Payment, now: Payment, job: Job) -> None:
+    def _watch_funds(self, tx: Tx, before: Payment, now: Payment, job: Job, work: Work) -> None:
         """Tells the owner when a job's money runs low, and sets the job aside before it is all earned."""
         if now.earned_units == before.earned_units or job.ended:
             return
@@ -230,7 +230,7 @@ class Settlement:
             amount, earned = format_cyxwiz(now.amount_units), format_cyxwiz(now.earned_units)
             tx.emit(JobFundsLow(job.id, job.owner_id, amount, earned), private_to=job.owner_id)
         seconds = min(now.interval_seconds, _time_left(tx, job))
-        next_interval = now.earned_units + int(now.rate * seconds)
+        next_interval = now.earned_units + int(now.rate_at(priced=work.priced) * seconds)
         if next_interval > now.amount_units:
             self._set_aside(tx, job, OUT_OF_FUNDS)
 

@@ -344,6 +344,7 @@ class PaymentRow(Row, table=True):
     node: str
     node_id: str | None
     rate: float
+    most_rate: float = Field(sa_column_kwargs={"server_default": "0"})
     interval_seconds: int
     earned_units: int = Field(sa_type=BigInteger)
     paid_units: int = Field(sa_type=BigInteger)

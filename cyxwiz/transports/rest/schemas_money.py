@@ -205,6 +205,7 @@ MONEY_DOCUMENTS: dict[str, Schema] = {
         **amounts("amount"),
         fee_bps=WHOLE,
         rate_units_per_second=NUMBER,
+        most_rate_units_per_second={**NUMBER, "description": "at a node that has set prices; 0: the same"},
         interval_seconds={**WHOLE, "description": "how often progress is paid for; 0: at the end"},
         deadline={**TIME, "description": "after it the wallet takes back by itself what was not paid out"},
         created_at=TIME,
