@@ -68,16 +68,20 @@ class Machine:
         self._timeline = timeline
         self._svm = LiteSVM().with_sigverify(False).with_blockhash_check(False).with_transaction_history(0)
         self._clock = self._svm.get_clock()
+        self._shown: tuple[int, int] | None = None  # slot and second
         self._set_time(0)
 
     def _set_time(self, at_ms: int) -> None:
-        clock, slot = self._clock, at_ms // SLOT_MS
+        clock, slot, unix = self._clock, at_ms // SLOT_MS, self._timeline.unix(at_ms)
+        if self._shown == (slot, unix):
+            return
+        self._shown = slot, unix
         epoch = slot // SLOTS_PER_EPOCH
         clock.slot = slot
         clock.epoch = epoch
         clock.leader_schedule_epoch = epoch + 1
         clock.epoch_start_timestamp = self._timeline.unix_of_slot(epoch * SLOTS_PER_EPOCH)
-        clock.unix_timestamp = self._timeline.unix(at_ms)
+        clock.unix_timestamp = unix
         self._svm.set_clock(clock)
 
     def deploy(self, program: Pubkey, body: bytes) -> None:
