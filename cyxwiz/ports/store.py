@@ -156,10 +156,10 @@ class MovementQuery:
 
 @dataclass(frozen=True, slots=True)
 class MoneyStats:
-    """Sums over all payments, in units; what was paid and refunded, over reservations too."""
+    """Sums over all payments, in units; over reservations too, but for the counts."""
 
     payments_by_state: Mapping[str, int] = field(default_factory=dict[str, int])
-    locked_units: int = 0  # of the open ones, less what was paid out of them
+    locked_units: int = 0  # less what was paid out of it
     paid_units: int = 0
     fee_units: int = 0
     refunded_units: int = 0

@@ -17,9 +17,10 @@ from cyxwiz.domain.account import Role
 from cyxwiz.domain.errors import Code, CyxError, invalid
 from cyxwiz.domain.money import LAMPORTS_PER_SOL, UNITS_PER_CYXWIZ, format_cyxwiz
 from cyxwiz.domain.payment import Movement, Payment
+from cyxwiz.domain.reservation import Reservation
 from cyxwiz.domain.states import PaymentState
 from cyxwiz.ports.ledger import LedgerInfo
-from cyxwiz.ports.store import MoneyStats, Page, PaymentQuery, Tx
+from cyxwiz.ports.store import MoneyStats, Page, PaymentQuery, ReservationQuery, Tx
 from cyxwiz.services import views
 from cyxwiz.services.call import Call, Paging, takes_nothing
 from cyxwiz.services.payments import Payments
@@ -102,9 +103,17 @@ class BlockchainApi:
         query = PaymentQuery(states=states, offset=offset, limit=args.limit)
         nothing: Page[tuple[Payment, list[Movement]]] = Page([], 0)
         found = await payments.with_movements(query) if states else nothing
+        # Reservations come after the jobs.
+        room, start = args.limit - len(found.items), max(0, offset - found.total)
+        looked = ReservationQuery(locked=True, offset=start, limit=max(1, room))
+        kept: Page[Reservation] = Page([], 0)
+        if PaymentState.LOCKED in states:
+            kept = await payments.read(lambda tx: tx.reservations(looked))
+        shown = [*map(_escrow, found.items), *(self._reserved(each) for each in kept.items[:room])]
+        both = Page(shown, found.total + kept.total, found.capped or kept.capped)
         locked = (await payments.stats()).locked_units
         return {
-            **views.page("escrows", found, _escrow, page, args.limit),
+            **views.page("escrows", both, dict, page, args.limit),
             "total_locked_lamports": locked,
             "total_locked_sol": None,
             "total_locked_cyxwiz": format_cyxwiz(locked),
@@ -114,12 +123,13 @@ class BlockchainApi:
     async def blockchain_stats(self, call: Call) -> Json:
         payments = self._admitted(call)
 
-        def unit(tx: Tx) -> tuple[MoneyStats, tuple[int, int], tuple[int, int]]:
-            return tx.money(), tx.moved(), tx.moved(tx.now - DAY)
+        def unit(tx: Tx) -> tuple[MoneyStats, int, tuple[int, int], tuple[int, int]]:
+            kept = tx.reservations(ReservationQuery(locked=True, limit=1)).total
+            return tx.money(), kept, tx.moved(), tx.moved(tx.now - DAY)
 
-        stats, (count, volume), (count_24h, volume_24h) = await payments.read(unit)
+        stats, kept, (count, volume), (count_24h, volume_24h) = await payments.read(unit)
         fees, payouts = stats.fee_units, stats.paid_units - stats.fee_units
-        active = sum(stats.payments_by_state[state] for state in HELD)
+        active = kept + sum(stats.payments_by_state[state] for state in HELD)
         return {
             "total_transactions": count,
             **self._sum("total_volume", volume),
@@ -139,6 +149,21 @@ class BlockchainApi:
     async def blockchain_prices(self, call: Call) -> Json:
         call.caller.require(Role.ADMIN)
         return {**self._prices(), "last_updated": None}
+
+    def _reserved(self, item: Reservation) -> Json:
+        ledger = self.money.ledger
+        return {
+            "id": item.id,
+            "job_id": None,
+            "user_wallet": ledger.client_account(item.owner_id),
+            "node_wallet": item.node_wallet or None,
+            "amount": item.escrow_units,
+            "amount_sol": None,
+            "amount_cyxwiz": format_cyxwiz(item.escrow_units),
+            "status": str(PaymentState.LOCKED),
+            "escrow_account": item.escrow_account,
+            "created_at": views.instant(item.started_at),
+        }
 
     def _admitted(self, call: Call) -> Payments:
         call.caller.require(Role.ADMIN)

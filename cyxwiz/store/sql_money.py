@@ -81,12 +81,14 @@ _SUMS = select(
     func.sum(_FEE),
     func.sum(payments.c.refunded_units),
 ).group_by(payments.c.state)
-_KEPT = select(  # what ended the locks of reservations: those are in no payment's row
-    func.coalesce(func.sum(movements.c.units), 0),
+_LOCKS = movements.c.kind == "lock"
+_KEPT = select(  # the locks of reservations and what ended them: those are in no payment's row
+    func.coalesce(func.sum(case((_LOCKS, movements.c.units), else_=0)), 0),
+    func.coalesce(func.sum(case((_LOCKS, 0), else_=movements.c.units)), 0),
     func.coalesce(func.sum(movements.c.fee_units), 0),
     func.coalesce(func.sum(movements.c.back_units), 0),
 ).where(
-    movements.c.kind.in_(("settle", "refund")),
+    movements.c.kind.in_(("lock", "settle", "refund")),
     movements.c.state == "confirmed",
     movements.c.payment_id.not_in(select(payments.c.id)),
 )
@@ -182,8 +184,8 @@ class Money(Unit):
 
     def money(self) -> MoneyStats:
         by_state = {str(state): 0 for state in PaymentState}
-        paid, fees, refunded = (int(units) for units in self._run(_KEPT).one())
-        locked = 0
+        locks, paid, fees, refunded = (int(units) for units in self._run(_KEPT).one())
+        locked = locks - paid - refunded
         for state, count, amount, paid_out, fee, back in self._run(_SUMS):
             by_state[state] += count
             paid, fees, refunded = paid + int(paid_out), fees + int(fee), refunded + int(back)

@@ -82,7 +82,12 @@ async def test_what_reservations_paid_is_in_the_sums(store: Store) -> None:
         tx.add_job(made)
         tx.add_payment(of_job)
         told = [(of_job.id, "settle", 50, 5, 50), ("r1", "lock", 90, 0, 0), ("r1", "settle", 30, 3, 60)]
-        for ident, kind, units, fee, back in [*told, ("r2", "refund", 0, 0, 7)]:
+        for ident, kind, units, fee, back in [
+            *told,
+            ("r2", "lock", 7, 0, 0),
+            ("r2", "refund", 0, 0, 7),
+            ("r4", "lock", 5, 0, 0),
+        ]:
             moved = Movement(f"{ident} {kind}", kind, units, "a", "b", tx.now, payment_id=ident)
             tx.add_movement(replace(moved, fee_units=fee, back_units=back))
         tx.add_movement(Movement("lost", "settle", 30, "a", "b", tx.now, payment_id="r3", state="failed"))
@@ -91,6 +96,7 @@ async def test_what_reservations_paid_is_in_the_sums(store: Store) -> None:
     found = await store.read(lambda tx: tx.money())
     assert (found.paid_units, found.fee_units) == (50 + 30, of_job.fee_units + 3)
     assert found.refunded_units == of_job.refunded_units + 60 + 7
+    assert found.locked_units == 5
 
 
 async def test_what_is_promised_of_a_balance(store: Store) -> None:

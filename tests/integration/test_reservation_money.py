@@ -17,6 +17,7 @@ from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.localnet.chain import open_chain
 from cyxwiz.ports.ledger import Ledger
 from tests.contract.conftest import HandClock
+from tests.integration.conftest import client
 from tests.integration.test_reservations import MINUTE, alice, reserve, rig
 from tests.wiring import Central, central
 
@@ -50,6 +51,16 @@ async def locked(house: Central) -> int | None:
     payments, actor = house.api.payments, await alice(house)
     assert payments is not None
     return (await payments.wallet(actor, payments.ledger.client_account(actor.id))).locked_units
+
+
+async def escrows(house: Central) -> tuple[list[tuple[str, int]], int]:
+    """What an admin sees as locked: each, and the sum."""
+    async with client(house, house.admin) as admin:
+        seen = (await admin.get("/api/v1/blockchain/escrows")).json()
+        sums = (await admin.get("/api/v1/blockchain/stats")).json()
+    assert seen["total"] == sums["active_escrows_count"] == len(seen["escrows"])
+    assert seen["total_locked_lamports"] == sums["active_escrows_value"]
+    return [(each["id"], each["amount"]) for each in seen["escrows"]], seen["total_locked_lamports"]
 
 
 async def earned(house: Central, node_id: str) -> tuple[int, int]:
@@ -86,12 +97,14 @@ async def test_used_minutes_are_paid_and_the_rest_comes_back(house: Central, clo
     _, added, reference = await house.reservations.extend(actor, made.id, 5)
     assert (added, bool(reference)) == (5 * MINUTE, True)
     assert (await has(house), await locked(house)) == (before - 15 * MINUTE, 15 * MINUTE)
+    assert await escrows(house) == ([(made.id, 15 * MINUTE)], 15 * MINUTE)
     clock.advance(12 * 60)  # all of the first lock is used, and a part of the second
     ended = await house.reservations.release(actor, made.id)
     assert (ended.charged, ended.paid_units, ended.refunded_units) == (True, 12 * MINUTE, 3 * MINUTE)
     assert ended.payment_tx_hash
     assert ended.refund_tx_hash
     assert (await has(house), await locked(house)) == (before - 12 * MINUTE, 0)
+    assert await escrows(house) == ([], 0)
     node, platform = await earned(house, node_id)
     fees = fee_of(10 * MINUTE, 1000) + fee_of(2 * MINUTE, 1000)
     assert (node - node_before, platform - platform_before) == (12 * MINUTE - fees, fees)

@@ -155,8 +155,8 @@ MONEY_DOCUMENTS: dict[str, Schema] = {
         total_locked_cyxwiz=MONEY,
     ),
     "BlockchainEscrow": record(
-        id=UUID,
-        job_id=UUID,
+        id={**UUID, "description": "a payment's, or a reservation's"},
+        job_id=maybe(UUID),
         user_wallet=TEXT,
         node_wallet=maybe(TEXT),
         amount=WHOLE,
