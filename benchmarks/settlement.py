@@ -5,6 +5,9 @@ A settlement is one step of one payment. The product: payments in a SQLite store
 together may share a transaction, so settlements are counted, not transactions. Bare: the same settlements, one
 transaction each, as the product signs them when payments come one at a time; sent one after the other to a fresh
 LiteSVM that verifies signatures, with nothing around it.
+
+Between the two, the chain alone: the same transactions as bare, those of a step at once, to a local chain with its
+journal on the disk, without store and Settler.
 """
 
 from __future__ import annotations
@@ -78,15 +81,17 @@ def main() -> list[dict[str, Any]]:
     ratios: list[float] = []
     ours: list[float] = []
     bare: list[float] = []
+    chain: list[float] = []
     spent: list[float] = []
     sent: list[float] = []
     load = os.getloadavg()[0]
     for _ in range(pairs(5)):
         with tempfile.TemporaryDirectory(prefix="cyxwiz-bench-") as directory:
-            run, took, processor = uvloop.run(_pair(Path(directory)))
+            run, took, processor, journalled = uvloop.run(_pair(Path(directory)))
         ours.append(SETTLEMENTS / run.seconds)
         bare.append(SETTLEMENTS / took)
         ratios.append(ours[-1] / bare[-1])
+        chain.append(took / journalled)
         spent.append(processor / run.processor)
         sent.append(len(run.transactions))
     return [
@@ -98,6 +103,7 @@ def main() -> list[dict[str, Any]]:
             "bound_ratio": 0.5,
             # Of the processor's time, which others on the machine disturb less.
             "ratio_of_processor_time": figures(spent),
+            "ratio_of_the_chain_alone": figures(chain),
             "payments": PAYMENTS,
             "settlements": SETTLEMENTS,
             "transactions": median(sent),
@@ -108,8 +114,9 @@ def main() -> list[dict[str, Any]]:
     ]
 
 
-async def _pair(directory: Path) -> tuple[Run, float, float]:
-    """What the product did, and the seconds and the processor's seconds that the same takes bare."""
+async def _pair(directory: Path) -> tuple[Run, float, float, float]:
+    """What the product did, the seconds and the processor's seconds that the same takes bare, and the seconds that it
+    takes a chain with its journal."""
     async with _platform(directory / "together") as made:
         settler = Settler(made.payments, made.bus, poll_seconds=1.0)
         await settler.start()
@@ -120,7 +127,8 @@ async def _pair(directory: Path) -> tuple[Run, float, float]:
     async with _platform(directory / "alone") as made:
         alone = await _settle(made, partial(_drive, made.payments))
         assert len(alone.transactions) == SETTLEMENTS + 1  # one more makes the account that fees go to
-        return run, *_bare(made.chain, alone)
+        bare = _bare(made.chain, alone)
+    return run, *bare, await _journalled(directory / "alone" / "localnet", alone)
 
 
 @asynccontextmanager
@@ -208,6 +216,27 @@ def _bare(chain: Chain, run: Run) -> tuple[float, float]:
     took, processor = time.perf_counter() - began, time.process_time() - processor
     assert all(results)
     return took, processor
+
+
+async def _journalled(directory: Path, run: Run) -> float:
+    """The same on a new chain with the old one's genesis, whose blockhashes are the same."""
+    (directory / "chain.log").unlink()
+    chain = await open_chain(directory, SystemClock())
+    try:
+        for each in run.before[len(chain.history) :]:
+            await chain.submit(bytes(each.transaction))
+        raw = [bytes(each.transaction) for each in run.transactions]
+        seconds, settles = 0.0, len(raw) - PAYMENTS
+        for step in (raw[: settles - PAYMENTS], raw[settles - PAYMENTS : settles], raw[settles:]):
+            if step[0] is raw[settles]:
+                await asyncio.sleep(STREAM_SECONDS)
+            gc.collect()
+            began = time.perf_counter()
+            await asyncio.gather(*(chain.submit(each) for each in step))
+            seconds += time.perf_counter() - began
+        return seconds
+    finally:
+        await chain.aclose()
 
 
 def _sent(vm: LiteSVM, transactions: list[Details]) -> list[bool]:
