@@ -276,7 +276,7 @@ def landed_view(chain: Chain, details: Details, encoding: str, understood: int |
         )
     return {
         "transaction": views.transaction_view(details, encoding),
-        "meta": views.meta_view(chain, details),
+        "meta": views.meta_view(chain, details, encoding),
         **({} if understood is None else {"version": version}),
     }
 
@@ -286,5 +286,6 @@ def _landed(chain: Chain, details: Details, encoding: str, understood: int | Non
     if wanted == "accounts":
         transaction = shown["transaction"]
         keys = transaction["message"]["accountKeys"]
+        shown["meta"] = views.short_meta_view(chain, details)
         shown["transaction"] = {"signatures": transaction["signatures"], "accountKeys": keys}
     return shown

@@ -30,7 +30,7 @@ from cyxwiz.ledger.localnet.genesis import FAUCET_LAMPORTS, Genesis, load_or_mak
 from cyxwiz.ledger.localnet.history import Details, History, Status
 from cyxwiz.ledger.localnet.journal import FileJournal, Journal, NoJournal
 from cyxwiz.ledger.localnet.timeline import SLOT_MS, VALID_SLOTS, Timeline
-from cyxwiz.ledger.localnet.transactions import decode, signature_of
+from cyxwiz.ledger.localnet.transactions import Keys, decode, signature_of
 from cyxwiz.ledger.localnet.vm import Machine
 from cyxwiz.ledger.programs import local_id
 from cyxwiz.ports.clock import Clock
@@ -114,6 +114,10 @@ class Chain:
 
     def owned_by(self, program: Pubkey) -> list[tuple[Pubkey, Account]]:
         return self._machine.owned_by(program)
+
+    def keys(self, transaction: VersionedTransaction) -> Keys:
+        """The accounts that it names, also those of address tables."""
+        return self._machine.keys(transaction)
 
     def rent(self, size: int) -> int:
         return self._machine.rent(size)

@@ -215,7 +215,7 @@ class Methods(Blocks):
         if (returned := views.returned_view(meta)) and error is None:
             shown |= returned
         if config.flag("innerInstructions"):
-            shown["innerInstructions"] = views.inner_view(meta)
+            shown["innerInstructions"] = views.inner_view(meta, self._chain.keys(transaction))
         if replace:
             blockhash, last = self._chain.latest_blockhash()
             shown["replacementBlockhash"] = {"blockhash": str(blockhash), "lastValidBlockHeight": last}

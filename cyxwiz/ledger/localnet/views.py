@@ -20,6 +20,7 @@ from cyxwiz.ledger.localnet.genesis import MINT_SIZE
 from cyxwiz.ledger.localnet.history import Details
 from cyxwiz.ledger.localnet.jsonrpc import invalid_params
 from cyxwiz.ledger.localnet.params import Config
+from cyxwiz.ledger.localnet.transactions import Keys
 from cyxwiz.ledger.localnet.vm import Balance, Tokens
 
 Json = dict[str, Any]
@@ -125,20 +126,28 @@ def amount_view(amount: int, decimals: int) -> Json:
     return {"amount": str(amount), "decimals": decimals, "uiAmount": float(exact), "uiAmountString": shown}
 
 
-def meta_view(chain: Chain, details: Details) -> Json:
+def short_meta_view(chain: Chain, details: Details) -> Json:
+    """What became of a transaction, without what its instructions did."""
+    outcome = details.outcome
+    return {
+        "err": outcome.error,
+        "status": {"Ok": None} if outcome.error is None else {"Err": outcome.error},
+        "fee": outcome.meta.fee(),
+        "preBalances": [lamports for lamports, _ in outcome.before],
+        "postBalances": [lamports for lamports, _ in outcome.after],
+        "preTokenBalances": _token_balances(chain, outcome.before),
+        "postTokenBalances": _token_balances(chain, outcome.after),
+    }
+
+
+def meta_view(chain: Chain, details: Details, encoding: str) -> Json:
     outcome, meta = details.outcome, details.outcome.meta
     own = len(details.transaction.message.account_keys)
     writable, _ = outcome.keys.loaded
     addresses = [str(each) for each in outcome.keys.addresses]
     return {
-        "err": outcome.error,
-        "status": {"Ok": None} if outcome.error is None else {"Err": outcome.error},
-        "fee": meta.fee(),
-        "preBalances": [lamports for lamports, _ in outcome.before],
-        "postBalances": [lamports for lamports, _ in outcome.after],
-        "preTokenBalances": _token_balances(chain, outcome.before),
-        "postTokenBalances": _token_balances(chain, outcome.after),
-        "innerInstructions": inner_view(meta),
+        **short_meta_view(chain, details),
+        "innerInstructions": inner_view(meta, outcome.keys if encoding == "jsonParsed" else None),
         "logMessages": meta.logs(),
         "rewards": [],
         "loadedAddresses": {"writable": addresses[own : own + writable], "readonly": addresses[own + writable :]},
@@ -157,11 +166,12 @@ def returned_view(meta: TransactionMetadata) -> Json:
     return {"returnData": {"programId": str(returned.program_id), "data": shown}}
 
 
-def inner_view(meta: TransactionMetadata) -> list[Json]:
+def inner_view(meta: TransactionMetadata, keys: Keys | None) -> list[Json]:
+    """The instructions that programs called: with addresses where `keys` are given, else with indices."""
     return [
         {
             "index": index,
-            "instructions": [_instruction(each.instruction(), each.stack_height()) for each in inner],
+            "instructions": [_instruction(each.instruction(), keys, each.stack_height()) for each in inner],
         }
         for index, inner in enumerate(meta.inner_instructions())
         if inner
@@ -182,11 +192,19 @@ def _token_balances(chain: Chain, balances: tuple[Balance, ...]) -> list[Json]:
     ]
 
 
-def _instruction(each: CompiledInstruction, height: int | None = 1) -> Json:
-    return {
-        "programIdIndex": each.program_id_index,
-        "accounts": list(each.accounts),
-        "data": base58.encode(bytes(each.data)),
+def _instruction(each: CompiledInstruction, keys: Keys | None = None, height: int | None = 1) -> Json:
+    data = base58.encode(bytes(each.data))
+    if keys is None:
+        return {
+            "programIdIndex": each.program_id_index,
+            "accounts": list(each.accounts),
+            "data": data,
+            "stackHeight": height,
+        }
+    return {  # as Solana writes those that no parser knows
+        "programId": str(keys.addresses[each.program_id_index]),
+        "accounts": [str(keys.addresses[at]) for at in each.accounts],
+        "data": data,
         "stackHeight": height,
     }
 
@@ -210,7 +228,7 @@ def transaction_view(details: Details, encoding: str) -> Any:
             },
             "instructions": [_instruction(each) for each in message.instructions],
         }
-    else:  # instructions that no parser knows, which is how Solana writes them too
+    else:
         own = len(message.account_keys)
         shown |= {
             "accountKeys": [
@@ -222,15 +240,7 @@ def transaction_view(details: Details, encoding: str) -> Any:
                 }
                 for at, (address, writable) in enumerate(zip(keys.addresses, keys.writable, strict=True))
             ],
-            "instructions": [
-                {
-                    "programId": str(keys.addresses[each.program_id_index]),
-                    "accounts": [str(keys.addresses[at]) for at in each.accounts],
-                    "data": base58.encode(bytes(each.data)),
-                    "stackHeight": 1,
-                }
-                for each in message.instructions
-            ],
+            "instructions": [_instruction(each, keys) for each in message.instructions],
         }
     if isinstance(message, MessageV0):
         shown["addressTableLookups"] = [

@@ -133,6 +133,35 @@ async def test_token_transfers_are_told_with_balances(client: AsyncClient, chain
     assert meta.inner_instructions
 
 
+def decoded(instructions: list[dict[str, Any]]) -> bool:
+    return all(set(each) == {"programId", "accounts", "data", "stackHeight"} for each in instructions)
+
+
+async def test_what_programs_called_has_addresses_in_json_parsed(server: LocalnetServer, chain: Chain) -> None:
+    signature = str(await chain.token_airdrop(ADA.pubkey, 7))
+    options = {"encoding": "jsonParsed", "maxSupportedTransactionVersion": 0}
+    shown = (await post(server, json.dumps(call("getTransaction", [signature, options])))).json()["result"]
+    called = [each for inner in shown["meta"]["innerInstructions"] for each in inner["instructions"]]
+    assert called
+    assert decoded(called)
+    assert decoded(shown["transaction"]["message"]["instructions"])
+    assert str(TOKEN_PROGRAM) in {each["programId"] for each in called}
+    plain = (await post(server, json.dumps(call("getTransaction", [signature, {"encoding": "json"}])))).json()["result"]
+    assert "programIdIndex" in plain["meta"]["innerInstructions"][0]["instructions"][0]
+    await chain.advance(1)
+    options["transactionDetails"] = "accounts"
+    block = (await post(server, json.dumps(call("getBlock", [shown["slot"], options])))).json()["result"]
+    assert all("innerInstructions" not in each["meta"] for each in block["transactions"])
+
+    details = chain.history.details(Signature.from_string(signature))
+    assert details is not None
+    raw = base64.b64encode(bytes(details.transaction)).decode()
+    options = {"encoding": "base64", "replaceRecentBlockhash": True, "innerInstructions": True}
+    again = (await post(server, json.dumps(call("simulateTransaction", [raw, options])))).json()["result"]["value"]
+    assert again["err"] is None
+    assert decoded([each for inner in again["innerInstructions"] for each in inner["instructions"]])
+
+
 async def test_subscriptions_tell_what_lands(server: LocalnetServer, chain: Chain) -> None:
     raw = payment(chain, ADA, BOB.pubkey, SOL)
     signature = decode(raw).signatures[0]
