@@ -46,8 +46,8 @@ class Blocks:
     def _value(self, value: Any) -> Json:
         return {"context": {"apiVersion": __version__, "slot": self._chain.slot()}, "value": value}
 
-    def _config(self, params: Params, index: int) -> Config:
-        return params.config(index, self._chain.slot())
+    def _config(self, params: Params, index: int, *, alone: str = "commitment") -> Config:
+        return params.config(index, self._chain.slot(), alone=alone)
 
     @property
     def _faucet(self) -> Pubkey:
@@ -193,7 +193,7 @@ class Blocks:
 
     async def do_getBlock(self, values: list[Any]) -> Json:
         params = Params(values, 2)
-        config, slot = self._config(params, 1), params.integer(0, "slot")
+        config, slot = self._config(params, 1, alone="encoding"), params.integer(0, "slot")
         encoding = config.choice("encoding", views.TRANSACTION_ENCODINGS, "json")
         wanted = config.choice("transactionDetails", DETAILS, "full")
         understood = config.integer("maxSupportedTransactionVersion", None, 255)

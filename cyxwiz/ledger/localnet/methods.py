@@ -236,7 +236,7 @@ class Methods(Blocks):
 
     async def do_getTransaction(self, values: list[Any]) -> Json | None:
         params = Params(values, 2)
-        config = self._config(params, 1)
+        config = self._config(params, 1, alone="encoding")
         encoding = config.choice("encoding", views.TRANSACTION_ENCODINGS, "json")
         wanted = params.signature(0)
         await self._chain.status(wanted)

@@ -146,9 +146,10 @@ async def test_what_programs_called_has_addresses_in_json_parsed(server: Localne
     assert decoded(called)
     assert decoded(shown["transaction"]["message"]["instructions"])
     assert str(TOKEN_PROGRAM) in {each["programId"] for each in called}
-    plain = (await post(server, json.dumps(call("getTransaction", [signature, {"encoding": "json"}])))).json()["result"]
+    plain = (await post(server, json.dumps(call("getTransaction", [signature, "json"])))).json()["result"]
     assert "programIdIndex" in plain["meta"]["innerInstructions"][0]["instructions"][0]
     await chain.advance(1)
+    assert (await post(server, json.dumps(call("getBlock", [shown["slot"], "base64"])))).json()["result"]
     options["transactionDetails"] = "accounts"
     block = (await post(server, json.dumps(call("getBlock", [shown["slot"], options])))).json()["result"]
     assert all("innerInstructions" not in each["meta"] for each in block["transactions"])
