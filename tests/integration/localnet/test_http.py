@@ -201,6 +201,21 @@ async def test_subscriptions_tell_what_lands(server: LocalnetServer, chain: Chai
                 await socket.recv()
 
 
+async def test_a_receipt_is_told_to_who_asks_for_it(server: LocalnetServer, chain: Chain) -> None:
+    raw = payment(chain, ADA, BOB.pubkey, SOL)
+    signature = str(decode(raw).signatures[0])
+    async with connect(server.websocket_url) as socket, asyncio.timeout(10):
+        numbers = []
+        for options in ({"enableReceivedNotification": True}, {}):
+            await socket.send(json.dumps(call("signatureSubscribe", [signature, options])))
+            numbers.append(json.loads(await socket.recv())["result"])
+        await chain.submit(raw)
+        told = [json.loads(await socket.recv())["params"] for _ in range(3)]
+    found = [(each["subscription"], each["result"]["value"]) for each in told]
+    landed = {"err": None}
+    assert found == [(numbers[0], "receivedSignature"), (numbers[0], landed), (numbers[1], landed)]
+
+
 async def test_a_stop_ends_open_connections(chain: Chain) -> None:
     server = LocalnetServer(chain, port=0)
     await server.start()
