@@ -31,7 +31,7 @@ from cyxwiz.ledger.localnet.jsonrpc import (
     invalid_params,
 )
 from cyxwiz.ledger.localnet.params import Config, Params, pubkey, signature, transaction_bytes
-from cyxwiz.ledger.localnet.transactions import decode
+from cyxwiz.ledger.localnet.transactions import decode, memos_of
 from cyxwiz.ledger.localnet.vm import Tokens
 from cyxwiz.ledger.programs import Program, local_id
 from cyxwiz.ledger.refusals import describe
@@ -261,7 +261,7 @@ class Methods(Blocks):
                 "signature": str(each),
                 "slot": details.slot,
                 "err": details.outcome.error,
-                "memo": None,
+                "memo": memos_of(details.transaction),
                 "blockTime": details.unix,
                 "confirmationStatus": FINAL,
             }

@@ -124,6 +124,8 @@ async def test_the_typed_client_sends_and_looks_up(client: AsyncClient, chain: C
     assert again.value == signature
     airdrop = (await client.request_airdrop(BOB.pubkey, SOL)).value
     assert chain.history.status(airdrop) is not None
+    history = (await client.get_signatures_for_address(BOB.pubkey)).value
+    assert [each.memo for each in history] == ["[9] airdrop 2", None]
 
 
 async def test_a_preflight_failure_has_its_logs(client: AsyncClient, chain: Chain) -> None:
