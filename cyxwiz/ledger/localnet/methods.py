@@ -43,6 +43,7 @@ MAX_SIGNATURES = 1000
 MAX_FILTERS = 4
 MAX_DATA = 10 * 1024 * 1024  # bytes that an account has at most
 FINAL = "finalized"
+TOKEN_2022 = Pubkey.from_string("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb")
 
 
 class Methods(Blocks):
@@ -151,6 +152,8 @@ class Methods(Blocks):
             raise invalid_params("the filter must have a mint or a programId")
         if mint is not None and not self._is_mint(mint):
             raise invalid_params(f"mint: there is no mint at {mint}")
+        if program not in (None, TOKEN_PROGRAM, TOKEN_2022):
+            raise invalid_params(f"programId: {program} is no program of tokens")
         found = [
             (address, account)
             for address, account in self._chain.owned_by(TOKEN_PROGRAM)

@@ -271,6 +271,7 @@ BAD_CALLS = [
     (-32602, json.dumps(call("getMultipleAccounts", [[ADDRESS] * 101])).encode()),
     (-32602, json.dumps(call("getTokenAccountsByOwner", [ADDRESS, {}])).encode()),
     (-32602, json.dumps(call("getTokenAccountsByOwner", [ADDRESS, {"mint": ADDRESS}])).encode()),
+    (-32602, json.dumps(call("getTokenAccountsByOwner", [ADDRESS, {"programId": ADDRESS}])).encode()),
     (-32602, json.dumps(call("getTokenAccountBalance", [ADDRESS])).encode()),
     (-32602, json.dumps(call("getProgramAccounts", [ADDRESS, {"filters": [{"memcmp": {"bytes": "0OIl"}}]}])).encode()),
     (-32602, json.dumps(call("getProgramAccounts", [ADDRESS, {"filters": [{}]}])).encode()),
