@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import json
 import logging
 import os
 import signal
@@ -20,9 +18,8 @@ from cyxwiz.app.node import start_node
 from cyxwiz.app.parts import Running
 from cyxwiz.config import ConfigError, Loaded, check_role
 from cyxwiz.domain.errors import CyxError
-from cyxwiz.runtime import collecting
+from cyxwiz.runtime import collecting, ready
 from cyxwiz.runtime import log as logs
-from cyxwiz.runtime.files import write_private
 from cyxwiz.runtime.lifecycle import Service, first_death
 from cyxwiz.scheduler.loops.placer import Placer
 
@@ -55,7 +52,8 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop)
-    _prepare(data_dir, ready_file)
+    _prepare(data_dir)
+    ready.prepare(ready_file)
     async with AsyncExitStack() as stack:
         running = Running([], {"pid": os.getpid(), "role": role}, stop)
         core = blobs = None
@@ -63,23 +61,23 @@ async def run(
             core, blobs = await start_central(stack, config, data_dir, running, local=role == "both")
         if role in ("node", "both"):
             await start_node(stack, loaded, data_dir, running, core, blobs, allow_unsafe=allow_unsafe)
-        _announce(running.ready, ready_file)
+        ready.announce(ready_file, running.ready)  # first: whoever waits for the line may read it
+        _announce(running.ready)
         collecting.as_usual()
         if on_ready is not None:
             await on_ready(running.ready)
         try:
             status = await _until_stopped(stop, running.services)
         finally:
-            if ready_file is not None:
-                ready_file.unlink(missing_ok=True)  # nobody finds doors by it that are shut
+            ready.withdraw(ready_file)
         stop.set()
         if core is not None:
             await _take_nothing_new(core, running.services)
         return status
 
 
-def _prepare(data_dir: Path, ready_file: Path | None) -> None:
-    """Raises ConfigError for a data directory, or a place of the ready file, that will not do."""
+def _prepare(data_dir: Path) -> None:
+    """Raises ConfigError for a data directory that will not do."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         data_dir.chmod(0o700)
@@ -87,24 +85,6 @@ def _prepare(data_dir: Path, ready_file: Path | None) -> None:
         raise ConfigError(
             f"the data directory {data_dir} can't be used: {error.strerror}; name another one with --data-dir"
         ) from None
-    if ready_file is None:
-        return
-    try:
-        if not ready_file.parent.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, f"{ready_file.parent} is no folder")
-        _forget(ready_file)
-    except OSError as error:
-        raise ConfigError(f"--ready-file {ready_file}: {error.strerror}") from None
-
-
-def _forget(ready_file: Path) -> None:
-    """Takes away the file of a process that was killed: whoever waits for this one's would take it for that."""
-    try:
-        os.kill(int(json.loads(ready_file.read_bytes())["pid"]), 0)
-    except (ValueError, TypeError, KeyError, OverflowError, FileNotFoundError, PermissionError):
-        return  # nothing is there, or nothing that such a process left
-    except ProcessLookupError:
-        ready_file.unlink(missing_ok=True)
 
 
 async def _take_nothing_new(core: Core, services: Sequence[Service]) -> None:
@@ -138,11 +118,8 @@ async def _until_stopped(stop: asyncio.Event, services: Sequence[Service]) -> in
     return 1
 
 
-def _announce(ready: dict[str, Any], ready_file: Path | None) -> None:
-    """The file first: whoever waits for the line may read it."""
-    if ready_file is not None:
-        write_private(ready_file, json.dumps(ready))
-    for name, value in ready.items():
+def _announce(places: dict[str, Any]) -> None:
+    for name, value in places.items():
         if name not in ("pid", "role"):
             print(f"{name} {value}", flush=True)  # noqa: T201  the contract of `run`
     print("ready", flush=True)  # noqa: T201

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from pathlib import Path
@@ -47,8 +46,8 @@ async def _run(here: Session, host: str, port: int, ready_file: Path | None) -> 
     from cyxwiz.ledger.localnet.server import LocalnetServer
     from cyxwiz.ledger.programs import Program, local_id
     from cyxwiz.runtime import log as logs
+    from cyxwiz.runtime import ready
     from cyxwiz.runtime.clock import SystemClock
-    from cyxwiz.runtime.files import write_private
     from cyxwiz.runtime.lifecycle import first_death
     from cyxwiz.runtime.tasks import Tasks, spawn
 
@@ -56,6 +55,7 @@ async def _run(here: Session, host: str, port: int, ready_file: Path | None) -> 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ready.prepare(ready_file)
     directory = here.options.directory / DIRECTORY
     chain = await open_chain(directory, SystemClock())
     server = LocalnetServer(chain, host, port)
@@ -73,12 +73,12 @@ async def _run(here: Session, host: str, port: int, ready_file: Path | None) -> 
             "slot": chain.slot(),
             "transactions": len(chain.history),
         }
-        if ready_file is not None:
-            write_private(ready_file, json.dumps(document))
+        ready.announce(ready_file, document)
         here.show(document, _tell)
         stopped = spawn(stop.wait(), name="signal", group=tasks)
         death = spawn(first_death(server), name="deaths", group=tasks)
         await asyncio.wait({stopped, death}, return_when=asyncio.FIRST_COMPLETED)
+        ready.withdraw(ready_file)
         if death.done():
             raise death.result()
     finally:

@@ -54,6 +54,13 @@ class Cluster:
                 f"{LEAST_LAMPORTS / 1e9} for fees and rents: send it some (blockchain.payer_keypair_path)",
             )
 
+    async def check_it_is_the_one(self) -> None:
+        """Raises UNAVAILABLE while another chain answers: what is not there says nothing of what is on this one."""
+        try:
+            await self._is_the_one()
+        except CyxError as error:
+            raise CyxError(Code.UNAVAILABLE, error.message) from error
+
     async def _is_the_one(self) -> None:
         genesis = await self.rpc.genesis()
         other = next((network for network, known in KNOWN.items() if known == genesis), None)

@@ -302,8 +302,7 @@ class SolanaLedger:
         return [program.attest(self._at.program, held, total, evidence(payment))]
 
     async def _stopped(self, payment: Payment, held: Escrow, record: Record) -> Done:
-        """A stream that its client has stopped earns nothing any more, whoever works: it is ended, so that nobody
-        works on for what will never come."""
+        """Ends a stream that its client has stopped: it earns nothing any more, and nobody shall work for nothing."""
         return replace(await self._end(payment, held, Step.SETTLE, record), over=True, stopped=True)
 
     async def _end(self, payment: Payment, held: Escrow, step: Step, record: Record) -> Done:
@@ -382,6 +381,8 @@ class SolanaLedger:
         """How an escrow ended that is gone; None for one that never was there."""
         if not newest(record.moves, "lock"):
             return None
+        if self._cluster is not None:
+            await self._cluster.check_it_is_the_one()
         address = self._address(payment)
         vault = program.vault_address(self._at.program, address)
         done = await how_it_ended(self._rpc, payment, record.moves, address, vault)
@@ -390,8 +391,7 @@ class SolanaLedger:
         return done
 
     async def _over(self, payment: Payment, record: Record) -> Done:
-        """How an escrow ended that was to go on: by its client, its node or the arbiter. Raises CONFLICT for one
-        unknown."""
+        """How an escrow ended that was to go on, by its client, its node or the arbiter; CONFLICT for one unknown."""
         if (ended := await self._ended(payment, record)) is None:
             raise conflict(f"Payment {payment.id}: its escrow is gone")
         return replace(ended, over=True)

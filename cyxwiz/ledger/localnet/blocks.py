@@ -46,8 +46,8 @@ class Blocks:
     def _value(self, value: Any) -> Json:
         return {"context": {"apiVersion": __version__, "slot": self._chain.slot()}, "value": value}
 
-    def _config(self, params: Params, index: int) -> Config:
-        return params.config(index, self._chain.slot())
+    def _config(self, params: Params, index: int, *, alone: str = "commitment") -> Config:
+        return params.config(index, self._chain.slot(), alone=alone)
 
     @property
     def _faucet(self) -> Pubkey:
@@ -193,7 +193,7 @@ class Blocks:
 
     async def do_getBlock(self, values: list[Any]) -> Json:
         params = Params(values, 2)
-        config, slot = self._config(params, 1), params.integer(0, "slot")
+        config, slot = self._config(params, 1, alone="encoding"), params.integer(0, "slot")
         encoding = config.choice("encoding", views.TRANSACTION_ENCODINGS, "json")
         wanted = config.choice("transactionDetails", DETAILS, "full")
         understood = config.integer("maxSupportedTransactionVersion", None, 255)
@@ -276,7 +276,7 @@ def landed_view(chain: Chain, details: Details, encoding: str, understood: int |
         )
     return {
         "transaction": views.transaction_view(details, encoding),
-        "meta": views.meta_view(chain, details),
+        "meta": views.meta_view(chain, details, encoding),
         **({} if understood is None else {"version": version}),
     }
 
@@ -286,5 +286,6 @@ def _landed(chain: Chain, details: Details, encoding: str, understood: int | Non
     if wanted == "accounts":
         transaction = shown["transaction"]
         keys = transaction["message"]["accountKeys"]
+        shown["meta"] = views.short_meta_view(chain, details)
         shown["transaction"] = {"signatures": transaction["signatures"], "accountKeys": keys}
     return shown

@@ -13,7 +13,7 @@ import asyncio
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from cyxwiz.ledger.localnet.genesis import FAUCET_LAMPORTS, Genesis, load_or_mak
 from cyxwiz.ledger.localnet.history import Details, History, Status
 from cyxwiz.ledger.localnet.journal import FileJournal, Journal, NoJournal
 from cyxwiz.ledger.localnet.timeline import SLOT_MS, VALID_SLOTS, Timeline
-from cyxwiz.ledger.localnet.transactions import decode, signature_of
+from cyxwiz.ledger.localnet.transactions import Keys, decode, signature_of
 from cyxwiz.ledger.localnet.vm import Machine
 from cyxwiz.ledger.programs import local_id
 from cyxwiz.ports.clock import Clock
@@ -47,6 +47,13 @@ class Kind(IntEnum):
 
     TRANSACTION = 1
     ADVANCE = 2  # the time is moved ahead by its milliseconds
+
+
+class Flag(IntFlag):
+    """How a transaction of the journal is executed, at each replay too."""
+
+    TAKE_BACK = 1  # one that fails leaves nothing
+    SLOTS = 2  # it may ask for the hashes of the latest slots; records of earlier versions may not
 
 
 class Refused(Exception):
@@ -72,7 +79,7 @@ class BadSignature(Exception):
 class _Waiting:
     transaction: VersionedTransaction
     at_ms: int
-    take_back: bool
+    flags: Flag
     record: bytes
     done: asyncio.Future[Any]
 
@@ -114,6 +121,10 @@ class Chain:
 
     def owned_by(self, program: Pubkey) -> list[tuple[Pubkey, Account]]:
         return self._machine.owned_by(program)
+
+    def keys(self, transaction: VersionedTransaction) -> Keys:
+        """The accounts that it names, also those of address tables."""
+        return self._machine.keys(transaction)
 
     def rent(self, size: int) -> int:
         return self._machine.rent(size)
@@ -179,20 +190,23 @@ class Chain:
         if self.timeline.slot_of(transaction.message.recent_blockhash) is None:
             raise Refused("BlockhashNotFound")
         at_ms = self.timeline.now_ms()
-        record = _HEAD.pack(Kind.TRANSACTION, take_back, at_ms) + bytes(transaction)
-        waiting = self._enqueue(record, transaction, at_ms, take_back)
+        waiting = self._enqueue_one(transaction, at_ms, Flag.SLOTS | (Flag.TAKE_BACK if take_back else 0))
         self._in_flight[signature] = waiting
         waiting.add_done_callback(lambda _: self._in_flight.pop(signature, None))
         await asyncio.shield(waiting)
         return signature
 
-    def _enqueue(self, record: bytes, transaction: Any, at_ms: int, take_back: bool) -> asyncio.Future[Any]:
+    def _enqueue_one(self, transaction: VersionedTransaction, at_ms: int, flags: Flag) -> asyncio.Future[Any]:
+        record = _HEAD.pack(Kind.TRANSACTION, flags, at_ms) + bytes(transaction)
+        return self._enqueue(record, transaction, at_ms, flags)
+
+    def _enqueue(self, record: bytes, transaction: Any, at_ms: int, flags: Flag) -> asyncio.Future[Any]:
         if self._closed:
             raise CyxError(Code.UNAVAILABLE, "the local chain is being closed")
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         # A refusal that nobody waits for any longer is no fault of the program's.
         done.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self._queue.append(_Waiting(transaction, at_ms, take_back, record, done))
+        self._queue.append(_Waiting(transaction, at_ms, flags, record, done))
         if self._draining is None:
             self._draining = spawn(self._drain(), name="chain's journal", group=self._tasks)
         return done
@@ -228,11 +242,12 @@ class Chain:
         if each.transaction is None:
             self.timeline.advance(each.at_ms)
         else:
-            self._execute(each.transaction, each.at_ms, each.take_back)
+            self._execute(each.transaction, each.at_ms, each.flags)
 
-    def _execute(self, transaction: VersionedTransaction, at_ms: int, take_back: bool) -> None:
+    def _execute(self, transaction: VersionedTransaction, at_ms: int, flags: Flag) -> None:
         """Raises `Refused` when it did not land."""
-        outcome = self._machine.execute(transaction, at_ms, take_back=take_back)
+        take_back, slots = Flag.TAKE_BACK in flags, Flag.SLOTS in flags
+        outcome = self._machine.execute(transaction, at_ms, take_back=take_back, slots=slots)
         if not outcome.landed:
             raise Refused(outcome.error, outcome.meta.logs(), outcome.meta.compute_units_consumed())
         signature = signature_of(transaction)
@@ -278,7 +293,7 @@ class Chain:
         if not 0 < seconds <= MAX_ADVANCE_SECONDS:
             raise invalid(f"seconds: {seconds} is out of bounds (1 to {MAX_ADVANCE_SECONDS})", field="seconds")
         record = _HEAD.pack(Kind.ADVANCE, 0, seconds * 1000)
-        await asyncio.shield(self._enqueue(record, None, seconds * 1000, False))
+        await asyncio.shield(self._enqueue(record, None, seconds * 1000, Flag(0)))
         return self.slot()
 
     # -- its beginning and its end
@@ -291,7 +306,7 @@ class Chain:
         """
         if not records:
             for transaction in self.genesis.first_transactions(self.timeline.blockhash(0), self._machine.rent):
-                await self._enqueue(_HEAD.pack(Kind.TRANSACTION, False, 0) + bytes(transaction), transaction, 0, False)
+                await self._enqueue_one(transaction, 0, Flag.SLOTS)
             return
         latest = 0
         for number, record in enumerate(records, 1):
@@ -314,7 +329,7 @@ class Chain:
         except (struct.error, CyxError) as error:
             raise invalid(f"record {number} of the local chain's log is none: {error}; start a new chain") from None
         try:
-            self._execute(transaction, at_ms, bool(flags))
+            self._execute(transaction, at_ms, Flag(flags))
         except Refused:
             return at_ms  # as it was then
         return at_ms

@@ -7,10 +7,13 @@ chain as it was.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,13 +180,25 @@ def load_or_make_genesis(directory: Path, now_ms: int) -> Genesis:
     try:
         make_private(directory)
         path = directory / _FILE
-        if not path.exists():
-            if (directory / "chain.log").exists():
-                raise invalid(f"{path} is missing beside a chain's log: restore it, or take an empty directory")
-            _begin(directory, path, now_ms)
-        return _load(directory, path)
+        with _alone(directory):  # of two that begin at once one would run by a genesis that is not the file's
+            if not path.exists():
+                if (directory / "chain.log").exists():
+                    raise invalid(f"{path} is missing beside a chain's log: restore it, or take an empty directory")
+                _begin(directory, path, now_ms)
+            return _load(directory, path)
     except OSError as error:
         raise invalid(f"{directory}: {error.strerror}; choose another --data-dir") from None
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Waits until no other process is here."""
+    held = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def holds_chain(directory: Path) -> bool:

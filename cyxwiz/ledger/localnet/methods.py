@@ -31,7 +31,7 @@ from cyxwiz.ledger.localnet.jsonrpc import (
     invalid_params,
 )
 from cyxwiz.ledger.localnet.params import Config, Params, pubkey, signature, transaction_bytes
-from cyxwiz.ledger.localnet.transactions import decode
+from cyxwiz.ledger.localnet.transactions import decode, memos_of
 from cyxwiz.ledger.localnet.vm import Tokens
 from cyxwiz.ledger.programs import Program, local_id
 from cyxwiz.ledger.refusals import describe
@@ -43,6 +43,7 @@ MAX_SIGNATURES = 1000
 MAX_FILTERS = 4
 MAX_DATA = 10 * 1024 * 1024  # bytes that an account has at most
 FINAL = "finalized"
+TOKEN_2022 = Pubkey.from_string("TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb")
 
 
 class Methods(Blocks):
@@ -151,6 +152,8 @@ class Methods(Blocks):
             raise invalid_params("the filter must have a mint or a programId")
         if mint is not None and not self._is_mint(mint):
             raise invalid_params(f"mint: there is no mint at {mint}")
+        if program not in (None, TOKEN_PROGRAM, TOKEN_2022):
+            raise invalid_params(f"programId: {program} is no program of tokens")
         found = [
             (address, account)
             for address, account in self._chain.owned_by(TOKEN_PROGRAM)
@@ -215,7 +218,7 @@ class Methods(Blocks):
         if (returned := views.returned_view(meta)) and error is None:
             shown |= returned
         if config.flag("innerInstructions"):
-            shown["innerInstructions"] = views.inner_view(meta)
+            shown["innerInstructions"] = views.inner_view(meta, self._chain.keys(transaction))
         if replace:
             blockhash, last = self._chain.latest_blockhash()
             shown["replacementBlockhash"] = {"blockhash": str(blockhash), "lastValidBlockHeight": last}
@@ -236,7 +239,7 @@ class Methods(Blocks):
 
     async def do_getTransaction(self, values: list[Any]) -> Json | None:
         params = Params(values, 2)
-        config = self._config(params, 1)
+        config = self._config(params, 1, alone="encoding")
         encoding = config.choice("encoding", views.TRANSACTION_ENCODINGS, "json")
         wanted = params.signature(0)
         await self._chain.status(wanted)
@@ -261,7 +264,7 @@ class Methods(Blocks):
                 "signature": str(each),
                 "slot": details.slot,
                 "err": details.outcome.error,
-                "memo": None,
+                "memo": memos_of(details.transaction),
                 "blockTime": details.unix,
                 "confirmationStatus": FINAL,
             }

@@ -73,15 +73,18 @@ class Params:
             raise invalid_params(f"{name}: expected an object")
         return Config(value)
 
-    def config(self, index: int, slot: int) -> Config:
+    def config(self, index: int, slot: int, *, alone: str = "commitment") -> Config:
         """The configuration object, which may be left out or null.
+
+        Args:
+            alone: what a text in its place means.
 
         Raises:
             RpcFault: also when its minContextSlot is later than `slot`.
         """
         value = self._values[index] if index < len(self._values) else None
-        if isinstance(value, str):  # some calls took the commitment alone in earlier versions
-            value = {"commitment": value}
+        if isinstance(value, str):  # some calls took one option alone in earlier versions
+            value = {alone: value}
         if value is not None and not isinstance(value, dict):
             raise invalid_params("the configuration must be an object")
         config = Config(value or {})

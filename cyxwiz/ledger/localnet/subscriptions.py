@@ -28,6 +28,12 @@ MAX_WAITING = 1024  # messages that a reader may be behind
 _numbers = itertools.count(1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    signature: Signature
+    received: bool  # its receipt is told too
+
+
 @dataclass(slots=True)
 class _Account:
     address: Pubkey
@@ -45,7 +51,7 @@ class Peer:
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
         self.outgoing: asyncio.Queue[str | None] = asyncio.Queue(MAX_WAITING)
-        self._signatures: dict[int, Signature] = {}
+        self._signatures: dict[int, _Signature] = {}
         self._accounts: dict[int, _Account] = {}
         self._later: list[str] = []
         self.cut = asyncio.Event()  # the reader is too far behind
@@ -103,11 +109,11 @@ class Peer:
     async def _signature_subscribe(self, values: list[Any]) -> int:
         params = Params(values, 2)
         config = params.config(1, self._chain.slot())
-        config.flag("enableReceivedNotification")
+        received = config.flag("enableReceivedNotification")
         signature, number = params.signature(0), self._number()
         status = self._chain.history.status(signature)
         if status is None:
-            self._signatures[number] = signature
+            self._signatures[number] = _Signature(signature, received)
         else:
             text = self._notify("signatureNotification", number, status.slot, {"err": status.error})
             self._later.append(text)
@@ -136,8 +142,10 @@ class Peer:
 
     def _landed(self, signature: Signature, details: Details) -> None:
         for number, wanted in list(self._signatures.items()):
-            if wanted == signature:
+            if wanted.signature == signature:
                 del self._signatures[number]  # it is told once
+                if wanted.received:  # what is received here has landed by the time that it can be told
+                    self._put(self._notify("signatureNotification", number, details.slot, "receivedSignature"))
                 value = {"err": details.outcome.error}
                 self._put(self._notify("signatureNotification", number, details.slot, value))
         if not self._accounts:

@@ -11,8 +11,10 @@ from solders.signature import Signature
 from solders.transaction import Legacy, VersionedTransaction
 
 from cyxwiz.domain.errors import invalid, unsupported
+from cyxwiz.ledger.tokens import MEMO_PROGRAM
 
 MAX_BYTES = 1232
+_MEMO_PROGRAMS = (MEMO_PROGRAM, Pubkey.from_string("Memo1UhkJRfHyvLMcVucJwxXeuD728EqVddwQDxFMNo"))
 _SET_PRICE = 3  # the compute budget's instruction "set compute unit price": this byte, then a u64
 
 
@@ -88,6 +90,21 @@ def price_of(transaction: VersionedTransaction) -> int:
         if own[each.program_id_index] == COMPUTE_BUDGET and len(data) == 9 and data[0] == _SET_PRICE:
             return int.from_bytes(data[1:], "little")
     return 0
+
+
+def memos_of(transaction: VersionedTransaction) -> str | None:
+    """Its memos in one line, as Solana writes them."""
+    message = transaction.message
+    own = message.account_keys
+    memos = [bytes(each.data) for each in message.instructions if own[each.program_id_index] in _MEMO_PROGRAMS]
+    return "; ".join(f"[{len(memo)}] {_text(memo)}" for memo in memos) or None
+
+
+def _text(memo: bytes) -> str:
+    try:
+        return memo.decode()
+    except UnicodeDecodeError:
+        return "(unparseable)"
 
 
 def signature_of(transaction: VersionedTransaction) -> Signature:

@@ -18,14 +18,16 @@ from cyxwiz.domain import base58
 from cyxwiz.ledger.localnet.chain import Chain
 from cyxwiz.ledger.localnet.genesis import MINT_SIZE
 from cyxwiz.ledger.localnet.history import Details
-from cyxwiz.ledger.localnet.jsonrpc import invalid_params
+from cyxwiz.ledger.localnet.jsonrpc import INVALID_REQUEST, RpcFault
 from cyxwiz.ledger.localnet.params import Config
+from cyxwiz.ledger.localnet.transactions import Keys
 from cyxwiz.ledger.localnet.vm import Balance, Tokens
 
 Json = dict[str, Any]
-ENCODINGS = ("base58", "base64", "jsonParsed", "binary")
+ENCODINGS = ("base58", "base64", "base64+zstd", "jsonParsed", "binary")
 TRANSACTION_ENCODINGS = ("json", "jsonParsed", "base58", "base64", "binary")
 MAX_BASE58_DATA = 128
+_ZSTD_BLOCK = 128 * 1024  # bytes of a block at most
 _STATES = ("uninitialized", "initialized", "frozen")
 
 
@@ -56,10 +58,23 @@ def account_view(chain: Chain, account: Account | None, config: Config, default:
 def _encoded(data: bytes, encoding: str) -> Any:
     if encoding == "base64":
         return [base64.b64encode(data).decode(), "base64"]
+    if encoding == "base64+zstd":
+        return [base64.b64encode(_zstd(data)).decode(), encoding]
     if len(data) > MAX_BASE58_DATA:
-        raise invalid_params(f"data of more than {MAX_BASE58_DATA} bytes has no base 58: ask for base64")
+        said = f"Encoded binary (base 58) data should be less than {MAX_BASE58_DATA} bytes, please use Base64 encoding."
+        raise RpcFault(INVALID_REQUEST, said)
     text = base58.encode(data)
     return text if encoding == "binary" else [text, "base58"]
+
+
+def _zstd(data: bytes) -> bytes:
+    """A frame of Zstandard whose blocks are not compressed: here nothing is gained by it, and Solana's own clients ask
+    for no other encoding."""
+    blocks = [data[at : at + _ZSTD_BLOCK] for at in range(0, len(data), _ZSTD_BLOCK)] or [b""]
+    frame = [b"\x28\xb5\x2f\xfd\xa0", len(data).to_bytes(4, "little")]  # magic; one segment of this size
+    for number, block in enumerate(blocks, 1):
+        frame += [(len(block) << 3 | (number == len(blocks))).to_bytes(3, "little"), block]
+    return b"".join(frame)
 
 
 def _parsed(chain: Chain, account: Account, data: bytes) -> Json | None:
@@ -125,20 +140,28 @@ def amount_view(amount: int, decimals: int) -> Json:
     return {"amount": str(amount), "decimals": decimals, "uiAmount": float(exact), "uiAmountString": shown}
 
 
-def meta_view(chain: Chain, details: Details) -> Json:
+def short_meta_view(chain: Chain, details: Details) -> Json:
+    """What became of a transaction, without what its instructions did."""
+    outcome = details.outcome
+    return {
+        "err": outcome.error,
+        "status": {"Ok": None} if outcome.error is None else {"Err": outcome.error},
+        "fee": outcome.meta.fee(),
+        "preBalances": [lamports for lamports, _ in outcome.before],
+        "postBalances": [lamports for lamports, _ in outcome.after],
+        "preTokenBalances": _token_balances(chain, outcome.before),
+        "postTokenBalances": _token_balances(chain, outcome.after),
+    }
+
+
+def meta_view(chain: Chain, details: Details, encoding: str) -> Json:
     outcome, meta = details.outcome, details.outcome.meta
     own = len(details.transaction.message.account_keys)
     writable, _ = outcome.keys.loaded
     addresses = [str(each) for each in outcome.keys.addresses]
     return {
-        "err": outcome.error,
-        "status": {"Ok": None} if outcome.error is None else {"Err": outcome.error},
-        "fee": meta.fee(),
-        "preBalances": [lamports for lamports, _ in outcome.before],
-        "postBalances": [lamports for lamports, _ in outcome.after],
-        "preTokenBalances": _token_balances(chain, outcome.before),
-        "postTokenBalances": _token_balances(chain, outcome.after),
-        "innerInstructions": inner_view(meta),
+        **short_meta_view(chain, details),
+        "innerInstructions": inner_view(meta, outcome.keys if encoding == "jsonParsed" else None),
         "logMessages": meta.logs(),
         "rewards": [],
         "loadedAddresses": {"writable": addresses[own : own + writable], "readonly": addresses[own + writable :]},
@@ -157,11 +180,12 @@ def returned_view(meta: TransactionMetadata) -> Json:
     return {"returnData": {"programId": str(returned.program_id), "data": shown}}
 
 
-def inner_view(meta: TransactionMetadata) -> list[Json]:
+def inner_view(meta: TransactionMetadata, keys: Keys | None) -> list[Json]:
+    """The instructions that programs called: with addresses where `keys` are given, else with indices."""
     return [
         {
             "index": index,
-            "instructions": [_instruction(each.instruction(), each.stack_height()) for each in inner],
+            "instructions": [_instruction(each.instruction(), keys, each.stack_height()) for each in inner],
         }
         for index, inner in enumerate(meta.inner_instructions())
         if inner
@@ -182,11 +206,19 @@ def _token_balances(chain: Chain, balances: tuple[Balance, ...]) -> list[Json]:
     ]
 
 
-def _instruction(each: CompiledInstruction, height: int | None = 1) -> Json:
-    return {
-        "programIdIndex": each.program_id_index,
-        "accounts": list(each.accounts),
-        "data": base58.encode(bytes(each.data)),
+def _instruction(each: CompiledInstruction, keys: Keys | None = None, height: int | None = 1) -> Json:
+    data = base58.encode(bytes(each.data))
+    if keys is None:
+        return {
+            "programIdIndex": each.program_id_index,
+            "accounts": list(each.accounts),
+            "data": data,
+            "stackHeight": height,
+        }
+    return {  # as Solana writes those that no parser knows
+        "programId": str(keys.addresses[each.program_id_index]),
+        "accounts": [str(keys.addresses[at]) for at in each.accounts],
+        "data": data,
         "stackHeight": height,
     }
 
@@ -210,7 +242,7 @@ def transaction_view(details: Details, encoding: str) -> Any:
             },
             "instructions": [_instruction(each) for each in message.instructions],
         }
-    else:  # instructions that no parser knows, which is how Solana writes them too
+    else:
         own = len(message.account_keys)
         shown |= {
             "accountKeys": [
@@ -222,15 +254,7 @@ def transaction_view(details: Details, encoding: str) -> Any:
                 }
                 for at, (address, writable) in enumerate(zip(keys.addresses, keys.writable, strict=True))
             ],
-            "instructions": [
-                {
-                    "programId": str(keys.addresses[each.program_id_index]),
-                    "accounts": [str(keys.addresses[at]) for at in each.accounts],
-                    "data": base58.encode(bytes(each.data)),
-                    "stackHeight": 1,
-                }
-                for each in message.instructions
-            ],
+            "instructions": [_instruction(each, keys) for each in message.instructions],
         }
     if isinstance(message, MessageV0):
         shown["addressTableLookups"] = [

@@ -21,6 +21,7 @@ from cyxwiz.ledger.localnet.transactions import Keys, keys_of, tables_of
 
 TABLE_PROGRAM = Pubkey.from_string("AddressLookupTab1e1111111111111111111111111")
 TOKEN_ACCOUNT_SIZE = 165
+SLOT_HASHES = 512  # slots whose hashes programs can ask for
 _TABLE_HEADER = 56
 _TOKEN_STATE = 108  # offset of the byte that says whether a token account is initialised
 Balance = tuple[int, "Tokens | None"]
@@ -68,6 +69,7 @@ class Machine:
         self._timeline = timeline
         self._svm = LiteSVM().with_sigverify(False).with_blockhash_check(False).with_transaction_history(0)
         self._clock = self._svm.get_clock()
+        self._no_slots = self._svm.get_slot_hashes()
         self._shown: tuple[int, int] | None = None  # slot and second
         self._set_time(0)
 
@@ -83,6 +85,15 @@ class Machine:
         clock.epoch_start_timestamp = self._timeline.unix_of_slot(epoch * SLOTS_PER_EPOCH)
         clock.unix_timestamp = unix
         self._svm.set_clock(clock)
+
+    def _tell_slots(self, keys: Keys, at_ms: int, *, known: bool) -> None:
+        """Who makes an address table proves by the hashes of the latest slots that its address is a new one."""
+        if TABLE_PROGRAM not in keys.addresses:
+            return
+        slot = at_ms // SLOT_MS
+        latest = range(slot, max(-1, slot - SLOT_HASHES), -1)
+        told = [(each, self._timeline.blockhash(each)) for each in latest] if known else self._no_slots
+        self._svm.set_slot_hashes(told)
 
     def deploy(self, program: Pubkey, body: bytes) -> None:
         self._svm.add_program(program, body)
@@ -113,14 +124,16 @@ class Machine:
             read_only += [addresses[at] for at in reads if at < len(addresses)]
         return keys_of(transaction, writable, read_only)
 
-    def execute(self, transaction: VersionedTransaction, at_ms: int, *, take_back: bool) -> Outcome:
+    def execute(self, transaction: VersionedTransaction, at_ms: int, *, take_back: bool, slots: bool) -> Outcome:
         """Executes it at that time.
 
         Args:
             take_back: a transaction that fails leaves nothing, not even its fee: a preflight and the execution in one.
+            slots: it may ask for the hashes of the latest slots.
         """
         self._set_time(at_ms)
         keys = self.keys(transaction)
+        self._tell_slots(keys, at_ms, known=slots)
         payer = keys.addresses[0]
         paying = self._svm.get_account(payer) if take_back else None
         before = self._balances(keys)
@@ -148,6 +161,7 @@ class Machine:
     ) -> tuple[Any, TransactionMetadata, dict[Pubkey, Account]]:
         """The error or None, the metadata, and the accounts as they would be."""
         self._set_time(at_ms)
+        self._tell_slots(self.keys(transaction), at_ms, known=True)
         result = self._svm.simulate_transaction(transaction)
         if isinstance(result, FailedTransactionMetadata):
             return error_of(result), result.meta(), {}

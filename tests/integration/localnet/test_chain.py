@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from solders.transaction import VersionedTransaction
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.ledger.instructions import staking
 from cyxwiz.ledger.instructions.values import token_account
+from cyxwiz.ledger.localnet import genesis
 from cyxwiz.ledger.localnet.chain import BadSignature, Chain, Refused, open_chain
 from cyxwiz.ledger.localnet.genesis import load_or_make_genesis
 from cyxwiz.ledger.localnet.journal import FileJournal
@@ -292,6 +294,18 @@ async def test_a_directory_with_a_missing_part_is_refused(tmp_path: Path, name: 
         await open_chain(tmp_path, SystemClock())
     assert caught.value.code is Code.INVALID
     assert not (tmp_path / name).exists()
+
+
+async def test_two_that_begin_at_once_have_one_genesis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = genesis._begin
+
+    def slowly(directory: Path, path: Path, now_ms: int) -> None:
+        time.sleep(0.1)
+        begin(directory, path, now_ms)
+
+    monkeypatch.setattr(genesis, "_begin", slowly)
+    made = await asyncio.gather(*(asyncio.to_thread(load_or_make_genesis, tmp_path, now) for now in (1000, 2000)))
+    assert made[0].hash == made[1].hash == load_or_make_genesis(tmp_path, 3000).hash
 
 
 async def test_a_changed_program_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from solana.rpc.async_api import AsyncClient
 from solana.rpc.core import RPCException
 from solana.rpc.models import DataSliceOpts, MemcmpOpts, TokenAccountOpts, TxOpts
 from solana.rpc.websocket_api import SolanaWsClient
+from solders.account import Account
 from solders.message import MessageV0, to_bytes_versioned
 from solders.pubkey import Pubkey
 from solders.rpc.errors import SendTransactionPreflightFailureMessage
@@ -83,6 +84,18 @@ async def test_the_typed_client_reads_accounts(client: AsyncClient, chain: Chain
     assert [each.pubkey for each in staking] == [chain.genesis.staking_config]
 
 
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 128 * 1024, 300_001])
+async def test_solanas_own_clients_read_their_encoding(chain: Chain, client: AsyncClient, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    chain._machine._svm.set_account(BOB.pubkey, Account(SOL * 10, data, Pubkey.default(), False, 0))
+    found = (await client.get_account_info(BOB.pubkey, encoding="base64+zstd")).value
+    assert found is not None
+    assert found.data == data
+    if size > 128:
+        with pytest.raises(RPCException, match="InvalidRequest"):
+            await client.get_account_info(BOB.pubkey, encoding="base58")
+
+
 async def test_the_typed_client_sends_and_looks_up(client: AsyncClient, chain: Chain) -> None:
     latest = (await client.get_latest_blockhash()).value
     give = transfer(TransferParams(from_pubkey=ADA.pubkey, to_pubkey=BOB.pubkey, lamports=SOL))
@@ -111,6 +124,8 @@ async def test_the_typed_client_sends_and_looks_up(client: AsyncClient, chain: C
     assert again.value == signature
     airdrop = (await client.request_airdrop(BOB.pubkey, SOL)).value
     assert chain.history.status(airdrop) is not None
+    history = (await client.get_signatures_for_address(BOB.pubkey)).value
+    assert [each.memo for each in history] == ["[9] airdrop 2", None]
 
 
 async def test_a_preflight_failure_has_its_logs(client: AsyncClient, chain: Chain) -> None:
@@ -131,6 +146,36 @@ async def test_token_transfers_are_told_with_balances(client: AsyncClient, chain
     assert meta.pre_token_balances == []
     assert [each.ui_token_amount.amount for each in meta.post_token_balances or []] == ["7"]
     assert meta.inner_instructions
+
+
+def decoded(instructions: list[dict[str, Any]]) -> bool:
+    return all(set(each) == {"programId", "accounts", "data", "stackHeight"} for each in instructions)
+
+
+async def test_what_programs_called_has_addresses_in_json_parsed(server: LocalnetServer, chain: Chain) -> None:
+    signature = str(await chain.token_airdrop(ADA.pubkey, 7))
+    options = {"encoding": "jsonParsed", "maxSupportedTransactionVersion": 0}
+    shown = (await post(server, json.dumps(call("getTransaction", [signature, options])))).json()["result"]
+    called = [each for inner in shown["meta"]["innerInstructions"] for each in inner["instructions"]]
+    assert called
+    assert decoded(called)
+    assert decoded(shown["transaction"]["message"]["instructions"])
+    assert str(TOKEN_PROGRAM) in {each["programId"] for each in called}
+    plain = (await post(server, json.dumps(call("getTransaction", [signature, "json"])))).json()["result"]
+    assert "programIdIndex" in plain["meta"]["innerInstructions"][0]["instructions"][0]
+    await chain.advance(1)
+    assert (await post(server, json.dumps(call("getBlock", [shown["slot"], "base64"])))).json()["result"]
+    options["transactionDetails"] = "accounts"
+    block = (await post(server, json.dumps(call("getBlock", [shown["slot"], options])))).json()["result"]
+    assert all("innerInstructions" not in each["meta"] for each in block["transactions"])
+
+    details = chain.history.details(Signature.from_string(signature))
+    assert details is not None
+    raw = base64.b64encode(bytes(details.transaction)).decode()
+    options = {"encoding": "base64", "replaceRecentBlockhash": True, "innerInstructions": True}
+    again = (await post(server, json.dumps(call("simulateTransaction", [raw, options])))).json()["result"]["value"]
+    assert again["err"] is None
+    assert decoded([each for inner in again["innerInstructions"] for each in inner["instructions"]])
 
 
 async def test_subscriptions_tell_what_lands(server: LocalnetServer, chain: Chain) -> None:
@@ -156,6 +201,21 @@ async def test_subscriptions_tell_what_lands(server: LocalnetServer, chain: Chai
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await socket.recv()
+
+
+async def test_a_receipt_is_told_to_who_asks_for_it(server: LocalnetServer, chain: Chain) -> None:
+    raw = payment(chain, ADA, BOB.pubkey, SOL)
+    signature = str(decode(raw).signatures[0])
+    async with connect(server.websocket_url) as socket, asyncio.timeout(10):
+        numbers = []
+        for options in ({"enableReceivedNotification": True}, {}):
+            await socket.send(json.dumps(call("signatureSubscribe", [signature, options])))
+            numbers.append(json.loads(await socket.recv())["result"])
+        await chain.submit(raw)
+        told = [json.loads(await socket.recv())["params"] for _ in range(3)]
+    found = [(each["subscription"], each["result"]["value"]) for each in told]
+    landed = {"err": None}
+    assert found == [(numbers[0], "receivedSignature"), (numbers[0], landed), (numbers[1], landed)]
 
 
 async def test_a_stop_ends_open_connections(chain: Chain) -> None:
@@ -206,11 +266,12 @@ BAD_CALLS = [
     (-32602, json.dumps(call("getBalance", ["short"])).encode()),
     (-32602, json.dumps(call("getBalance", [[ADDRESS]])).encode()),
     (-32602, json.dumps(call("getBalance", [ADDRESS, {}, 3])).encode()),
-    (-32602, json.dumps(call("getAccountInfo", [ADDRESS, {"encoding": "base64+zstd"}])).encode()),
+    (-32602, json.dumps(call("getAccountInfo", [ADDRESS, {"encoding": "base64+gzip"}])).encode()),
     (-32602, json.dumps(call("getAccountInfo", [ADDRESS, {"dataSlice": 5}])).encode()),
     (-32602, json.dumps(call("getMultipleAccounts", [[ADDRESS] * 101])).encode()),
     (-32602, json.dumps(call("getTokenAccountsByOwner", [ADDRESS, {}])).encode()),
     (-32602, json.dumps(call("getTokenAccountsByOwner", [ADDRESS, {"mint": ADDRESS}])).encode()),
+    (-32602, json.dumps(call("getTokenAccountsByOwner", [ADDRESS, {"programId": ADDRESS}])).encode()),
     (-32602, json.dumps(call("getTokenAccountBalance", [ADDRESS])).encode()),
     (-32602, json.dumps(call("getProgramAccounts", [ADDRESS, {"filters": [{"memcmp": {"bytes": "0OIl"}}]}])).encode()),
     (-32602, json.dumps(call("getProgramAccounts", [ADDRESS, {"filters": [{}]}])).encode()),

@@ -29,13 +29,12 @@ from tests.ledger import ADA, SOL
 @asynccontextmanager
 async def localnet(data: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, Any], JsonRpc]]:
     ready = data / "ready.json"
-    ready.unlink(missing_ok=True)
     words = ["-m", "cyxwiz", "--data-dir", str(data), "localnet", "--port", "0", "--ready-file", str(ready)]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=pipe, stderr=pipe)
     try:
         async with asyncio.timeout(60):
-            while not ready.exists():
+            while not ready.exists() or json.loads(ready.read_text())["pid"] != process.pid:
                 assert process.returncode is None, (await process.communicate())[1].decode()
                 await asyncio.sleep(0.02)
         document = json.loads(ready.read_text())
@@ -91,6 +90,26 @@ async def test_what_was_answered_outlives_a_kill(tmp_path: Path, enough: int) ->
         await rpc.send(pay(blockhash, number, people[0]))  # a blockhash of before the kill
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
+        assert not (tmp_path / "ready.json").exists()
+
+
+async def test_the_ready_file_of_one_that_was_killed_is_taken_away(tmp_path: Path) -> None:
+    async with localnet(tmp_path) as (process, _, _):
+        process.kill()
+        await process.wait()
+    ready = tmp_path / "ready.json"
+    assert ready.exists()
+    (tmp_path / "localnet" / "genesis.json").write_text("rubbish")
+    words = ["-m", "cyxwiz", "--data-dir", str(tmp_path), "localnet", "--port", "0", "--ready-file"]
+    for place, status in ((ready, 2), (tmp_path / "none" / "x.json", 2)):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *words, str(place), stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+        )
+        _, told = await process.communicate()
+        assert process.returncode == status, told
+        assert not ready.exists()
+        assert b"Traceback" not in told
+    assert f"--ready-file {place}: {place.parent} is no folder".encode() in told
 
 
 async def test_a_second_process_on_the_same_chain_is_refused(tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from solders.pubkey import Pubkey
 
 from cyxwiz.app.money import open_ledger
 from cyxwiz.bus.local import LocalBus
 from cyxwiz.config import Config, ConfigError
-from cyxwiz.domain.errors import CyxError
-from cyxwiz.domain.payment import Movement
+from cyxwiz.domain.errors import Code, CyxError
+from cyxwiz.domain.ids import JobId, NodeId, UserId, new_id
+from cyxwiz.domain.payment import Movement, Payment, Step, Work
 from cyxwiz.ledger.cluster import Cluster
 from cyxwiz.ledger.keys import Key, save_key
 from cyxwiz.ledger.localnet.chain import Chain
@@ -22,8 +25,9 @@ from cyxwiz.ledger.rpc import Caller, JsonRpc
 from cyxwiz.ports.ledger import Ledger
 from cyxwiz.runtime.clock import SystemClock
 from cyxwiz.store.memory import MemoryStore
-from tests.ledger import ADA
+from tests.ledger import ADA, SOL, chain_with
 
+UNITS = 1_000_000
 DEVNET = "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG"
 
 
@@ -129,3 +133,37 @@ async def test_a_chain_of_another_genesis_is_refused(chain: Chain, network: str,
     with pytest.raises(CyxError, match=words):
         await cluster(network, other).check()
     await store.aclose()
+
+
+async def test_what_another_chain_does_not_have_has_not_ended(
+    chain: Chain, server: LocalnetServer, tmp_path: Path
+) -> None:
+    await chain.airdrop(ADA.pubkey, SOL)
+    clock, user = SystemClock(), UserId(new_id())
+    node = str(Key.new().pubkey)
+    async with AsyncExitStack() as stack:
+        ledger = await opened(stack, chain, server, tmp_path)
+        assert ledger is not None
+        client = ledger.client_account(user)
+        await chain.token_airdrop(Pubkey.from_string(client), UNITS)
+        end = clock.now() + timedelta(days=3)
+        payment = Payment(new_id(), JobId(new_id()), user, UNITS, 1000, client, 1.0, 60, clock.now(), end)
+        work = Work(node, NodeId(new_id()), ended=True, cost_units=None, progress=0, attempt=1, running=False)
+        await ledger.perform(payment, Step.LOCK, work)
+        await server.stop(5.0)
+        other = await chain_with(ADA)
+        stack.push_async_callback(other.aclose)
+        await other.advance(3600)  # so that it has seen what the ledger has seen
+        wrong = LocalnetServer(other, port=server.port)
+        await wrong.start()
+        for step in (Step.REFUND, Step.SETTLE, Step.ASSIGN):
+            with pytest.raises(CyxError, match="with genesis") as refused:
+                await ledger.perform(payment, step, work)
+            assert refused.value.code is Code.UNAVAILABLE
+        await wrong.stop(5.0)
+        right = LocalnetServer(chain, port=server.port)
+        await right.start()
+        stack.push_async_callback(right.stop, 5.0)
+        done = await ledger.perform(payment, Step.REFUND, work)
+        assert (done.paid_units, done.refunded_units) == (0, UNITS)
+        assert await ledger.balance(client) == UNITS
