@@ -93,7 +93,7 @@ class SolanaLedger:
     @property
     def info(self) -> LedgerInfo:
         at = self._at
-        backend = "localnet" if at.network == "localnet" else "solana"
+        backend = "localnet" if self._cluster is None else "solana"
         return LedgerInfo(backend, at.network, str(at.platform.pubkey), str(at.mint), str(at.program), at.endpoint)
 
     def client_account(self, user_id: UserId) -> str:
@@ -194,7 +194,7 @@ class SolanaLedger:
     async def grant(self, account: str, units: int, key: str) -> str:
         check_amount(units)
         if self._grants is None:
-            raise CyxError(Code.UNSUPPORTED, f"CYXWIZ are not made on {self._at.network}: buy or transfer some")
+            raise CyxError(Code.UNSUPPORTED, f"The platform makes no CYXWIZ on a cluster: send some to {account}")
         return await self._grants.give(_key(account), units, key)
 
     async def withdraw(self, user_id: UserId, to: str, units: int, key: str) -> str:
