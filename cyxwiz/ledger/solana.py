@@ -38,7 +38,7 @@ from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.offers import Offers, differences
 from cyxwiz.ledger.payees import mend
 from cyxwiz.ledger.rpc import Rpc
-from cyxwiz.ledger.sending import CONFIRMED, PENDING, Amounts, Record, Send, newest
+from cyxwiz.ledger.sending import PENDING, Amounts, Record, Send, newest
 from cyxwiz.ledger.tokens import make_account
 from cyxwiz.ledger.withdrawals import Withdrawals
 from cyxwiz.ports.clock import Clock
@@ -49,7 +49,6 @@ from cyxwiz.runtime.sharing import Shared
 log = logging.getLogger(__name__)
 DISPUTE_SECONDS = 86_400
 STRAY, MOST_STRAYS = timedelta(minutes=5), 100  # after which a transaction in doubt has been left alone; in one pass
-STEPS = frozenset(str(step) for step in Step)
 _NO_ACCOUNT = ("OWNER", "TOKEN_ACCOUNT")  # how the program refuses a token account that is closed, or none any more
 
 
@@ -213,10 +212,6 @@ class SolanaLedger:
         found = (await self._store.read(lambda tx: tx.movements(query))).items
         for ident in dict.fromkeys(each.payment_id for each in found if each.raw and each.at < late):
             await self._send.resolve(ident)
-
-    async def references(self, payment: Payment) -> Sequence[str]:
-        moves = await self._moves(payment)
-        return [each.reference for each in moves if each.state == CONFIRMED and each.kind in STEPS]
 
     async def aclose(self) -> None:
         await self._opening.aclose()
