@@ -187,7 +187,7 @@ def _give(tx: Tx, account: str, units: int, reference: str) -> None:
 
 def _no_keys() -> CyxError:
     return CyxError(
-        Code.UNSUPPORTED, "Accounts here have no keys, so nobody signs: leave `payment.quote` out, your balance pays"
+        Code.UNSUPPORTED, "Accounts here have no keys, so nobody signs: submit it without a wallet, your balance pays"
     )
 
 
