@@ -42,7 +42,8 @@ class Funds:
             self.moves[key] = Hold(f"account-{reservation.id}", f"tx-{key}")
         return self.moves[key]
 
-    async def settle(self, reservation: Reservation, key: str) -> Moved:
+    async def settle(self, reservation: Reservation) -> Moved:
+        key = f"settle:{reservation.id}"
         if self.refuses:
             raise self.refuses
         if key not in self.moves:
