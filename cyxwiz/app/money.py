@@ -46,11 +46,6 @@ async def open_ledger(
     if backend == "auto":
         backend = _usual(local and find_spec("solders") is not None, known)
     if backend == "none":
-        if parse_cyxwiz(config.blockchain.minimum_stake):
-            raise ConfigError(
-                f'blockchain.minimum_stake = {config.blockchain.minimum_stake!r}: with ledger.backend = "none" nothing '
-                'can be staked; set it to "0", or choose a ledger'
-            )
         return None
     welcome = parse_cyxwiz(config.ledger.welcome)
     if backend == "credits":

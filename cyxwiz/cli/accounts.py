@@ -45,7 +45,9 @@ def read_password(from_stdin: bool, *, confirm: bool = False) -> str:
 
 
 def login(
-    context: typer.Context, name: Annotated[str, typer.Argument(help="user name")], password_stdin: FromStdin = False
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="user name")],
+    password_stdin: FromStdin = False,
 ) -> None:
     """Log in; later commands go on as that user until `cyxwiz logout`."""
     here = session(context)
@@ -74,7 +76,7 @@ def whoami(context: typer.Context) -> None:
 @users.command("create")
 def create_user(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="letters, digits, and . _ - @")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="letters, digits, and . _ - @")],
     role: Annotated[str, typer.Option(help="user, operator or admin")] = "user",
     password_stdin: FromStdin = False,
     no_password: Annotated[bool, typer.Option("--no-password", help="a user who has API keys only")] = False,
@@ -99,7 +101,9 @@ def list_users(
 
 
 @users.command("disable")
-def disable_user(context: typer.Context, user: Annotated[str, typer.Argument(help="name or id")]) -> None:
+def disable_user(
+    context: typer.Context, user: Annotated[str, typer.Argument(metavar="USER", help="name or id")]
+) -> None:
     """Let a user in no more."""
     here = session(context)
     here.show(here.ask(lambda client: client.disable_user(user)), show.record)
@@ -108,8 +112,10 @@ def disable_user(context: typer.Context, user: Annotated[str, typer.Argument(hel
 @users.command("budget", cls=TakesAmount)
 def user_budget(
     context: typer.Context,
-    user: Annotated[str, typer.Argument(help="name or id")],
-    amount: Annotated[str | None, typer.Argument(help="CYXWIZ a month, or none; left out: show it")] = None,
+    user: Annotated[str, typer.Argument(metavar="USER", help="name or id")],
+    amount: Annotated[
+        str | None, typer.Argument(metavar="AMOUNT", help="CYXWIZ a month, or none; left out: show it")
+    ] = None,
 ) -> None:
     """Set or show what a user's jobs may cost a month."""
     here = session(context)
@@ -141,7 +147,9 @@ def list_keys(context: typer.Context) -> None:
 
 
 @keys.command("revoke")
-def revoke_key(context: typer.Context, key: Annotated[str, typer.Argument(metavar="KEY_ID")]) -> None:
+def revoke_key(
+    context: typer.Context, key: Annotated[str, typer.Argument(metavar="KEY_ID", help="the key's id")]
+) -> None:
     """Void an API key."""
     here = session(context)
     here.show(here.ask(lambda client: client.revoke_key(key)), show.record)

@@ -21,7 +21,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 @app_blobs.command()
-def push(context: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE|FOLDER")]) -> None:
+def push(
+    context: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="what to upload")]
+) -> None:
     """Upload a file, or a folder as one archive; an upload that was cut goes on where it stopped.
 
     Prints the blob:// URI under which a job names it as its data set.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from cyxwiz.cli import show
+from cyxwiz.cli.process import File, Sets, load_settings
 from cyxwiz.cli.session import session
 from cyxwiz.domain.errors import CyxError
-
-File = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="settings file (default: ./config.toml)")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="one setting; repeat")]
 
 
 def doctor(context: typer.Context, file: File = None, sets: Sets = None) -> None:
@@ -23,10 +21,10 @@ def doctor(context: typer.Context, file: File = None, sets: Sets = None) -> None
     from cyxwiz.compute.hardware import Detector
     from cyxwiz.compute.sandbox.devices import lent_gpus
     from cyxwiz.compute.sandbox.doctor import report
-    from cyxwiz.config import ConfigError, load
+    from cyxwiz.config import ConfigError
 
     here = session(context)
-    node = load(file=file, flags=sets or []).config.node
+    node = load_settings(file, sets).config.node
     inventory = Detector(node.devices).inspect()
     roots = tuple(Path(root) for root in node.data_roots)
     document: dict[str, Any] = {"asked": node.sandbox, "mode": None, "works": False, "error": None, "protections": []}

@@ -35,7 +35,9 @@ def add_to(app: typer.Typer) -> None:
 
 def submit(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="a job file (.toml, .json, .yaml), a .cyxgraph or a .py")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="a job file (.toml, .json, .yaml), a .cyxgraph or a .py")
+    ],
     watch: Annotated[bool, typer.Option("--watch", help="show its progress until it ends")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="only tell the price and which nodes can run it")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="wait for its end")] = False,

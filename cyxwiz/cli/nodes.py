@@ -132,7 +132,9 @@ def list_tokens(context: typer.Context) -> None:
 
 
 @token.command("revoke")
-def revoke_token(context: typer.Context, token: Annotated[str, typer.Argument(metavar="TOKEN_ID")]) -> None:
+def revoke_token(
+    context: typer.Context, token: Annotated[str, typer.Argument(metavar="TOKEN_ID", help="the token's id")]
+) -> None:
     """Let no more nodes join with a token; those that joined stay."""
     here = session(context)
     here.show(here.ask(lambda client: client.revoke_node_token(token)), show.record)

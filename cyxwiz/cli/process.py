@@ -124,7 +124,12 @@ async def _opened(section: Any, directory: Path) -> AsyncGenerator[Any]:
 
 
 @database.command("export")
-def export_database(context: typer.Context, path: Path, file: File = None, sets: Sets = None) -> None:
+def export_database(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="the file to write")],
+    file: File = None,
+    sets: Sets = None,
+) -> None:
     """Write the whole database to a new file, as JSON lines. It holds secrets: only its owner can read it."""
     here = session(context)
     section, directory = load_settings(file, sets).config.database, here.options.directory
@@ -147,7 +152,12 @@ def export_database(context: typer.Context, path: Path, file: File = None, sets:
 
 
 @database.command("import")
-def import_database(context: typer.Context, path: Path, file: File = None, sets: Sets = None) -> None:
+def import_database(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="what `db export` wrote")],
+    file: File = None,
+    sets: Sets = None,
+) -> None:
     """Fill an empty database from an export. Leases of before it count no more."""
     here = session(context)
     section, directory = load_settings(file, sets).config.database, here.options.directory
@@ -255,7 +265,9 @@ def version(context: typer.Context) -> None:
 
 
 def completion(
-    shell: Annotated[str | None, typer.Argument(help="bash, zsh, fish or powershell; left out: yours")] = None,
+    shell: Annotated[
+        str | None, typer.Argument(metavar="SHELL", help="bash, zsh, fish or powershell; left out: yours")
+    ] = None,
 ) -> None:
     """Print a script that completes commands: `source <(cyxwiz completion bash)`."""
     from typer import completion as scripts

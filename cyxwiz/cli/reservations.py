@@ -44,11 +44,10 @@ def create(
     node: Annotated[str, typer.Argument(metavar="NODE", help="the node's id")],
     minutes: Annotated[int, typer.Option(help="for how long, 10 to 1440")] = 60,
     job: Annotated[Path | None, typer.Option(help="the first job to run there", metavar="FILE")] = None,
-    wallet: Annotated[str, typer.Option(help="who pays, where a ledger needs to know")] = "",
 ) -> None:
     """Reserve a node. Further jobs run there with `cyxwiz submit FILE --set reservation=RESERVATION`."""
     here = session(context)
-    made = here.ask(lambda client: client.reserve(node, minutes, job, wallet))
+    made = here.ask(lambda client: client.reserve(node, minutes, job))
     here.show(made, lambda document: show.record(_without_token(document)))
 
 

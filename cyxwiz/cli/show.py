@@ -238,9 +238,9 @@ def _cost(document: Json) -> str:
     """What a job cost once it has ended; before, what it may."""
     from cyxwiz.client import ENDED
 
-    if document["status"] in ENDED:
-        return f"{document['actual_cost']} CYXWIZ"
-    return f"at most {document['estimated_cost']} CYXWIZ"
+    ended = document["status"] in ENDED
+    cost = f"{document['actual_cost']} CYXWIZ" if ended else f"at most {document['estimated_cost']} CYXWIZ"
+    return f"{cost}, not charged: its reservation is paid for" if document["reservation_id"] else cost
 
 
 def plan(document: Json) -> None:

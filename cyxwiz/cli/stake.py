@@ -42,7 +42,7 @@ def add(context: typer.Context, amount: Amount, node: Node = None) -> None:
 @app_stake.command(cls=TakesAmount)
 def withdraw(
     context: typer.Context,
-    amount: Annotated[str | None, typer.Argument(metavar="[AMOUNT]", help=f"{HELP}; left out: all")] = None,
+    amount: Annotated[str | None, typer.Argument(metavar="AMOUNT", help=f"{HELP}; left out: all")] = None,
     node: Node = None,
 ) -> None:
     """Begin the cool-down; called again after it, take out what has cooled down."""

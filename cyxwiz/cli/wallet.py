@@ -32,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 @app_wallet.command("show")
 def show_wallet(
     context: typer.Context,
-    address: Annotated[str, typer.Argument(metavar="[ADDRESS]", help="of another account; by default your own")] = "",
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="of another account; by default your own")] = "",
 ) -> None:
     """Show your balance, what is locked for jobs, and your wallets."""
     here = session(context)
@@ -95,7 +95,9 @@ def link(context: typer.Context, keypair: KeyFile) -> None:
 
 
 @app_wallet.command()
-def unlink(context: typer.Context, address: Annotated[str, typer.Argument(metavar="ADDRESS")]) -> None:
+def unlink(
+    context: typer.Context, address: Annotated[str, typer.Argument(metavar="ADDRESS", help="the wallet's")]
+) -> None:
     """Let a wallet sign you in no more."""
     here = session(context)
     here.show(here.ask(lambda client: client.unlink_wallet(address)), lambda _: print(f"unlinked {address}"))

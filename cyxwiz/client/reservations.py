@@ -30,12 +30,10 @@ class ReservationCalls:
     async def reservation(self, reservation_id: str) -> Json:
         return await self._ask("GetReservation", reservation_id, safe=self._met)
 
-    async def reserve(
-        self, node_id: str, minutes: int, job: Mapping[str, Any] | Path | str | None = None, wallet: str = ""
-    ) -> Json:
+    async def reserve(self, node_id: str, minutes: int, job: Mapping[str, Any] | Path | str | None = None) -> Json:
         """Keeps a node for this caller; `p2p` of the answer says how to reach it. `job` is the first one to run there;
         further ones name the reservation in their job files."""
-        given: dict[str, Any] = {"node_id": node_id, "duration_minutes": minutes, "wallet": wallet}
+        given: dict[str, Any] = {"node_id": node_id, "duration_minutes": minutes}
         if job is not None:
             given["job"] = await self.prepare(job)
         return await self._ask("CreateReservation", "", given, key=str(uuid.uuid4()), safe=True)

@@ -9,6 +9,7 @@ from cyxwiz.config.layers import Loaded
 from cyxwiz.config.sections import NodeSection
 from cyxwiz.domain.addresses import is_loopback
 from cyxwiz.domain.base58 import KEY_BYTES, MAX_KEY_TEXT, decode
+from cyxwiz.domain.money import parse_cyxwiz
 
 
 def check_role(loaded: Loaded, role: str, data_dir: Path, *, allow_unsafe: bool = False) -> None:
@@ -20,6 +21,7 @@ def check_role(loaded: Loaded, role: str, data_dir: Path, *, allow_unsafe: bool 
     _check_files(loaded)
     if role != "node":
         _check_doors(loaded)
+        _check_stake(loaded)
         _check_cluster(loaded)
     if role != "central":
         _check_node(loaded, data_dir.resolve(), allow_unsafe)
@@ -80,6 +82,12 @@ def _check_doors(loaded: Loaded) -> None:
                 "beyond loopback it must speak TLS: set tls.cert_file and tls.key_file (`cyxwiz certs init` makes "
                 "them), or tls.allow_plaintext = true behind a proxy of your own",
             )
+
+
+def _check_stake(loaded: Loaded) -> None:
+    if loaded.config.ledger.backend == "none" and parse_cyxwiz(loaded.config.blockchain.minimum_stake):
+        why = 'with ledger.backend = "none" nothing can be staked; set it to "0", or choose a ledger'
+        raise loaded.refusal("blockchain.minimum_stake", why)
 
 
 def _check_cluster(loaded: Loaded) -> None:

@@ -261,7 +261,7 @@ class Movement:
     Args:
         reference: a chain's signature, or the key of the entry in the platform's own books; unique within a payment, as
             several may share a transaction.
-        kind: a `Step`, or grant, deposit, withdraw, stake, slash.
+        kind: a `Step` or a `StakeKind`, or account, grant, withdraw, fund.
         units, back_units: that went to the destination, fees included; that a payment's end gave back to its client.
         raw, last_height: of a chain's transaction, to send it again; until which block height it may land.
     """

@@ -132,11 +132,6 @@ class CreditsLedger:
         await self._store.write(lambda tx: _give(tx, account, units, f"credits:grant:{key}"))
         return f"credits:grant:{key}"
 
-    async def references(self, payment: Payment) -> Sequence[str]:
-        query = MovementQuery(payment_id=payment.id)
-        page = await self._store.read(lambda tx: tx.movements(query))
-        return [movement.reference for movement in reversed(page.items)]
-
     async def aclose(self) -> None:
         return None
 
@@ -192,7 +187,7 @@ def _give(tx: Tx, account: str, units: int, reference: str) -> None:
 
 def _no_keys() -> CyxError:
     return CyxError(
-        Code.UNSUPPORTED, "Accounts here have no keys, so nobody signs: leave `payment.quote` out, your balance pays"
+        Code.UNSUPPORTED, "Accounts here have no keys, so nobody signs: submit it without a wallet, your balance pays"
     )
 
 

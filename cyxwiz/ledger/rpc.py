@@ -122,10 +122,6 @@ class Rpc(Protocol):
         """Micro-lamports for a compute unit that lately got a transaction in which writes all of `accounts`."""
         ...
 
-    async def airdrop(self, address: Pubkey, lamports: int) -> Signature:
-        """SOL from a test cluster's faucet."""
-        ...
-
 
 class RpcRefusal(Exception):
     """A JSON-RPC error."""
@@ -272,11 +268,6 @@ class JsonRpc:
         with _reading("getRecentPrioritizationFees"):
             fees = sorted(int(each["prioritizationFee"]) for each in answer)
         return fees[(len(fees) - 1) * FEE_PERCENTILE // 100] if fees else 0
-
-    async def airdrop(self, address: Pubkey, lamports: int) -> Signature:
-        answer = await self._call("requestAirdrop", str(address), lamports, {"commitment": CONFIRMED})
-        with _reading("requestAirdrop"):
-            return Signature.from_string(answer)
 
 
 def check_count(signatures: Sequence[Signature]) -> None:

@@ -38,7 +38,7 @@ from cyxwiz.ledger.keys import Key
 from cyxwiz.ledger.offers import Offers, differences
 from cyxwiz.ledger.payees import mend
 from cyxwiz.ledger.rpc import Rpc
-from cyxwiz.ledger.sending import CONFIRMED, PENDING, Amounts, Record, Send, newest
+from cyxwiz.ledger.sending import PENDING, Amounts, Record, Send, newest
 from cyxwiz.ledger.tokens import make_account
 from cyxwiz.ledger.withdrawals import Withdrawals
 from cyxwiz.ports.clock import Clock
@@ -49,7 +49,6 @@ from cyxwiz.runtime.sharing import Shared
 log = logging.getLogger(__name__)
 DISPUTE_SECONDS = 86_400
 STRAY, MOST_STRAYS = timedelta(minutes=5), 100  # after which a transaction in doubt has been left alone; in one pass
-STEPS = frozenset(str(step) for step in Step)
 _NO_ACCOUNT = ("OWNER", "TOKEN_ACCOUNT")  # how the program refuses a token account that is closed, or none any more
 
 
@@ -93,7 +92,7 @@ class SolanaLedger:
     @property
     def info(self) -> LedgerInfo:
         at = self._at
-        backend = "localnet" if at.network == "localnet" else "solana"
+        backend = "localnet" if self._cluster is None else "solana"
         return LedgerInfo(backend, at.network, str(at.platform.pubkey), str(at.mint), str(at.program), at.endpoint)
 
     def client_account(self, user_id: UserId) -> str:
@@ -194,7 +193,7 @@ class SolanaLedger:
     async def grant(self, account: str, units: int, key: str) -> str:
         check_amount(units)
         if self._grants is None:
-            raise CyxError(Code.UNSUPPORTED, f"CYXWIZ are not made on {self._at.network}: buy or transfer some")
+            raise CyxError(Code.UNSUPPORTED, f"The platform makes no CYXWIZ on a cluster: send some to {account}")
         return await self._grants.give(_key(account), units, key)
 
     async def withdraw(self, user_id: UserId, to: str, units: int, key: str) -> str:
@@ -213,10 +212,6 @@ class SolanaLedger:
         found = (await self._store.read(lambda tx: tx.movements(query))).items
         for ident in dict.fromkeys(each.payment_id for each in found if each.raw and each.at < late):
             await self._send.resolve(ident)
-
-    async def references(self, payment: Payment) -> Sequence[str]:
-        moves = await self._moves(payment)
-        return [each.reference for each in moves if each.state == CONFIRMED and each.kind in STEPS]
 
     async def aclose(self) -> None:
         await self._opening.aclose()

@@ -125,7 +125,6 @@ class OutboxEntry:
     key: str  # idempotency key of the effect
     payload: Mapping[str, Any]
     due_at: datetime
-    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -579,7 +578,6 @@ class Tx(Protocol):
         ...
 
     def due_outbox(self, kind: str, limit: int) -> Sequence[OutboxEntry]: ...
-    def postpone_outbox(self, entry_id: int, due_at: datetime) -> None: ...
     def finish_outbox(self, entry_id: int) -> None: ...
 
     # the store itself

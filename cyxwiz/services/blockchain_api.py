@@ -24,10 +24,10 @@ from cyxwiz.ports.store import MoneyStats, Page, PaymentQuery, ReservationQuery,
 from cyxwiz.services import views
 from cyxwiz.services.call import Call, Paging, takes_nothing
 from cyxwiz.services.payments import Payments
+from cyxwiz.services.settlement import HELD
 from cyxwiz.services.views import Json
 
 DAY = timedelta(days=1)
-HELD = frozenset({PaymentState.LOCKED, PaymentState.STREAMING})
 ENDS = frozenset({"settle", "refund"})
 
 

@@ -43,7 +43,7 @@ class PaymentList(Paging):
 
 
 class TransactionList(Paging):
-    kind: str = Field("", max_length=32, description="such as lock, settle, refund, grant, deposit or withdraw")
+    kind: str = Field("", max_length=32, description="such as lock, pay, settle, refund, grant or withdraw")
 
 
 class MoneyApi:

@@ -255,17 +255,6 @@ class Payments(Settlement):
     async def read(self, unit: Callable[[Tx], T]) -> T:
         return await self._store.read(unit)
 
-    async def of_job(self, actor: Principal, job_id: str) -> Sequence[tuple[Payment, Sequence[Movement]]]:
-        parsed = parse_job_id(job_id)
-
-        def unit(tx: Tx) -> Sequence[tuple[Payment, Sequence[Movement]]]:
-            job = tx.job(parsed)
-            if job is None or not actor.owns(job.owner_id):
-                raise not_found("job", parsed)
-            return payments_of(tx, job.id)
-
-        return await self._store.read(unit)
-
     async def withdraw(self, actor: Principal, to: str, units: int, key: str) -> str:
         """Sends of the caller's balance to a wallet, once a key. Returns the transaction."""
         actor.require(Role.USER, Role.OPERATOR)

@@ -134,9 +134,11 @@ class Quotes:
 
     def _payment(self, actor: Principal, spec: JobSpec, wallet: str, amount: int) -> Payment:
         if spec.resources.nodes > 1 or spec.reservation_id:
-            raise unsupported("A gang, and a job of a reservation, is paid out of your balance: leave the quote out")
+            raise unsupported(
+                "A gang, and a job of a reservation, is paid out of your balance: submit it without a wallet"
+            )
         if not amount:
-            raise invalid("This job costs nothing: submit it without a quote", field="payment")
+            raise invalid("This job costs nothing: submit it without a wallet", field="payment")
         ident = JobId(new_id())
         made = self._payments.draft(ident, actor.id, spec, amount, self._jobs.rate(spec), self._clock.now())
         return replace(made, client=wallet, funding=Funding.SIGNED)

@@ -99,7 +99,7 @@ class ReservationDrift:
     async def _heal(self, reservation: Reservation) -> bool:
         """Settles it again: what was settled answers as before, what came late is given back."""
         try:
-            await self._funds.settle(reservation, f"settle:{reservation.id}")
+            await self._funds.settle(reservation)
         except CyxError as error:
             log.warning("reservation %s: its late money does not go back yet: %s", reservation.id, error.message)
             return False

@@ -1,8 +1,9 @@
 """The money of reservations on a ledger: locked in full for each span of time, paid out by the used part at the end.
 
-Every move has an idempotency key: made again with the same key it answers as before and moves nothing. A reservation
-has one lock for the time that it began with and one for each extension. What a ledger has locked for it is found by the
-ledger's own record, not by the reservation's row, which a crash may have left behind.
+Every lock has an idempotency key: made again with the same key it answers as before and moves nothing. So does the
+end, of which there is one. A reservation has one lock for the time that it began with and one for each extension. What
+a ledger has locked for it is found by the ledger's own record, not by the reservation's row, which a crash may have
+left behind.
 
 All locks of a reservation have one deadline, a day after the longest that it can be extended to.
 """
@@ -59,7 +60,7 @@ class ReservationFunds(Protocol):
         """Locks so many units more."""
         ...
 
-    async def settle(self, reservation: Reservation, key: str) -> Moved:
+    async def settle(self, reservation: Reservation) -> Moved:
         """Pays out `reservation.settlement` (the node's share, the fee) and gives back all else that is locked for the
         reservation, whatever that is: nothing at all is locked where `reserve` came to nothing."""
         ...
@@ -76,7 +77,7 @@ class NoFunds:
     async def extend(self, reservation: Reservation, units: int, key: str) -> Hold:
         return Hold()
 
-    async def settle(self, reservation: Reservation, key: str) -> Moved:
+    async def settle(self, reservation: Reservation) -> Moved:
         return Moved()
 
 
@@ -106,7 +107,7 @@ class LedgerFunds:
         made = next((each for each in moves if each.reference == done.reference), None)
         return Hold(made.destination if made is not None else "", done.reference)
 
-    async def settle(self, reservation: Reservation, key: str) -> Moved:
+    async def settle(self, reservation: Reservation) -> Moved:
         node = await self._store.read(lambda tx: tx.node(reservation.node_id))
         account = self._ledger.node_account(node) if node is not None else ""
         owed = left = reservation.paid_units if account else 0

@@ -430,7 +430,7 @@ class Reservations:
         if reservation.ended_at is None or reservation.settled_at is not None:
             return reservation
         try:
-            moved = await self._funds.settle(reservation, f"settle:{reservation.id}")
+            moved = await self._funds.settle(reservation)
         except CyxError as error:
             log.warning("reservation %s is not settled yet: %s", reservation.id, error.message)
             return reservation

@@ -39,8 +39,16 @@ def first_problem(error: ValidationError, whole: str, model: type[BaseModel]) ->
     field = ".".join(str(part) for part in first["loc"]) or whole
     words = WORDS.get(first["type"], "").format(**first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        words += meant(str(first["loc"][-1]), _fields_at(model, first["loc"][:-1]))
+        words += _meant(model, first["loc"])
     return invalid(f"{field}: {words}", field=field, problems=error.error_count())
+
+
+def _meant(model: type[BaseModel], place: Sequence[int | str]) -> str:
+    """What to say of a field that is not there: a part beside it may have one of that name."""
+    *above, name = map(str, place)
+    beside = _fields_at(model, above)
+    part = next((each for each in beside if name in _fields_at(model, [*above, each])), None)
+    return meant(name, beside) if part is None else f"; did you mean {'.'.join([*above, part, name])}?"
 
 
 def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> Sequence[str]:

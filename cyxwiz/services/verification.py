@@ -410,7 +410,7 @@ class Verifying:
 
     def _blame(self, tx: Tx, job: Job, item: Verification, node_id: NodeId, why: str) -> None:
         checks = [asdict(each) for each in item.checks]
-        claim = self._evidence_link(tx, job, item)
+        claim = self._claim_of(tx, job)
         evidence = {
             "job_id": job.id,
             "node_id": node_id,
@@ -431,7 +431,7 @@ class Verifying:
         self.reputation.record(tx, node_id, ReputationEvent(Kind.UNVERIFIED, job.id, why[:MAX_NOTE]), failed=1)
         self.slasher.slash(tx, node_id, digest)
 
-    def _evidence_link(self, tx: Tx, job: Job, item: Verification) -> Mapping[str, Any] | None:
+    def _claim_of(self, tx: Tx, job: Job) -> Mapping[str, Any] | None:
         proof = tx.proof(job.id)
         return None if proof is None else {"statement": proof.statement.decode(), "signature": proof.signature.hex()}
 

@@ -400,6 +400,7 @@ def reservation(item: Look, now: datetime) -> Json:
         "charged": one.charged,
         "settled": one.settled_at is not None,
         "escrow_account": one.escrow_account or None,
+        "escrow_tx_hash": one.escrow_tx_hash or None,
         "payment_tx_hash": one.payment_tx_hash or None,
         "refund_tx_hash": one.refund_tx_hash or None,
     }

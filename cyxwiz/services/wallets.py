@@ -159,7 +159,7 @@ class Wallets:
                 raise not_found("wallet", address)
             user = tx.user(wallet.user_id)
             if user is not None and not user.password_hash and len(tx.wallets_of(user.id)) == 1:
-                raise forbidden("This is the only way into its user, who has no password: link another wallet first")
+                raise forbidden("Nobody could log in as its user then, who has no password: link another wallet first")
             tx.drop_wallet(address)
             record(tx, actor.name, "wallet.unlink", f"user:{wallet.user_id}", wallet=address)
 

@@ -490,4 +490,4 @@ def from_audit(entry: AuditEntry) -> dict[str, Any]:
 
 
 def to_outbox(row: Any) -> OutboxEntry:
-    return OutboxEntry(row.id, row.kind, row.key, row.payload, row.due_at, row.attempts)
+    return OutboxEntry(row.id, row.kind, row.key, row.payload, row.due_at)

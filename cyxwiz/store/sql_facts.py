@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, text, union, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, text, union
 
 from cyxwiz.domain.events import Event, StoredEvent
 from cyxwiz.ports.store import AuditEntry, OutboxEntry
@@ -43,11 +43,6 @@ _DUE_OUTBOX = lookup(
     .order_by(outbox.c.due_at, outbox.c.id)
     .limit(bindparam("most")),
     skip_locked=True,
-)
-_POSTPONE = (
-    update(outbox)
-    .where(outbox.c.id == bindparam("at_id"))
-    .values(due_at=bindparam("due_at"), attempts=outbox.c.attempts + 1)
 )
 _FINISH = delete(outbox).where(outbox.c.id == bindparam("at_id"))
 _ADD_OUTBOX, _PUT_SETTING = insert_once(outbox), insert_once(settings)
@@ -157,9 +152,6 @@ class Facts(Unit):
 
     def due_outbox(self, kind: str, limit: int) -> Sequence[OutboxEntry]:
         return [mapping.to_outbox(row) for row in self._all(_DUE_OUTBOX, kind=kind, now=self.now, most=limit)]
-
-    def postpone_outbox(self, entry_id: int, due_at: datetime) -> None:
-        self._run(_POSTPONE, {"at_id": entry_id, "due_at": due_at})
 
     def finish_outbox(self, entry_id: int) -> None:
         self._run(_FINISH, {"at_id": entry_id})

@@ -151,8 +151,11 @@ def test_a_cluster_by_settings_and_kills_of_either_side(tmp_path: Path, chain: C
     data = tmp_path / "central"
     with cyxwiz("both", data, *flags) as process, process.http() as http:
         wallet = http.get("/api/wallet").json()
-        assert (wallet["backend"], wallet["network"], wallet["token_mint"]) == ("localnet", "localnet", mint)
+        assert (wallet["backend"], wallet["network"], wallet["token_mint"]) == ("solana", "localnet", mint)
         assert int(wallet["balance_units"]) == 0
+        refused = http.post("/api/admin/grants", json={"user_id": "admin", "amount": "1"})
+        assert refused.status_code == 501
+        assert wallet["address"] in refused.json()["error"]["message"]
         refused = http.post("/api/jobs", json=JOB)
         assert refused.status_code == 402
         assert refused.json()["error"]["code"] == "FUNDS"

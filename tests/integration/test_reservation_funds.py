@@ -13,6 +13,7 @@ from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.reservation import Reservation
 from cyxwiz.domain.states import ReservationState
 from cyxwiz.ports.store import JobQuery
+from cyxwiz.services import views
 from cyxwiz.services.reservation_funds import Hold, Moved
 from tests.contract.conftest import HandClock
 from tests.integration.test_reservations import MINUTE, alice, one, reserve, rig
@@ -42,7 +43,8 @@ class Funds:
             self.moves[key] = Hold(f"account-{reservation.id}", f"tx-{key}")
         return self.moves[key]
 
-    async def settle(self, reservation: Reservation, key: str) -> Moved:
+    async def settle(self, reservation: Reservation) -> Moved:
+        key = f"settle:{reservation.id}"
         if self.refuses:
             raise self.refuses
         if key not in self.moves:
@@ -74,6 +76,8 @@ async def test_a_ledger_locks_extends_and_settles_once(charging: Central, funds:
     made = await reserve(charging, await rig(charging), 10)
     kept = await one(charging, made)
     assert (kept.held, kept.escrow_account) == (True, f"account-{kept.id}")
+    seen = views.reservation(await charging.reservations.get(await alice(charging), kept.id), clock.now())
+    assert seen["escrow_tx_hash"] == f"tx-reserve:{kept.id}"
     longer, added, tx_hash = await charging.reservations.extend(await alice(charging), kept.id, 5)
     assert (added, tx_hash) == (5 * MINUTE, f"tx-extend:{kept.id}:1:5")
     assert funds.locked == {kept.id: 15 * MINUTE}

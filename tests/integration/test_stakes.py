@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,10 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cyxwiz.app.money import open_ledger
-from cyxwiz.bus.local import LocalBus
 from cyxwiz.client import Client
-from cyxwiz.config import Config, ConfigError
 from cyxwiz.domain.account import Principal
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import NodeId
@@ -25,7 +21,6 @@ from cyxwiz.domain.node import Node
 from cyxwiz.domain.stake import Contest, Stake, StakeDone, StakeKind, StakeStep, StepState
 from cyxwiz.services.call import Call
 from cyxwiz.services.stakes import Staking
-from cyxwiz.store.memory import MemoryStore
 from cyxwiz.transports.grpc.mapping import info_to
 from tests.central import central as real_central
 from tests.contract.conftest import HandClock
@@ -458,13 +453,3 @@ async def test_two_centrals_slash_once(house: House) -> None:
     seen = await house.ask("get_stake")
     assert (seen["stake"], seen["contested"]) == ("150", "150")
     assert len(await house.entries("node.slash")) == 1
-
-
-async def test_a_minimum_that_nobody_could_stake_is_refused_at_the_start(tmp_path: Path) -> None:
-    config = Config.model_validate({"ledger": {"backend": "none"}, "blockchain": {"minimum_stake": "1"}})
-    clock = HandClock()
-    async with contextlib.AsyncExitStack() as stack:
-        store = MemoryStore(clock, LocalBus())
-        stack.push_async_callback(store.aclose)
-        with pytest.raises(ConfigError, match="minimum_stake"):
-            await open_ledger(stack, config, store, clock, tmp_path, local=True)

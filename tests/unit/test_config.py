@@ -271,6 +271,14 @@ def test_what_must_be_known_of_a_cluster_is_looked_at_with_the_settings(key: str
         check_role(load(environ={}, flags=["ledger.backend=solana", *good]), "central", Path("/data"))
 
 
+def test_a_minimum_that_nobody_could_stake_is_refused() -> None:
+    flags = ["ledger.backend=none", "blockchain.minimum_stake=1"]
+    with pytest.raises(ConfigError, match=r"blockchain.minimum_stake = '1': with .* nothing can be staked"):
+        check_role(load(environ={}, flags=flags), "central", Path("/data"))
+    check_role(load(environ={}, flags=flags), "node", Path("/data"))
+    check_role(load(environ={}, flags=["blockchain.minimum_stake=1"]), "both", Path("/data"))
+
+
 def test_what_is_no_certificate_or_not_with_its_key_is_named(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca")

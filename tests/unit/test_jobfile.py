@@ -41,6 +41,8 @@ def refusal(data: object) -> CyxError:
         ({"dataset_uri": "builtin:iris"}, "dataset_uri: unknown field; did you mean dataset?"),
         ({"resources": {"max_durations": "1h"}}, "resources.max_durations: unknown field; did you mean max_duration?"),
         ({"payment": {"maxprice": "1"}}, "payment.maxprice: unknown field; did you mean max_price?"),
+        ({"max_price": "1"}, "max_price: unknown field; did you mean payment.max_price?"),
+        ({"ram": "1GiB", "name": "x"}, "ram: unknown field; did you mean resources.ram?"),
         ({"colour": "red"}, "colour: unknown field"),
     ],
 )

@@ -356,6 +356,7 @@ MONEY_DOCUMENTS: dict[str, Schema] = {
         charged={**FLAG, "description": "a ledger moved the money; without one these are what would be paid"},
         settled=FLAG,
         escrow_account=maybe(TEXT),
+        escrow_tx_hash=maybe(TEXT),
         payment_tx_hash=maybe(TEXT),
         refund_tx_hash=maybe(TEXT),
         p2p={

@@ -198,7 +198,3 @@ class FaultyRpc:
     async def recent_priority_fee(self, accounts: Sequence[Pubkey]) -> int:
         await self._reach()
         return await self._good.recent_priority_fee(accounts)
-
-    async def airdrop(self, address: Pubkey, lamports: int) -> Signature:
-        await self._reach()
-        return await self._good.airdrop(address, lamports)

@@ -58,7 +58,9 @@ async def test_what_was_answered_outlives_a_kill(tmp_path: Path, enough: int) ->
     people = [Key.new().pubkey for _ in range(400)]
     answered: dict[int, Signature] = {}
     async with localnet(tmp_path) as (process, first, rpc):
-        await rpc.airdrop(ADA.pubkey, 5000 * SOL)
+        faucet = Connection(first["url"])
+        await faucet.call("requestAirdrop", [str(ADA.pubkey), 5000 * SOL])
+        await faucet.aclose()
         blockhash, last = await rpc.latest_blockhash()
 
         async def one(number: int) -> None:

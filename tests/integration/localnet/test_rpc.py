@@ -71,14 +71,14 @@ async def test_token_balances(rpc: JsonRpc, chain: Chain) -> None:
     assert await rpc.token_balance(ADA.pubkey) == 2**63 - 1
 
 
-async def test_the_faucet_gives_sol(rpc: JsonRpc) -> None:
+async def test_the_faucet_gives_sol(rpc: JsonRpc, chain: Chain) -> None:
     person = Key.new().pubkey
-    one, two = await asyncio.gather(rpc.airdrop(person, SOL), rpc.airdrop(person, SOL))
+    one, two = await asyncio.gather(chain.airdrop(person, SOL), chain.airdrop(person, SOL))
     assert one != two
     account = await rpc.account(person)
     assert account is not None
     assert account.lamports == 2 * SOL
-    assert (await refused(rpc.airdrop(person, 0))).code is Code.INVALID
+    assert (await refused(chain.airdrop(person, 0))).code is Code.INVALID
 
 
 async def test_recent_fees_are_those_that_were_offered_there(rpc: JsonRpc, chain: Chain) -> None:

@@ -27,6 +27,12 @@ def test_a_job_that_goes_on_shows_what_it_costs_at_most(capsys: Any, status: str
     assert shown(capsys, status=status)["cost"] == "at most 0.03636 CYXWIZ"
 
 
+@pytest.mark.parametrize(("status", "cost"), [("completed", "0.00002 CYXWIZ"), ("running", "at most 0.03636 CYXWIZ")])
+def test_a_job_of_a_reservation_is_not_charged(capsys: Any, status: str, cost: str) -> None:
+    seen = shown(capsys, status=status, actual_cost="0.00002", reservation_id="9b1c")["cost"]
+    assert seen == f"{cost}, not charged: its reservation is paid for"
+
+
 def test_a_cancel_is_a_reason_and_no_error(capsys: Any) -> None:
     ended = shown(capsys, status="cancelled", reason="cancelled by its owner")
     assert ended["reason"] == "cancelled by its owner"

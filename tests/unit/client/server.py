@@ -178,6 +178,7 @@ def job(**changed: Any) -> dict[str, Any]:
         "attempts": 0,
         "dataset_uri": "builtin:digits",
         "assigned_node_id": None,
+        "reservation_id": None,
         "estimated_cost": "0.03636",
         "actual_cost": "0",
         "compute_seconds": 0.0,
