@@ -41,6 +41,7 @@ from cyxwiz.domain.verification import (
     interval,
     is_checked,
     same_class,
+    same_loss,
     wrong_start,
 )
 from cyxwiz.ext.v1 import link_pb2 as pb
@@ -217,6 +218,8 @@ class Verifying:
             verdict = Verdict.MISMATCH
         else:
             verdict = self._compare(item, claim, own, report)
+            if not same_loss(claim, own):
+                verdict, figures = Verdict.MISMATCH, {**figures, "loss": own.link.loss, "claimed_loss": claim.link.loss}
         weights = own.link.weights if own is not None else ""
         item = item.with_check(CheckRun(check.id, lease.node_id, verdict, weights, figures))
         self._settle(tx, completes, job, item)

@@ -177,11 +177,13 @@ def liar(cheat: str) -> InlineExecutor:
         return InlineExecutor(other_file)
     if cheat == "wrong weights":
         return InlineExecutor(relinked(lambda report: replace(report, weights=f"{int(report.weights, 16) ^ 1:064x}")))
+    if cheat == "wrong loss":
+        return InlineExecutor(relinked(lambda report: replace(report, loss=report.loss / 2)))
     return Lazy()
 
 
 @pytest.mark.parametrize("verify", [SPOT, QUORUM], ids=["spot", "quorum"])
-@pytest.mark.parametrize("cheat", ["another file", "wrong weights", "skipped steps"])
+@pytest.mark.parametrize("cheat", ["another file", "wrong weights", "wrong loss", "skipped steps"])
 async def test_a_liar_is_found_out(server: Central, tmp_path: Path, verify: dict[str, Any], cheat: str) -> None:
     right = await right_weights(server, tmp_path)
     slashed: list[str] = []
