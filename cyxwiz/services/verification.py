@@ -48,7 +48,7 @@ from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Tx
 from cyxwiz.services import leases
 from cyxwiz.services.audit import record
-from cyxwiz.services.checks import broke, digest_at, waits_since, whose
+from cyxwiz.services.checks import broke, digest_at, parts, waits_since, whose
 from cyxwiz.services.reputation import Reputation
 from cyxwiz.services.secrets import Secrets
 
@@ -363,8 +363,15 @@ class Verifying:
         others = Counter(each.weights for each in item.checks if each.verdict is Verdict.MISMATCH)
         reason = "two other nodes came to other weights"
         if max(others.values()) > 1:  # and to the same ones: so it is known who is wrong
-            guilty.append(whose(tx, job, item))
-            self._blame(tx, job, item, guilty[0], "its work was found wrong by two others")
+            node_id = whose(tx, job, item)
+            if node_id is None:
+                guilty += parts(tx, job, item)
+                reason = (
+                    f"{reason}, and which of its {len(guilty)} nodes was wrong is not known: nobody is blamed"
+                )
+            else:
+                guilty.append(node_id)
+                self._blame(tx, job, item, node_id, "its work was found wrong by two others")
             for node_id in wrong:
                 self._blame(tx, job, item, NodeId(node_id), "its check was found wrong")
         else:
