@@ -366,9 +366,7 @@ class Verifying:
             node_id = whose(tx, job, item)
             if node_id is None:
                 guilty += parts(tx, job, item)
-                reason = (
-                    f"{reason}, and which of its {len(guilty)} nodes was wrong is not known: nobody is blamed"
-                )
+                reason = f"{reason}, and which of its {len(guilty)} nodes was wrong is not known: nobody is blamed"
             else:
                 guilty.append(node_id)
                 self._blame(tx, job, item, node_id, "its work was found wrong by two others")
