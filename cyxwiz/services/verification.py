@@ -47,7 +47,7 @@ from cyxwiz.domain.verification import (
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Tx
 from cyxwiz.services import leases
-from cyxwiz.services.audit import record
+from cyxwiz.services.audit import WRONG, record
 from cyxwiz.services.checks import broke, digest_at, parts, waits_since, whose
 from cyxwiz.services.reputation import Reputation
 from cyxwiz.services.secrets import Secrets
@@ -432,7 +432,7 @@ class Verifying:
         }
         text = json.dumps(evidence, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest()
-        record(tx, "central", "node.wrong", f"node:{node_id}", evidence=text, evidence_hash=digest)
+        record(tx, "central", WRONG, f"node:{node_id}", evidence=text, evidence_hash=digest)
         node = tx.node(node_id)
         tx.emit(NodeWorkRefused(node_id, node.name if node is not None else "", why, digest))
         tx.save_validity(tx.validity(node_id).after(valid=False))
