@@ -1,4 +1,4 @@
-"""`cyxwiz replay JOB`: does a job again on this machine, and compares its chain link by link.
+"""`cyxwiz replay JOB`: does a job again on this machine, and compares its chain link by link, and its file at the end.
 
 Exit status 0: every link is equal; 1: one differs, and its step is named, or the job could not be done again. What is
 run is a declared model by this program's own trainer in a child: no code comes with it.
@@ -19,6 +19,7 @@ import typer
 from cyxwiz.cli import show
 from cyxwiz.cli.process import File, Sets, load_settings
 from cyxwiz.cli.session import session
+from cyxwiz.client.weights import WEIGHTS, weights_digest
 from cyxwiz.domain.errors import Code, CyxError, unsupported
 from cyxwiz.domain.proof import Kind, Link, loss_bits
 from cyxwiz.domain.proof_document import whole_chain
@@ -54,12 +55,26 @@ def replay(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cyxwiz-replay-")))
             again = await _work(stack, client, document, expected, folder, threads, node)
             got = await run_again(again, expected, folder / "sandbox", here.note)
+            if got["links"] == expected:
+                got["file"] = await _file(client, job, folder / WEIGHTS, here.note)
         return compared(document, expected, got)
 
     found = here.ask(work)
     here.show(found, _table)
     if not found["equal"]:
         raise typer.Exit(1)
+
+
+async def _file(client: Client, job: str, path: Path, note: Callable[[str], None]) -> str | None:
+    """The digest of the weights that the result's file has; None where it can't be had any more."""
+    try:
+        files = {each["name"]: each["sha256"] for each in (await client.result(job))["files"]}
+        return weights_digest(await client.pull_blob(files[WEIGHTS], path))
+    except (CyxError, KeyError) as error:
+        if isinstance(error, CyxError) and error.code not in (Code.NOT_FOUND, Code.FORBIDDEN, Code.CONFLICT):
+            raise
+        note("the result's file is not to be had: only its chain was compared")
+        return None
 
 
 async def run_again(work: Work, expected: list[Link], sandbox: Path, note: Callable[[str], None]) -> Json:
@@ -151,13 +166,17 @@ def compared(document: Json, expected: list[Link], told: Json) -> Json:
 
     got: list[Link] = told["links"]
     step = first_difference(expected, got)
+    spoiled = told.get("file") not in (None, expected[-1].weights)
     index = next((number for number, pair in enumerate(zip(expected, got, strict=False)) if pair[0] != pair[1]), None)
+    differs = ["file"] if spoiled else None
+    if index is not None:
+        differs = _differs(document, expected[index], got[index], told)
     return {
         "job_id": document["job_id"],
-        "equal": step is None,
+        "equal": step is None and not spoiled,
         "links": len(expected),
-        "first_difference": step,
-        "differs_in": None if index is None else _differs(document, expected[index], got[index], told),
+        "first_difference": expected[-1].step if spoiled else step,
+        "differs_in": differs,
         "environment": told["environment"],
         "job_environment": document["links"][index or 0]["environment"],
     }

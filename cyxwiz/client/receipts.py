@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cyxwiz.client.blobs import place
+from cyxwiz.client.weights import WEIGHTS, weights_digest
 from cyxwiz.domain.errors import invalid
 from cyxwiz.domain.receipt import check
 
@@ -53,11 +54,12 @@ def verify_receipt(document: Mapping[str, Any], *, key: str = "", files: Path | 
     Args:
         key: the platform's public key (hex), from `Client.platform`. Without it the receipt is only checked against
             the key that it names itself, which anybody can make.
-        files: the folder of the result's files, which are checked by their hashes.
+        files: the folder of the result's files, which are checked by their hashes, and the weights by the proof's end.
     """
     check_against(key, files)
     hashes = None if files is None else _hashes(document, Path(files))
-    check(document, _verified, key=key, files=hashes)
+    made = weights_digest(Path(files) / WEIGHTS) if files is not None and hashes and WEIGHTS in hashes else None
+    check(document, _verified, key=key, files=hashes, weights=made)
 
 
 def check_against(key: str, files: Path | str | None) -> None:

@@ -44,5 +44,6 @@ def check_amount(units: int, field: str = "amount", least: int = 1) -> int:
 
 def format_cyxwiz(units: int) -> str:
     """The shortest exact decimal string, without an exponent."""
-    whole, rest = divmod(units, UNITS_PER_CYXWIZ)
-    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".") if rest else str(whole)
+    whole, rest = divmod(abs(units), UNITS_PER_CYXWIZ)
+    text = f"{whole}.{rest:09d}".rstrip("0") if rest else str(whole)
+    return f"-{text}" if units < 0 else text

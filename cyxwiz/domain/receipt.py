@@ -61,6 +61,7 @@ def check(
     *,
     key: str = "",
     files: Mapping[str, str] | None = None,
+    weights: str | None = None,
 ) -> None:
     """Raises INVALID for the first thing that is wrong, with the name of its field.
 
@@ -68,6 +69,7 @@ def check(
         verified: of (public key, signature, message).
         key: the platform's public key in hex, as it was pinned; "" takes the one that the receipt names.
         files: SHA-256 in hex of the result's files that are here, by name; None leaves the files unchecked.
+        weights: digest of the weights in the result's file that is here; None leaves them unchecked.
     """
     try:
         _check_signature(document, verified, key)
@@ -78,6 +80,8 @@ def check(
             if have != file["sha256"]:
                 said = "is not here" if have is None else f"has the SHA-256 {have}"
                 raise _wrong("files", f"{file['name']} {said}; the receipt says {file['sha256']}")
+        if weights is not None and document["proof"] is not None:
+            _check_weights(document["proof"]["links"], weights)
     except CyxError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
@@ -144,6 +148,12 @@ def _check_proof(document: Mapping[str, Any], verified: Verified) -> None:
     if proof["statement"] is not None and document["node_public_key"] != key:
         raise _wrong("node_public_key", f"it is {document['node_public_key']}, and the result is signed by {key}")
     check_proof(proof, verified, {file["name"]: file["sha256"] for file in document["files"]})
+
+
+def _check_weights(links: Sequence[Mapping[str, Any]], weights: str) -> None:
+    """The file may be what its node signed, and not what it computed."""
+    if links and links[-1]["kind"] == "result" and links[-1]["weights"] != weights:
+        raise _wrong("files", "the weights are not those that the chain of the run came to")
 
 
 def _check_payment(where: str, payment: Mapping[str, Any]) -> None:

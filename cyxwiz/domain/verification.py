@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,6 +22,7 @@ from cyxwiz.domain.proof import Link
 
 PROVEN = 10  # consecutive valid results from which on a node is not always checked
 MAX_COPIES = 5
+LOSS_REL, LOSS_ABS = 0.1, 0.01  # how far the loss of one batch may be apart between two classes of hardware
 
 
 class Mode(StrEnum):
@@ -189,6 +191,14 @@ def same_class(one: str, other: str) -> bool:
 def _bits(environment: str) -> Mapping[str, object]:
     facts = cast("dict[str, object]", json.loads(environment))
     return {name: facts.get(name) for name in ("torch", "threads", "device", "machine", "instructions")}
+
+
+def same_loss(claim: StoredLink, own: StoredLink) -> bool:
+    """Whether two links tell of the same loss: equal bits on one class of hardware, elsewhere near enough that no
+    rounding is blamed."""
+    if same_class(claim.environment, own.environment):
+        return claim.link.loss_bits == own.link.loss_bits
+    return math.isclose(claim.link.loss, own.link.loss, rel_tol=LOSS_REL, abs_tol=LOSS_ABS)
 
 
 def wrong_start(figures: Mapping[str, float]) -> bool:

@@ -564,6 +564,10 @@ class Tx(Protocol):
         """Newest first."""
         ...
 
+    def audit_of(self, action: str, target: str, limit: int) -> Sequence[AuditEntry]:
+        """What of one kind befell one thing, newest first."""
+        ...
+
     def remember(self, scope: str, key: str, digest: str, answer: str) -> None:
         """Keeps the answer to an idempotency key; EXISTS, for the whole unit, when another request was faster."""
         ...

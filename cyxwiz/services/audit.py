@@ -6,6 +6,8 @@ from typing import Any
 
 from cyxwiz.ports.store import AuditEntry, Tx
 
+WRONG = "node.wrong"  # the entry with the evidence of wrong work
+
 
 def record(tx: Tx, actor: str, action: str, target: str, **details: Any) -> None:
     tx.audit(AuditEntry(tx.now, actor, action, target, details))

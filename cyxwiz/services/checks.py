@@ -22,11 +22,23 @@ def waits_since(tx: Tx, check: Job) -> datetime:
     return max([check.created_at, *(each.ended_at for each in tx.leases_of(check.id) if each.ended_at)])
 
 
-def whose(tx: Tx, job: Job, item: Verification) -> NodeId:
-    """Whose work was wrong: the state that its interval goes on from may be another node's."""
+def whose(tx: Tx, job: Job, item: Verification) -> NodeId | None:
+    """Whose work was wrong: the state that its interval goes on from may be another node's. None where several had a
+    part in what was done again, one after the other: the first of them may have left a wrong state to the last."""
     wrong = [each for each in item.checks if each.verdict is Verdict.MISMATCH]
     saved = next((each for each in tx.kept_checkpoints(job.id) if each.number == item.start), None)
-    return saved.node_id if saved is not None and all(wrong_start(each.figures) for each in wrong) else item.node_id
+    if saved is not None and all(wrong_start(each.figures) for each in wrong):
+        return saved.node_id
+    return item.node_id if len(parts(tx, job, item)) < 2 else None
+
+
+def parts(tx: Tx, job: Job, item: Verification) -> tuple[NodeId, ...]:
+    """The nodes that signed the interval that is checked, in their order."""
+    kept, links = {each.number: each.link for each in tx.kept_checkpoints(job.id)}, tx.links(job.id)
+    place = {each.link.link: number for number, each in enumerate(links)}
+    first = place.get(kept.get(item.start, ""), -1) + 1
+    last = place.get(kept.get(item.end, ""), len(links) - 1)
+    return tuple(dict.fromkeys(each.node_id for each in links[first : last + 1]))
 
 
 def broke(tx: Tx, item: Verification) -> str:

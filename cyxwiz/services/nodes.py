@@ -39,6 +39,7 @@ from cyxwiz.services.reputation import Account, Line, Reputation
 MAX_SLOTS = 1024
 MAX_LISTED = 64  # services, formats, runtimes
 MAX_KEEP_SECONDS = 86_400 * 3660
+UNDER_ENGINE = "under the engine of a reservation"
 MAX_PARDONED = 10_000  # nodes looked at for a ban that is over, at a time
 
 
@@ -220,20 +221,24 @@ class Nodes:
         ]
         self._lost(tx, node.id, gone, reason)
 
-    def _lost(self, tx: Tx, node_id: NodeId, gone: Sequence[tuple[Job, Lease]], reason: str) -> None:
-        """The node itself let leases go, and runs with them if they had begun: one event, however many."""
+    def _lost(self, tx: Tx, node_id: NodeId, gone: Sequence[tuple[Job, Lease]], reason: str) -> bool:
+        """The node itself let leases go, and runs with them if they had begun: one event, however many. Whether there
+        was one."""
         for job, lease in gone:
             leases.drop(tx, job, lease, self.policy, reason)
         begun = [lease.job_id for _, lease in gone if lease.state is LeaseState.ACTIVE]
         if begun:
             self.reputation.record(tx, node_id, ReputationEvent(Kind.DISCONNECT, begun[0], reason))
+        return bool(begun)
 
     async def farewell(self, node_id: NodeId, reason: str) -> None:
         """It leaves on purpose: what it held is free now."""
         reason = reason[:MAX_REASON]  # everybody who follows nodes is told of it
 
         def unit(tx: Tx) -> None:
-            self._lost(tx, node_id, leases.live(tx, node_id), f"its node left: {reason}" if reason else "its node left")
+            why = f"its node left: {reason}" if reason else "its node left"
+            if not self._lost(tx, node_id, leases.live(tx, node_id), why) and _engine_at(tx, node_id):
+                self.reputation.record(tx, node_id, ReputationEvent(Kind.DISCONNECT, note=f"{why}, {UNDER_ENGINE}"))
             self.went_offline(tx, node_id, reason or "left")
 
         await self._store.write(unit)
@@ -260,9 +265,11 @@ class Nodes:
                 leases.lose(tx, job, node_id, self.policy, "its node went silent before taking it")
             else:
                 leases.expire(tx, job, lease, self.policy, "its node went silent")
-        if live:  # once, however many jobs it held
-            kind = Kind.OUTAGE if outage else Kind.TIMEOUT
-            self.reputation.record(tx, node_id, ReputationEvent(kind, live[0][0].id, f"silent with {len(live)} jobs"))
+        used = _engine_at(tx, node_id)
+        if live or used:  # once, however many jobs it held
+            kind = Kind.OUTAGE if outage else Kind.DISCONNECT if used else Kind.TIMEOUT
+            note = f"silent with {len(live)} jobs{f', {UNDER_ENGINE}' if used else ''}"
+            self.reputation.record(tx, node_id, ReputationEvent(kind, live[0][0].id if live else None, note))
         return len(live)
 
     def drop_overdue(self, tx: Tx, job_id: JobId, token: Token) -> bool:
@@ -401,6 +408,12 @@ def _for_others(tx: Tx, actor: Principal, line: Line) -> Line:
     if job is not None and actor.owns(job.owner_id):
         return line
     return replace(line, entry=replace(line.entry, job_id=None, note="", by=None))
+
+
+def _engine_at(tx: Tx, node_id: NodeId) -> bool:
+    """Whether somebody has reserved it, and is connected."""
+    kept = tx.reservation_of(node_id)
+    return kept is not None and kept.connected(tx.now)
 
 
 def _tell_changes(tx: Tx, node: Node, hardware: Hardware) -> None:

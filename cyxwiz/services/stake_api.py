@@ -86,6 +86,7 @@ def stake(item: StakeSeen) -> Json:
         **views.money("contested", found.contested_units),
         "contested_until": views.instant(found.contested_until if contested else None),
         "evidence_hash": found.evidence or None,
+        "evidence": item.evidence or None,
         **views.money("slashed", found.slashed_units),
         **views.money("rewards_due", found.due_units(rules, item.now)),
         "rewards_percent": rules.rate_bps / 100,

@@ -38,7 +38,7 @@ from cyxwiz.domain.stake import (
 from cyxwiz.ports.clock import Clock
 from cyxwiz.ports.stakes import Stakes
 from cyxwiz.ports.store import Store, Tx
-from cyxwiz.services.audit import record
+from cyxwiz.services.audit import WRONG, record
 from cyxwiz.services.leases import QUEUE
 from cyxwiz.services.repeats import Repeats
 from cyxwiz.services.reputation import Reputation
@@ -75,6 +75,7 @@ class StakeSeen:
     steps: Sequence[StakeStep]
     now: datetime
     did: StakeStep | None = None
+    evidence: str = ""  # of the slash that is open, or else of the latest: the text that its SHA-256 is of
 
 
 class Staking:
@@ -174,9 +175,9 @@ class Staking:
         stake, rules = await self._stakes.stake(node), await self._stakes.rules()
         if stake.active_units != node.stake_units:
             node = await self._store.write(lambda tx: _cache(tx, node.id, stake)) or node
-        steps = await self._store.read(lambda tx: tx.stake_steps(node.id, SHOWN))
+        steps, evidence = await self._store.read(lambda tx: _told(tx, node.id, stake))
         vault = await self._stakes.vault()
-        return StakeSeen(node, stake, rules, vault, self._required, steps, self._clock.now(), did)
+        return StakeSeen(node, stake, rules, vault, self._required, steps, self._clock.now(), did, evidence)
 
     async def _ask(
         self, actor: Principal, node_id: str, kind: StakeKind, units: int, asked: Repeats, *, upheld: bool = False
@@ -390,6 +391,14 @@ def _claim(tx: Tx, seen: StakeStep) -> StakeStep | None:
     if step is None or step.state is not StepState.PENDING or step.due_at > tx.now:
         return None
     return tx.save_stake_step(replace(step, due_at=tx.now + CLAIM))
+
+
+def _told(tx: Tx, node_id: NodeId, stake: Stake) -> tuple[Sequence[StakeStep], str]:
+    """The latest steps, and what the open slash, or else the latest, is based on."""
+    steps = tx.stake_steps(node_id, SHOWN)
+    digest = stake.evidence or next((each.evidence for each in steps if each.evidence), "")
+    wrong = tx.audit_of(WRONG, f"node:{node_id}", SHOWN) if digest else ()
+    return steps, next((each.details["evidence"] for each in wrong if each.details["evidence_hash"] == digest), "")
 
 
 def _cache(tx: Tx, node_id: NodeId, stake: Stake) -> Node | None:

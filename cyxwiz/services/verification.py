@@ -41,13 +41,14 @@ from cyxwiz.domain.verification import (
     interval,
     is_checked,
     same_class,
+    same_loss,
     wrong_start,
 )
 from cyxwiz.ext.v1 import link_pb2 as pb
 from cyxwiz.ports.store import Tx
 from cyxwiz.services import leases
-from cyxwiz.services.audit import record
-from cyxwiz.services.checks import broke, digest_at, waits_since, whose
+from cyxwiz.services.audit import WRONG, record
+from cyxwiz.services.checks import broke, digest_at, parts, waits_since, whose
 from cyxwiz.services.reputation import Reputation
 from cyxwiz.services.secrets import Secrets
 
@@ -217,6 +218,8 @@ class Verifying:
             verdict = Verdict.MISMATCH
         else:
             verdict = self._compare(item, claim, own, report)
+            if not same_loss(claim, own):
+                verdict, figures = Verdict.MISMATCH, {**figures, "loss": own.link.loss, "claimed_loss": claim.link.loss}
         weights = own.link.weights if own is not None else ""
         item = item.with_check(CheckRun(check.id, lease.node_id, verdict, weights, figures))
         self._settle(tx, completes, job, item)
@@ -360,8 +363,13 @@ class Verifying:
         others = Counter(each.weights for each in item.checks if each.verdict is Verdict.MISMATCH)
         reason = "two other nodes came to other weights"
         if max(others.values()) > 1:  # and to the same ones: so it is known who is wrong
-            guilty.append(whose(tx, job, item))
-            self._blame(tx, job, item, guilty[0], "its work was found wrong by two others")
+            node_id = whose(tx, job, item)
+            if node_id is None:
+                guilty += parts(tx, job, item)
+                reason = f"{reason}, and which of its {len(guilty)} nodes was wrong is not known: nobody is blamed"
+            else:
+                guilty.append(node_id)
+                self._blame(tx, job, item, node_id, "its work was found wrong by two others")
             for node_id in wrong:
                 self._blame(tx, job, item, NodeId(node_id), "its check was found wrong")
         else:
@@ -424,7 +432,7 @@ class Verifying:
         }
         text = json.dumps(evidence, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest()
-        record(tx, "central", "node.wrong", f"node:{node_id}", evidence=text, evidence_hash=digest)
+        record(tx, "central", WRONG, f"node:{node_id}", evidence=text, evidence_hash=digest)
         node = tx.node(node_id)
         tx.emit(NodeWorkRefused(node_id, node.name if node is not None else "", why, digest))
         tx.save_validity(tx.validity(node_id).after(valid=False))

@@ -33,6 +33,7 @@ _LAST_SEQ, _FIRST_SEQ = select(func.max(events.c.seq)), select(func.min(events.c
 _FIRST_KEPT = select(func.min(events.c.seq)).where(events.c.at >= bindparam("before"))
 _PRUNE_EVENTS = delete(events).where(events.c.seq < bindparam("kept"))
 _AUDIT_LOG = select(audits).order_by(audits.c.id.desc()).limit(bindparam("most"))
+_AUDIT_OF = _AUDIT_LOG.where(audits.c.action == bindparam("action"), audits.c.target == bindparam("target"))
 _REMEMBERED = select(remembered.c.digest, remembered.c.answer).where(
     remembered.c.scope == bindparam("scope"), remembered.c.key == bindparam("key")
 )
@@ -133,6 +134,10 @@ class Facts(Unit):
 
     def audit_log(self, limit: int) -> Sequence[AuditEntry]:
         return [mapping.to_audit(row) for row in self._run(_AUDIT_LOG, {"most": limit})]
+
+    def audit_of(self, action: str, target: str, limit: int) -> Sequence[AuditEntry]:
+        given = {"action": action, "target": target, "most": limit}
+        return [mapping.to_audit(row) for row in self._run(_AUDIT_OF, given)]
 
     def remember(self, scope: str, key: str, digest: str, answer: str) -> None:
         row = {"scope": scope, "key": key, "digest": digest, "answer": answer, "created_at": self.now}

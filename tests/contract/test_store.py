@@ -561,6 +561,11 @@ async def test_audit_log_newest_first(store: Store) -> None:
     entries = [AuditEntry(START, "ann", "cancel", f"job {i}", {"i": i}) for i in range(3)]
     await store.write(lambda tx: [tx.audit(each) for each in entries])
     assert await store.read(lambda tx: tx.audit_log(2)) == [entries[2], entries[1]]
+    one = entries[1]
+    assert await store.read(lambda tx: tx.audit_of(one.action, one.target, 5)) == [
+        each for each in reversed(entries) if (each.action, each.target) == (one.action, one.target)
+    ]
+    assert await store.read(lambda tx: tx.audit_of(one.action, "another", 5)) == []
 
 
 async def test_stats(store: Store) -> None:

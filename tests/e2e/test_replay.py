@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+
+from cyxwiz.client.weights import WEIGHTS
 from cyxwiz.domain.proof import Kind, extend, loss_bits
 from tests.e2e.processes import DIGITS, cyxwiz, submit, until
 
@@ -37,6 +40,19 @@ def rewrite(database: Path, job_id: str, genesis: str, from_step: int) -> None:
     connection.close()
 
 
+def swap_file(http: httpx.Client, database: Path, job_id: str) -> None:
+    """Another file of weights as the job's result."""
+    (weights,) = (e["sha256"] for e in http.get(f"/api/jobs/{job_id}/result").json()["files"] if e["name"] == WEIGHTS)
+    data = bytearray(http.get(f"/api/blobs/{weights}").content)
+    data[-1] ^= 1
+    sent = http.post("/api/blobs", content=bytes(data), headers={"Content-Type": "application/octet-stream"})
+    assert sent.status_code == 201, sent.text
+    other = str(sent.json()["sha256"])
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE job_results SET files = replace(files, ?, ?)", (weights, other))
+    connection.close()
+
+
 def test_a_job_is_done_again_link_by_link(tmp_path: Path) -> None:
     with cyxwiz("both", tmp_path / "both") as process, process.http() as http:
         job_id = submit(http, {**DIGITS, "epochs": 6, "checkpoint": {"every": "2 epochs"}})
@@ -47,6 +63,9 @@ def test_a_job_is_done_again_link_by_link(tmp_path: Path) -> None:
         proof = http.get(f"/api/jobs/{job_id}/proof").json()
         assert equal["links"] == len(proof["links"]) >= 3
         steps = [each["step"] for each in proof["links"]]
+        swap_file(http, process.data_dir / "cyxwiz.db", job_id)
+        spoiled = replay(process.data_dir, job_id, 1)
+        assert (spoiled["equal"], spoiled["first_difference"], spoiled["differs_in"]) == (False, steps[-1], ["file"])
         rewrite(process.data_dir / "cyxwiz.db", job_id, proof["genesis"], steps[1])
         differs = replay(process.data_dir, job_id, 1)
         assert differs["equal"] is False

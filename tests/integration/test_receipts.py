@@ -24,6 +24,7 @@ from tests.integration.test_link import admin, until
 from tests.integration.test_proofs import ONE_CORE
 from tests.integration.test_proofs import submit as prove
 from tests.integration.test_rest import run_to_end
+from tests.integration.test_verification import other_file
 from tests.nodes import local_link, node
 from tests.training import InlineExecutor
 from tests.wiring import Central, central
@@ -224,6 +225,28 @@ def sealed_anew(receipt: Json) -> Json:
     mine = Ed25519PrivateKey.generate()
     rest = {name: value for name, value in receipt.items() if name not in (SIGNATURE, DIGESTS)}
     return sealed(rest, mine.public_key().public_bytes_raw().hex(), mine.sign)
+
+
+@pytest.mark.parametrize("honest", [True, False])
+async def test_a_file_that_its_run_did_not_come_to_is_told(tmp_path: Path, honest: bool) -> None:
+    """Its node signed the one and the other."""
+    executor = InlineExecutor() if honest else InlineExecutor(other_file)
+    async with served(tmp_path) as house:
+        actor = await admin(house)
+        async with node(tmp_path / "one", local_link(house), executor, machine=ONE_CORE, name="one"):
+            job = await prove(house, epochs=2)
+            await until(house, job, JobState.COMPLETED, seconds=40)
+        receipt = await house.core.api.receipts.of_job(actor, job.id)
+        for file in receipt["files"]:
+            data = b"".join([part async for part in house.blobs.read(file["sha256"])])
+            (tmp_path / file["name"]).write_bytes(data)
+    receipt = json.loads(json.dumps(receipt))
+    verify_receipt(receipt)
+    if honest:
+        verify_receipt(receipt, files=tmp_path)
+        return
+    with pytest.raises(CyxError, match=r"^files: the weights are not those"):
+        verify_receipt(receipt, files=tmp_path)
 
 
 async def test_a_platform_can_not_sign_what_its_nodes_did_not(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,12 @@ async def test_a_cheat_loses_stake_on_the_real_program(tmp_path: Path) -> None:
         held = await on_chain(server, aside["account"])
         assert (held.contest, held.active, held.contested) == (Contest.PENDING, STAKED // 2, STAKED // 2)
         assert held.evidence.hex() == wrong["evidence_hash"] == aside["evidence_hash"]
+        assert aside["evidence"] == wrong["evidence"], "who judges can read it"
+        assert hashlib.sha256(aside["evidence"].encode()).hexdigest() == aside["evidence_hash"]
         clock.by += timedelta(seconds=STAKING_APPEAL_SECONDS + 5)
         ended = await until_done(cheat, StakeKind.CONCLUDE)
         assert (ended["stake"], ended["contested"], ended["slashed"]) == ("200", "0", "200")
+        assert ended["evidence"] == aside["evidence"]
         held = await on_chain(server, ended["account"])
         assert (held.contest, held.active, held.slashed) == (Contest.NONE, STAKED // 2, STAKED // 2)
         steps = await server.core.store.read(lambda tx: tx.stake_steps(cheat, 10))

@@ -177,11 +177,13 @@ def liar(cheat: str) -> InlineExecutor:
         return InlineExecutor(other_file)
     if cheat == "wrong weights":
         return InlineExecutor(relinked(lambda report: replace(report, weights=f"{int(report.weights, 16) ^ 1:064x}")))
+    if cheat == "wrong loss":
+        return InlineExecutor(relinked(lambda report: replace(report, loss=report.loss / 2)))
     return Lazy()
 
 
 @pytest.mark.parametrize("verify", [SPOT, QUORUM], ids=["spot", "quorum"])
-@pytest.mark.parametrize("cheat", ["another file", "wrong weights", "skipped steps"])
+@pytest.mark.parametrize("cheat", ["another file", "wrong weights", "wrong loss", "skipped steps"])
 async def test_a_liar_is_found_out(server: Central, tmp_path: Path, verify: dict[str, Any], cheat: str) -> None:
     right = await right_weights(server, tmp_path)
     slashed: list[str] = []
@@ -246,6 +248,32 @@ async def test_who_forges_a_state_to_go_on_from_is_found_out(
             assert sum([(await validity(server, each)).invalid for each in good]) == 0
     assert await entries(server, "node.slash_owed") == [f"node:{bad._identity.node_id}"]
     assert (await result(server, job))["verification"]["outcome"] == "verified"
+
+
+async def test_who_went_on_from_another_nodes_lie_is_not_blamed_for_it(server: Central, tmp_path: Path) -> None:
+    """All of the job is done again with `quorum`, so nobody knows whose part was wrong."""
+
+    def leaves_a_lie(work: Work, report: Report) -> list[Report]:
+        if isinstance(report, Checkpointed):
+            lazy_state(report.file.path)
+            return [replace(report, artefacts=(artefact(report.file.path),))]
+        return broken_down(work, report)
+
+    right = await right_weights(server, tmp_path)
+    async with nodes(server, tmp_path, InlineExecutor(leaves_a_lie)) as (bad,):
+        job = await submit(server, verify={"mode": "quorum", "n": 2}, checkpoint={"every": "1 epoch"})
+        await seen(server, job, lambda now: now.retry_count == 1)
+    honest = InlineExecutor()
+    async with nodes(server, tmp_path, honest) as (good,):
+        await verifying(server, job)
+        assert honest.runs[0].work.resume is not None
+        async with nodes(server, tmp_path, InlineExecutor(), InlineExecutor()):
+            await until(server, job, JobState.COMPLETED, seconds=30)
+    assert [(await validity(server, each)).invalid for each in (bad, good)] == [0, 0]
+    assert await entries(server, "node.slash_owed") == []
+    assert (await result(server, job))["model_weights_hash"] == right
+    leases = await server.core.store.read(lambda tx: tx.leases_of(job.id))
+    assert [each.node_id for each in leases].count(good._identity.node_id) == 1, "who had a part does not try again"
 
 
 async def entries(server: Central, action: str) -> list[str]:

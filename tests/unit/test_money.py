@@ -106,3 +106,12 @@ def test_a_cost_is_an_amount_that_can_be_stored() -> None:
         assert tariff.cost_units(seconds, gpu=True, ram_bytes=2**62) == MAX_UNITS
     assert Tariff(10, 1.0, 0.0).cost_units(1e18, gpu=False, ram_bytes=0) == MAX_UNITS
     assert Tariff(9, 1.0, 0.0).cost_units(1e18, gpu=False, ram_bytes=0) == 9 * 10**18
+
+
+def test_what_is_less_than_nothing_is_shown_as_it_is() -> None:
+    assert [format_cyxwiz(n) for n in (-1, -75_000_000, -(10**9), -1_500_000_000)] == [
+        "-0.000000001",
+        "-0.075",
+        "-1",
+        "-1.5",
+    ]

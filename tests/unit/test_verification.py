@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyxwiz.domain.ids import NodeId
+from cyxwiz.domain.ids import NodeId, Token
+from cyxwiz.domain.proof import Kind, Link, loss_bits
 from cyxwiz.domain.verification import (
     PROVEN,
     Outcome,
+    StoredLink,
     Tolerance,
     Validity,
     Verdict,
@@ -25,10 +28,12 @@ from cyxwiz.domain.verification import (
     interval,
     is_checked,
     same_class,
+    same_loss,
 )
 
 MATCH, MISMATCH, FAILED, UNCLEAR = Verdict.MATCH, Verdict.MISMATCH, Verdict.FAILED, Verdict.UNCLEAR
 NEAR = Tolerance(1e-4, 1e-3)
+AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("streak", "share"), [(0, 1.0), (9, 1.0), (10, 0.1), (40, 0.025), (1000, 0.001)])
@@ -131,3 +136,18 @@ def test_nobody_is_rejected_by_one_word(wanted: int, verdicts: list[Verdict]) ->
         assert verdicts.count(MATCH) >= max(wanted, verdicts.count(MISMATCH))
     else:
         assert step.more == 1 or (MISMATCH not in verdicts and step.more == wanted - verdicts.count(MATCH))
+
+
+@pytest.mark.parametrize(
+    ("loss", "same", "other"),
+    [(1.0, True, True), (1.0 + 1e-12, False, True), (1.09, False, True), (1.2, False, False), (0.5, False, False)],
+)
+def test_a_loss_is_the_same_bit_by_bit_or_near_it(loss: float, same: bool, other: bool) -> None:
+    assert same_loss(told(loss, "A"), told(1.0, "A")) is same
+    assert same_loss(told(loss, "A"), told(1.0, "B")) is other
+    assert same_loss(told(1e-9, "A"), told(3e-9, "B")), "next to nothing, both"
+
+
+def told(loss: float, machine: str) -> StoredLink:
+    link = Link(Kind.RESULT, 1, loss_bits(loss), "", "")
+    return StoredLink(1, Token(1, 1), NodeId("node"), AT, "", json.dumps({"machine": machine}), b"", link)

@@ -291,6 +291,7 @@ MONEY_DOCUMENTS: dict[str, Schema] = {
         contest=one_of("none", "pending", "appealed"),
         contested_until=maybe(TIME),
         evidence_hash=maybe(SHA256),
+        evidence=maybe({**TEXT, "description": "of this slash or the latest, as JSON: what was hashed"}),
         cooldown_seconds=NUMBER,
         appeal_seconds=NUMBER,
         rewards_percent={**NUMBER, "description": "of the stake, a year"},
