@@ -255,6 +255,8 @@ def _slash(stake: Stake, step: StakeStep, rules: StakeRules, now: datetime) -> S
 
 
 def _appeal(stake: Stake, rules: StakeRules, now: datetime) -> Stake:
+    if stake.contest is Contest.APPEALED:
+        raise conflict("The slash is appealed against already: an admin decides")
     if stake.contest is not Contest.PENDING:
         raise conflict("There is no slash to appeal against")
     if _over(stake, now):

@@ -225,6 +225,8 @@ class SolanaLedger:
             self._agreed(payment, held)
             return Done(newest(record.moves, "lock"))
         if payment.funding is Funding.SIGNED:
+            if self._cluster is not None:
+                await self._cluster.check_it_is_the_one()
             why = next((f": {move.error}" for move in reversed(record.moves) if move.error), " in its time")
             raise CyxError(Code.FUNDS, f"The escrow that its client signed was not made{why}; submit it anew")
         await self._prepare(payment)

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from cyxwiz.domain.checkpoint import parse_every
 from cyxwiz.domain.errors import Code, CyxError, conflict, invalid, unsupported
@@ -126,6 +126,13 @@ class _Checkpoint(Part):
 class _Verify(Part):
     mode: Literal["none", "spot", "quorum"] = "none"
     n: int = Field(2, ge=2, le=MAX_COPIES)
+
+    @field_validator("n")
+    @classmethod
+    def _of_a_quorum(cls, n: int, told: ValidationInfo) -> int:
+        if told.data.get("mode") != "quorum":
+            raise ValueError('it is of mode = "quorum", which is not asked for: nothing else counts nodes')
+        return n
 
 
 class JobFile(Part):

@@ -521,6 +521,8 @@ async def test_what_is_verified_can_not_be_changed_while_it_runs(server: Central
     [
         ({"verify": {"mode": "quorum", "n": 1}}, Code.INVALID, "verify.n"),
         ({"verify": {"mode": "quorum", "n": 6}}, Code.INVALID, "verify.n"),
+        ({"verify": {"n": 3}}, Code.INVALID, "verify.n"),
+        ({"verify": {"mode": "spot", "n": 3}}, Code.INVALID, "verify.n"),
         ({"verify": {"mode": "always"}}, Code.INVALID, "verify.mode"),
         ({"verify": SPOT, "resources": {"nodes": 2}}, Code.UNSUPPORTED, "several nodes"),
         ({"verify": SPOT, "dataset": "remote://digits"}, Code.UNSUPPORTED, "streams"),
