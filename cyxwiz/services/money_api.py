@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cyxwiz.domain.errors import Code, CyxError
 from cyxwiz.domain.ids import new_id, parse_job_id
 from cyxwiz.domain.money import parse_cyxwiz
-from cyxwiz.domain.payment import Movement, Payment
+from cyxwiz.domain.payment import Movement, Payment, Step
+from cyxwiz.domain.stake import StakeKind
 from cyxwiz.domain.states import PaymentState
 from cyxwiz.ports.store import MovementQuery, PaymentQuery
 from cyxwiz.services import views
@@ -42,8 +43,18 @@ class PaymentList(Paging):
     job_id: str | None = None
 
 
+KINDS = frozenset({*map(str, Step), *map(str, StakeKind), "account", "grant", "withdraw", "fund"})
+
+
 class TransactionList(Paging):
-    kind: str = Field("", max_length=32, description="such as lock, pay, settle, refund, grant or withdraw")
+    kind: str = Field("", max_length=32, description=f"one of {', '.join(sorted(KINDS))}")
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind and kind not in KINDS:
+            raise ValueError(f"must be one of {', '.join(sorted(KINDS))}")
+        return kind
 
 
 class MoneyApi:

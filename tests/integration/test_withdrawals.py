@@ -69,6 +69,7 @@ async def test_a_withdrawal_happens_once_a_key(house: Central, alice: httpx.Asyn
     assert (await has(alice), await has(alice, TO)) == (before - 25 * UNIT // 10, 25 * UNIT // 10)
     assert (await alice.post(PATH, json=body)).status_code == 201, "another call is another withdrawal"
     assert await has(alice, TO) == 5 * UNIT
+    refused(await alice.get("/api/wallet/history?kind=foo"), "INVALID")
     moves = (await alice.get("/api/wallet/history?kind=withdraw")).json()["transactions"]
     told = [(each["amount"], each["destination"]) for each in moves]
     assert told == [("2.5", TO)] * 2
