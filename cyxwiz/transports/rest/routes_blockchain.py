@@ -33,7 +33,7 @@ def operations(api: Api) -> list[Operation]:
         Operation(
             "GET",
             f"{PREFIX}/escrows",
-            "What is locked for jobs (admin)",
+            "What is locked for jobs, then for reservations (admin)",
             "BlockchainEscrows",
             api.blockchain_escrows,
             query=Window,
