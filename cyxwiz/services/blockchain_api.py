@@ -151,19 +151,9 @@ class BlockchainApi:
         return {**self._prices(), "last_updated": None}
 
     def _reserved(self, item: Reservation) -> Json:
-        ledger = self.money.ledger
-        return {
-            "id": item.id,
-            "job_id": None,
-            "user_wallet": ledger.client_account(item.owner_id),
-            "node_wallet": item.node_wallet or None,
-            "amount": item.escrow_units,
-            "amount_sol": None,
-            "amount_cyxwiz": format_cyxwiz(item.escrow_units),
-            "status": str(PaymentState.LOCKED),
-            "escrow_account": item.escrow_account,
-            "created_at": views.instant(item.started_at),
-        }
+        client = self.money.ledger.client_account(item.owner_id)
+        shown = _held(item.id, None, client, item.node_wallet, item.escrow_units, PaymentState.LOCKED)
+        return {**shown, "escrow_account": item.escrow_account, "created_at": views.instant(item.started_at)}
 
     def _admitted(self, call: Call) -> Payments:
         call.caller.require(Role.ADMIN)
@@ -208,16 +198,19 @@ def _transaction(item: tuple[Payment, list[Movement]]) -> Json:
 
 def _escrow(item: tuple[Payment, list[Movement]]) -> Json:
     payment, movements = item
-    accounts = [each.destination for each in movements if each.kind == "lock"]
+    account = next((each.destination for each in movements if each.kind == "lock"), None)
+    shown = _held(payment.id, payment.job_id, payment.client, payment.node, payment.amount_units, payment.state)
+    return {**shown, "escrow_account": account, "created_at": views.instant(payment.created_at)}
+
+
+def _held(ident: str, job_id: str | None, client: str, node: str, units: int, state: PaymentState) -> Json:
     return {
-        "id": payment.id,
-        "job_id": payment.job_id,
-        "user_wallet": payment.client,
-        "node_wallet": payment.node or None,
-        "amount": payment.amount_units,
+        "id": ident,
+        "job_id": job_id,
+        "user_wallet": client,
+        "node_wallet": node or None,
+        "amount": units,
         "amount_sol": None,
-        "amount_cyxwiz": format_cyxwiz(payment.amount_units),
-        "status": str(payment.state),
-        "escrow_account": accounts[0] if accounts else None,
-        "created_at": views.instant(payment.created_at),
+        "amount_cyxwiz": format_cyxwiz(units),
+        "status": str(state),
     }

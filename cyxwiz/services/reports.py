@@ -287,9 +287,8 @@ class Reporting:
         total = job.compute_seconds + seconds * lease.world
         group = leases.members(tx, lease)
         cost = cost_of(job, group, self.tariff, total)
-        paid = paid_of(tx.payments_of(job.id))  # its client may have ended all of them on the chain by now
-        if job.spec.reservation_id:
-            paid = 0  # its reservation is what is paid
+        # Its client may have ended all of its payments on the chain by now; in a reservation, that is what is paid.
+        paid = 0 if job.spec.reservation_id else paid_of(tx.payments_of(job.id))
         tx.add_result(
             JobResult(job.id, lease.node_id, lease.token, files, uri, hashed, size, metrics, total, tx.now, joules)
         )

@@ -16,6 +16,7 @@ from cyxwiz.ledger.localnet.chain import Chain
 from cyxwiz.ports.store import Tx
 from cyxwiz.scheduler.loops.placer import Placer
 from cyxwiz.scheduler.rank import Weights
+from tests.contract.conftest import HandClock
 from tests.integration import test_quotes as quotes
 from tests.integration.test_quotes import HAS, ledger, make, paying, quote, send, terms_of
 from tests.integration.test_receipts import settle
@@ -36,17 +37,18 @@ async def ran(house: Central, job_id: str, seconds: int, *, ends: bool = True) -
         job = tx.job(JobId(job_id))
         return tx.lease(job.id, job.token) if job is not None and job.token is not None else None
 
-    lease = await house.store.read(placed)
+    lease, clock = await house.store.read(placed), house.clock
     assert lease is not None
+    assert isinstance(clock, HandClock)
     for step in range(1, seconds // 60 + 1):
-        house.clock.advance(60)  # type: ignore[attr-defined]
+        clock.advance(60)
         await house.report(lease, progress(step, 60), after=step - 1)
         await settle(house)
     if not ends:
         return
     finished = await house.finished(b"weights" * 100, loss=0.25)
     finished.compute_seconds = seconds
-    house.clock.advance(60)  # type: ignore[attr-defined]  # what the first interval earned comes with the end
+    clock.advance(60)  # what the first interval earned comes with the end
     await house.report(lease, finished, after=seconds // 60)
     await settle(house)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -140,12 +141,19 @@ def test_nobody_is_rejected_by_one_word(wanted: int, verdicts: list[Verdict]) ->
 
 @pytest.mark.parametrize(
     ("loss", "same", "other"),
-    [(1.0, True, True), (1.0 + 1e-12, False, True), (1.09, False, True), (1.2, False, False), (0.5, False, False)],
+    [(1.0, True, True), (1.0 + 1e-12, False, True), (1.9, False, True), (2.1, False, False), (0.4, False, False)],
 )
 def test_a_loss_is_the_same_bit_by_bit_or_near_it(loss: float, same: bool, other: bool) -> None:
     assert same_loss(told(loss, "A"), told(1.0, "A")) is same
     assert same_loss(told(loss, "A"), told(1.0, "B")) is other
     assert same_loss(told(1e-9, "A"), told(3e-9, "B")), "next to nothing, both"
+
+
+@pytest.mark.parametrize("machine", ["A", "B"])
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_the_same_on_any_hardware(loss: float, machine: str) -> None:
+    assert same_loss(told(loss, "A"), told(loss, machine))
+    assert not same_loss(told(loss, "A"), told(1.0, machine))
 
 
 def told(loss: float, machine: str) -> StoredLink:
